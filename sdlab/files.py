@@ -1,0 +1,38 @@
+"""Files that are complete or absent."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
+    """Write `content` to `path` through a temporary file beside it and one rename.
+
+    Raises SdlabError when the disk is full or the folder cannot be written; `path` is then unchanged.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; a report is meant to be read
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise SdlabError(f"could not write {path}: {error.strerror}; free some space or choose another folder") from error
+    return path
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

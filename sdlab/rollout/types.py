@@ -1,0 +1,66 @@
+"""What every rollout engine takes and returns. P prompts, G generations each, B = P*G rows, T tokens, V vocabulary, K top-k."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sdlab.errors import SdlabError
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample. Raises SdlabError on a value outside its range."""
+
+    num_generations: int = 1
+    max_completion_length: int = 256  # tokens
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 is off
+    seed: int = 0
+
+    def __post_init__(self):
+        checks = [
+            ("num_generations", self.num_generations >= 1, "at least 1"),
+            ("max_completion_length", self.max_completion_length >= 1, "at least 1"),
+            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "0 (off) or more"),
+        ]
+        for name, good, allowed in checks:
+            if not good:
+                raise SdlabError(f"{name}={getattr(self, name)!r} is not allowed; it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Sampled completions. Rows are prompt-major: row = prompt_index * G + generation."""
+
+    prompts: list[str]  # P
+    prompt_ids: list[list[int]]  # P
+    num_generations: int  # G
+    completion_ids: torch.Tensor  # (B, T) int64, padded with the pad id
+    completion_mask: torch.Tensor  # (B, T) bool, True through the end-of-sequence token
+    per_token_logps: torch.Tensor  # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
+    truncated: torch.Tensor  # (B,) bool, no end of sequence within max_completion_length
+    texts: list[str]  # B, decoded without special tokens (<think> stays)
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Completion lengths in tokens, (B,)."""
+        return self.completion_mask.sum(-1)
+
+    def completions(self) -> list[list[int]]:
+        """The B completions as lists of token ids, without padding."""
+        return [ids[:n].tolist() for ids, n in zip(self.completion_ids, self.lengths)]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Teacher-forced scores of given completions, at completion positions only."""
+
+    per_token_logps: torch.Tensor  # (B, T), 0 where masked
+    completion_mask: torch.Tensor  # (B, T) bool
+    entropy: torch.Tensor  # (B, T) nats, of the next-token distribution; 0 where masked
+    logits: torch.Tensor | None = None  # (B, T, V), before temperature
+    topk_logps: torch.Tensor | None = None  # (B, T, K), descending, after temperature
+    topk_ids: torch.Tensor | None = None  # (B, T, K)
