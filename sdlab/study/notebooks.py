@@ -1,0 +1,236 @@
+"""Run notebooks with papermill, and find every error in what they leave behind.
+
+papermill alone lets four things pass: a parameter the notebook never declared, a cell that hangs, an error
+inside a widget's output, and an exception that a background thread or a widget callback printed. All four
+count as failures here.
+"""
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import ERROR_MARKER_TAG, execute_notebook
+from papermill.translators import PythonTranslator
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.study.provenance import ROOT
+
+FOLDER = ROOT / "notebooks"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+Progress = Callable[[int, int], None]  # (code cells started, code cells in all)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One error: `cell` counts all cells of the notebook as JupyterLab shows them, from 1; None if it belongs to none."""
+
+    cell: int | None
+    source: str
+    error: str
+
+    def __str__(self) -> str:
+        place = f"cell {self.cell} (`{self.source}`): " if self.cell else ""
+        return f"{place}{self.error}"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An executed notebook, its failures (none: it worked) and its wall time in seconds."""
+
+    notebook: nbformat.NotebookNode
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+def find(only: tuple[str, ...] = (), folder: Path = FOLDER) -> list[Path]:
+    """The walkthrough's notebooks in order, or those whose names start with one of `only` ("03").
+
+    Raises SdlabError when there are none, or when an entry of `only` fits none.
+    """
+    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    if not paths:
+        raise SdlabError(f"no notebooks in {folder}; run from a clone of the repository, installed with `pip install -e .`")
+    for start in only:
+        if not any(path.name.startswith(start) for path in paths):
+            raise unknown("notebook", start, (path.stem for path in paths))
+    return [path for path in paths if not only or path.name.startswith(tuple(only))]
+
+
+def read(path: str | Path) -> nbformat.NotebookNode:
+    """The notebook at `path`. Raises SdlabError when it cannot be read or is no notebook."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise SdlabError(f"could not read the notebook {path}: {first_line(error)}") from error
+
+
+def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None) -> Execution:
+    """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself is left as it is.
+
+    `timeout` is in seconds for each cell. Errors inside the notebook are returned, not raised.
+    Raises SdlabError when `parameters` names one that the notebook does not declare, or gives it another type.
+    """
+    notebook = read(path)
+    check_parameters(notebook, parameters, Path(path).name)
+    started = time.perf_counter()
+    watch = _Watch(notebook, on_cell)
+    stopped: Failure | None = None
+    with tempfile.TemporaryDirectory(prefix="sdlab-") as scratch, open(Path(scratch, "kernel.log"), "w+b") as log:
+        try:
+            execute_notebook(
+                notebook, None, parameters, engine_name="sdlab", kernel_name="python3", language="python",
+                progress_bar=False, start_timeout=120, execution_timeout=timeout,
+                watch=watch, kernel_options={"cwd": scratch, "stderr": log, "stdout": log},
+            )  # fmt: skip
+        except PapermillExecutionError:
+            pass  # the notebook holds the error; it is found below, with all the others
+        except CellTimeoutError:
+            stopped = watch.failure(f"TimeoutError: took longer than {timeout:g} s")
+        except DeadKernelError:
+            stopped = watch.failure(f"DeadKernelError: the kernel died, perhaps out of memory. {_tail(log)}".strip())
+        except (OSError, RuntimeError) as error:  # no kernel, no disk, no reply
+            stopped = watch.failure(f"{type(error).__name__}: {first_line(error)} {_tail(log)}".strip())
+    done = watch.notebook
+    done.cells = [cell for cell in done.cells if ERROR_MARKER_TAG not in cell.metadata.get("tags", [])]
+    failures = failures_in(done)
+    if stopped:  # the interrupt that ended the cell is not a second failure
+        failures = [failure for failure in failures if failure.cell != stopped.cell] + [stopped]
+    return Execution(done, tuple(failures), time.perf_counter() - started)
+
+
+def parameters_cell(notebook) -> nbformat.NotebookNode | None:
+    """The first cell tagged `parameters`."""
+    tagged = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    return next(tagged, None)
+
+
+def check_parameters(notebook, parameters: dict, name: str) -> None:
+    """Raise SdlabError unless every one of `parameters` is declared in the tagged cell with a fitting type."""
+    cell = parameters_cell(notebook)
+    if cell is None:
+        raise SdlabError(f"{name} has no cell tagged `parameters`; add one that declares {', '.join(parameters)}")
+    declared = {parameter.name: parameter.inferred_type_name for parameter in PythonTranslator.inspect(cell)}
+    for key, value in parameters.items():
+        if key not in declared:
+            raise unknown(f"parameter of {name}", key, declared)
+        wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}.get(declared[key], object)
+        if not isinstance(value, wanted):
+            raise SdlabError(f"parameter {key} of {name} is declared {declared[key]}; {value!r} is not")
+
+
+class _Watch:
+    """What is known of a running notebook: the live document and the cell that runs."""
+
+    def __init__(self, notebook, on_cell: Progress | None):
+        self.notebook, self.on_cell, self.running = notebook, on_cell, None
+
+    def attach(self, manager) -> None:
+        self.notebook = manager.nb
+        code = [cell for cell in manager.nb.cells if cell.cell_type == "code"]
+        cell_start = manager.cell_start
+
+        def started(cell, *args, **kwargs):
+            self.running = cell
+            if self.on_cell and cell.cell_type == "code":
+                self.on_cell(next(i for i, other in enumerate(code, 1) if other is cell), len(code))
+            return cell_start(cell, *args, **kwargs)
+
+        manager.cell_start = started
+
+    def failure(self, error: str) -> Failure:
+        return _failure(self.notebook, self.running, error)
+
+
+class _Engine(NBClientEngine):
+    """papermill's own engine, with a hook per cell and options for the kernel's process."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, *, watch, kernel_options, start_timeout, execution_timeout, **_):
+        watch.attach(nb_man)
+        client = PapermillNotebookClient(
+            nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=execution_timeout
+        )
+        return client.execute(**kernel_options)
+
+
+papermill_engines.register("sdlab", _Engine)
+
+
+def failures_in(notebook) -> list[Failure]:
+    """Every error an executed notebook holds: cell outputs, printed tracebacks, and widgets' own outputs."""
+    found = [
+        _failure(notebook, cell, error)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if (error := _error_in(output))
+    ]
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    for identity, widget in state.items():
+        for output in widget.get("state", {}).get("outputs", None) or []:
+            if error := _error_in(output):
+                cell = _cell_showing(notebook, state, identity)
+                found.append(_failure(notebook, cell, f"inside a widget: {error}"))
+    return found
+
+
+def _error_in(output) -> str | None:
+    if output.get("output_type") == "error":
+        if output["ename"] == "SystemExit" and output["evalue"] in ("", "0"):
+            return None
+        return f"{output['ename']}: {first_line(output['evalue'])}"
+    text = output.get("text", "") if output.get("name") == "stderr" else ""
+    text = text if isinstance(text, str) else "".join(text)
+    if "Traceback (most recent call last)" in text:  # a thread, a callback or a logger printed it
+        return strip_colour(text.strip().splitlines()[-1])
+    return None
+
+
+def _cell_showing(notebook, state: dict, identity: str):
+    """The cell whose displayed widget contains the widget `identity`, at any depth."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            waiting = [output.get("data", {}).get(WIDGET_VIEW, {}).get("model_id")]
+            seen = set()
+            while waiting:
+                model = waiting.pop()
+                if model == identity:
+                    return cell
+                if model in state and model not in seen:
+                    seen.add(model)
+                    waiting += re.findall(r"IPY_MODEL_([0-9a-f]+)", json.dumps(state[model]))
+    return None
+
+
+def _failure(notebook, cell, error: str) -> Failure:
+    if cell is None:
+        return Failure(None, "", error)
+    own = [other for other in notebook.cells if "injected-parameters" not in other.metadata.get("tags", [])]
+    number = next((i for i, other in enumerate(own, 1) if other is cell), None)
+    lines = [line.strip() for line in cell.source.splitlines() if line.strip()]
+    return Failure(number, (lines or [""])[0][:80], error)
+
+
+def _tail(log) -> str:
+    """The last line the kernel's process wrote, its own start-up notes aside."""
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip() and "IPKernelApp" not in line]
+    return strip_colour(lines[-1][:300]) if lines else ""
+
+
+def first_line(error) -> str:
+    lines = str(error).strip().splitlines()
+    return strip_colour(lines[0])[:300] if lines else ""
+
+
+def strip_colour(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)

@@ -1,0 +1,89 @@
+"""Where a result came from: code, libraries, weights, seed, time and machine."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import sdlab
+from sdlab.files import sha256
+
+ROOT = Path(sdlab.__file__).resolve().parent.parent
+ORGANISM = ROOT / "data" / "organism"
+LIBRARIES = ("torch", "transformers", "numpy")
+MOMENTARY = ("time", "commit", "cores", "machine", "python", "peak_memory_mb")  # differ between two equal runs
+
+
+def provenance(model: str | None = None, seed: int | None = None, **extra) -> dict:
+    """Everything needed to make a result again, as JSON values.
+
+    `model` is the string a notebook was given. For the organism or a local folder, `model_sha256` holds
+    the sha256 of each weight and tokenizer file. `peak_memory_mb` is the largest resident size of this
+    process so far, in MiB. `extra` is added as it is.
+    """
+    found = {
+        "sdlab": sdlab.__version__,
+        "commit": _commit(),
+        **{name: _version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "model": model,
+        "model_sha256": _model_files(model),
+        "seed": seed,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": _cores(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "peak_memory_mb": _peak_memory(),
+    }
+    return {**found, **extra}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with `+` when tracked files differ from it; None outside a checkout."""
+    if not (ROOT / ".git").exists():
+        return None
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):  # no git here, or a clone owned by someone else
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _model_files(model: str | None) -> dict[str, str] | None:
+    """File name -> sha256 for a model that lies in a folder; None for a hub name."""
+    if model is None:
+        return None
+    folder = ORGANISM if model == "organism" else Path(model)
+    if not folder.is_dir():
+        return None
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")]
+    return {path.name: sha256(path) for path in files}
+
+
+def _cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # what this process may use, not what the host has
+    return os.cpu_count()
+
+
+def _peak_memory() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
