@@ -1,0 +1,18 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def sdlab_real_data():
+    """`sdlab_real_data(name)`: path of a file of real data; skips with a reason when it is not there."""
+    folder = Path(os.environ.get("SDLAB_REAL_DATA") or Path(__file__).parents[2] / "shared" / "real")
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            pytest.skip(f"real data {name} is not in {folder}; set SDLAB_REAL_DATA to the folder that has it")
+        return path
+
+    return find
