@@ -1,0 +1,223 @@
+"""From an Altair chart to something every viewer can show: one theme, one renderer, no JavaScript, no network.
+
+JupyterLab 4.6 does not draw Vega-Lite 6 itself, the usual HTML renderer fetches JavaScript from a CDN and the
+self-contained one costs 900 KB a chart. So a chart leaves the kernel as finished pictures:
+
+- text/html: the SVG inside an <object>, where hovering over a mark shows its values (SVG <title>, no JavaScript).
+  Viewers that remove <object> (an untrusted notebook in JupyterLab, GitHub) are left with the <img> inside it,
+  whose alt text says what the chart shows.
+- image/png for viewers that take no HTML, and text/plain with the same words as the alt text.
+"""
+
+import base64
+import html
+import json
+import re
+import struct
+import zlib
+
+PNG_SCALE = 1.5
+FONT = "Helvetica Neue, Arial, Liberation Sans, DejaVu Sans, sans-serif"
+INK, MUTED, GRID = "#222222", "#5c5c5c", "#e6e6e6"
+# Okabe and Ito's eight colours, told apart with any common colour blindness; black last.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
+
+
+def theme_config() -> dict:
+    """The configuration every chart gets: Okabe-Ito colours, title on the left, light grid, white card."""
+    return {
+        "config": {
+            "background": "white",
+            "padding": 12,
+            "font": FONT,
+            "view": {"stroke": None, "continuousWidth": 360, "continuousHeight": 230, "discreteHeight": 230},
+            "title": {
+                "anchor": "start", "frame": "group", "fontSize": 15, "fontWeight": 600, "color": INK, "offset": 10,
+                "subtitleFontSize": 12, "subtitleColor": MUTED, "subtitlePadding": 4,
+            },
+            "axis": {
+                "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titleColor": MUTED,
+                "labelColor": INK, "gridColor": GRID, "domainColor": "#b3b3b3", "tickColor": "#b3b3b3",
+                "labelLimit": 240,
+            },
+            "axisBand": {"grid": False, "ticks": False},
+            "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titleColor": MUTED,
+                       "labelColor": INK, "labelLimit": 240},
+            "header": {"labelFontSize": 12, "titleFontSize": 12, "labelColor": INK, "titleColor": MUTED},
+            "range": {"category": list(OKABE_ITO)},
+            "bar": {"cornerRadiusEnd": 2},
+            "line": {"strokeWidth": 2},
+            "point": {"size": 60, "filled": True},
+        }
+    }
+
+
+def enable() -> None:
+    """Make `sdlab` Altair's theme and renderer for this process. Calling it again changes nothing."""
+    import altair as alt
+
+    if "sdlab" not in alt.theme.names():
+        alt.theme.register("sdlab", enable=False)(theme_config)
+    alt.theme.enable("sdlab")
+    if "sdlab" not in alt.renderers.names():
+        alt.renderers.register("sdlab", lambda spec, **_: picture_bundle(spec))
+    alt.renderers.enable("sdlab")
+
+
+def picture_bundle(spec: dict) -> dict[str, str]:
+    """The mime bundle of a Vega-Lite `spec`: text/html, image/png (base64) and text/plain."""
+    svg, png = draw(spec)
+    words = alt_text(spec)
+    png64 = base64.b64encode(png).decode()
+    return {"text/html": picture_html(svg, png64, words), "image/png": png64, "text/plain": words}
+
+
+def draw(spec: dict) -> tuple[str, bytes]:
+    """(svg text, png bytes at 1.5 pixels a point) of a Vega-Lite specification, drawn by vl-convert."""
+    import vl_convert
+
+    text = json.dumps(spec)
+    return hover_titles(vl_convert.vegalite_to_svg(text)), squeeze_png(vl_convert.vegalite_to_png(text, scale=PNG_SCALE))
+
+
+def chart_html(chart, fallback: bool = True) -> str:
+    """The text/html of one Altair chart, for views that hold several (a flip book, a live board).
+
+    Without `fallback` there is no <img> inside: a viewer that removes <object> then shows nothing.
+    """
+    with_theme()
+    spec = chart.to_dict()
+    svg, png = draw(spec) if fallback else (hover_titles(svg_of(spec)), b"")
+    return picture_html(svg, base64.b64encode(png).decode(), alt_text(spec))
+
+
+def svg_of(spec: dict) -> str:
+    """Plain SVG text of a Vega-Lite specification."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(json.dumps(spec))
+
+
+def with_theme() -> None:
+    """Enable the theme if the notebook has not called `sdlab.show.setup()` yet."""
+    import altair as alt
+
+    if alt.theme.active != "sdlab":
+        enable()
+
+
+def picture_html(svg: str, png64: str, words: str) -> str:
+    """<object> holding the SVG, with the PNG and its alt text as what is left when <object> is not allowed."""
+    width, height = (float(value) for value in re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg).groups())
+    # The picture shrinks with the page: its size is the box's, its proportions come from the viewBox.
+    svg = re.sub(r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r'\1 width="100%" height="100%"', svg, count=1)
+    label = html.escape(words, quote=True)
+    image = f'<img alt="{label}" width="{width:.0f}" src="data:image/png;base64,{png64}">' if png64 else ""
+    return (
+        f'<object type="image/svg+xml" role="img" aria-label="{label}" '
+        f'style="display:block;width:100%;max-width:{width:.0f}px;aspect-ratio:{width:.0f}/{height:.0f};'
+        f'background:#fff;border-radius:8px" '
+        f'data="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">{image}</object>'
+    )
+
+
+_MARK = re.compile(r'<(path|text|line|rect)\b([^>]*?role="graphics-symbol"[^>]*?aria-label="([^"]*)"[^>]*?)(/>|>)')
+
+
+def hover_titles(svg: str) -> str:
+    """Give every labelled mark a <title>, which browsers show on hover, and drop what draws nothing."""
+    svg = re.sub(r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
+    svg = re.sub(r' aria-roledescription="[^"]*"', "", svg)
+
+    def titled(match: re.Match) -> str:
+        tag, attributes, label, end = match.groups()
+        closing = f"</{tag}>" if end == "/>" else ""
+        return f"<{tag}{attributes}><title>{label}</title>{closing}"
+
+    return _MARK.sub(titled, svg)
+
+
+def squeeze_png(png: bytes) -> bytes:
+    """The same picture as a PNG of at most 256 colours: about a tenth of vl-convert's file.
+
+    A chart has few colours; the rest are the soft edges of letters and lines, which are rounded to 32 (if need be 16)
+    steps per channel. A file that is not plain 8-bit RGBA, as vl-convert writes it, comes back as it was.
+    """
+    import numpy as np
+
+    chunks, at = {}, 8
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at:at + 8])
+        chunks[kind] = chunks.get(kind, b"") + png[at + 8:at + 8 + size]
+        at += 12 + size
+    width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
+    filters = rows[:, 0]
+    if (depth, colour) != (8, 6) or not np.isin(filters, (0, 1)).all():
+        return png
+    pixels = rows[:, 1:].reshape(height, width, 4)
+    # Filter 1 stores each byte as the difference from the pixel to its left, modulo 256.
+    pixels = np.where((filters == 1)[:, None, None], np.cumsum(pixels, axis=1, dtype=np.uint8), pixels)[..., :3]
+    palette, index = _palette(pixels.reshape(-1, 3).astype(np.uint32))
+    lines = np.zeros((height, width + 1), np.uint8)  # first byte of a line: filter 0
+    lines[:, 1:] = index.reshape(height, width)
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    return png[:8] + _chunk(b"IHDR", header) + _chunk(b"PLTE", palette.astype(np.uint8).tobytes()) + \
+        _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + _chunk(b"IEND", b"")
+
+
+def _palette(pixels):
+    """(colours (N, 3) with N <= 256, index (pixels,)): the commonest colours as they are, the others rounded."""
+    import numpy as np
+
+    def packed(values):
+        return values[:, 0] << 16 | values[:, 1] << 8 | values[:, 2]
+
+    exact, inverse, count = np.unique(packed(pixels), return_inverse=True, return_counts=True)
+    keep = np.zeros(len(exact), bool)
+    keep[np.argsort(-count)[:48]] = True
+    for steps in (255, 63, 31, 15, 7, 5):
+        channels = np.stack([exact >> 16, exact >> 8 & 255, exact & 255], axis=1)
+        rounded = np.where(keep[:, None], channels, np.rint(np.rint(channels * (steps / 255)) * (255 / steps)))
+        colours, back = np.unique(packed(rounded.astype(np.uint32)), return_inverse=True)
+        if len(colours) <= 256:
+            break
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1), back[inverse]
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def alt_text(spec: dict) -> str:
+    """What a chart shows, in words: its title, subtitle and description, or the names of its axes."""
+    title = spec.get("title") or ""
+    parts = []
+    if isinstance(title, dict):
+        for value in (title.get("text"), title.get("subtitle")):
+            parts.append(" ".join(value) if isinstance(value, list) else value or "")
+    else:
+        parts.append(" ".join(title) if isinstance(title, list) else title)
+    parts.append(spec.get("description") or "")
+    parts = [part.strip().rstrip(".") for part in parts if part and part.strip()]
+    if not parts:
+        fields = list(dict.fromkeys(_fields(spec)))
+        parts = ["Chart of " + ", ".join(fields) if fields else "Chart"]
+    return ". ".join(parts) + "."
+
+
+def _fields(node) -> list[str]:
+    """Titles or names of everything encoded by position, colour or facet, in order."""
+    found = []
+    if isinstance(node, dict):
+        for channel, value in node.get("encoding", {}).items():
+            if channel in ("x", "y", "color", "column", "row", "facet") and isinstance(value, dict):
+                name = value.get("title") or value.get("field")
+                found += [name] if isinstance(name, str) else []
+        for key, value in node.items():
+            if key not in ("encoding", "datasets", "config", "data"):
+                found += _fields(value)
+    elif isinstance(node, list):
+        for item in node:
+            found += _fields(item)
+    return found
