@@ -1,0 +1,136 @@
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`.
+
+Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sdlab.errors import SdlabError
+
+
+def tour(
+    preset: str = "quick",
+    output: Path = Path("reports"),
+    only: str | None = None,
+    model: str = "organism",
+    refresh: bool = False,
+) -> int:
+    """Run the walkthrough's notebooks and write a report.
+
+    The report's index is there after the first notebook and grows as the others finish.
+
+    Args:
+        preset: Sizes: smoke (seconds, for tests), quick (minutes, for a class) or full (the recorded results).
+        output: Folder for the report; open its index.html.
+        only: Run only these notebooks, for example 00,03.
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        refresh: For developers: also store the outputs, cleaned, in notebooks/.
+    """
+    from sdlab.study.tour import tour as run
+
+    names = tuple(name for name in (only or "").split(",") if name)
+    return 0 if run(preset=preset, output=output, only=names, model=model, refresh=refresh) else 1
+
+
+def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
+    """Open JupyterLab on the first notebook.
+
+    Args:
+        arguments: Handed on to `jupyter lab`, for example --port 9999 or --no-browser.
+    """
+    from sdlab.study.notebooks import find
+
+    first = find()[0]
+    command = [sys.executable, "-m", "jupyter", "lab", *arguments, str(first)]
+    return subprocess.run(command, check=False, cwd=first.parent.parent).returncode
+
+
+def pretrain(
+    output: Path = Path("data/organism"),
+    seed: int = 0,
+    minutes: float = 55,
+    device: str | None = None,
+    resume: bool = True,
+) -> int:
+    """Make the organism again: pretrain the small model from nothing.
+
+    Args:
+        output: Folder for the model.
+        seed: Seed of the weights and of the texts.
+        minutes: Time budget.
+        device: cpu, cuda or mps; the fastest there is when not given.
+        resume: Go on from the last checkpoint if there is one.
+    """
+    from sdlab.world.pretrain import pretrain as run
+
+    run(output=output, seed=seed, minutes=minutes, device=device, resume=resume)
+    return 0
+
+
+def markers(
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    match: Literal["word", "substring"] = "word",
+    column: str | None = None,
+) -> int:
+    """Count epistemic markers (wait, hmm, perhaps ...) in a file of reasoning traces.
+
+    Args:
+        path: A json, jsonl or parquet file, or a folder of them.
+        match: Whole words, or substrings as the paper counts.
+        column: The column that holds the text; found by itself when not given.
+    """
+    from sdlab.measure.files import markers_command
+
+    markers_command(path, match, column)
+    return 0
+
+
+def measure(
+    what: Annotated[Literal["contexts"], tyro.conf.Positional],
+    model: str = "organism",
+    preset: str = "quick",
+    seed: int = 0,
+) -> int:
+    """Measure a model: `contexts` prints score, length and markers in the four contexts (Table 1).
+
+    Args:
+        what: What to measure.
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        preset: Sizes: smoke, quick or full.
+        seed: Seed of the sampling.
+    """
+    from sdlab.study.contexts import contexts_command
+
+    contexts_command(model, preset, seed)
+    return 0
+
+
+DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 fine, 1 a notebook failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # A kernelspec in the user's home must not win over the environment that sdlab is installed in.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    try:
+        if arguments[:1] == ["lab"] and not {"-h", "--help"} & set(arguments):
+            return lab(tuple(arguments[1:]))  # whatever follows belongs to JupyterLab
+        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="sdlab", args=arguments, description=DESCRIPTION)
+    except SdlabError as error:
+        print(f"sdlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sdlab: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
