@@ -1,0 +1,134 @@
+"""The sampling loop over one unit of rows, and the worker threads that share the units."""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import torch
+
+from sdlab.rollout.sampling import choose
+from sdlab.rollout.types import SamplingParams
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows that decode together: prompts (token ids), how many rows each has, and the rows' places in the whole batch."""
+
+    prompts: list[list[int]]
+    repeats: list[int]
+    rows: list[int]
+
+
+def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> list[Unit]:
+    """Cut the batch into units of at most max_rows rows and nearly equal size; prompts of similar length go together.
+
+    A prompt's generations stay in one unit unless there are more of them than max_rows.
+    """
+    order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
+    pieces = []  # (prompt, its rows)
+    for i in order:
+        rows = list(range(i * generations, (i + 1) * generations))
+        pieces += [(i, rows[start : start + max_rows]) for start in range(0, generations, max_rows)]
+    total = len(prompt_ids) * generations
+    target = -(-total // -(-total // max_rows)) if total else 0
+    units, current, count = [], [], 0
+    for piece in pieces:
+        if current and count + len(piece[1]) > max(target, generations if generations <= max_rows else 0):
+            units.append(current)
+            current, count = [], 0
+        current.append(piece)
+        count += len(piece[1])
+    if current:
+        units.append(current)
+    return [
+        Unit([prompt_ids[i] for i, _ in unit], [len(rows) for _, rows in unit], [row for _, rows in unit for row in rows])
+        for unit in units
+    ]
+
+
+def sample_unit(
+    decoder,
+    unit: Unit,
+    uniforms: torch.Tensor,
+    params: SamplingParams,
+    eos: torch.Tensor,
+    stop: threading.Event,
+    finished: Callable[[int], None],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode a unit of n rows until every row has ended or T = max_completion_length tokens are reached.
+
+    uniforms (T, n) on the decoder's device; eos holds the ids that end a row. Returns tokens (T, n) and their probabilities
+    (T, n); what stands after a row's first eos has no meaning. `finished(k)` is called when k more rows are done.
+    """
+    logits = decoder.prefill(unit.prompts, unit.repeats, params.max_completion_length)
+    tokens_out = uniforms.new_zeros(uniforms.shape, dtype=torch.long)
+    chance_out = uniforms.new_ones(uniforms.shape, dtype=torch.float32)
+    place = torch.arange(uniforms.shape[1], device=uniforms.device)  # the column each live row writes to
+    ended = torch.zeros_like(place, dtype=torch.bool)
+    known = 0  # ended rows already told to `finished`
+    look_every = 1 if uniforms.device.type == "cpu" else 8  # looking makes the processor wait for the accelerator
+    for t in range(params.max_completion_length):
+        tokens, chance = choose(logits, uniforms[t], params)
+        tokens_out[t].index_copy_(0, place, tokens)
+        chance_out[t].index_copy_(0, place, chance)
+        ended |= (tokens == eos) if eos.numel() == 1 else torch.isin(tokens, eos)
+        if t + 1 == params.max_completion_length:
+            break
+        if (t + 1) % look_every == 0:
+            if stop.is_set():
+                break
+            live, gone = len(place), int(ended.sum())
+            if gone > known:
+                finished(gone - known)
+                known = gone
+            if gone == live:
+                break
+            if gone and gone >= decoder.drop_share * live:
+                left = live - gone
+                keep = torch.arange(left, device=place.device)
+                # live rows from the end move into the holes of the ended ones; the others stay where they are
+                keep[ended[:left].nonzero().squeeze(1)] = left + (~ended[left:]).nonzero().squeeze(1)
+                decoder.keep(keep)
+                place, tokens = place.index_select(0, keep), tokens.index_select(0, keep)
+                uniforms = uniforms.index_select(1, keep)
+                ended = torch.zeros_like(place, dtype=torch.bool)
+                known = 0
+        logits = decoder.step(tokens)
+    finished(len(place) - known)
+    return tokens_out, chance_out
+
+
+def run_all(jobs: Iterable[Callable], threads: int, poll: Callable[[], None] = lambda: None, stop: threading.Event | None = None) -> list:
+    """The jobs' results in order. With more than one thread each runs on its own worker with one torch thread per worker.
+
+    For small matrices two workers with a thread each beat one worker with two threads: nothing waits at a barrier after
+    every operation. `poll` is called in the calling thread while it waits, because displays want that. An interrupt or a
+    failing job sets `stop` and waits for the others to see it.
+    """
+    jobs = list(jobs)
+    if threads <= 1 or len(jobs) <= 1:
+        results = []
+        for job in jobs:
+            results.append(job())
+            poll()
+        return results
+    before = torch.get_num_threads()
+    # the initializer runs inside each worker: torch's thread count is a property of the calling thread
+    pool = ThreadPoolExecutor(min(threads, len(jobs)), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        futures = [pool.submit(job) for job in jobs]
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            poll()
+        return [future.result() for future in futures]
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)  # a part of the count is shared by all threads

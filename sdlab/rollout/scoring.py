@@ -1,0 +1,55 @@
+"""Teacher-forced scoring: the prompt runs once, its completions continue from its cache, and only they go through the head."""
+
+import torch
+
+from sdlab.rollout.cache import accepted, left_pad
+
+
+def plan_batches(lengths: list[int], prompt_lengths: list[int], same: list[int], batch_tokens: int) -> list[list[int]]:
+    """Rows to score together, sorted by length, each batch within batch_tokens padded tokens (or a single row).
+
+    `same[i]` names row i's prompt: rows of one prompt stay neighbours so that the prompt is computed once.
+    """
+    longest = {}
+    for name, length in zip(same, lengths):
+        longest[name] = max(longest.get(name, 0), length)
+    order = sorted(range(len(lengths)), key=lambda i: (prompt_lengths[i], longest[same[i]], same[i], lengths[i]))
+    batches, current, width, prompt = [], [], 0, 0
+    for i in order:
+        width, prompt = max(width, lengths[i]), max(prompt, prompt_lengths[i])
+        if current and (len(current) + 1) * (width + prompt) > batch_tokens:
+            batches.append(current)
+            current, width, prompt = [], lengths[i], prompt_lengths[i]
+        current.append(i)
+    if current:
+        batches.append(current)
+    return batches
+
+
+def completion_logits(model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int) -> torch.Tensor:
+    """Logits that predict each completion token, (N, T, V), padded on the right; row n continues prompts[rows[n]].
+
+    The prompt but its last token fills the cache, once per prompt; then the last prompt token and the completion but its
+    last token run as one block, so that every logit computed is one that was asked for.
+    """
+    device = model.device
+    width = max(map(len, completions))
+    block = [[prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions)]
+    block_ids = torch.tensor([row + [pad] * (width - len(row)) for row in block], device=device)
+    block_mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in block], device=device)
+    offsets = torch.arange(width, device=device)
+    if max(len(p) for p in prompts) == 1:
+        out = model(input_ids=block_ids, attention_mask=block_mask, use_cache=False)
+        return out.logits
+    # a prompt of one token has nothing to put into the cache: its row there is all padding
+    ids, mask, positions = left_pad([prompt[:-1] for prompt in prompts], pad, device)
+    out = model(input_ids=ids, attention_mask=mask, use_cache=True, **accepted(model, position_ids=positions, logits_to_keep=1))
+    cache, order = out.past_key_values, torch.tensor(rows, device=device)
+    cache.reorder_cache(order)
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
+    full_mask = torch.cat([mask[order], block_mask], dim=1)
+    position_ids = (starts[:, None] + offsets).clamp_(max=int(max(s + len(b) for s, b in zip(starts.tolist(), block))) - 1)
+    out = model(
+        input_ids=block_ids, attention_mask=full_mask, past_key_values=cache, use_cache=True, **accepted(model, position_ids=position_ids)
+    )
+    return out.logits

@@ -1,0 +1,233 @@
+"""The default rollout engine: torch, any Hugging Face causal language model, CPU or GPU."""
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+from sdlab import paths
+from sdlab.errors import SdlabError
+from sdlab.rollout import qwen3
+from sdlab.rollout.cache import HFDecoder
+from sdlab.rollout.loading import load_engine as load_engine  # the public way in, kept here beside the engine
+from sdlab.rollout.loop import plan_units, run_all, sample_unit
+from sdlab.rollout.sampling import row_uniforms
+from sdlab.rollout.scoring import completion_logits, plan_batches
+from sdlab.rollout.types import Rollouts, SamplingParams, Scores
+
+SMALL = 20_000_000  # parameters up to which worker threads beat threads inside each operation (weights fit the caches)
+UNIT_ROWS = 128  # rows per unit of a small model: its part of the cache stays close to the processor
+
+
+class TorchEngine:
+    """Samples from and scores with `model`; `model` may be trained between calls, no weights are kept.
+
+    model: a Hugging Face causal language model. tokenizer: its tokenizer. fast=False forces the path that works for every
+    architecture (for tests and comparisons). Results are on the CPU.
+    """
+
+    def __init__(self, model, tokenizer, *, fast: bool = True):
+        self.model, self.tokenizer = model, tokenizer
+        self.fast = fast
+        self.eos_ids = end_ids(model, tokenizer)
+        pad = tokenizer.pad_token_id
+        self.pad_id = self.eos_ids[0] if pad is None else pad
+
+    def generate(self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None) -> Rollouts:
+        """Sample G = params.num_generations completions of each of P prompts (already rendered with the chat template).
+
+        `progress(done, total)` counts rows. A row's tokens depend only on the model, its prompt, the seed and the count of
+        equal prompts before it: not on the batch's order, on padding or on the other rows (up to the last bits of a
+        floating-point sum, which differ between matrix shapes).
+        Raises SdlabError for an empty prompt, a prompt too long for the model, and logits that are not finite.
+        """
+        prompt_ids = self.encode(prompts, params.max_completion_length)
+        total, limit = len(prompts) * params.num_generations, params.max_completion_length
+        uniforms = torch.from_numpy(row_uniforms(prompts, params))
+        threads = self.threads()
+        units = plan_units(prompt_ids, params.num_generations, self.unit_rows(prompt_ids, limit, total, threads))
+        counter = Counter(total, progress)
+        stop = threading.Event()
+        tokens = torch.full((total, limit), self.pad_id)  # made outside inference mode: the trainer may differentiate around it
+        chances = torch.ones(total, limit)
+        device = self.model.device
+        eos = torch.tensor(self.eos_ids, device=device)
+        with frozen(self.model), torch.inference_mode():
+            weights = qwen3.PackedQwen3(self.model) if self.fast and qwen3.supports(self.model) else None
+
+            def job(unit):
+                with torch.inference_mode():  # a property of the thread
+                    decoder = HFDecoder(self.model, self.pad_id) if weights is None else qwen3.Qwen3Decoder(self.model, weights, self.pad_id)
+                    drawn = uniforms[unit.rows].T.contiguous().to(device)
+                    found = sample_unit(decoder, unit, drawn, params, eos, stop, counter.add)
+                    tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in found)
+
+            run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.tell, stop)
+        return self.collect(prompts, prompt_ids, params, tokens, chances)
+
+    def collect(self, prompts, prompt_ids, params, tokens, chances) -> Rollouts:
+        """Cut every row after its first end-of-sequence token and decode it."""
+        is_end = torch.isin(tokens, torch.tensor(self.eos_ids))
+        mask = is_end.cumsum(-1) - is_end.long() == 0
+        longest = int(mask.sum(-1).max()) if len(tokens) else 0
+        mask, tokens = mask[:, :longest], tokens[:, :longest].masked_fill(~mask[:, :longest], self.pad_id)
+        logps = chances[:, :longest].log().masked_fill(~mask, 0.0)
+        if not torch.isfinite(logps).all():
+            raise SdlabError("the model's logits are not finite (NaN or infinite), so nothing can be sampled; go back to an earlier checkpoint or train with a lower learning rate")
+        rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist())]
+        return Rollouts(
+            prompts=list(prompts),
+            prompt_ids=prompt_ids,
+            num_generations=params.num_generations,
+            completion_ids=tokens,
+            completion_mask=mask,
+            per_token_logps=logps,
+            truncated=~is_end.any(-1),
+            texts=self.tokenizer.batch_decode(rows, skip_special_tokens=True) if rows else [],
+        )
+
+    def score(
+        self,
+        prompts: list[str],
+        completion_ids: list[list[int]],
+        *,
+        temperature: float = 1.0,
+        return_logits: bool = False,
+        top_k: int | None = None,
+        batch_tokens: int = 16_384,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        """Log-probabilities of given completions, teacher-forced: row i is completion_ids[i] after prompts[i], B rows.
+
+        Probabilities and entropy are of softmax(logits / temperature) (0 counts as 1). top_k=K adds the K most likely
+        tokens of every position; return_logits=True adds all logits before temperature, B*T*V floats. Equal prompts are
+        computed once per batch; a batch holds at most batch_tokens padded tokens. No gradients.
+        Raises SdlabError for unequal list lengths, an empty prompt, and a row too long for the model.
+        """
+        if len(prompts) != len(completion_ids):
+            raise SdlabError(f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion")
+        lengths = [len(ids) for ids in completion_ids]
+        prompt_ids = self.encode(prompts, max(lengths, default=0))
+        longest, vocab = max(lengths, default=0), self.model.get_output_embeddings().weight.shape[0]
+        if top_k is not None and not 1 <= top_k <= vocab:
+            raise SdlabError(f"top_k={top_k} is not allowed; it must be between 1 and the vocabulary's {vocab}")
+        shape = (len(prompts), longest)
+        logps, entropy = torch.zeros(shape), torch.zeros(shape)
+        mask = torch.arange(longest)[None] < torch.tensor(lengths, dtype=torch.long)[:, None]
+        logits_out = torch.zeros(*shape, vocab) if return_logits else None
+        top_logps = torch.zeros(*shape, top_k) if top_k else None
+        top_ids = torch.zeros(*shape, top_k, dtype=torch.long) if top_k else None
+        names = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
+        counter = Counter(len(prompts), progress)
+
+        def job(rows):
+            with torch.inference_mode():
+                rows = [i for i in rows if lengths[i]]
+                if not rows:
+                    return
+                texts = list(dict.fromkeys(prompts[i] for i in rows))
+                place = {text: n for n, text in enumerate(texts)}
+                first = {prompts[i]: prompt_ids[i] for i in rows}
+                ids = [completion_ids[i] for i in rows]
+                logits = completion_logits(self.model, [first[t] for t in texts], [place[prompts[i]] for i in rows], ids, self.pad_id)
+                width = logits.shape[1]
+                wanted = torch.tensor([row + [0] * (width - len(row)) for row in map(list, ids)], device=logits.device)
+                logits = logits.float()
+                scaled = logits / temperature if temperature not in (0, 1) else logits
+                all_logps = scaled.log_softmax(-1)
+                logps[rows, :width] = all_logps.gather(-1, wanted[..., None]).squeeze(-1).cpu()
+                entropy[rows, :width] = -(all_logps.exp() * all_logps).sum(-1).cpu()
+                if return_logits:
+                    logits_out[rows, :width] = logits.cpu()
+                if top_k:
+                    best = all_logps.topk(top_k, dim=-1)
+                    top_logps[rows, :width], top_ids[rows, :width] = best.values.cpu(), best.indices.cpu()
+                counter.add(len(rows))
+
+        batches = plan_batches(lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens)
+        with frozen(self.model):
+            run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.tell)
+        for part in (logps, entropy):
+            part.masked_fill_(~mask, 0.0)
+        for part in (logits_out, top_logps, top_ids):
+            if part is not None:
+                part.masked_fill_(~mask[..., None], 0)
+        return Scores(logps, mask, entropy, logits_out, top_logps, top_ids)
+
+    def encode(self, prompts: list[str], room: int) -> list[list[int]]:
+        """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of the model's context."""
+        if isinstance(prompts, str):
+            raise SdlabError("prompts must be a list of strings, not one string; write [prompt]")
+        ids = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        for text, row in zip(prompts, ids):
+            if not row:
+                raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
+            if context is not None and len(row) + room > context:
+                raise SdlabError(
+                    f"a prompt of {len(row)} tokens and a completion of up to {room} exceed the model's context of {context}; "
+                    f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
+                )
+        return ids
+
+    def threads(self) -> int:
+        """Worker threads for this model: as many as torch may use for a small model on a CPU, otherwise one."""
+        small = self.model.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) <= SMALL
+        return min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
+
+    def unit_rows(self, prompt_ids: list[list[int]], limit: int, total: int, threads: int) -> int:
+        """Rows per unit: bounded by memory for the cache, and small enough to give every worker thread its share."""
+        config = self.model.config.get_text_config()
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        length = max(map(len, prompt_ids), default=0) + limit
+        per_row = 2 * config.num_hidden_layers * kv_heads * head_dim * length * self.model.dtype.itemsize
+        if self.model.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.model.device)
+            return max(1, int(free * 0.4) // max(1, per_row))  # the rest is for activations and for dropping rows
+        rows = max(1, 400_000_000 // max(1, per_row * threads))
+        return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
+
+
+class Counter:
+    """Rows done, counted by any thread, told to `progress` by the calling one."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None):
+        self.total, self.progress, self.done, self.told = total, progress, 0, -1
+        self.lock, self.owner = threading.Lock(), threading.get_ident()
+
+    def add(self, rows: int) -> None:
+        with self.lock:
+            self.done += rows
+        if threading.get_ident() == self.owner:
+            self.tell()
+
+    def tell(self) -> None:
+        if self.progress is not None and self.done != self.told:
+            self.told = self.done
+            self.progress(self.done, self.total)
+
+
+class frozen:
+    """The model in evaluation mode (no dropout) inside a `with`, and as it was afterwards."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __enter__(self):
+        self.was_training = self.model.training
+        self.model.eval()
+
+    def __exit__(self, *_):
+        self.model.train(self.was_training)
+
+
+def end_ids(model, tokenizer) -> list[int]:
+    """Token ids that end a completion: the generation config's (one or a list) and the tokenizer's. Raises SdlabError if none."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = list(found) if isinstance(found, (list, tuple)) else [] if found is None else [found]
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    if not ids:
+        raise SdlabError("neither the model's generation config nor its tokenizer names an end-of-sequence token; set tokenizer.eos_token")
+    return list(dict.fromkeys(ids))
