@@ -1,0 +1,126 @@
+import json
+import sys
+
+import pandas
+import pytest
+
+from sdlab.errors import SdlabError
+from sdlab.measure.files import markers_command, markers_report, read_texts
+
+ROWS = [{"id": "a", "prompt": "How many wait here, in this long long question?", "completion": "Wait, 3."}, {"id": "b", "completion": "Hmm, 4. Wait"}]
+
+
+def write(path, kind, rows):
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    elif kind == "json":
+        path.write_text(json.dumps(rows))
+    elif kind == "json lines named json":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "json of columns":
+        path.write_text(json.dumps(pandas.DataFrame(rows)[["id", "completion"]].to_dict("list")))
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow")
+        pandas.DataFrame(rows).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "json lines named json", "json of columns", "parquet"])
+def test_every_kind_reads_the_same(tmp_path, kind):
+    ending = {"jsonl": "jsonl", "parquet": "parquet"}.get(kind, "json")
+    read = read_texts(write(tmp_path / f"run.{ending}", kind, ROWS))
+    assert (read.texts, read.columns, read.lengths) == (["Wait, 3.", "Hmm, 4. Wait"], ["completion"], None)
+
+
+def test_text_files_lists_of_strings_and_chats(tmp_path):
+    (tmp_path / "one.txt").write_text("wait\nwait")
+    assert read_texts(tmp_path / "one.txt").texts == ["wait\nwait"]
+    (tmp_path / "two.json").write_text(json.dumps(["maybe", "so"]))
+    assert read_texts(tmp_path / "two.json").texts == ["maybe", "so"]
+    chat = [{"messages": [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "likely"}], "n": 1}]
+    (tmp_path / "three.json").write_text(json.dumps(chat))
+    assert read_texts(tmp_path / "three.json").texts == ["hm\nlikely"]
+
+
+def test_column_is_told_or_the_longest(tmp_path):
+    rows = [{"short": "wait", "long": "perhaps so it is", "n": 7}, {"short": "wait", "long": None, "n": 8}]
+    path = write(tmp_path / "x.json", "json", rows)
+    assert read_texts(path).columns == ["long"] and read_texts(path).empty_rows == 1
+    assert read_texts(path, "short").texts == ["wait", "wait"]
+    for column in ("nope", "n"):
+        with pytest.raises(SdlabError, match=f"no text column '{column}'; its columns are: short, long, n"):
+            read_texts(path, column)
+
+
+def test_token_counts_of_a_run_are_used(tmp_path):
+    rows = [{"completion": "Wait, 3.", "length": 5}, {"completion": None, "length": 90}, {"completion": "Hmm", "length": 15}]
+    table = markers_report(write(tmp_path / "x.jsonl", "jsonl", rows)).set_index("marker")
+    assert table.loc["total", "per_1000_tokens"] == pytest.approx(1000 * 2 / 20)
+
+
+def test_folder_of_several_kinds(tmp_path):
+    write(tmp_path / "a.jsonl", "jsonl", ROWS)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.txt").write_text("Perhaps")
+    (tmp_path / "config.json").write_text('{"seed": 3}')
+    (tmp_path / "notes.md").write_text("wait wait")
+    (tmp_path / ".hidden.txt").write_text("wait wait")
+    table = markers_report(tmp_path)
+    assert table.set_index("marker").loc["total", "count"] == 4
+    assert "skipped without text: config.json" in table.attrs["source"]
+    assert "3 texts of column 'completion', 'text' in 2 files" in table.attrs["source"]
+
+
+BAD = {
+    "empty.json": (b"", "is empty"),
+    "none.json": (b"[]", "holds no rows"),
+    "cut.json": (b'[{"completion": "wa', "line 1 is not JSON"),
+    "cut.jsonl": (b'{"completion": "wait"}\n{"comp', "line 2 is not JSON"),
+    "latin.txt": (b"caf\xe9", "not UTF-8"),
+    "numbers.json": (b'[{"n": 1}]', "no column with text; its columns are: n"),
+    "table.csv": (b"a,b", "ends in '.csv'; use one of: .json"),
+    "bad.parquet": (b"PAR1 this is no parquet file PAR1", "cannot read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_give_one_clear_line(tmp_path, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SdlabError) as caught:
+        markers_command(str(tmp_path / name))
+    assert message in str(caught.value) and name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_file_and_empty_folder(tmp_path):
+    with pytest.raises(SdlabError, match="no file or folder .*absent.json"):
+        read_texts(tmp_path / "absent.json")
+    with pytest.raises(SdlabError, match="holds no text"):
+        read_texts(tmp_path)
+    with pytest.raises(SdlabError, match="unknown match 'stem'"):
+        (tmp_path / "a.txt").write_text("wait")
+        markers_report(tmp_path, "stem")
+
+
+def test_parquet_without_its_reader(tmp_path, monkeypatch):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1PAR1")
+    for name in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SdlabError, match="needs pyarrow; install it with: pip install pyarrow"):
+        read_texts(tmp_path / "x.parquet")
+
+
+def test_command_prints_what_it_read(tmp_path, capsys):
+    path = write(tmp_path / "[run].json", "json", ROWS)
+    markers_command(str(path), match="substring")
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "[run].json" in out and "column 'completion'" in out and "substring" in out and "per 1,000 words" in out
+    assert "│ total         │     3 │" in out
+
+
+def test_real_files(sdlab_real_data):
+    read = read_texts(sdlab_real_data("reasoning_traces.json"))
+    assert (len(read.texts), read.columns) == (10, ["message_thinking"])
+    assert len(read_texts(sdlab_real_data("sciknoweval_chemistry_test.json"), "prompt").texts) == 210  # JSON lines inside
