@@ -31,6 +31,7 @@ class Entry:
     failures: tuple[Failure, ...] = ()
     values: dict = field(default_factory=dict)
     provenance: dict = field(default_factory=dict)
+    anchors: dict[int, str] = field(default_factory=dict)  # cell number -> anchor on the page
     has_page: bool = False
 
     @property
@@ -88,6 +89,8 @@ def finish(line: Entry, execution: Execution) -> None:
     """Take over what an execution found."""
     line.status = "failed" if execution.failures else "done"
     line.seconds, line.failures = execution.seconds, execution.failures
+    own = [cell for cell in execution.notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    line.anchors = {number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)}
     try:
         found = record.read_record(execution.notebook)
         line.values, line.provenance = found["values"], found["provenance"]
@@ -98,10 +101,8 @@ def finish(line: Entry, execution: Execution) -> None:
 def write_page(folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run) -> Path:
     """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
     place = entries.index(line)
-    own = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     text = _templates().get_template("page.html").render(
         entry=line, run=run, body=Markup(render.body(notebook)), style=_style(), code_style=_code_style(), clock=clock,
-        anchors={number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)},
         before=entries[place - 1] if place else None,
         after=entries[place + 1] if place + 1 < len(entries) else None,
     )  # fmt: skip

@@ -1,0 +1,87 @@
+"""What Binder would build, read from repo2docker's own plan; nothing is built and no Docker is needed."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+IN_THE_IMAGE = {"jupyterlab", "ipywidgets", "nbconvert"}  # repo2docker's own environment brings these
+
+
+def requirements() -> dict[str, Requirement]:
+    lines = (ROOT / "binder" / "requirements.txt").read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+    return {one.name: one for one in found}
+
+
+@pytest.fixture(scope="module")
+def dockerfile(tmp_path_factory) -> str:
+    """The Dockerfile that repo2docker makes of this checkout's binder/ and pyproject.toml."""
+    if not shutil.which("git"):
+        pytest.skip("repo2docker needs git")
+    pytest.importorskip("repo2docker", reason="jupyter-repo2docker is not installed; it is in the test extra")
+    copy = tmp_path_factory.mktemp("binder") / "repo"
+    shutil.copytree(ROOT / "binder", copy / "binder")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(copy)]
+    plan = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert plan.returncode == 0, plan.stderr[-2000:]
+    return plan.stdout + plan.stderr
+
+
+def test_python_is_3_11(dockerfile):
+    assert re.search(r"environment\.py-3\.11\b|environment\.py-3\.11[.-]", dockerfile)
+    assert "environment.py-3.10" not in dockerfile
+
+
+def test_the_requirements_are_installed(dockerfile):
+    assert re.search(r"pip install.*-r \"?binder/requirements\.txt", dockerfile)
+
+
+def test_post_build_and_start_are_used(dockerfile):
+    assert "binder/postBuild" in dockerfile
+    assert re.search(r'ENV R2D_ENTRYPOINT "?/.*binder/start', dockerfile)
+
+
+@pytest.mark.parametrize("script", ["binder/postBuild", "binder/start", ".ci/run"])
+def test_the_scripts_are_sound_bash_and_executable(script):
+    path = ROOT / script
+    assert path.stat().st_mode & 0o111
+    checked = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_post_build_stops_at_the_first_error_and_start_hands_over():
+    post_build = (ROOT / "binder" / "postBuild").read_text().splitlines()
+    assert "set -e" in post_build
+    assert any("pip install" in line and "--no-deps" in line and "-e ." in line for line in post_build)
+    assert (ROOT / "binder" / "start").read_text().splitlines()[-1] == 'exec "$@"'
+
+
+def test_start_sets_one_thread_and_runs_its_arguments():
+    command = [str(ROOT / "binder" / "start"), "sh", "-c", "echo $OMP_NUM_THREADS $HF_HUB_OFFLINE"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["1", "1"]
+
+
+def test_every_core_dependency_is_pinned_within_its_range():
+    pinned = requirements()
+    wanted = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+    for one in wanted:
+        if one.name in IN_THE_IMAGE:
+            continue
+        assert one.name in pinned, f"{one.name} is missing in binder/requirements.txt"
+        (pin,) = pinned[one.name].specifier
+        assert pin.operator == "==" and one.specifier.contains(pin.version), f"{one} does not allow {pin}"
+        assert one.extras == pinned[one.name].extras
+
+
+def test_torch_is_the_cpu_build():
+    text = (ROOT / "binder" / "requirements.txt").read_text()
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in text
+    assert str(requirements()["torch"].specifier).endswith("+cpu")
