@@ -23,8 +23,6 @@ def requirements() -> dict[str, Requirement]:
 @pytest.fixture(scope="module")
 def dockerfile(tmp_path_factory) -> str:
     """The Dockerfile that repo2docker makes of this checkout's binder/ and pyproject.toml."""
-    if not shutil.which("git"):
-        pytest.skip("repo2docker needs git")
     pytest.importorskip("repo2docker", reason="jupyter-repo2docker is not installed; it is in the test extra")
     copy = tmp_path_factory.mktemp("binder") / "repo"
     shutil.copytree(ROOT / "binder", copy / "binder")
@@ -36,8 +34,7 @@ def dockerfile(tmp_path_factory) -> str:
 
 
 def test_python_is_3_11(dockerfile):
-    assert re.search(r"environment\.py-3\.11\b|environment\.py-3\.11[.-]", dockerfile)
-    assert "environment.py-3.10" not in dockerfile
+    assert "Building conda environment for python=3.11" in dockerfile
 
 
 def test_the_requirements_are_installed(dockerfile):
@@ -46,7 +43,7 @@ def test_the_requirements_are_installed(dockerfile):
 
 def test_post_build_and_start_are_used(dockerfile):
     assert "binder/postBuild" in dockerfile
-    assert re.search(r'ENV R2D_ENTRYPOINT "?/.*binder/start', dockerfile)
+    assert re.search(r'ENV R2D_ENTRYPOINT=.*/binder/start', dockerfile)
 
 
 @pytest.mark.parametrize("script", ["binder/postBuild", "binder/start", ".ci/run"])
