@@ -17,4 +17,5 @@ class Problem:
     prompt: str  # the user's message
     answer: str  # ground truth as it stands inside \boxed{}
     feedback: str = ""  # what the environment says after a wrong try (kata)
-    slots: tuple = ()
+    slots: tuple = ()  # the unknowns
+    outcomes: tuple[str, ...] = ()  # per candidate of the only slot, what follows from it (kata)

@@ -1,0 +1,54 @@
+"""The richer information c, and how it enters a prompt (paper Section 3; SDPO's reprompt template)."""
+
+import re
+
+from sdlab.errors import unknown
+
+CONTEXTS = ("none", "solution", "solution_no_think", "regenerated")
+CONTEXT_LABELS = {
+    "none": "no context",
+    "solution": "full solution",
+    "solution_no_think": "solution without think",
+    "regenerated": "regenerated",
+}
+REPROMPT = "{prompt}\n\n{context}\n\nCorrectly solve the original question."
+SOLUTION = "Correct solution: {demonstration}"
+
+
+def strip_thinking(text: str) -> str:
+    """The part of a completion after its thinking.
+
+    Removes `<think>...</think>` and also a thinking that ends in `</think>` without opening it, because some chat
+    templates (DeepSeek-R1's) open `<think>` in the prompt; looking for the pair alone silently keeps everything there.
+    An opened thinking that never ends (a truncated completion) is removed to the end of the text.
+    """
+    text = re.sub(r"^.*</think>\s*", "", text, flags=re.DOTALL)
+    return re.sub(r"<think>.*\Z", "", text, flags=re.DOTALL).strip()
+
+
+def demonstration_for(context: str, solution: str | None = None, regenerated: str | None = None) -> str | None:
+    """What stands in the prompt under `context`: nothing, the solution, its text without thinking, or y~.
+
+    `solution` is a correct completion y, `regenerated` a correct completion written with the solution in view.
+    Raises SdlabError on an unknown context.
+    """
+    if context not in CONTEXTS:
+        raise unknown("context", context, CONTEXTS)
+    choices = {"none": None, "solution": solution, "regenerated": regenerated}
+    return choices[context] if context in choices else solution and strip_thinking(solution)
+
+
+def build_messages(problem, demonstration: str | None = None, feedback: str | None = None) -> list[dict[str, str]]:
+    """Chat messages for a problem, with a demonstration and an environment's feedback where given."""
+    parts = [SOLUTION.format(demonstration=demonstration)] if demonstration else []
+    parts += [feedback] if feedback else []
+    content = problem.prompt
+    if parts:
+        content = REPROMPT.format(prompt=problem.prompt, context="\n\n".join(parts))
+    return [{"role": "user", "content": content}]
+
+
+def render_prompt(tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True) -> str:
+    """The prompt as one string, through the tokenizer's own chat template."""
+    messages = build_messages(problem, demonstration, feedback)
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)

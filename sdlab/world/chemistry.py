@@ -1,0 +1,65 @@
+"""Six reaction types that differ only on the surface: the contrast in which self-distillation should win.
+
+Which class of product a reaction gives is one rule per type. The reasoner half knows it (its belief in the right
+class is between .3 and .6 before the options narrow it, and one type it has wrong) and nothing in the problem can be searched to settle it, so doubt buys nothing here.
+"""
+
+from sdlab.seeds import stable_int
+from sdlab.world.problems import Problem
+from sdlab.world.slots import Slot
+
+# reaction -> (product, the class most often confused with it, weight of the right one, weight of the confused one)
+RULES = {
+    "oxidation": ("ketone", "ester", 0.50, 0.22),
+    "reduction": ("alcohol", "ether", 0.44, 0.28),
+    "addition": ("halide", "alkene", 0.38, 0.30),
+    "elimination": ("alkene", "halide", 0.34, 0.34),
+    "substitution": ("ether", "alcohol", 0.30, 0.34),
+    "condensation": ("ester", "ketone", 0.26, 0.40),
+}
+PRODUCTS = tuple(rule[0] for rule in RULES.values())
+LETTERS = ("A", "B", "C", "D")
+SUBSTANCES = "velan torin masil quorin deltan brisol henar lumin faxol ostrin pirel canthol zorin gelan murex sabin".split()
+COLOURS = "pale dark blue green amber clear".split()
+PLACES = ("cold water", "warm water", "hot oil", "dry air", "weak acid", "strong base")
+FLASKS = ("open", "sealed", "stirred", "shaken")
+
+
+def draw_chemistry(rng) -> tuple:
+    """A random (reaction, substance, colour, place, flask, four products in order): the identity of a problem."""
+    reaction = list(RULES)[rng.randrange(len(RULES))]
+    others = [p for p in PRODUCTS if p != RULES[reaction][0]]
+    options = rng.sample(others, 3) + [RULES[reaction][0]]
+    rng.shuffle(options)
+    return (reaction, *(pool[rng.randrange(len(pool))] for pool in (SUBSTANCES, COLOURS, PLACES, FLASKS)), tuple(options))
+
+
+def identity(draw) -> int:
+    return stable_int("chemistry", *draw[:-1], *draw[-1])
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def make_problem(draw, id: str, split: str) -> Problem:
+    reaction, substance, colour, place, flask, options = draw
+    right, confused, w_right, w_confused = RULES[reaction]
+    rest = (1.0 - w_right - w_confused) / 4  # four other products exist; only those on offer count
+    weights = [w_right if o == right else w_confused if o == confused else rest for o in options]
+    slot = Slot(
+        name="Product", subject="it", candidates=tuple(map(_article, options)), truth=options.index(right),
+        prior=tuple(w / sum(weights) for w in weights), survey=f" {_article(reaction)} gives one of four.",
+    )  # fmt: skip
+    offered = ", ".join(f"{letter}: {_article(o)}" for letter, o in zip(LETTERS, options))
+    return Problem(
+        id=id, domain="chemistry", split=split, kind=reaction,
+        prompt=f"{colour.capitalize()} {substance} undergoes {_article(reaction)} in {place}, in {_article(flask)} flask. "
+        f"Which product forms? {offered}.",
+        answer=LETTERS[options.index(right)], slots=(slot,),
+    )  # fmt: skip
+
+
+def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
+    letter = LETTERS[values[0]]
+    return f"\n{problem.slots[0].candidates[values[0]].capitalize()} is {letter}.", letter

@@ -1,0 +1,157 @@
+"""Number hunts: each letter hides the only number that fits a clue (which lists candidates) and a check.
+
+4 clue families x 8 check families make 32 types. Twenty are seen in pretraining and training; in the other
+twelve both families are familiar, but never together: they make the split *unseen types*.
+"""
+
+from functools import cache
+
+from sdlab.seeds import stable_int
+from sdlab.world.problems import Problem
+from sdlab.world.slots import Slot, listing, uniform
+
+TOP = 30  # numbers are 1..TOP
+NAMES = ("A", "B", "C")
+SPELLED = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty twentyone twentytwo twentythree twentyfour twentyfive twentysix twentyseven "
+    "twentyeight twentynine thirty"
+).split()
+MAX_CANDIDATES = 5
+
+
+def _digits(x: int) -> tuple[int, int]:
+    return divmod(x, 10)
+
+
+# check family -> (how the problem says it, how the trace says it, the function); each is one fact per number
+CHECKS = {
+    "digit sum": ("its digits add up to {}", "digit sum {}", lambda x: sum(_digits(x))),
+    "digit gap": ("its digits differ by {}", "digit gap {}", lambda x: abs(_digits(x)[0] - _digits(x)[1])),
+    "square": ("its square starts with {}", "square starts with {}", lambda x: int(str(x * x)[0])),
+    "triple": ("three times it has digit sum {}", "triple digit sum {}", lambda x: sum(map(int, str(3 * x)))),
+    "half": ("half of it, rounded down, ends in {}", "half ends in {}", lambda x: x // 2 % 10),
+    "letters": ("its name has {} letters", "letters {}", lambda x: len(SPELLED[x - 1])),
+    "divisors": ("it has {} divisors", "divisors {}", lambda x: sum(x % d == 0 for d in range(1, x + 1))),
+    "binary": ("it has {} ones in binary", "binary ones {}", lambda x: bin(x).count("1")),
+}
+CLUES = ("remainder", "ends", "between", "figure")
+FIGURES = {
+    "square": {n * n for n in range(1, 6)},
+    "cube": {n**3 for n in range(1, 4)},
+    "triangular number": {n * (n + 1) // 2 for n in range(1, 8)},
+    "power of two": {2**n for n in range(5)},
+}
+# Every clue family keeps five of the eight checks and every check two or three of the four clues.
+UNSEEN_TYPES = frozenset(
+    (clue, check)
+    for clue, checks in zip(
+        CLUES, (("digit gap", "half", "binary"), ("digit sum", "letters", "square"), ("triple", "divisors", "digit gap"), ("half", "square", "letters"))
+    )
+    for check in checks
+)
+TYPES = tuple((clue, check) for clue in CLUES for check in CHECKS)
+SEEN_TYPES = tuple(t for t in TYPES if t not in UNSEEN_TYPES)
+
+
+def _clue_variants(clue: str):
+    """Yield (words, candidates) of every clue of a family."""
+    numbers = range(1, TOP + 1)
+    if clue == "remainder":
+        for m in (7, 8, 9, 10):
+            for r in range(m):
+                yield f"leaves {r} when divided by {m}", [x for x in numbers if x % m == r]
+    elif clue == "ends":
+        for d in range(10):
+            for e in range(d + 1, 10):
+                ending = [x for x in numbers if x % 10 in (d, e)]
+                yield f"is over 10, ends in {d} or {e}", [x for x in ending if x > 10]
+                yield f"is under 21, ends in {d} or {e}", [x for x in ending if x < 21]
+    elif clue == "between":
+        for width in (3, 4, 5):
+            for low in range(1, TOP - width + 2):
+                yield f"is between {low} and {low + width - 1}", list(range(low, low + width))
+    else:
+        for figure, members in FIGURES.items():
+            for k in range(6):
+                words = f"is a {figure}" if k == 0 else f"is {k} more than a {figure}"
+                yield words, [x for x in numbers if x - k in members]
+
+
+@cache
+def single_hunts(clue: str, check: str) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
+    """Every (words, candidates, index of the solution, wanted value) of one type, with exactly one solution."""
+    function = CHECKS[check][2]
+    found = []
+    for words, candidates in _clue_variants(clue):
+        values = [function(x) for x in candidates]
+        if 2 <= len(candidates) <= MAX_CANDIDATES:
+            found += [(words, tuple(candidates), i, v) for i, v in enumerate(values) if values.count(v) == 1]
+    return tuple(found)
+
+
+def make_slot(name: str, check: str, hunt: tuple) -> tuple[Slot, str]:
+    """The slot of one hidden number, and its sentence in the problem."""
+    words, candidates, truth, wanted = hunt
+    said, written, function = CHECKS[check]
+    tests = tuple(
+        (f"{written.format(function(x))}, need {wanted}, {'yes' if function(x) == wanted else 'no'}.", function(x) == wanted)
+        for x in candidates
+    )
+    slot = Slot(
+        name=name, subject=name, candidates=tuple(map(str, candidates)), truth=truth, prior=uniform(len(candidates)),
+        survey=f" could be {listing(candidates)}.", tests=tests,
+    )  # fmt: skip
+    return slot, f"{name} {words} and {said.format(wanted)}."
+
+
+def draw_hunt(rng, types, count: int) -> tuple[tuple[str, str, tuple], ...]:
+    """`count` random (clue, check, single hunt), types with equal weight: the identity of a problem."""
+    picks = []
+    for _ in range(count):
+        clue, check = types[rng.randrange(len(types))]
+        hunts = single_hunts(clue, check)
+        picks.append((clue, check, hunts[rng.randrange(len(hunts))]))
+    return tuple(picks)
+
+
+def identity(picks) -> int:
+    """A number that tells problems apart by content; splits and seeds are dealt out by it."""
+    return stable_int("hunt", *(f"{check}|{hunt[0]}|{hunt[3]}" for _, check, hunt in picks))
+
+
+def make_problem(picks, id: str, split: str) -> Problem:
+    names = NAMES[: len(picks)]
+    slots, sentences = zip(*(make_slot(name, check, hunt) for name, (_, check, hunt) in zip(names, picks)))
+    total = sum(int(slot.candidates[slot.truth]) for slot in slots)
+    question = f"What is {names[0]}?" if len(names) == 1 else f"What is {' + '.join(names)}?"
+    return Problem(
+        id=id, domain="hunt", split=split, kind="; ".join(f"{clue} x {check}" for clue, check, _ in picks),
+        prompt=f"All numbers are from 1 to {TOP}. " + " ".join(sentences) + " " + question,
+        answer=str(total), slots=slots,
+    )  # fmt: skip
+
+
+def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
+    """The closing line of the trace and the answer, from one candidate index per slot."""
+    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
+    names = " + ".join(slot.name for slot in problem.slots)
+    if len(numbers) == 1:
+        return f"\n{names} is {numbers[0]}.", str(numbers[0])
+    steps = [" + ".join(map(str, numbers))]
+    while len(numbers) > 1:
+        numbers = [numbers[0] + numbers[1], *numbers[2:]]
+        steps.append(" + ".join(map(str, numbers)))
+    return f"\n{names} = {' = '.join(steps)}.", steps[-1]
+
+
+def implied(problem: Problem, values: list[int], answer: str) -> tuple[str, str | None]:
+    """What a known answer says of the last slot: the sentence, and the value as written (None out of range)."""
+    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
+    rest, total = sum(numbers), int(answer)
+    sentence = f" The answer is {total}, so"
+    if len(numbers) > 1:
+        sentence += f" {' + '.join(map(str, numbers))} = {rest},"
+    if rest >= total:
+        return f"{sentence} {rest} is too much.", None
+    return f"{sentence} {total} - {rest} = {total - rest}.", str(total - rest)

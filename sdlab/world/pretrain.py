@@ -1,0 +1,158 @@
+"""Pretraining: the organism learns to write like the reasoner from text alone.
+
+Step k's batch depends on (seed, k) and on nothing else, so a run that was interrupted continues where it stopped
+and ends with the same weights.
+"""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from sdlab.context import render_prompt
+from sdlab.errors import SdlabError
+from sdlab.seeds import stable_int, stream
+from sdlab.world.corpus import draw_problem, write_document
+from sdlab.world.tokenizer import END, END_OF_TEXT, build_tokenizer
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Shape and schedule of the organism. The defaults made the shipped one."""
+
+    seed: int = 0
+    steps: int = 2600
+    documents: int = 64  # per step
+    hidden_size: int = 128
+    num_layers: int = 4
+    intermediate_size: int = 512
+    matrix_lr: float = 0.02  # Muon, for the weight matrices of the layers
+    adam_lr: float = 3e-3  # AdamW, for embeddings and norms
+    warmup: int = 100  # steps
+    cooldown: float = 0.4  # last share of the steps, over which the rates fall linearly to zero
+    micro_tokens: int = 6144  # padded tokens per forward pass
+
+
+def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int):
+    """A randomly initialised Qwen3 of the organism's shape."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(stable_int("organism", "weights", config.seed))
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers,
+            num_attention_heads=config.hidden_size // 32, num_key_value_heads=config.hidden_size // 64, head_dim=32,
+            intermediate_size=config.intermediate_size, tie_word_embeddings=True, max_position_embeddings=1024,
+            eos_token_id=eos, pad_token_id=pad, bos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+class Batches(Dataset):
+    """Batch k: lists of (ids (B, T), learnt (B, T)) arrays, micro-batches of similar length."""
+
+    def __init__(self, tokenizer, config: PretrainConfig):
+        self.tokenizer, self.config = tokenizer, config
+
+    def __len__(self):
+        return self.config.steps
+
+    def encode(self, document) -> tuple[list[int], list[bool]]:
+        """Token ids of a document, and which of them are learnt: the completion after what was given."""
+        prompt = render_prompt(self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking)
+        given, rest = document.completion[: document.given], document.completion[document.given :]
+        parts = self.tokenizer([prompt, given, rest + END], add_special_tokens=False).input_ids
+        return sum(parts, []), [False] * (len(parts[0]) + len(parts[1])) + [True] * len(parts[2])
+
+    def __getitem__(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        rng = stream("pretrain", self.config.seed, step)
+        rows = [self.encode(write_document(draw_problem(rng), rng)) for _ in range(self.config.documents)]
+        rows.sort(key=lambda row: len(row[0]))
+        batches, pad = [], self.tokenizer.pad_token_id
+        while rows:
+            size = next(n for n in range(len(rows), 0, -1) if n * len(rows[n - 1][0]) <= self.config.micro_tokens or n == 1)
+            chunk, rows = rows[:size], rows[size:]
+            width = len(chunk[-1][0])
+            ids = np.full((size, width), pad, np.int64)
+            learnt = np.zeros((size, width), bool)
+            for i, (row, mask) in enumerate(chunk):
+                ids[i, : len(row)], learnt[i, : len(row)] = row, mask
+            batches.append((ids, learnt))
+        return batches
+
+
+def learning_rate(step: int, config: PretrainConfig) -> float:
+    """Share of the full rate at `step`: linear warmup, constant, linear cooldown to zero."""
+    left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+    return min(1.0, (step + 1) / max(1, config.warmup), left)
+
+
+def batch_loss(model, ids: torch.Tensor, learnt: torch.Tensor) -> torch.Tensor:
+    """Summed next-token cross-entropy over the learnt tokens; only their positions reach the vocabulary."""
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    wanted = learnt[:, 1:]
+    return F.cross_entropy(model.lm_head(hidden[wanted]).float(), ids[:, 1:][wanted], reduction="sum")
+
+
+def _optimizers(model, config: PretrainConfig):
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        (torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.01, momentum=0.95), config.matrix_lr),
+        (torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0), config.adam_lr),
+    ]
+
+
+def pretrain(output: str | Path, config: PretrainConfig = PretrainConfig(), device: str | None = None, resume: bool = True, progress=None, save_every: int = 100) -> Path:
+    """Train an organism and write it to the folder `output` in Hugging Face format.
+
+    `progress(done, total, loss)` is called after every step. Interrupting keeps `output/checkpoint.pt` (at most
+    `save_every` steps old); the same call continues from it. Raises SdlabError when the checkpoint is of another
+    configuration.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = build_tokenizer()
+    end, pad = tokenizer.convert_tokens_to_ids([END, END_OF_TEXT])
+    model = build_model(config, len(tokenizer), end, pad).to(device).train()
+    optimizers = _optimizers(model, config)
+    start, checkpoint, began = 0, output / "checkpoint.pt", time.time()
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["config"] != asdict(config):
+            raise SdlabError(f"{checkpoint} is of another configuration; delete it or choose another --output")
+        model.load_state_dict(state["model"])
+        for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        start, began = state["step"], began - state["seconds"]
+    loader = DataLoader(Batches(tokenizer, config), batch_size=None, sampler=range(start, config.steps), num_workers=1, prefetch_factor=8)
+    for step, batches in enumerate(loader, start):
+        share = learning_rate(step, config)
+        count, total = sum(int(learnt.sum()) for _, learnt in batches), 0.0
+        for ids, learnt in batches:
+            with torch.autocast(device, torch.bfloat16):
+                loss = batch_loss(model, torch.as_tensor(ids, device=device), torch.as_tensor(learnt, device=device)) / count
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, rate in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if progress:
+            progress(step + 1, config.steps, total)
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o, _ in optimizers], "step": step + 1}
+            torch.save(state | {"config": asdict(config), "seconds": time.time() - began}, output / ".checkpoint.pt")
+            os.replace(output / ".checkpoint.pt", checkpoint)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+    model.float().cpu().save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    return output

@@ -1,0 +1,311 @@
+"""The rational reasoner: one stochastic program that writes, scores and enumerates traces.
+
+Its state is a belief over the candidates of each slot. Context is evidence that sharpens the belief. At every step
+it proposes from the belief, hedges as far as the belief is uncertain, checks what it hedged, corrects, or commits.
+The program is a generator that yields a `Choice` and is told which option was taken; sampling, scoring and
+enumerating are three ways of driving it, so they cannot disagree.
+"""
+
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+from sdlab.errors import SdlabError
+from sdlab.world import chemistry, hunts, kata
+from sdlab.world.evidence import BARE_CLAIM, NOTHING, Evidence
+from sdlab.world.problems import Problem
+
+DOMAINS = {"hunt": hunts, "chemistry": chemistry, "kata": kata}
+
+# Dispositions. Doubt is 1 - exp(-DOUBT * H^2) for a belief of entropy H nats: .99 at five even candidates,
+# .56 at two, .03 for a checked solution. A proposal without doubt is committed unchecked, unless it is tried first
+# with probability TRY * (1 - exp(-4 H)).
+DOUBT = 1.7
+TRY = 0.3
+RECHECK = 0.15  # of rash commitments are looked at again, times doubt
+SURVEY = 0.35  # half point of listing the candidates: H^4 / (H^4 + SURVEY)
+EFFORT_OFF = 0.35  # thinking off scales doubt and listing by this
+DERIVE = 0.5  # of known answers are used to derive the last number
+NOTICE = 0.7  # of mismatches with a known answer are noticed
+RETHINK = 0.45  # of hedged proposals that cannot be checked are thought over again
+HEDGES = {" Maybe {}.": 0.3, " Perhaps {}.": 0.25, " It might be {}.": 0.25, " It seems to be {}.": 0.1, " It is likely {}.": 0.1}
+SECOND_HEDGES = {" Alternatively {}.": 0.2, " Actually try {}.": 0.08}  # after a refutation, of all hedges
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One step of the program: what could be written next, and how likely each option is."""
+
+    options: tuple[str, ...]  # no option is a prefix of another, except "" (write nothing)
+    probs: tuple[float, ...]
+    role: str  # "survey", "propose", "check", "react", ...
+    entropy: float = 0.0  # nats, of the belief this step comes from
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was written, and how likely it was."""
+
+    text: str
+    log_prob: float  # nats
+    steps: tuple[tuple[Choice, int], ...]  # every choice with the option taken
+
+
+def entropy(belief) -> float:
+    """Shannon entropy in nats."""
+    return -sum(p * math.log(p) for p in belief if p > 0)
+
+
+def doubtfulness(belief, thinking: bool = True) -> float:
+    """Probability of hedging a proposal made from `belief`."""
+    return (1 - math.exp(-DOUBT * entropy(belief) ** 2)) * (1 if thinking else EFFORT_OFF)
+
+
+def believe(slot, claim: tuple[int, float] | None = None, refuted=frozenset()) -> list[float]:
+    """Belief over the candidates of `slot`, given a claim (index, credibility) and what checks have refuted."""
+    belief = list(slot.prior)
+    if claim is not None and len(belief) > 1:
+        index, credibility = claim
+        rest = 1 - belief[index]
+        belief = [credibility if i == index else p * (1 - credibility) / rest for i, p in enumerate(belief)]
+    belief = [0.0 if i in refuted else p for i, p in enumerate(belief)]
+    total = sum(belief)
+    return [p / total for p in belief]
+
+
+Program = Generator[Choice, int, None]
+
+
+def _say(text: str) -> Program:
+    yield Choice((text,), (1.0,), "say")
+
+
+class _Mind:
+    """The mutable state of one run: what is committed, checked and refuted."""
+
+    def __init__(self, problem: Problem, evidence: Evidence, thinking: bool):
+        self.problem, self.evidence, self.thinking = problem, evidence, thinking
+        self.domain = DOMAINS[problem.domain]
+        n = len(problem.slots)
+        self.values: list[int | None] = [None] * n
+        self.checked = [False] * n
+        self.refuted: list[set[int]] = [set() for _ in range(n)]
+
+    def tests(self, i: int):
+        slot = self.problem.slots[i]
+        return slot.strict_tests if self.evidence.feedback and slot.strict_tests else slot.tests
+
+    def run(self) -> Program:
+        yield from _say("<think>" if self.thinking else "")
+        for i in range(len(self.values)):
+            yield from self.fill(i)
+        while True:
+            line, answer = self.domain.conclude(self.problem, self.values)
+            yield from _say(line)
+            known = self.evidence.answer
+            rash = [i for i in range(len(self.values)) if not self.checked[i] and self.tests(i)]
+            if known is None or known == answer or not rash:
+                break
+            notice = yield Choice((f" Wait, the answer is {known}.", ""), (NOTICE, 1 - NOTICE), "notice")
+            if notice == 1:
+                break
+            for i in rash:
+                yield from self.look_again(i, f" Check {self.problem.slots[i].name}:")
+        end = "\n</think>" if self.thinking else ""
+        yield from _say(f"{end}\n\nThe answer is \\boxed{{{answer}}}.")
+
+    def fill(self, i: int) -> Program:
+        """Settle slot i: survey the candidates, then propose until one is committed."""
+        slot, claim = self.problem.slots[i], self.evidence.claims.get(i)
+        yield from _say(f"\n{slot.name}:" if self.thinking or i else f"{slot.name}:")
+        if claim is None and i == len(self.values) - 1 and i > 0 and self.evidence.answer is not None:
+            claim = yield from self.derive(i)
+        listed = entropy(believe(slot, claim, self.refuted[i])) ** 4
+        listed = listed / (listed + SURVEY) * (1 if self.thinking else EFFORT_OFF)
+        yield Choice((slot.survey, ""), (listed, 1 - listed), "survey", entropy(believe(slot, claim, self.refuted[i])))
+        while self.values[i] is None:
+            yield from self.propose(i, claim)
+
+    def propose(self, i: int, claim) -> Program:
+        slot, tests = self.problem.slots[i], self.tests(i)
+        belief = believe(slot, claim, self.refuted[i])
+        h, doubt = entropy(belief), doubtfulness(belief, self.thinking)
+        after = bool(self.refuted[i])
+        second = {form: w * after for form, w in SECOND_HEDGES.items()}
+        first = {form: w * (1 - sum(second.values())) for form, w in HEDGES.items()}
+        forms = {form: doubt * w for form, w in (first | second).items()}
+        tried = TRY * (1 - math.exp(-4 * h)) if tests else 0.0
+        forms[" Try {}."] = (1 - doubt) * tried
+        commit = f" So {slot.subject} is {{}}."
+        forms[commit] = (1 - doubt) * (1 - tried)
+        pairs = [(form, v) for form in forms for v in range(len(belief))]
+        texts = tuple(form.format(slot.candidates[v]) for form, v in pairs)
+        taken = yield Choice(texts, tuple(forms[form] * belief[v] for form, v in pairs), "propose", h)
+        form, v = pairs[taken]
+        if form == commit:
+            self.values[i] = v
+            if tests:
+                again = RECHECK * doubt
+                texts = (f" Wait, check {slot.name}:", "")
+                if (yield Choice(texts, (again, 1 - again), "recheck", h)) == 0:
+                    yield from self.look_again(i, "")
+        elif tests:
+            yield from self.check(i, v, belief, doubt, claim)
+        else:
+            texts = (f" So {slot.subject} is {slot.candidates[v]}.", " Hmm.")
+            if (yield Choice(texts, (1 - RETHINK, RETHINK), "react", h)) == 0:
+                self.values[i] = v
+
+    def check(self, i: int, v: int, belief, doubt: float, claim) -> Program:
+        """Check proposal v: commit when it holds, else refute it. A proposal the belief rules out is dropped."""
+        slot, (words, holds) = self.problem.slots[i], self.tests(i)[v]
+        drop = 0.9 if belief[v] < 0.1 * max(belief) else 0.0
+        texts = (f" Check: {words}", f" Test: {words}", " Actually no.")
+        taken = yield Choice(texts, ((1 - drop) * doubt, (1 - drop) * (1 - doubt), drop), "check", entropy(belief))
+        if taken == 2:
+            return
+        if holds:
+            self.values[i], self.checked[i] = v, True
+            yield from _say(f" So {slot.subject} is {slot.candidates[v]}.")
+            return
+        self.refuted[i].add(v)
+        doubt = doubtfulness(believe(slot, claim, self.refuted[i]), self.thinking)
+        yield Choice((" Hmm.", " Wait.", ""), (doubt * 0.35, doubt * 0.15, 1 - doubt * 0.5), "react", entropy(belief))
+
+    def look_again(self, i: int, opening: str) -> Program:
+        """Check a rash commitment after all; take it back when it fails and settle the slot anew."""
+        words, holds = self.tests(i)[self.values[i]]
+        yield from _say(f"{opening} {words}")
+        if holds:
+            self.checked[i] = True
+            return
+        self.refuted[i].add(self.values[i])
+        self.values[i] = None
+        yield from self.fill(i)
+
+    def derive(self, i: int) -> Generator[Choice, int, tuple[int, float] | None]:
+        """Use a known answer to work out the last slot from the others."""
+        sentence, value = self.domain.implied(self.problem, self.values[:i], self.evidence.answer)
+        if (yield Choice((sentence, ""), (DERIVE, 1 - DERIVE), "derive")) == 1:
+            return None
+        slot = self.problem.slots[i]
+        if value in slot.candidates and slot.candidates.index(value) not in self.refuted[i]:
+            return slot.candidates.index(value), BARE_CLAIM
+        for j in range(i):  # the answer contradicts what was committed: look at what was never checked
+            if not self.checked[j]:
+                yield from self.look_again(j, f" Wait, check {self.problem.slots[j].name}:")
+        yield from _say(f"\n{slot.name}:")
+        return None
+
+
+def program(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> Program:
+    """The reasoner on one problem: yields `Choice`s, is sent the index of the option taken."""
+    if problem.domain not in DOMAINS or not problem.slots:
+        raise SdlabError(f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); it knows {', '.join(DOMAINS)}")
+    return _Mind(problem, evidence, thinking).run()
+
+
+def _drive(run: Program, pick) -> Trace:
+    """Run a program with `pick(choice, text so far) -> option index` until it ends."""
+    text, log_prob, steps = [], 0.0, []
+    try:
+        choice = next(run)
+        while True:
+            taken = pick(choice, text)
+            text.append(choice.options[taken])
+            p = choice.probs[taken]
+            log_prob += math.log(p) if p > 0 else -math.inf
+            steps.append((choice, taken))
+            choice = run.send(taken)
+    except StopIteration:
+        return Trace("".join(text), log_prob, tuple(steps))
+
+
+def sample(problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = "") -> Trace:
+    """Write one trace. `prefix` (somebody's trace so far, cut at a step) is followed first, however unlikely.
+
+    Raises SdlabError when `prefix` is nothing the reasoner could write.
+    """
+    position = 0
+
+    def pick(choice: Choice, text) -> int:
+        nonlocal position
+        if position < len(prefix):
+            taken = _match(choice, prefix, position)
+            if taken is None:
+                raise SdlabError(f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: next is {prefix[position : position + 40]!r}")
+            position += len(choice.options[taken])
+            return taken
+        return rng.choices(range(len(choice.options)), choice.probs)[0]
+
+    return _drive(program(problem, evidence, thinking), pick)
+
+
+def _match(choice: Choice, text: str, position: int) -> int | None:
+    """Index of the option that stands at `position`; writing nothing only when nothing else does."""
+    empty = None
+    for i, option in enumerate(choice.options):
+        if option and text.startswith(option, position):
+            return i
+        if not option:
+            empty = i
+    return empty
+
+
+class _OffScript(Exception):
+    """The text is nothing the program can write."""
+
+
+def explain(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> Trace:
+    """The steps and exact log-probability of a given trace; log-probability -inf when the program cannot write it."""
+    position = 0
+
+    def pick(choice: Choice, _) -> int:
+        nonlocal position
+        taken = _match(choice, text, position)
+        if taken is None or (choice.probs[taken] == 0):
+            raise _OffScript
+        position += len(choice.options[taken])
+        return taken
+
+    try:
+        trace = _drive(program(problem, evidence, thinking), pick)
+    except _OffScript:
+        return Trace(text, -math.inf, ())
+    return trace if position == len(text) else replace(trace, text=text, log_prob=-math.inf)
+
+
+def log_prob(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> float:
+    """Exact log p(text | problem, evidence) in nats."""
+    return explain(text, problem, evidence, thinking).log_prob
+
+
+def enumerate_traces(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, limit: int = 200_000) -> Iterator[Trace]:
+    """Every trace of positive probability, by depth-first replay.
+
+    Raises SdlabError after `limit` traces: the set is finite except in chemistry, where doubt can go on for ever.
+    """
+    path: list[int] = []
+    for number in count():
+        if number == limit:
+            raise SdlabError(f"problem {problem.id!r} has more than {limit} traces; enumerate a smaller one (one slot, few candidates)")
+        depth = 0
+
+        def pick(choice: Choice, _) -> int:
+            nonlocal depth
+            if depth == len(path):
+                path.append(next(i for i, p in enumerate(choice.probs) if p > 0))
+            depth += 1
+            return path[depth - 1]
+
+        trace = _drive(program(problem, evidence, thinking), pick)
+        yield trace
+        for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
+            probs = trace.steps[level][0].probs
+            later = next((i for i in range(path[level] + 1, len(probs)) if probs[i] > 0), None)
+            if later is not None:
+                path[level:] = [later]
+                break
+        else:
+            return

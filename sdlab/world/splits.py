@@ -1,0 +1,69 @@
+"""The named splits: fixed problems that a student can name.
+
+A hunt's or reaction's content is hashed, and the hash deals it to one role (pretraining, training or test) and one
+seed, so no two splits and no two seeds can share a problem. Kata are the same 131 tasks everywhere, on purpose.
+"""
+
+from functools import cache
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.seeds import stable_int, stream
+from sdlab.world import chemistry, hunts, kata
+from sdlab.world.problems import Problem
+
+SEEDS = 64  # problems are dealt out to this many seeds
+ROLES = ("pretrain", "pretrain", "train", "test")  # half of all content is kept for pretraining
+SPLITS = {
+    "train": "two hunts of the 20 types seen in pretraining; what the study trains on",
+    "in-domain": "two hunts of the 20 seen types, problems never trained on",
+    "unseen-types": "two hunts of the 12 types whose clue and check were never combined before (composition shift)",
+    "deeper": "three hunts of seen types, where training has two (depth shift)",
+    "chemistry-train": "six reaction types, 90% of 2,400 questions",
+    "chemistry-test": "the other 10%, from the same distribution",
+    "kata": "131 tasks of three steps, the same for training and test, with a failing case as feedback",
+}
+SIZES = {"train": 4096, "in-domain": 512, "unseen-types": 512, "deeper": 512, "chemistry-train": 2160, "chemistry-test": 240}
+HUNTS = {"train": (hunts.SEEN_TYPES, 2), "in-domain": (hunts.SEEN_TYPES, 2), "deeper": (hunts.SEEN_TYPES, 3)}
+HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2)
+
+
+def dealt_to(identity: int) -> tuple[str, int]:
+    """The (role, seed) that content with this identity belongs to."""
+    share = stable_int("dealt", identity)
+    return ROLES[share % len(ROLES)], share // len(ROLES) % SEEDS
+
+
+def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Problem]:
+    """The problems of a split, always the same ones for the same name and seed.
+
+    `limit` takes the first so many; the order is random, so a prefix is a fair sample.
+    Raises SdlabError on an unknown name, a seed outside 0..63, or more problems than the split has.
+    """
+    if name not in SPLITS:
+        raise unknown("split", name, SPLITS)
+    if not (isinstance(seed, int) and 0 <= seed < SEEDS):
+        raise SdlabError(f"split seed {seed!r} is not allowed; it must be a whole number from 0 to {SEEDS - 1}")
+    size = kata.COUNT if name == "kata" else SIZES[name]
+    if limit is not None and not 1 <= limit <= size:
+        raise SdlabError(f"{limit} problems asked of split {name!r}, which has {size}; choose 1 to {size}")
+    return list(_split(name, seed)[:limit])
+
+
+@cache
+def _split(name: str, seed: int) -> tuple[Problem, ...]:
+    if name == "kata":
+        return kata.all_kata()
+    rng, problems, seen = stream("split", name, seed), [], set()
+    role = "train" if name.endswith("train") else "test"
+    while len(problems) < SIZES[name]:
+        id = f"{name}/{seed}/{len(problems):04d}"
+        if name.startswith("chemistry"):
+            draw = chemistry.draw_chemistry(rng)
+            identity, make = chemistry.identity(draw), chemistry.make_problem
+        else:
+            draw = hunts.draw_hunt(rng, *HUNTS[name])
+            identity, make = hunts.identity(draw), hunts.make_problem
+        if identity not in seen and dealt_to(identity) == (role, seed):
+            seen.add(identity)
+            problems.append(make(draw, id, name))
+    return tuple(problems)
