@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sdlab.errors import SdlabError
 
-MAX_ANSWER_CHARS = 500  # the longest truth of MATH500 has 53; a longer answer is right only if its text equals the truth's
+MAX_ANSWER_CHARS = 500  # ten times MATH500's longest truth; a longer answer is right only as the truth's very text
 CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
 WALL_SECONDS = 30.0  # the parent's own limit, should the worker sleep or its timer not exist
 START_SECONDS = 120.0
@@ -96,7 +96,8 @@ def verify(answer: str | None, truth: str) -> bool:
     """Whether `answer` (from `extract_answer`; None is wrong) means the same as `truth`. Safe in any thread; verdicts are cached.
 
     Numbers and multiple-choice letters A to J are compared exactly, everything else by math-verify 0.9, which knows
-    fractions, sets, intervals, matrices, units and equations. An answer above CPU_SECONDS is wrong, and so is one above MAX_ANSWER_CHARS that is not the truth verbatim.
+    fractions, sets, intervals, matrices, units and equations. An answer that takes it more than CPU_SECONDS is wrong;
+    so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim.
     Raises SdlabError when math-verify cannot be started.
     """
     if answer is None:

@@ -1,0 +1,231 @@
+"""Sampling a model on problems, one tidy row per generation, and what those rows say, with intervals by problem.
+
+Metrics of `summarise`: any numeric column is averaged over generations; `density` is markers per 1,000 tokens as a
+ratio of sums, 1000 * sum(markers) / sum(length). The mean of each generation's own ratio would be another number, ruled
+by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in a thousand.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+
+from sdlab.context import CONTEXTS, render_prompt, strip_thinking
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
+from sdlab.measure.markers import MARKERS, count_markers, total_markers
+from sdlab.score import extract_answer, verify
+
+METRICS = ("reward", "length", "markers", "density", "truncated")
+
+
+def evaluate(
+    engine,
+    problems: Sequence,
+    params,
+    *,
+    context: str = "none",
+    demonstrations: Sequence[str | None] | None = None,
+    thinking: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> pandas.DataFrame:
+    """Sample G = params.num_generations completions of each of P problems and grade them: a frame of P*G rows.
+
+    `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its thinking is
+    removed here, so that forgetting to cannot turn that context into the full solution. A None among them leaves that
+    prompt plain, and its rows have guided=False.
+    Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward (0 or 1),
+    length (tokens), markers (all ten, whole words), truncated.
+    Raises SdlabError on an unknown context, no problems, or demonstrations that do not fit context and problems.
+    """
+    if context not in CONTEXTS:
+        raise unknown("context", context, CONTEXTS)
+    if not len(problems):
+        raise SdlabError("no problems to evaluate; give at least one")
+    if (demonstrations is None) != (context == "none"):
+        needs = "takes no demonstrations" if context == "none" else "needs demonstrations, one per problem"
+        raise SdlabError(f"context {context!r} {needs}")
+    shown = [None] * len(problems) if demonstrations is None else list(demonstrations)
+    if len(shown) != len(problems):
+        raise SdlabError(f"{len(problems)} problems but {len(shown)} demonstrations; give one (or None) per problem")
+    if context == "solution_no_think":
+        shown = [text and strip_thinking(text) for text in shown]
+    prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, shown)]
+    rollouts = engine.generate(prompts, params, progress=progress)
+    lengths, truncated = rollouts.lengths.tolist(), rollouts.truncated.tolist()
+    rows = []
+    for row, text in enumerate(rollouts.texts):
+        index, generation = divmod(row, rollouts.num_generations)
+        problem, answer = problems[index], extract_answer(text)
+        rows.append(
+            {
+                "problem_id": problem.id,
+                "domain": problem.domain,
+                "split": problem.split,
+                "kind": problem.kind,
+                "context": context,
+                "guided": bool(shown[index]),
+                "generation": generation,
+                "completion": text,
+                "answer": answer,
+                "truth": problem.answer,
+                "reward": float(verify(answer, problem.answer)),
+                "length": lengths[row],
+                "markers": total_markers(text),
+                "truncated": truncated[row],
+            }
+        )
+    return pandas.DataFrame(rows)
+
+
+def summarise(
+    frame: pandas.DataFrame,
+    by: Sequence[str] | str = (),
+    metrics: Sequence[str] = METRICS,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """One row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
+
+    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance; missing values are left out.
+    Raises SdlabError on an empty frame or a column that is not there.
+    """
+    by = [by] if isinstance(by, str) else list(by)
+    _need(frame, ["problem_id", *by])
+    rows = []
+    for key, group in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
+        for metric in metrics:
+            over, under = _sums(group, metric)
+            found = ratio_interval(over, under, confidence, seed)
+            sizes = {"problems": len(over), "generations": len(group)}
+            rows.append(dict(zip(by, key)) | {"metric": metric} | vars(found) | sizes)
+    return pandas.DataFrame(rows)
+
+
+def marker_means(frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0):
+    """Each marker by group: columns `by`, marker, mean (per generation), low, high, density (per 1,000 tokens)."""
+    _need(frame, ["completion", "length", by])
+    counts = pandas.DataFrame([count_markers(text, match) for text in frame["completion"]], index=frame.index)
+    long = summarise(frame[["problem_id", by]].join(counts), by, MARKERS, confidence, seed).rename(columns={"metric": "marker"})
+    totals, tokens = counts.groupby(frame[by]).sum(), frame.groupby(by)["length"].sum()
+    long["density"] = [1000 * totals.loc[g, m] / tokens[g] if tokens[g] else np.nan for g, m in zip(long[by], long["marker"])]
+    return long[[by, "marker", "mean", "low", "high", "density"]]
+
+
+def table_one(
+    frame: pandas.DataFrame,
+    by: str = "context",
+    metrics: Sequence[str] = ("reward", "length", "markers", "density"),
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Table 1 of the paper as text: a row per group, a column per metric, cells like "0.30 [0.25, 0.35]"."""
+    long = summarise(frame, by, metrics, confidence, seed)
+    long["cell"] = [str(Interval(*values)) for values in long[["mean", "low", "high"]].to_numpy()]
+    order = list(dict.fromkeys(long[by]))
+    return long.pivot(index=by, columns="metric", values="cell").loc[order, list(metrics)].rename_axis(columns=None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The change of a metric from frame a to frame b over the problems both have."""
+
+    metric: str
+    a: float
+    b: float
+    difference: Interval  # b minus a, paired by problem
+    problems: int
+    significant: bool
+    sentence: str
+
+
+def compare(
+    frame_a: pandas.DataFrame,
+    frame_b: pandas.DataFrame,
+    metric: str = "reward",
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Paired comparison by problem. `.sentence` says the difference, its interval, and whether it is significant.
+
+    Significant: the interval leaves out 0, and there are enough problems for a sign test to reach that confidence at
+    all (6 for 95%); below that a bootstrap only looks sure. Raises SdlabError when no problem is in both frames.
+    """
+    _need(frame_a, ["problem_id"])
+    _need(frame_b, ["problem_id"])
+    common = [p for p in frame_a["problem_id"].unique() if p in set(frame_b["problem_id"])]
+    if not common:
+        raise SdlabError(f"{names[0]} and {names[1]} have no problem in common; compare runs on the same problems")
+    over_a, under_a = (sums.loc[common].to_numpy() for sums in _sums(frame_a, metric))
+    over_b, under_b = (sums.loc[common].to_numpy() for sums in _sums(frame_b, metric))
+    change = difference_interval(over_a, under_a, over_b, under_b, confidence, seed)
+    a, b = (float(over.sum() / under.sum()) if under.sum() else np.nan for over, under in ((over_a, under_a), (over_b, under_b)))
+    excludes_zero = change.low > 0 or change.high < 0
+    enough = 2.0 ** (1 - len(common)) <= 1 - confidence
+    counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
+    if not enough:
+        verdict = "too few problems to call any difference significant"
+    elif excludes_zero:
+        verdict = "a significant difference"
+    else:
+        verdict = "the interval holds 0, so the difference is not significant"
+    interval = f"{confidence:.0%} interval {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
+    sentence = f"{metric}: {names[1]} minus {names[0]} is {change.mean:+.3g} ({interval}{counted}): {verdict}."
+    return Comparison(metric, a, b, change, len(common), excludes_zero and enough, sentence)
+
+
+def avg_at_k(frame: pandas.DataFrame, k: int | None = None, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """avg@k: the mean over problems of the share of right answers among the first k generations (None: all)."""
+    right, samples = _right(frame, k)
+    return ratio_interval(right / samples, np.ones(len(right)), confidence, seed)
+
+
+def mean_pass_at_k(frame: pandas.DataFrame, k: int, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """pass@k averaged over problems, unbiased from all generations of each; needs at least k of them."""
+    right, samples = _right(frame, None)
+    return ratio_interval(pass_at_k(samples, right, k), np.ones(len(right)), confidence, seed)
+
+
+def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float = 1 / 2) -> list[str]:
+    """Ids of the problems whose share of right answers lies in [low, high], ends included, in order of appearance.
+
+    With 8 samples of the base model this is the paper's choice of 100 questions (Section 3): 1 to 4 of 8 right, neither
+    hopeless nor settled. Raises SdlabError on an empty frame.
+    """
+    right, samples = _right(frame, None)
+    share = right / samples
+    return share.index[(share >= low - 1e-9) & (share <= high + 1e-9)].tolist()
+
+
+def _right(frame: pandas.DataFrame, k: int | None) -> tuple[pandas.Series, pandas.Series]:
+    _need(frame, ["problem_id", "reward"])
+    groups = frame.groupby("problem_id", sort=False)["reward"]
+    if k is not None:
+        if k < 1 or groups.size().min() < k:
+            raise SdlabError(f"avg@k needs 1 <= k <= samples per problem; k={k}, samples={groups.size().min()}")
+        _need(frame, ["generation"])
+        groups = frame.sort_values("generation", kind="stable").groupby("problem_id", sort=False).head(k)
+        groups = groups.groupby("problem_id", sort=False)["reward"]
+    return groups.sum(), groups.size()
+
+
+def _sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.Series]:
+    """Numerator and denominator of a metric by problem, each (P,)."""
+    over, under = ("markers", "length") if metric == "density" else (metric, None)
+    _need(frame, [over] + ([under] if under else []))
+    if not pandas.api.types.is_numeric_dtype(frame[over]):
+        raise SdlabError(f"metric {metric!r} is not a number in this frame; choose a numeric column or density")
+    values = frame[over].astype(float) * (1000 if under else 1)
+    shares = frame[under].astype(float) if under else values.notna().astype(float)
+    keys = frame["problem_id"]
+    return values.groupby(keys, sort=False).sum(), shares.groupby(keys, sort=False).sum()
+
+
+def _need(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing or not len(frame):
+        what = f"has no column {', '.join(map(repr, missing))}" if missing else "has no rows"
+        raise SdlabError(f"the frame {what}; it should come from evaluate (columns here: {', '.join(map(str, frame.columns))})")

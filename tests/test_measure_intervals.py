@@ -1,0 +1,103 @@
+import itertools
+import math
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdlab.errors import SdlabError
+from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(case):
+    n, c, k = case
+    samples = [True] * c + [False] * (n - c)
+    subsets = list(itertools.combinations(samples, k))
+    assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
+
+
+def test_pass_at_k_where_factorials_overflow():
+    n, c, k = 20_000, 3, 10_000
+    exact = 1 - Fraction(math.comb(n - c, k), math.comb(n, k))
+    assert pass_at_k(n, c, k) == pytest.approx(float(exact), rel=1e-9)
+    assert pass_at_k([4, 8], [0, 8], 2).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("n, c, k", [(4, 2, 5), (4, 2, 0), (4, 5, 1), (4, -1, 1)])
+def test_pass_at_k_refuses(n, c, k):
+    with pytest.raises(SdlabError):
+        pass_at_k(n, c, k)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    random = np.random.default_rng(7)
+    problems, generations, trials = 40, 4, 150
+    held = width = 0
+    for trial in range(trials):
+        chances = random.beta(2, 1, problems)  # mean 2/3; problems differ, generations of one problem agree
+        right = random.binomial(generations, chances).astype(float)
+        found = ratio_interval(right, np.full(problems, generations), seed=trial)
+        held += found.low <= 2 / 3 <= found.high
+        width += found.high - found.low
+    assert 0.88 <= held / trials <= 0.995
+    # Var of a problem's mean: beta(2, 1) gives 1/18 between problems and E[p(1-p)]/4 = 1/24 within
+    expected = 2 * 1.96 * math.sqrt((1 / 18 + 1 / 24) / problems)
+    assert width / trials == pytest.approx(expected, rel=0.1)
+
+
+def test_pairing_removes_what_problems_share():
+    random = np.random.default_rng(3)
+    hard = random.uniform(0, 10, 30)
+    a, b = hard + random.normal(0, 0.1, 30), hard + 0.5 + random.normal(0, 0.1, 30)
+    ones = np.ones(30)
+    paired, alone = difference_interval(a, ones, b, ones), ratio_interval(b, ones)
+    assert paired.low < 0.5 < paired.high and paired.high - paired.low < 0.2 < alone.high - alone.low
+    assert paired.mean == pytest.approx(b.mean() - a.mean())
+    back = difference_interval(b, ones, a, ones)
+    assert back.mean == pytest.approx(-paired.mean)
+
+
+@pytest.mark.parametrize(
+    "over, under, expected",
+    [
+        ([1, 1, 1], [1, 1, 1], (1, 1, 1)),
+        ([0, 0], [5, 9], (0, 0, 0)),
+        ([2, 4, 6], [10, 20, 30], (0.2, 0.2, 0.2)),
+        ([0.5], [1], (0.5, math.nan, math.nan)),
+        ([0, 0], [0, 0], (math.nan, math.nan, math.nan)),
+    ],
+)
+def test_degenerate_cases_are_quiet(over, under, expected):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ratio_interval(over, under)
+    assert list(vars(found).values()) == pytest.approx(list(expected), nan_ok=True)
+
+
+def test_nearly_degenerate_cases_still_have_an_interval():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for right in ([1, 0], [1] * 30 + [0], [0] * 30 + [1]):
+            found = ratio_interval(right, np.ones(len(right)))
+            assert 0 <= found.low <= found.mean <= found.high <= 1 and found.low < found.high
+        same = difference_interval([1, 2, 3], [4, 4, 4], [1, 2, 3], [4, 4, 4])
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_seeds_repeat_and_bad_input_is_refused():
+    over, under = np.arange(12.0), np.ones(12)
+    assert ratio_interval(over, under, seed=1) == ratio_interval(over, under, seed=1) != ratio_interval(over, under, seed=2)
+    assert ratio_interval(over, under, 0.5).low > ratio_interval(over, under, 0.95).low
+    for arguments in (([], []), ([1, 2], [1]), ([1, 2], [1, 1], 95)):
+        with pytest.raises(SdlabError):
+            ratio_interval(*arguments)
+
+
+def test_text_form():
+    assert str(Interval(0.3, 0.25, 0.354)) == "0.30 [0.25, 0.35]"
+    assert str(Interval(13054, 12000.4, 14000)) == "13,054 [12,000, 14,000]"
+    assert str(Interval(8.83, math.nan, math.nan)) == "8.8"
