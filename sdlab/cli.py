@@ -54,22 +54,29 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
 def pretrain(
     output: Path = Path("data/organism"),
     seed: int = 0,
-    minutes: float = 55,
     device: str | None = None,
     resume: bool = True,
 ) -> int:
-    """Make the organism again: pretrain the small model from nothing.
+    """Make the organism again: pretrain the small model from nothing (an hour on two cores).
 
     Args:
-        output: Folder for the model.
+        output: Folder for the model; the checkpoint lies there too.
         seed: Seed of the weights and of the texts.
-        minutes: Time budget.
-        device: cpu, cuda or mps; the fastest there is when not given.
+        device: cpu or cuda; cuda when there is one and none is given.
         resume: Go on from the last checkpoint if there is one.
     """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
 
-    run(output=output, seed=seed, minutes=minutes, device=device, resume=resume)
+    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
+        task = board.add_task("pretrain", total=None, loss=float("nan"))
+        run(
+            output, PretrainConfig(seed=seed), device=device, resume=resume,
+            progress=lambda done, total, loss: board.update(task, completed=done, total=total, loss=float(loss)),
+        )  # fmt: skip
     return 0
 
 

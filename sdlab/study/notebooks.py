@@ -6,6 +6,7 @@ count as failures here.
 """
 
 import json
+import os
 import re
 import tempfile
 import time
@@ -52,11 +53,12 @@ class Execution:
     seconds: float
 
 
-def find(only: tuple[str, ...] = (), folder: Path = FOLDER) -> list[Path]:
+def find(only: tuple[str, ...] = (), folder: Path | None = None) -> list[Path]:
     """The walkthrough's notebooks in order, or those whose names start with one of `only` ("03").
 
     Raises SdlabError when there are none, or when an entry of `only` fits none.
     """
+    folder = folder or FOLDER
     paths = sorted(folder.glob("[0-9]*.ipynb"))
     if not paths:
         raise SdlabError(f"no notebooks in {folder}; run from a clone of the repository, installed with `pip install -e .`")
@@ -70,8 +72,10 @@ def read(path: str | Path) -> nbformat.NotebookNode:
     """The notebook at `path`. Raises SdlabError when it cannot be read or is no notebook."""
     try:
         return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-        raise SdlabError(f"could not read the notebook {path}: {first_line(error)}") from error
+    except OSError as error:
+        raise SdlabError(f"could not read the notebook {path}: {error.strerror}; check the name and its rights") from error
+    except (ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
+        raise SdlabError(f"could not read the notebook {path}: it is damaged or no notebook; restore it with `git checkout`") from error
 
 
 def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None) -> Execution:
@@ -85,12 +89,13 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
     started = time.perf_counter()
     watch = _Watch(notebook, on_cell)
     stopped: Failure | None = None
+    environment = {**os.environ, "SDLAB_HEADLESS": "1"}  # nobody clicks here: sdlab.show calls its callbacks itself
     with tempfile.TemporaryDirectory(prefix="sdlab-") as scratch, open(Path(scratch, "kernel.log"), "w+b") as log:
         try:
             execute_notebook(
                 notebook, None, parameters, engine_name="sdlab", kernel_name="python3", language="python",
                 progress_bar=False, start_timeout=120, execution_timeout=timeout,
-                watch=watch, kernel_options={"cwd": scratch, "stderr": log, "stdout": log},
+                watch=watch, kernel_options={"cwd": scratch, "stderr": log, "stdout": log, "env": environment},
             )  # fmt: skip
         except PapermillExecutionError:
             pass  # the notebook holds the error; it is found below, with all the others

@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sdlab
+from sdlab import paths
 from sdlab.files import sha256
 
 ROOT = Path(sdlab.__file__).resolve().parent.parent
-ORGANISM = ROOT / "data" / "organism"
 LIBRARIES = ("torch", "transformers", "numpy")
 MOMENTARY = ("time", "commit", "cores", "machine", "python", "peak_memory_mb")  # differ between two equal runs
 
@@ -67,7 +67,7 @@ def _model_files(model: str | None) -> dict[str, str] | None:
     """File name -> sha256 for a model that lies in a folder; None for a hub name."""
     if model is None:
         return None
-    folder = ORGANISM if model == "organism" else Path(model)
+    folder = paths.data_dir() / "organism" if model == "organism" else Path(model)
     if not folder.is_dir():
         return None
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")]

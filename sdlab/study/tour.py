@@ -22,7 +22,7 @@ def tour(
     only: tuple[str, ...] = (),
     model: str = "organism",
     refresh: bool = False,
-    folder: Path = notebooks.FOLDER,
+    folder: Path | None = None,
     console: Console | None = None,
 ) -> bool:
     """Execute the notebooks in order and write `output`/index.html and a page for each; True when all worked.

@@ -1,0 +1,144 @@
+import subprocess
+import sys
+import types
+
+import pytest
+from notebook_maker import save
+
+from sdlab import cli
+from sdlab.errors import SdlabError
+from sdlab.study import notebooks
+
+HEAVY = {"torch", "transformers", "pandas", "altair", "numpy", "papermill", "nbformat", "IPython"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after `code`."""
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n' + ' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_importing_sdlab_loads_nothing_heavy():
+    assert loaded_by("import sdlab") & (HEAVY | {"tyro", "rich"}) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["measure", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    assert loaded_by(f"import sdlab.cli; sdlab.cli.main({arguments!r})") & HEAVY == set()
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure"))
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["tour", "--preset", "huge"], "sdlab: unknown preset 'huge'; choose one of: full, quick, smoke\n"),
+        (["tour", "--only", "00,42"], "sdlab: unknown notebook '42'; choose one of: 00_good, 01_bad\n"),
+        (["tour", "--model", "/no/such/folder"], "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or organism\n"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(walkthrough, capsys, arguments, told):
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr() == ("", told)
+
+
+def test_an_unknown_command_or_choice_is_status_2(capsys):
+    for arguments in (["tourr"], ["measure", "nothing"], ["markers", "file", "--match", "letters"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(arguments)
+        assert stopped.value.code == 2
+        assert arguments[-1] in capsys.readouterr().err
+
+
+@pytest.fixture
+def walkthrough(tmp_path, monkeypatch):
+    """A walkthrough of two notebooks, the second broken, in place of the repository's own."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    save(folder, "00_good.ipynb", "print(PRESET)")
+    save(folder, "01_bad.ipynb", "1 / 0")
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    return folder
+
+
+def test_tour_says_what_failed_by_its_status(walkthrough, tmp_path, capsys):
+    reports = tmp_path / "out"
+    assert cli.main(["tour", "--preset", "smoke", "--output", str(reports)]) == 1
+    told = capsys.readouterr().out
+    assert "cell 3 (`1 / 0`): ZeroDivisionError: division by zero" in told
+    assert str(reports / "index.html") in told.replace("\n", "")
+    assert cli.main(["tour", "--preset", "smoke", "--output", str(reports), "--only", "00"]) == 0
+
+
+def test_a_model_folder_is_handed_on_by_its_full_path(walkthrough, tmp_path, monkeypatch):
+    seen = {}
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def execute(path, parameters, **_):
+        seen.update(parameters)
+        raise SdlabError("stop here")
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    assert cli.main(["tour", "--model", "mine", "--only", "00"]) == 1
+    assert seen == {"PRESET": "quick", "MODEL": str(tmp_path / "mine")}
+
+
+def test_lab_opens_the_first_notebook_and_passes_arguments_on(walkthrough, monkeypatch):
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return types.SimpleNamespace(returncode=3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert cli.main(["lab", "--no-browser", "--port", "9999"]) == 3
+    assert commands == [[sys.executable, "-m", "jupyter", "lab", "--no-browser", "--port", "9999", str(walkthrough / "00_good.ipynb")]]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stand-ins for what the commands call, which remember their arguments."""
+    seen = []
+
+    def stand_in(module: str, **members):
+        monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**members))
+
+    def remember(*arguments, progress=None, **named):
+        seen.append((arguments, named))
+
+    stand_in("sdlab.measure.files", markers_command=remember)
+    stand_in("sdlab.study.contexts", contexts_command=remember)
+    stand_in("sdlab.world.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
+    return seen
+
+
+def test_arguments_reach_the_rooms(calls, tmp_path):
+    assert cli.main(["markers", "traces.json"]) == 0
+    assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 0
+    assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3"]) == 0
+    assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--no-resume"]) == 0
+    assert [tuple(map(str, arguments)) for arguments, _ in calls] == [
+        ("traces.json", "word", "None"),
+        ("traces.json", "substring", "text"),
+        ("organism", "smoke", "3"),
+        (str(tmp_path), "{'seed': 7}"),
+    ]
+    assert calls[-1][1] == {"device": None, "resume": False}
+
+
+def test_an_interrupt_is_status_130(monkeypatch, capsys, walkthrough, tmp_path):
+    def execute(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    assert cli.main(["tour", "--output", str(tmp_path / "out")]) == 130
+    assert "0 of 2 done, stopped" in (tmp_path / "out" / "index.html").read_text()
+    assert capsys.readouterr().err == "sdlab: stopped\n"

@@ -1,0 +1,95 @@
+"""The walkthrough's notebooks: kept tidy, executed at preset smoke, and what they record holds.
+
+A new notebook needs an entry in CHECKS: statements about its recorded values that its story depends on.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_output
+from notebook_maker import code, make
+
+from sdlab.study.clean import clean
+from sdlab.study.hygiene import problems, raw
+from sdlab.study.notebooks import execute
+from sdlab.study.presets import PRESETS
+from sdlab.study.record import read_record
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
+WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts"]
+
+# Notebook -> {what must hold: check of the recorded values}. Only what holds at the sizes of preset smoke.
+CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {}
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_the_walkthrough_is_complete():
+    assert [path.stem for path in NOTEBOOKS if path.parent.name == "notebooks"][: len(WALKTHROUGH)] == WALKTHROUGH
+
+
+@every_notebook
+def test_tidy(path):
+    assert problems(raw(path)) == []
+
+
+@every_notebook
+def test_runs_at_smoke_and_its_story_holds(path):
+    done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PRESETS["smoke"].cell_timeout)
+    assert [str(failure) for failure in done.failures] == []
+    values = read_record(done.notebook)["values"]
+    checks = CHECKS.get(path.stem)
+    assert checks, f"add what must hold to CHECKS[{path.stem!r}]; it records {', '.join(values)}"
+    assert [name for name, holds in checks.items() if not holds(values)] == [], values
+
+
+# The checks themselves can fail.
+
+TIDY = "from sdlab.study.record import record\nrecord(a=1)"
+
+
+def tidy(*cells, **options):
+    return clean(make(*cells, TIDY, **options))
+
+
+def test_a_tidy_notebook_has_no_problems():
+    notebook = tidy("print(1)")
+    notebook.cells[2].outputs = [new_output("stream", name="stdout", text="1\n")]
+    assert problems(notebook) == []
+
+
+def spoilt(change) -> list[str]:
+    notebook = tidy("print(1)")
+    change(notebook)
+    return problems(notebook)
+
+
+UNTIDY = {
+    "an error": (lambda n: n.cells[2].outputs.append(new_output("error", ename="E", evalue="v", traceback=[])), "a saved error: cell 3"),
+    "a count": (lambda n: n.cells[2].update(execution_count=3), "outputs or metadata of a run"),
+    "papermill": (lambda n: n.metadata.update(papermill={"duration": 1}), "outputs or metadata of a run"),
+    "cell times": (lambda n: n.cells[2].metadata.update(execution={}), "outputs or metadata of a run"),
+    "widget state": (lambda n: n.metadata.update(widgets={}), "outputs or metadata of a run"),
+    "a path": (lambda n: n.cells[2].outputs.append(new_output("stream", text="in /home/ann/sdlab")), "a path of one machine: /home/ann"),
+    "a long cell": (lambda n: n.cells[2].update(source="x = 1\n" * 21), "a cell of 21 lines, more than 20: x = 1"),
+    "no record": (lambda n: n.cells.append(code("1")), "the last code cell does not record"),
+    "two parameter cells": (lambda n: n.cells[2].metadata.update(tags=["parameters"]), "2 cells tagged `parameters`"),
+    "no parameter cell": (lambda n: n.cells.pop(1), "0 cells tagged `parameters`"),
+    "computed parameter": (lambda n: n.cells[1].update(source=n.cells[1].source + "\nN: int = 2 * 3"), "holds more than lines of the form"),
+    "untyped parameter": (lambda n: n.cells[1].update(source=n.cells[1].source + "\nN = 2"), "holds more than lines of the form"),
+    "other default": (lambda n: n.cells[1].update(source='PRESET: str = "full"\nMODEL: str = "organism"'), "parameter PRESET is 'full' instead of 'quick'"),
+    "missing parameter": (lambda n: n.cells[1].update(source='PRESET: str = "quick"'), "parameter MODEL is None"),
+    "no title": (lambda n: n.cells[0].update(source="Hello"), "the first cell is not a title"),
+    "no question": (lambda n: n.cells[0].update(source="# Hello"), "no question as a blockquote"),
+    "another kernel": (lambda n: n.metadata.kernelspec.update(name="my-env"), "the kernelspec is not python3"),
+    "equal ids": (lambda n: n.cells.append(new_code_cell("record(a=1)", id=n.cells[2].id)), "cells without an id of their own"),
+    "no ids": (lambda n: (n.update(nbformat_minor=4), [cell.pop("id") for cell in n.cells]), "cells without an id of their own"),
+    "no cell type": (lambda n: n.cells[2].pop("metadata"), "not a valid notebook"),
+}
+
+
+@pytest.mark.parametrize("case", UNTIDY)
+def test_untidiness_is_told(case):
+    change, told = UNTIDY[case]
+    assert any(line.startswith(told) or told in line for line in spoilt(change)), spoilt(change)
