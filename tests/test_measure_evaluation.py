@@ -72,7 +72,7 @@ def test_contexts_reach_the_prompt():
     engine = Engine(TEXTS)
     params = SamplingParams(num_generations=2)
     frame = evaluate(engine, PROBLEMS, params, context="solution", demonstrations=shown, thinking=False)
-    assert engine.prompts[0].startswith("Question 0?\n\nCorrect solution: <think>because</think>") and "</think>" in engine.prompts[1]
+    assert engine.prompts[0].startswith("Question 0?\n\nCorrect solution: <think>because</think>")
     assert engine.prompts[1] == "Question 1?<think></think>"
     assert frame["guided"].tolist() == [True, True, False, False, True, True]
     evaluate(engine, PROBLEMS, params, context="solution_no_think", demonstrations=shown)
@@ -184,11 +184,11 @@ def test_compare_says_what_it_can():
 def test_comparisons_rarely_cry_wolf():
     random = np.random.default_rng(11)
     alarms = 0
-    for trial in range(120):
+    for trial in range(60):
         chances = random.beta(1, 1, 25)
         a, b = ({f"p{i}": random.random(4) < chance for i, chance in enumerate(chances)} for _ in range(2))
         alarms += compare(made(a), made(b), seed=trial).significant
-    assert alarms <= 15  # 5% of 120 is 6; more than 15 has a chance below 1 in 1,000
+    assert alarms <= 10  # 5% of 60 is 3; more than 10 has a chance of about 1 in 3,000
 
 
 def test_frozen_results():

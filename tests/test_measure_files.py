@@ -7,7 +7,10 @@ import pytest
 from sdlab.errors import SdlabError
 from sdlab.measure.files import markers_command, markers_report, read_texts
 
-ROWS = [{"id": "a", "prompt": "How many wait here, in this long long question?", "completion": "Wait, 3."}, {"id": "b", "completion": "Hmm, 4. Wait"}]
+ROWS = [
+    {"id": "a", "prompt": "How many wait here, in this long long question?", "completion": "Wait, 3."},
+    {"id": "b", "completion": "Hmm, 4. Wait"},
+]
 
 
 def write(path, kind, rows):

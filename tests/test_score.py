@@ -127,19 +127,33 @@ def test_grade_wants_one_truth_each():
         grade(["a", "b"], ["1"])
 
 
-HOSTILE = ["5^{5^{5^5}}", r"\sum_{n=1}^{10^9} n^n", "((((" * 100, "{" * 400, "}" * 400, r"\sqrt{" * 60, "\x00\n\ud800", "5^(5^(5^5))"]
+@pytest.fixture(scope="module")
+def half_a_second():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "CPU_SECONDS", 0.5)
+        score._stop_worker()  # the next one takes the shorter limit
+        yield
+    score._stop_worker()
+
+
+TOWERS = ["5^{5^{5^5}}", "5^(5^(5^5))"]
+HOSTILE = [*TOWERS, "((((" * 100, "{" * 400, "}" * 400, r"\sqrt{" * 60, "\x00\n\ud800"]
 
 
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda text: ascii(text[:12]))
-def test_hostile_answers_end_and_the_next_is_graded(answer, monkeypatch):
-    monkeypatch.setattr(score, "CPU_SECONDS", 0.5)
-    score._stop_worker()  # so that a new worker takes the shorter limit
+def test_hostile_answers_end_and_the_next_is_graded(answer, half_a_second):
     score._verify.cache_clear()
     started = time.monotonic()
     assert grade([f"\\boxed{{{answer}}}", f"<answer>{answer}</answer>"], ["\\frac{7}{3}"] * 2) == [0, 0]
-    assert time.monotonic() - started < 60  # unlimited, the first two never end
+    assert time.monotonic() - started < 60  # unlimited, the first never ends
     assert verify(r"\dfrac{1}{2}", "0.5")
-    score._stop_worker()
+
+
+def test_sympy_is_what_the_limit_ends(half_a_second):
+    assert verify("x", "y") is False  # the worker runs
+    process = score._worker.process
+    assert score._ask("5^{5^{5^5}}", "7") is False
+    assert process.returncode == -signal.SIGPROF  # ended by its own CPU timer, not by an error
 
 
 def test_long_texts_take_linear_time():
