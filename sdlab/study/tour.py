@@ -48,7 +48,8 @@ def tour(
                 line.status = "running"
                 if any(other.seconds is not None for other in entries):
                     report.write_index(output, entries, run)
-                done = _run_one(line, {"PRESET": preset, "MODEL": model}, size.cell_timeout, board(line.name))
+                on_cell = board(f"{line.name} ({chosen.index(line.source) + 1} of {len(chosen)})")
+                done = _run_one(line, {"PRESET": preset, "MODEL": model}, size.cell_timeout, on_cell)
                 report.finish(line, done)
                 report.write_page(output, line, done.notebook, entries, run)
                 report.write_index(output, entries, run)
@@ -97,14 +98,14 @@ def _board(console: Console):
     """Yields a function: notebook name -> progress hook. One line in place on a terminal, nothing elsewhere."""
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
-        TextColumn("cell {task.completed}/{task.total}"), TimeElapsedColumn(),
+        TextColumn("{task.fields[cell]}"), TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
 
         def start(name: str) -> Callable[[int, int], None]:
             for task in progress.task_ids:
                 progress.remove_task(task)
-            task = progress.add_task(name, total=None)
-            return lambda cell, total: progress.update(task, completed=cell, total=total)
+            task = progress.add_task(name, total=None, cell="starting")
+            return lambda cell, total: progress.update(task, completed=cell - 1, total=total, cell=f"cell {cell}/{total}")
 
         yield start
