@@ -47,8 +47,9 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
     from sdlab.study.notebooks import find
 
     first = find()[0]
-    command = [sys.executable, "-m", "jupyter", "lab", *arguments, str(first)]
-    return subprocess.run(command, check=False, cwd=first.parent.parent).returncode
+    page = f"/lab/tree/{first.parent.name}/{first.name}"  # in the address, so that it is also right with --no-browser
+    options = [f"--ServerApp.root_dir={first.parent.parent}", f"--LabApp.default_url={page}"]
+    return subprocess.run([sys.executable, "-m", "jupyter", "lab", *options, *arguments], check=False).returncode
 
 
 def pretrain(

@@ -100,7 +100,10 @@ def test_lab_opens_the_first_notebook_and_passes_arguments_on(walkthrough, monke
 
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(["lab", "--no-browser", "--port", "9999"]) == 3
-    assert commands == [[sys.executable, "-m", "jupyter", "lab", "--no-browser", "--port", "9999", str(walkthrough / "00_good.ipynb")]]
+    (command,) = commands
+    assert command[:4] == [sys.executable, "-m", "jupyter", "lab"] and command[-3:] == ["--no-browser", "--port", "9999"]
+    assert f"--ServerApp.root_dir={walkthrough.parent}" in command
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_good.ipynb" in command
 
 
 @pytest.fixture
