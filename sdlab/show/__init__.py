@@ -1,1 +1,35 @@
+"""Pictures and views for notebooks: charts, coloured text, token heat maps, progress, things to play with.
 
+Everything is drawn in the kernel as SVG, PNG or plain HTML: no JavaScript, no network, and a text alternative.
+Submodules are loaded when first used, so importing this package costs nothing.
+"""
+
+import importlib
+
+_HOME = {
+    "View": "view", "highlight_markers": "tokens", "side_by_side": "tokens", "token_heatmap": "tokens",
+    "Board": "progress", "LiveBoard": "progress", "is_headless": "progress",
+    "slider_view": "widgets", "flipbook": "widgets", "trace_view": "widgets", "trace_explorer": "widgets",
+    "check_callbacks": "widgets",
+}
+__all__ = ["setup", "charts", *_HOME]
+
+
+def setup() -> None:
+    """Once per notebook: sdlab's chart theme and renderer, and tables with short numbers and unclipped text."""
+    import pandas as pd
+
+    from sdlab.show import charts
+
+    charts.enable()
+    pd.set_option("display.float_format", lambda value: f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}")
+    pd.set_option("display.max_colwidth", 80)
+    pd.set_option("display.max_columns", 30)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f"sdlab.show.{_HOME[name]}"), name)
+    if name in ("charts", "tokens", "progress", "widgets"):
+        return importlib.import_module(f"sdlab.show.{name}")
+    raise AttributeError(f"module 'sdlab.show' has no attribute {name!r}")

@@ -101,7 +101,7 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
         hover=f"datum.label + ': ' + datum.shown + ' (' + format(datum['{low}'], '.3~g') + ' to ' + "
               f"format(datum['{high}'], '.3~g') + ')'")
     colour = alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
-    position = alt.X(f"{x}:Q", title=METRIC_LABELS.get(x) if x_title is None else x_title, axis=alt.Axis(tickCount=4),
+    position = alt.X(f"{x}:Q", title=METRIC_LABELS.get(x) if x_title is None else x_title, axis=alt.Axis(tickCount=5 if width > 200 else 3),
                      scale=alt.Scale(zero=True, nice=True))
     mark = base.mark_bar(height={"band": 0.62}, opacity=0.9) if bars else base.mark_point(size=90, opacity=1)
     whisker = base.mark_rule(strokeWidth=2, color=INK if bars else MUTED).encode(x=alt.X(f"{low}:Q"), x2=f"{high}:Q")
@@ -272,7 +272,7 @@ def training_curves(frame, metrics=("reward", "length", "markers", "density", "e
             [step, "label", "source", metric] + ([split] if splits else [])))]
         base = alt.Chart(rows).encode(**encodings).properties(width=width, height=150)
         y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=metric != "entropy"),
-                  axis=alt.Axis(tickCount=4))
+                  axis=alt.Axis(tickCount=4, labelFlush=True))
         panel = base.mark_line().encode(y=y)
         if rows[step].nunique() == 1:  # a line needs two points
             panel = base.mark_point().encode(y=y)

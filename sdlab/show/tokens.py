@@ -19,7 +19,8 @@ FAMILIES = {
 _FAMILY = {marker: name for name, (markers, _, _) in FAMILIES.items() for marker in markers}
 _NEGATIVE, _POSITIVE, _DARK = (213, 94, 0), (0, 114, 178), "#111111"
 # MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
-_PRE = "margin:0;padding:0;background:none;color:inherit;font:inherit;line-height:1.65;white-space:pre-wrap;overflow-wrap:anywhere"
+_PRE = ("margin:0;padding:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
+        "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere")
 _CARD = f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
 
 
@@ -42,7 +43,7 @@ def highlight_markers(text: str, title: str = "", *, length: int | None = None, 
 
     body = []
     for part, thinking in _split_think(text):
-        inner = f"<pre style='{_PRE}'>{_coloured(part, pattern)}</pre>"
+        inner = f"<pre style='{_PRE};color:inherit'>{_coloured(part, pattern)}</pre>"
         if thinking:
             inner = (f"<div style='background:{FAINT};border-left:3px solid {RULE};border-radius:4px;padding:6px 10px;"
                      f"margin:4px 0'>{inner}</div>")
@@ -135,12 +136,12 @@ def token_heatmap(tokens: Sequence[str], values: Sequence[float], *, title: str 
                      f"border-radius:2px;padding:2px 0'>{_visible(token)}</span>")
     prompt = ""
     if prompt_tokens:
-        prompt = (f"<div style='color:#5c5c5c;border-bottom:1px dashed #b3b3b3;padding-bottom:6px;margin-bottom:6px' "
-                  f"data-part='prompt'><pre style='{_PRE}'>{escape(''.join(prompt_tokens))}</pre></div>")
+        prompt = (f"<div style='border-bottom:1px dashed #b3b3b3;padding-bottom:6px;margin-bottom:6px' "
+                  f"data-part='prompt'><pre style='{_PRE};color:#5c5c5c'>{escape(''.join(prompt_tokens))}</pre></div>")
     total = float(numbers[np.isfinite(numbers)].sum())
     head = _header(title, [f"{len(tokens)} tokens", f"sum {total:+.1f} {unit}" if diverging else f"sum {total:.1f} {unit}"])
     html = (f"<div style='{_CARD}'>{head}<div style='background:#ffffff;color:{_DARK};border-radius:6px;padding:8px 10px'>"
-            f"{prompt}<div data-part='body'><pre style='{_PRE};line-height:1.9'>{''.join(spans)}</pre></div></div>"
+            f"{prompt}<div data-part='body'><pre style='{_PRE};color:{_DARK};line-height:1.9'>{''.join(spans)}</pre></div></div>"
             f"{_scale(limit, unit, diverging, meaning)}{_top_table(tokens, numbers, unit, top, extra)}</div>")
     strongest = ", ".join(f"{shown(tokens[i])} {numbers[i]:+.2f}" for i in _largest(numbers, top))
     return View(html, f"{title or 'Token values'}: {len(tokens)} tokens, sum {total:+.1f} {unit}; largest: {strongest}")

@@ -1,0 +1,210 @@
+"""Progress that is drawn in place: a thin bar while something runs, one line when it is done, a live training board.
+
+In a notebook everything goes through one display handle, so what is saved is the last state, in exported HTML too.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from sdlab.show.view import RULE, View, escape, to_html
+
+
+def in_notebook() -> bool:
+    """True in a Jupyter kernel."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def is_headless() -> bool:
+    """True where nobody can click or watch: SDLAB_HEADLESS=1 (set by sdlab's executor), or no Jupyter kernel."""
+    return os.environ.get("SDLAB_HEADLESS", "") not in ("", "0") or not in_notebook()
+
+
+class Board:
+    """A bar for one task: call it as `board(done, total)`, the hook every long function of sdlab takes.
+
+    Draws at most every `interval` seconds, at the end always. `surface` is what it draws on: "notebook", "terminal"
+    (rich) or "none"; None finds out. Headless notebooks get the final line only. Use as a context manager, or let it
+    finish by itself at `done == total`; a second stage on the same board starts a new clock.
+    """
+
+    def __init__(self, label: str, unit: str = "", *, interval: float = 0.2, clock: Callable[[], float] = time.monotonic,
+                 surface: str | None = None, show: Callable | None = None):
+        self.label, self.unit, self.interval, self.clock = label, unit, interval, clock
+        if surface is None:
+            surface = "notebook" if in_notebook() else "terminal" if sys.stderr.isatty() else "none"
+        self.surface, self._show = surface, show
+        self._quiet = surface == "notebook" and show is None and is_headless()
+        self._handle = self._rich = self._task = None
+        self._start = self._drawn = None
+        self.done, self.total, self.finished = 0, 0, False
+
+    def __call__(self, done: int, total: int) -> None:
+        now = self.clock()
+        if self._start is None or done < self.done:
+            self._start, self._drawn = now, None
+        self.done, self.total, self.finished = done, total, bool(total) and done >= total
+        self.seconds = now - self._start
+        if self.finished or self._drawn is None or now - self._drawn >= self.interval:
+            self._drawn = now
+            if not self._quiet or self.finished:
+                self._draw()
+
+    def close(self) -> None:
+        """Draw the last state and stop; harmless when already finished."""
+        if self._start is not None and not self.finished:
+            self.seconds = self.clock() - self._start
+            self.finished = True
+            self._draw()
+        if self._rich is not None:
+            self._rich.stop()
+            self._rich = None
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def words(self) -> str:
+        """The state in one line: "sampling: 128 of 256 rows, 41 rows/s"."""
+        unit = f" {self.unit}" if self.unit else ""
+        of = f" of {self.total:,}" if self.total else ""
+        text = f"{self.label}: {self.done:,}{of}{unit}"
+        if self.finished:
+            text += f" in {self.seconds:.1f} s"
+        if self.seconds > 0 and self.done:
+            text += f", {_rate(self.done / self.seconds)}{unit}/s"
+        return text
+
+    def view(self) -> View:
+        """The board as HTML: bar and line while running, the line alone at the end."""
+        line = f"<span style='font-size:12px;opacity:.85'>{escape(self.words)}</span>"
+        if self.finished:
+            return View(f"<div>{line}</div>", self.words)
+        share = 100 * self.done / self.total if self.total else 0
+        bar = (f"<div role='progressbar' aria-label='{escape(self.label)}' aria-valuemin='0' aria-valuemax='{self.total}' "
+               f"aria-valuenow='{self.done}' style='width:280px;max-width:100%;height:5px;border-radius:3px;background:{RULE};"
+               f"display:inline-block;margin-right:10px;vertical-align:middle'>"
+               f"<div style='width:{share:.1f}%;height:5px;border-radius:3px;background:#0072B2'></div></div>")
+        return View(f"<div>{bar}{line}</div>", self.words)
+
+    def _draw(self) -> None:
+        if self._show is not None:
+            self._show(self.view())
+        elif self.surface == "notebook":
+            self._handle = show_in_place(self.view(), self._handle)
+        elif self.surface == "terminal":
+            self._draw_terminal()
+
+    def _draw_terminal(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        if self._rich is None and self._task is None:
+            self._rich = Progress(TextColumn("{task.fields[words]}"), BarColumn(bar_width=30), transient=True,
+                                  console=Console(stderr=True))
+            self._rich.start()
+            self._task = self._rich.add_task(self.label, total=self.total or None, words=self.words)
+        if self._rich is not None:
+            self._rich.update(self._task, completed=self.done, total=self.total or None, words=self.words)
+            if self.finished:
+                self._rich.stop()
+                self._rich.console.print(self.words, highlight=False, markup=False)
+                self._rich = self._task = None
+
+
+def progress(label: str, unit: str = "") -> Board:
+    """A progress hook: `engine.generate(prompts, params, progress=progress("sampling", "tokens"))`."""
+    return Board(label, unit)
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def show_in_place(view: View, handle=None):
+    """Display `view`, or redraw the `handle` an earlier call returned; gives the handle back."""
+    from IPython.display import display
+
+    if handle is None:
+        return display(view, display_id=True)
+    handle.update(view)
+    return handle
+
+
+class LiveBoard:
+    """Small multiples that grow while something trains: `board.update({"step": 3, "reward": .41, ...})`.
+
+    `columns`: which entries of a row to draw. Redraws at most every `interval` seconds (headless: every 30), and once
+    more when the cell ends or at `close()`, so that the last row is never missing. Rows are kept in `board.rows`.
+    """
+
+    def __init__(self, columns: Sequence[str] = ("reward", "length", "markers"), *, title: str = "Training",
+                 step: str = "step", interval: float = 1.0, clock: Callable[[], float] = time.monotonic,
+                 show: Callable | None = None):
+        self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
+        self.interval = max(interval, 30.0) if show is None and is_headless() else interval
+        self.rows: list[dict] = []
+        self._drawn = self._handle = self._hooked = None
+        self._pending = False
+
+    def update(self, row: dict) -> None:
+        """Add one row (a dict with the step and any of the columns) and redraw if it is time."""
+        self.rows.append(dict(row))
+        self._pending = True
+        now = self.clock()
+        if self._drawn is None or now - self._drawn >= self.interval:
+            self._draw(now)
+        elif self._hooked is None and self._show is None and in_notebook():
+            from IPython import get_ipython
+
+            self._hooked = get_ipython().events
+            self._hooked.register("post_run_cell", self.close)
+
+    def close(self, *_) -> None:
+        """Draw rows that are not on the board yet. Also called by IPython at the end of the cell."""
+        if self._pending:
+            self._draw(self.clock())
+        if self._hooked is not None:
+            self._hooked.unregister("post_run_cell", self.close)
+            self._hooked = None
+
+    def __enter__(self) -> "LiveBoard":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def view(self) -> View:
+        """The board as a picture with the latest numbers in words under it."""
+        import pandas as pd
+
+        from sdlab.show.charts import METRIC_LABELS, number, training_curves
+
+        last = self.rows[-1]
+        shown = [name for name in self.columns if any(row.get(name) is not None for row in self.rows)]
+        words = ", ".join(f"{METRIC_LABELS.get(name, name)} {number(float(last[name]))}" for name in shown
+                          if last.get(name) is not None)
+        line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
+        if not shown:
+            return View(f"<div>{escape(line)}</div>", line)
+        frame = pd.DataFrame(self.rows)
+        if "method" not in frame:
+            frame["method"] = self.title
+        chart = training_curves(frame, shown, step=self.step, title=self.title, columns=4, width=190)
+        return View(f"{to_html(chart)}<div style='font-size:12px;opacity:.85'>{escape(line)}</div>", line)
+
+    def _draw(self, now: float) -> None:
+        self._drawn, self._pending = now, False
+        if self._show is not None:
+            self._show(self.view())
+        elif in_notebook():
+            self._handle = show_in_place(self.view(), self._handle)

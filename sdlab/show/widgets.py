@@ -1,0 +1,208 @@
+"""Things to play with that are still there when nobody can play.
+
+`slider_view` draws every value beforehand and lets CSS choose between the pictures: radio buttons, no JavaScript and
+no kernel, so it also works in exported HTML and with the keyboard. Where a viewer removes form controls or styles
+(an untrusted notebook, GitHub) the starting picture is left. `live=True` and `trace_explorer` use ipywidgets and
+redraw an ordinary output, which is what is saved.
+
+An error in a callback is shown where the picture was and recorded; `check_callbacks()` raises it. Headless runs call
+every callback in the cell itself, so that an error there fails the run.
+"""
+
+import traceback
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from sdlab.errors import SdlabError
+from sdlab.show.progress import is_headless, show_in_place
+from sdlab.show.tokens import highlight_markers, side_by_side
+from sdlab.show.view import RULE, View, escape, to_html
+
+CALLBACK_ERRORS: list[BaseException] = []
+
+
+def check_callbacks() -> None:
+    """Raise the first error that a widget's callback met since the last check, or return."""
+    if CALLBACK_ERRORS:
+        error = CALLBACK_ERRORS[0]
+        CALLBACK_ERRORS.clear()
+        raise error
+
+
+def guarded(function: Callable) -> Callable:
+    """`function` for use as a callback: an error becomes a visible View and is recorded, instead of vanishing."""
+
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            CALLBACK_ERRORS.append(error)
+            lines = "".join(traceback.format_exception(error))
+            last = f"{type(error).__name__}: {error}"
+            return View(f"<div style='border:2px solid #b34700;border-radius:8px;padding:8px 12px'><strong>{escape(last)}"
+                        f"</strong><details><summary>traceback</summary><pre>{escape(lines)}</pre></details></div>", last)
+
+    return call
+
+
+def flipbook(frames: dict, *, label: str, start=None) -> View:
+    """Several pictures in one place, chosen by radio buttons: HTML and CSS only.
+
+    `frames`: value -> anything a notebook shows. `start`: the value shown first (default the first), and the only one
+    where a viewer takes no styles.
+    """
+    if not frames:
+        raise SdlabError(f"flipbook {label!r} got no frames; give at least one value")
+    values = list(frames)
+    start = values[0] if start is None else start
+    if start not in values:
+        raise SdlabError(f"flipbook {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}")
+    bodies = [_frame_html(frames[value], value == start) for value in values]
+    # The name keeps two flip books on a page apart; made of the content, so that a rerun changes nothing.
+    name = "flip" + sha256("\0".join([label, *bodies]).encode()).hexdigest()[:10]
+    # Later siblings of a checked radio button can be styled: nth radio on, nth frame visible.
+    rules = "".join(
+        f".{name}>input:nth-of-type({i})" f":checked~.{name}f>div:nth-child({i}){{display:block!important;visibility:visible!important}}"
+        f".{name}>input:nth-of-type({i}):checked~.{name}l>label:nth-of-type({i}){{background:#0072B2;color:#fff}}"
+        f".{name}>input:nth-of-type({i}):focus-visible~.{name}l>label:nth-of-type({i}){{outline:3px solid #E69F00;outline-offset:1px}}"
+        for i in range(1, len(values) + 1))
+    style = (f".{name}>input{{display:inline-block!important;position:absolute;opacity:0;width:1px;height:1px;margin:0}}"
+             f".{name}>.{name}l{{display:flex!important;flex-wrap:wrap;align-items:center;gap:4px;margin-bottom:8px;font-size:13px}}"
+             f".{name}l>label{{cursor:pointer;border:1px solid {RULE};border-radius:14px;padding:2px 11px;margin:0}}"
+             f".{name}>.{name}f{{display:grid}}"
+             f".{name}f>div{{display:block!important;visibility:hidden;grid-area:1/1;min-width:0}}{rules}")
+    inputs = "".join(
+        f"<input type='radio' name='{name}' id='{name}-{i}' aria-label='{escape(label)}: {escape(value)}' "
+        f"style='display:none'{' checked' if value == start else ''}>" for i, value in enumerate(values))
+    labels = "".join(f"<label for='{name}-{i}'>{escape(value)}</label>" for i, value in enumerate(values))
+    pictures = "".join(f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
+                       for value, body in zip(values, bodies))
+    note = f"<div style='font-size:12px;opacity:.8'>{escape(label)}: {escape(start)}</div>"
+    html = (f"<div class='{name}' style='position:relative' role='group' aria-label='{escape(label)}'><style>{style}"
+            f".{name}>.{name}n{{display:none}}</style>{inputs}"
+            f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
+            f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>")
+    return View(html, f"{label}: {', '.join(map(str, values))}; shown: {start}\n{frames[start]!r}")
+
+
+def _frame_html(thing, first: bool) -> str:
+    """A chart other than the starting one carries no fallback picture, so it vanishes where <object> does."""
+    if type(thing).__module__.startswith("altair"):
+        from sdlab.show.picture import chart_html
+
+        return chart_html(thing, fallback=first)
+    return to_html(thing)
+
+
+def slider_view(function: Callable, values: Sequence, label: str, start=None, *, live: bool = False) -> View | None:
+    """`function(value)` for a value the reader chooses. Display it as the last line of a cell.
+
+    By default every value is computed now and put in a `flipbook` (about 15 values at most: each picture is kept).
+    `live=True`: only `start` is computed; with a kernel and a reader a slider recomputes and redraws it in place, and
+    None is returned since it is already displayed. Headless, `live` shows the start and tries every other value, so
+    that an error in `function` fails the run.
+    """
+    values = list(values)
+    if not values:
+        raise SdlabError(f"slider {label!r} got no values; give at least one")
+    start = values[0] if start is None else start
+    if start not in values:
+        raise SdlabError(f"slider {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}")
+    if not live:
+        return flipbook({value: function(value) for value in values}, label=label, start=start)
+    first = function(start)
+    if is_headless():
+        for value in values:
+            if value != start:
+                function(value)
+        return _captioned(first, f"{label}: {start}")
+    import ipywidgets
+    from IPython.display import display
+
+    slider = ipywidgets.SelectionSlider(options=values, value=start, description=label, continuous_update=False,
+                                        style={"description_width": "initial"}, layout={"width": "420px"})
+    slider.tooltip = label
+    display(slider)
+    handle = show_in_place(_captioned(first, f"{label}: {start}"))
+    draw = guarded(lambda value: _captioned(function(value), f"{label}: {value}"))
+    slider.observe(lambda change: handle.update(draw(change["new"])), names="value")
+    return None
+
+
+def _captioned(thing, caption: str) -> View:
+    return View(f"{to_html(thing)}<div style='font-size:12px;opacity:.85'>{escape(caption)}</div>",
+                f"{caption}\n{thing!r}")
+
+
+def trace_view(frame, problem_id: str, generation: int = 0) -> View:
+    """All contexts' answers to one problem side by side, markers coloured.
+
+    `frame` as made by `sdlab.measure.evaluation.evaluate`: problem_id, context, generation, completion; length,
+    reward, answer and truth are shown where present.
+    """
+    from sdlab.show.charts import CONTEXT_LABELS, need
+
+    need(frame, ["problem_id", "context", "generation", "completion"], "trace_view")
+    rows = frame[(frame["problem_id"] == problem_id) & (frame["generation"] == generation)]
+    if not len(rows):
+        raise SdlabError(f"no trace of problem {problem_id!r}, generation {generation}; see the frame's problem_id column")
+    order = [context for context in CONTEXT_LABELS if context in set(rows["context"])]
+    order += [context for context in dict.fromkeys(rows["context"]) if context not in order]
+    views = []
+    for index, context in enumerate(order):
+        row = rows[rows["context"] == context].iloc[0]
+        views.append(highlight_markers(
+            str(row["completion"]), CONTEXT_LABELS.get(context, str(context)), legend=index == 0,
+            length=int(row["length"]) if "length" in row else None,
+            reward=float(row["reward"]) if "reward" in row else None))
+    first = rows.iloc[0]
+    name = f"{problem_id}, sample {generation}" + (f", the answer is {first['truth']}" if "truth" in rows.columns else "")
+    question = f"<div style='margin:2px 0 6px'>{escape(first['prompt'])}</div>" if "prompt" in rows.columns else ""
+    body = side_by_side(*views)
+    return View(f"<div style='font-size:12px;opacity:.85'>{escape(name)}</div>{question}{body.html}", f"{name}\n{body.text}")
+
+
+def trace_explorer(frame, *, static: int = 3) -> View | None:
+    """Choose a problem and a sample and read all contexts' answers with the markers coloured.
+
+    With a kernel and a reader: two dropdowns (Tab and arrow keys work) that redraw one ordinary output. Headless: the
+    first `static` problems, the first open and the others folded.
+    """
+    from sdlab.show.charts import need
+
+    need(frame, ["problem_id", "context", "generation", "completion"], "trace_explorer")
+    problems = list(dict.fromkeys(frame["problem_id"]))
+
+    def samples(problem):
+        return sorted({int(g) for g in frame.loc[frame["problem_id"] == problem, "generation"]})
+
+    def draw(problem, generation):
+        return trace_view(frame, problem, generation)
+
+    if is_headless():
+        views = [draw(problem, samples(problem)[0]) for problem in problems[:static]]
+        folded = "".join(
+            f"<details style='margin-top:6px'{' open' * (i == 0)}><summary>{escape(problem)}</summary>{view.html}</details>"
+            for i, (problem, view) in enumerate(zip(problems, views)))
+        note = f"<div style='font-size:12px;opacity:.85'>{len(views)} of {len(problems)} problems; run the cell to choose.</div>"
+        return View(folded + note, "\n\n".join(view.text for view in views))
+    import ipywidgets
+    from IPython.display import display
+
+    wide = {"style": {"description_width": "initial"}, "layout": {"width": "auto", "min_width": "260px"}}
+    problem = ipywidgets.Dropdown(options=problems, description="problem", **wide)
+    sample = ipywidgets.Dropdown(options=samples(problems[0]), description="sample", **wide)
+    display(ipywidgets.HBox([problem, sample], layout={"flex_flow": "row wrap"}))
+    handle = show_in_place(draw(problem.value, sample.value))
+    redraw = guarded(draw)
+
+    def changed(change):
+        if change["owner"] is problem:
+            sample.unobserve(changed, names="value")
+            sample.options = samples(problem.value)
+            sample.observe(changed, names="value")
+        handle.update(redraw(problem.value, sample.value))
+
+    problem.observe(changed, names="value")
+    sample.observe(changed, names="value")
+    return None
