@@ -23,7 +23,7 @@ def check_organism(folder: Path) -> None:
     sums = folder / "SHA256SUMS"
     if not sums.is_file():
         raise SdlabError(f"the organism's file {sums} is missing; {MEND}")
-    lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+    lines = [line.split(maxsplit=1) for line in sums.read_text(errors="replace").splitlines() if line.strip()]
     if not lines or any(len(line) != 2 for line in lines):
         raise SdlabError(f"the organism's file {sums} is damaged; {MEND}")
     for expected, name in lines:

@@ -56,15 +56,13 @@ def fused(*layers: nn.Linear) -> PackedLinear:
 
 
 class PackedLayer:
-    """One decoder layer's weights, with query/key norms joined and, in float32, the attention scale folded into the query norm."""
+    """One decoder layer's weights, with query/key norms joined and the attention scale folded into the query norm."""
 
     def __init__(self, layer, heads: int, kv_heads: int):
         attention, mlp = layer.self_attn, layer.mlp
         self.norm_in, self.norm_mlp = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
-        scaled = attention.q_norm.weight
-        if scaled.dtype == torch.float32:  # half precision would round once more; its attention kernel scales by itself
-            scaled = scaled * attention.scaling
+        scaled = attention.q_norm.weight * attention.scaling
         self.norm_qk = torch.cat([scaled.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
         self.out = fused(attention.o_proj)
         self.gate_up, self.down = fused(mlp.gate_proj, mlp.up_proj), fused(mlp.down_proj)
@@ -91,7 +89,11 @@ class PackedQwen3:
 
 
 class Qwen3Decoder:
-    """Rows that decode one token at a time; the same three methods as HFDecoder."""
+    """Rows that decode one token at a time; the same three methods as HFDecoder.
+
+    A prompt's keys and values are stored once for all its rows, and attention to them is one product per prompt: rows take
+    seats, S of them per prompt. Only the completions' part of the cache belongs to a row.
+    """
 
     drop_share = 1 / 32  # dropping moves only the last live rows into the holes, so it pays early
 
@@ -103,25 +105,45 @@ class Qwen3Decoder:
         w = self.weights
         first = HFDecoder(self.model, self.pad)
         logits = first.prefill(prompts, [1] * len(prompts), 0)
-        rows = torch.arange(len(prompts), device=logits.device).repeat_interleave(torch.tensor(repeats, device=logits.device))
-        n, start = len(rows), first.length
-        padded = first.mask == 0  # (P, start)
-        shape = (n, w.kv_heads, start + room, w.head_dim)
-        self.keys, self.values = [], []
-        for layer in first.cache.layers:
-            for filled, store in ((layer.keys, self.keys), (layer.values, self.values)):
-                # what stands at padding is never used, but a NaN there would survive being multiplied by zero
-                filled = filled.masked_fill(padded[:, None, :, None], 0)
-                cache = filled.new_empty(shape)
-                torch.index_select(filled, 0, rows, out=cache[:, :, :start])
-                store.append(cache)
-        self.n, self.length = n, start
-        self.pad_columns = int(padded.sum(-1).max())
-        hidden = padded[rows, : self.pad_columns]
-        self.pad_bias = torch.zeros_like(hidden, dtype=logits.dtype).masked_fill_(hidden, float("-inf"))[:, None]
-        self.position = first.next_position.index_select(0, rows)
-        self.cos, self.sin = w.rope_tables(start + room)
-        return logits.index_select(0, rows)
+        hidden = first.mask == 0  # (P, L), the padding
+        # what stands at padding is never used, but a NaN there would survive being multiplied by zero
+        clean = [[part.masked_fill(hidden[:, None, :, None], 0) for part in (layer.keys, layer.values)] for layer in first.cache.layers]
+        self.prompt_keys, self.prompt_values = (list(part) for part in zip(*clean))  # (P, Hkv, L, D) per layer
+        self.prompt_bias = None
+        if hidden.any():
+            self.prompt_bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
+        self.prompt_of = torch.arange(len(prompts), device=logits.device).repeat_interleave(
+            torch.tensor(repeats, device=logits.device)
+        )
+        self.n, self.length = len(self.prompt_of), 0
+        shape = (self.n, w.kv_heads, room, w.head_dim)
+        self.keys = [part.new_empty(shape) for part in self.prompt_keys]
+        self.values = [part.new_empty(shape) for part in self.prompt_keys]
+        self.position = first.next_position.index_select(0, self.prompt_of)
+        self.cos, self.sin = w.rope_tables(first.length + room)
+        self.take_seats()
+        return logits.index_select(0, self.prompt_of)
+
+    def take_seats(self) -> None:
+        """Give every row a seat at its prompt, S = rows of the fullest prompt; forget prompts once half have no row left."""
+        prompts, prompt_of = len(self.prompt_keys[0]), self.prompt_of
+        used, compact = torch.unique(prompt_of, return_inverse=True)
+        if 2 * len(used) <= prompts:
+            for store in (self.prompt_keys, self.prompt_values):
+                store[:] = [part.index_select(0, used) for part in store]
+            if self.prompt_bias is not None:
+                self.prompt_bias = self.prompt_bias.index_select(0, used)
+            self.prompt_of = prompt_of = compact
+            prompts = len(used)
+        counts = torch.bincount(prompt_of, minlength=prompts)
+        self.seats = int(counts.max())
+        order = prompt_of.argsort(stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(self.n, device=order.device) - (counts.cumsum(0) - counts)[prompt_of[order]]
+        self.seat_of = prompt_of * self.seats + rank  # (n,)
+        self.row_at = torch.zeros(prompts * self.seats, dtype=torch.long, device=order.device)  # an empty seat repeats row 0
+        self.row_at[self.seat_of] = torch.arange(self.n, device=order.device)
+        self.in_order = prompts * self.seats == self.n and bool((self.row_at[1:] > self.row_at[:-1]).all())
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """As HFDecoder.step."""
@@ -129,45 +151,69 @@ class Qwen3Decoder:
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
         x = w.embedding.index_select(0, tokens)
         split, half, width = w.heads + w.kv_heads, w.head_dim // 2, x.shape[-1]
-        for layer, keys, values in zip(w.layers, self.keys, self.values):
+        for i, layer in enumerate(w.layers):
             qkv = layer.qkv(F.rms_norm(x, (width,), layer.norm_in, w.eps)).view(n, split + w.kv_heads, w.head_dim)
             qk = F.rms_norm(qkv[:, :split], (w.head_dim,), None, w.eps).mul_(layer.norm_qk)
             qk = (qk * cos).addcmul_(qk.roll(half, -1), sin)
-            keys[:n, :, now] = qk[:, w.heads :]
-            values[:n, :, now] = qkv[:, split:]
-            x = x + layer.out(self.attend(qk[:, : w.heads], keys[:n], values[:n]).reshape(n, -1))
+            self.keys[i][:n, :, now] = qk[:, w.heads :]
+            self.values[i][:n, :, now] = qkv[:, split:]
+            x = x + layer.out(self.attend(qk[:, : w.heads], i))
             gate_up = layer.gate_up(F.rms_norm(x, (width,), layer.norm_mlp, w.eps))
             x += layer.down(F.silu(gate_up[:, : w.intermediate]).mul_(gate_up[:, w.intermediate :]))
         self.length += 1
         self.position += 1
         return w.lm_head(F.rms_norm(x, (width,), w.norm, w.eps))
 
-    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Attention of one scaled query per row and head, (n, H, D), over the cache so far; returns (n, Hkv, H/Hkv, D)."""
+    def attend(self, q: torch.Tensor, layer: int) -> torch.Tensor:
+        """Attention of one scaled query per row and head, (n, H, D), to its prompt and its completion so far; returns (n, H*D)."""
         w, n, length = self.weights, self.n, self.length + 1
-        if q.dtype != torch.float32:  # half precision: the fused kernel keeps the scores in float32
-            bias = q.new_zeros(n, 1, 1, length)
-            bias[..., : self.pad_columns] = self.pad_bias[:, None]
-            q = q.reshape(n, w.kv_heads, -1, w.head_dim)
-            return F.scaled_dot_product_attention(q, keys[:, :, :length], values[:, :, :length], attn_mask=bias)
-        groups = n * w.kv_heads
-        keys, values = keys.view(groups, -1, w.head_dim)[:, :length], values.view(groups, -1, w.head_dim)[:, :length]
-        scores = torch.bmm(q.reshape(groups, -1, w.head_dim), keys.transpose(1, 2))
-        if self.pad_columns:
-            scores.view(n, -1, length)[:, :, : self.pad_columns] += self.pad_bias
-        return torch.bmm(scores.softmax(-1), values)
+        keys, values = (store[layer].view(-1, store[layer].shape[2], w.head_dim)[: n * w.kv_heads, :length] for store in (self.keys, self.values))
+        q = q.reshape(n * w.kv_heads, -1, w.head_dim)
+        own = scores(q, keys).view(n, w.heads, length)
+        prompt_keys, prompt_values = self.prompt_keys[layer].flatten(0, 1), self.prompt_values[layer].flatten(0, 1)
+        shared = scores(self.to_seats(q.view(n, w.heads, w.head_dim)), prompt_keys)
+        if self.prompt_bias is not None:
+            shared.view(len(self.prompt_bias), -1, shared.shape[-1]).add_(self.prompt_bias[:, None])
+        start = shared.shape[-1]
+        attention = torch.cat([self.to_rows(shared), own], dim=-1).softmax(-1).to(q.dtype)
+        mixed = torch.bmm(attention.view(n * w.kv_heads, -1, start + length)[..., start:], values)
+        from_prompt = torch.bmm(self.to_seats(attention[..., :start]), prompt_values)
+        return mixed.view(n, -1) + self.to_rows(from_prompt).view(n, -1)
+
+    def to_seats(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, H, X) by row -> (P*Hkv, S*H/Hkv, X) by prompt and key-value head."""
+        if not self.in_order:
+            x = x.index_select(0, self.row_at)
+        x = x.reshape(-1, self.seats, self.weights.kv_heads, self.weights.heads // self.weights.kv_heads, x.shape[-1])
+        return x.transpose(1, 2).reshape(x.shape[0] * x.shape[2], -1, x.shape[-1])
+
+    def to_rows(self, x: torch.Tensor) -> torch.Tensor:
+        """The way back: (P*Hkv, S*H/Hkv, X) -> (n, H, X)."""
+        w = self.weights
+        x = x.view(-1, w.kv_heads, self.seats, w.heads // w.kv_heads, x.shape[-1]).transpose(1, 2).reshape(-1, w.heads, x.shape[-1])
+        return x if self.in_order else x.index_select(0, self.seat_of)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only `rows` (M,), in that order; only those that change place are copied.
 
         Rows that stay must stand at their own index, and rows that move must come from index M or beyond.
         """
-        m = rows.shape[0]
+        self.n = m = rows.shape[0]
         holes = (rows != torch.arange(m, device=rows.device)).nonzero().squeeze(1)
         moved = rows.index_select(0, holes)
         if len(holes):
             for cache in (*self.keys, *self.values):
                 filled = cache[:, :, : self.length]
                 filled[holes] = filled[moved]
-        self.n = m
-        self.position, self.pad_bias = self.position.index_select(0, rows), self.pad_bias.index_select(0, rows)
+        self.position = self.position.index_select(0, rows)
+        self.prompt_of = self.prompt_of.index_select(0, rows)
+        self.take_seats()
+
+
+def scores(q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Attention scores, (batch, queries, keys), at least in float32: half precision would round them to two digits."""
+    if q.dtype in (torch.float32, torch.float64):
+        return torch.bmm(q, keys.transpose(1, 2))
+    if q.device.type == "cuda":
+        return torch.bmm(q, keys.transpose(1, 2), out_dtype=torch.float32)
+    return torch.bmm(q, keys.transpose(1, 2)).float()

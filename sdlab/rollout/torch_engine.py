@@ -106,11 +106,17 @@ class TorchEngine:
         """
         if len(prompts) != len(completion_ids):
             raise SdlabError(f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion")
+        if temperature < 0:
+            raise SdlabError(f"temperature={temperature} is not allowed; it must be 0 (scored as 1) or more")
         lengths = [len(ids) for ids in completion_ids]
         prompt_ids = self.encode(prompts, max(lengths, default=0))
         longest, vocab = max(lengths, default=0), self.model.get_output_embeddings().weight.shape[0]
         if top_k is not None and not 1 <= top_k <= vocab:
             raise SdlabError(f"top_k={top_k} is not allowed; it must be between 1 and the vocabulary's {vocab}")
+        for ids in completion_ids:
+            if ids and not (0 <= min(ids) and max(ids) < vocab):
+                wrong = next(i for i in ids if not 0 <= i < vocab)
+                raise SdlabError(f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?")
         shape = (len(prompts), longest)
         logps, entropy = torch.zeros(shape), torch.zeros(shape)
         mask = torch.arange(longest)[None] < torch.tensor(lengths, dtype=torch.long)[:, None]

@@ -1,0 +1,110 @@
+"""Scoring: against a plain forward pass over each row alone, without padding, cache or batching."""
+
+import pytest
+import rollout_models as tiny
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.rollout.scoring import plan_batches
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.rollout.types import SamplingParams
+
+MODELS = {"qwen3": tiny.qwen3, "llama": tiny.llama, "gpt2": tiny.gpt2}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def engine(request):
+    return TorchEngine(MODELS[request.param](), tiny.word_tokenizer())
+
+
+def rows():
+    """Prompts of 1 to 40 tokens, some shared; completions of 0 to 30 tokens, not sorted."""
+    draw = torch.Generator().manual_seed(0)
+    texts = [*tiny.prompts(5), "w9"]
+    prompts = [texts[i] for i in (0, 3, 1, 0, 5, 2, 4, 0, 3, 5)]
+    lengths = [7, 30, 1, 0, 12, 5, 19, 22, 3, 4]
+    return prompts, [torch.randint(1, tiny.VOCAB, (n,), generator=draw).tolist() for n in lengths]
+
+
+def alone(engine, prompt: str, completion: list[int]) -> torch.Tensor:
+    ids = engine.tokenizer(prompt)["input_ids"]
+    with torch.no_grad():
+        return engine.model(torch.tensor([ids + completion])).logits[0, len(ids) - 1 : len(ids) - 1 + len(completion)]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 150, 10_000])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_scores_equal_a_plain_forward_pass(engine, batch_tokens, temperature):
+    prompts, completions = rows()
+    got = engine.score(prompts, completions, temperature=temperature, return_logits=True, top_k=9, batch_tokens=batch_tokens)
+    assert got.completion_mask.sum(-1).tolist() == [len(ids) for ids in completions]
+    for i, (prompt, ids) in enumerate(zip(prompts, completions)):
+        n, logits = len(ids), alone(engine, prompt, ids)
+        wanted = (logits / temperature).log_softmax(-1)
+        torch.testing.assert_close(got.logits[i, :n], logits, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(got.per_token_logps[i, :n], wanted[range(n), ids], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got.entropy[i, :n], -(wanted.exp() * wanted).sum(-1), atol=1e-4, rtol=0)
+        best = wanted.topk(9)
+        torch.testing.assert_close(got.topk_logps[i, :n], best.values, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(wanted.gather(-1, got.topk_ids[i, :n]), best.values, atol=1e-5, rtol=1e-5)
+        for part in (got.per_token_logps, got.entropy, got.logits, got.topk_logps):
+            assert (part[i, n:] == 0).all()
+
+
+def test_scores_equal_what_sampling_reported(engine):
+    params = SamplingParams(4, 40, temperature=0.8, top_p=0.9, seed=2)
+    sampled = engine.generate(tiny.prompts(6), params)
+    scored = engine.score([p for p in sampled.prompts for _ in range(4)], sampled.completions(), temperature=0.8)
+    assert scored.completion_mask.equal(sampled.completion_mask)
+    assert (scored.per_token_logps - sampled.per_token_logps).abs().max() < 1e-5
+
+
+def test_only_completion_positions_reach_the_head(engine):
+    """The head is what a large vocabulary makes expensive: count the positions it sees."""
+    seen = []
+    handle = engine.model.get_output_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+    prompts, completions = [tiny.prompts(1, 40, 40)[0]] * 4, [[5, 6, 7]] * 4
+    engine.score(prompts, completions)
+    handle.remove()
+    assert sum(seen) <= 4 * 3 + 1  # and one for the shared prompt
+
+
+def test_scores_can_enter_a_loss(engine):
+    prompts, completions = rows()
+    got = engine.score(prompts, completions, return_logits=True, top_k=3)
+    student = torch.zeros(got.logits.shape[-1], requires_grad=True)
+    (student * got.logits).sum().backward()
+    assert student.grad.abs().sum() > 0
+
+
+def test_optional_parts_are_absent_unless_asked_for(engine):
+    got = engine.score(["w5"], [[4, 5]])
+    assert got.logits is None and got.topk_logps is None and got.topk_ids is None
+
+
+def test_batches_hold_every_row_once_within_budget():
+    lengths, prompt_lengths, same = [5, 9, 1, 30, 2, 2], [10, 10, 4, 4, 10, 4], [0, 0, 1, 1, 0, 1]
+    batches = plan_batches(lengths, prompt_lengths, same, 40)
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+    for batch in batches:
+        padded = len(batch) * (max(lengths[i] for i in batch) + max(prompt_lengths[i] for i in batch))
+        assert padded <= 40 or len(batch) == 1
+
+
+def test_nothing_to_score(engine):
+    assert engine.score([], []).per_token_logps.shape == (0, 0)
+    assert engine.score(["w3", "w4"], [[], []]).per_token_logps.shape == (2, 0)
+
+
+def test_errors_are_one_clear_line(engine):
+    for prompts, completions, extra, words in (
+        (["w3"], [[4], [5]], {}, "1 prompts and 2 completions"),
+        ([""], [[4]], {}, "no tokens"),
+        (["w3"], [[4] * 2000], {}, "context"),
+        (["w3"], [[4]], {"top_k": 651}, "top_k=651"),
+        (["w3"], [[650]], {}, "650"),
+        (["w3"], [[4]], {"temperature": -1.0}, "temperature"),
+    ):
+        with pytest.raises(SdlabError, match=words) as caught:
+            engine.score(prompts, completions, **extra)
+        assert "\n" not in str(caught.value)
