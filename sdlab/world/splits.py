@@ -4,14 +4,16 @@ A hunt's or reaction's content is hashed, and the hash deals it to one role (pre
 seed, so no two splits and no two seeds can share a problem. Kata are the same 131 tasks everywhere, on purpose.
 """
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.seeds import stable_int, stream
+from sdlab.seeds import stream
 from sdlab.world import chemistry, hunts, kata
 from sdlab.world.problems import Problem
 
-SEEDS = 64  # problems are dealt out to this many seeds
+SEEDS = 16  # problems are dealt out to this many seeds
 ROLES = ("pretrain", "pretrain", "train", "test")  # half of all content is kept for pretraining
 SPLITS = {
     "train": "two hunts of the 20 types seen in pretraining; what the study trains on",
@@ -29,15 +31,14 @@ HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2)
 
 def dealt_to(identity: int) -> tuple[str, int]:
     """The (role, seed) that content with this identity belongs to."""
-    share = stable_int("dealt", identity)
-    return ROLES[share % len(ROLES)], share // len(ROLES) % SEEDS
+    return ROLES[identity % len(ROLES)], identity // len(ROLES) % SEEDS
 
 
 def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Problem]:
     """The problems of a split, always the same ones for the same name and seed.
 
     `limit` takes the first so many; the order is random, so a prefix is a fair sample.
-    Raises SdlabError on an unknown name, a seed outside 0..63, or more problems than the split has.
+    Raises SdlabError on an unknown name, a seed outside 0..15, or more problems than the split has.
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
@@ -46,24 +47,26 @@ def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Probl
     size = kata.COUNT if name == "kata" else SIZES[name]
     if limit is not None and not 1 <= limit <= size:
         raise SdlabError(f"{limit} problems asked of split {name!r}, which has {size}; choose 1 to {size}")
-    return list(_split(name, seed)[:limit])
+    if name == "kata":
+        return list(kata.all_kata()[:limit])
+    made, more = _started(name, seed)
+    made += islice(more, max(0, (limit or size) - len(made)))
+    return made[: limit or size]
 
 
 @cache
-def _split(name: str, seed: int) -> tuple[Problem, ...]:
-    if name == "kata":
-        return kata.all_kata()
-    rng, problems, seen = stream("split", name, seed), [], set()
-    role = "train" if name.endswith("train") else "test"
-    while len(problems) < SIZES[name]:
-        id = f"{name}/{seed}/{len(problems):04d}"
-        if name.startswith("chemistry"):
-            draw = chemistry.draw_chemistry(rng)
-            identity, make = chemistry.identity(draw), chemistry.make_problem
-        else:
-            draw = hunts.draw_hunt(rng, *HUNTS[name])
-            identity, make = hunts.identity(draw), hunts.make_problem
-        if identity not in seen and dealt_to(identity) == (role, seed):
+def _started(name: str, seed: int) -> tuple[list[Problem], Iterator[Problem]]:
+    """What has been made of a split so far, and the maker of the rest: nobody waits for problems nobody asks for."""
+    return [], islice(_make(name, seed), SIZES[name])
+
+
+def _make(name: str, seed: int) -> Iterator[Problem]:
+    rng, seen, mine = stream("split", name, seed), set(), ("train" if name.endswith("train") else "test", seed)
+    chemical = name.startswith("chemistry")
+    room = chemistry if chemical else hunts
+    while True:
+        draw = chemistry.draw_chemistry(rng) if chemical else hunts.draw_hunt(rng, *HUNTS[name])
+        identity = room.identity(draw)
+        if dealt_to(identity) == mine and identity not in seen:
             seen.add(identity)
-            problems.append(make(draw, id, name))
-    return tuple(problems)
+            yield room.make_problem(draw, f"{name}/{seed}/{len(seen) - 1:04d}", name)
