@@ -4,9 +4,10 @@ import pytest
 import rollout_models as tiny
 import torch
 
+from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout.scoring import plan_batches
-from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.rollout.torch_engine import TorchEngine, load_engine
 from sdlab.rollout.types import SamplingParams
 
 MODELS = {"qwen3": tiny.qwen3, "llama": tiny.llama, "gpt2": tiny.gpt2}
@@ -57,6 +58,35 @@ def test_scores_equal_what_sampling_reported(engine):
     scored = engine.score([p for p in sampled.prompts for _ in range(4)], sampled.completions(), temperature=0.8)
     assert scored.completion_mask.equal(sampled.completion_mask)
     assert (scored.per_token_logps - sampled.per_token_logps).abs().max() < 1e-5
+
+
+def test_in_float64_scores_equal_what_sampling_reported_to_float32():
+    """The two paths compute the same thing; what is left is the rounding of the reported float32."""
+    engine = TorchEngine(tiny.qwen3().double(), tiny.word_tokenizer())
+    sampled = engine.generate(tiny.prompts(6), SamplingParams(4, 40, seed=2))
+    scored = engine.score([p for p in sampled.prompts for _ in range(4)], sampled.completions())
+    assert (scored.per_token_logps - sampled.per_token_logps).abs().max() < 2e-6
+
+
+def test_the_organism_scores_what_it_sampled():
+    """Float32 rounding inside the model itself is about 3e-7 on average and 1.5e-5 at worst, for transformers' forward too."""
+    if not (paths.data_dir() / "organism" / "SHA256SUMS").is_file():
+        pytest.skip("data/organism is not there; `sdlab pretrain` makes it")
+    engine = load_engine("organism", device="cpu")
+    texts = [f"<|im_start|>user\nWhat is {n} + {n}?<|im_end|>\n<|im_start|>assistant\n" for n in range(4)]
+    sampled = engine.generate(texts, SamplingParams(4, 60, seed=2))
+    scored = engine.score([p for p in texts for _ in range(4)], sampled.completions())
+    gap = (scored.per_token_logps - sampled.per_token_logps).abs()[sampled.completion_mask]
+    assert gap.mean() < 2e-6 and gap.quantile(0.99) < 1e-5 and gap.max() < 1e-4
+
+
+def test_workers_change_nothing(engine, monkeypatch):
+    prompts, completions = rows()
+    alone = engine.score(prompts, completions, return_logits=True, batch_tokens=60)
+    monkeypatch.setattr(TorchEngine, "threads", lambda self: 3)
+    for _ in range(3):
+        together = engine.score(prompts, completions, return_logits=True, batch_tokens=60)
+        torch.testing.assert_close(together.logits, alone.logits, atol=1e-4, rtol=1e-5)
 
 
 def test_only_completion_positions_reach_the_head(engine):
