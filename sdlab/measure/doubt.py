@@ -1,0 +1,88 @@
+"""Does a trace hedge where a rational mind would be unsure? Doubt, proposal by proposal, against belief entropy.
+
+The reasoner of `sdlab.world.reasoner` has a belief at every step, so any trace written in its language, the
+organism's too, can be followed along: at each proposal ("Maybe 15.", "So A is 15.") we know the entropy of the belief
+that a rational reader of the same problem and context would hold there, and whether the words hedge.
+"""
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import TYPE_CHECKING
+
+from sdlab.errors import SdlabError
+from sdlab.measure.evaluation import summarise
+from sdlab.measure.markers import total_markers
+from sdlab.world.evidence import read_evidence
+from sdlab.world.reasoner import DOUBT, Choice, program
+
+if TYPE_CHECKING:
+    import pandas
+
+# Edges between 1, 2, 3, 4 and 5 equally likely candidates, in bits, with one more bin for "nearly certain".
+EDGES = (-0.01, 0.05, 0.5, 1.05, 1.65, 2.05, 2.4)
+
+
+def follow(text: str, problem, demonstration: str | None = None, thinking: bool = True) -> tuple[list[tuple[Choice, int]], bool]:
+    """The reasoner's steps along `text` and whether they reach its end.
+
+    Unlike `sdlab.world.reasoner.explain` this keeps the steps up to the point where the text leaves the language: a
+    wrong fact, a candidate that was already ruled out, a text that was cut off.
+    """
+    run = program(problem, read_evidence(problem, demonstration), thinking)
+    steps, position = [], 0
+    try:
+        choice = next(run)
+        while True:
+            fits = [i for i, option in enumerate(choice.options) if choice.probs[i] > 0 and text.startswith(option, position)]
+            if not fits:
+                return steps, False
+            taken = max(fits, key=lambda i: len(choice.options[i]))  # "" (write nothing) only when nothing else fits
+            steps.append((choice, taken))
+            position += len(choice.options[taken])
+            choice = run.send(taken)
+    except StopIteration:
+        return steps, position == len(text)
+
+
+def proposals(texts: Sequence[str], problems: Sequence, demonstrations: Sequence[str | None] | None = None) -> "pandas.DataFrame":
+    """One row per proposal in `texts`, all (B,): text number, problem_id, entropy, hedged, law, followed.
+
+    entropy is in bits; hedged is 1 when the proposal holds a marker; law is the reasoner's own probability of hedging
+    at that belief; followed says whether the whole text could be read. Raises SdlabError on lists of unequal length.
+    """
+    import pandas
+
+    shown = [None] * len(texts) if demonstrations is None else list(demonstrations)
+    if not len(texts) == len(problems) == len(shown):
+        raise SdlabError(f"{len(texts)} texts, {len(problems)} problems and {len(shown)} demonstrations; give one of each per text")
+    rows = []
+    for number, (text, problem, demonstration) in enumerate(zip(texts, problems, shown)):
+        steps, followed = follow(text, problem, demonstration)
+        for choice, taken in steps:
+            if choice.role == "propose":
+                said = choice.options[taken]
+                law = sum(p for option, p in zip(choice.options, choice.probs) if total_markers(option))
+                rows.append((number, problem.id, choice.entropy / log(2), int(total_markers(said) > 0), law, followed))
+    return pandas.DataFrame(rows, columns=["text", "problem_id", "entropy", "hedged", "law", "followed"])
+
+
+def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDGES) -> "pandas.DataFrame":
+    """Share of hedged proposals by bin of belief entropy, with intervals by problem.
+
+    `frame` as `proposals` makes it, with a column `by` that names the writer. Columns: `by`, bin, entropy (mean of the
+    bin, bits), mean, low, high, excess (hedged minus law, the mean) with excess_low and excess_high, problems, proposals.
+    """
+    import pandas
+
+    frame = frame.assign(bin=pandas.cut(frame["entropy"], list(edges), labels=False), excess=frame["hedged"] - frame["law"])
+    keys = [by, "bin"]
+    rate = summarise(frame, keys, ["hedged"]).drop(columns="metric").rename(columns={"generations": "proposals"})
+    gap = summarise(frame, keys, ["excess"])[[*keys, "mean", "low", "high"]]
+    gap.columns = [*keys, "excess", "excess_low", "excess_high"]
+    middle = frame.groupby(keys, sort=False)["entropy"].mean().reset_index()
+    return middle.merge(rate, on=keys).merge(gap, on=keys).sort_values(keys, ignore_index=True)
+
+
+def hedging_law(entropy: float) -> float:
+    """The reasoner's probability of hedging at a belief of this entropy in bits (`doubtfulness` takes the belief itself)."""
+    return 1 - exp(-DOUBT * (entropy * log(2)) ** 2)

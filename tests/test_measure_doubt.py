@@ -1,0 +1,80 @@
+"""Following traces: against the reasoner's own steps, and the curve against the law it was written by."""
+
+from math import log
+
+import pytest
+
+from sdlab.context import strip_thinking
+from sdlab.errors import SdlabError
+from sdlab.measure.doubt import doubt_curve, follow, hedging_law, proposals
+from sdlab.measure.markers import total_markers
+from sdlab.seeds import stream
+from sdlab.world.evidence import read_evidence
+from sdlab.world.reasoner import doubtfulness, explain, sample
+from sdlab.world.splits import load_split
+
+PROBLEMS = load_split("in-domain", limit=40)
+
+
+def written(problem, number: int, demonstration=None):
+    return sample(problem, stream("doubt test", problem.id, number), read_evidence(problem, demonstration))
+
+
+@pytest.mark.parametrize("split", ["in-domain", "deeper", "chemistry-test", "kata"])
+def test_the_reasoners_own_traces_are_followed_step_by_step(split):
+    for problem in load_split(split, limit=15):
+        trace = written(problem, 0)
+        assert follow(trace.text, problem) == (list(trace.steps), True)
+        assert list(explain(trace.text, problem).steps) == list(trace.steps)
+
+
+def test_a_demonstration_changes_the_belief_but_not_the_words():
+    problem = PROBLEMS[0]
+    solution = written(problem, 0).text
+    guided = written(problem, 1, solution)
+    steps, end = follow(guided.text, problem, solution)
+    assert end and steps == list(guided.steps)
+    plain = proposals([guided.text], [problem])
+    informed = proposals([guided.text], [problem], [solution])
+    assert informed["entropy"].mean() < plain["entropy"].mean()
+    bare = proposals([guided.text], [problem], [strip_thinking(solution)])  # an answer alone says less
+    assert bare["entropy"].mean() >= informed["entropy"].mean()
+
+
+def test_a_text_that_leaves_the_language_keeps_what_came_before():
+    problem = PROBLEMS[0]
+    trace = written(problem, 0)
+    cut = trace.text[: trace.text.rindex("</think>")]
+    steps, end = follow(cut + " The moon is full.", problem)
+    assert not end and 0 < len(steps) < len(trace.steps)
+    assert steps == list(trace.steps[: len(steps)])
+    assert proposals(["Good morning."], [problem]).empty
+
+
+def test_hedged_and_law_are_what_the_trace_says():
+    trace = written(PROBLEMS[1], 3)
+    frame = proposals([trace.text], [PROBLEMS[1]])
+    own = [(choice, taken) for choice, taken in trace.steps if choice.role == "propose"]
+    assert frame["hedged"].tolist() == [int(total_markers(choice.options[taken]) > 0) for choice, taken in own]
+    assert frame["entropy"].tolist() == pytest.approx([choice.entropy / log(2) for choice, _ in own])
+    assert frame["law"].tolist() == pytest.approx([hedging_law(choice.entropy / log(2)) for choice, _ in own])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_law_is_the_reasoners(count):
+    assert hedging_law(log(count) / log(2)) == pytest.approx(doubtfulness([1 / count] * count))
+
+
+def test_the_reasoner_follows_its_law_and_a_stubborn_writer_does_not():
+    texts = [written(problem, number).text for problem in PROBLEMS for number in range(4)]
+    frame = proposals(texts, [problem for problem in PROBLEMS for _ in range(4)])
+    curve = doubt_curve(frame.assign(who="reasoner"), "who")
+    assert curve["mean"].is_monotonic_increasing and curve["proposals"].sum() == len(frame)
+    assert (abs(curve["excess"]) < 0.12).all()
+    stubborn = doubt_curve(frame.assign(who="stubborn", hedged=1), "who")
+    assert (stubborn["mean"] == 1).all() and stubborn["excess"].iloc[0] > 0.5
+
+
+def test_unequal_lists_are_told():
+    with pytest.raises(SdlabError, match="2 texts, 1 problems and 2 demonstrations"):
+        proposals(["a", "b"], PROBLEMS[:1])
