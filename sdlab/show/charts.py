@@ -5,6 +5,7 @@ Frames are those of `sdlab.measure.evaluation.summarise`: one row per group and 
 
 from __future__ import annotations
 
+from sdlab.context import CONTEXT_LABELS
 from sdlab.errors import SdlabError
 from sdlab.show.picture import INK, MUTED, OKABE_ITO, enable
 
@@ -15,8 +16,6 @@ __all__ = [
 ]
 
 BLUE, ORANGE, GREEN, RED, SKY, PINK = OKABE_ITO[:6]
-CONTEXT_LABELS = {"none": "no context", "solution": "full solution", "solution_no_think": "solution without think",
-                  "regenerated": "regenerated"}
 CONTEXT_COLOURS = {"none": BLUE, "solution": RED, "solution_no_think": ORANGE, "regenerated": PINK}
 METHOD_LABELS = {"base": "base", "sft_unguided": "SFT, unguided", "sft_guided": "SFT, guided", "grpo": "GRPO",
                  "sdpo": "SDPO", "sdpo_no_think": "SDPO without think"}
@@ -101,8 +100,8 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
         hover=f"datum.label + ': ' + datum.shown + ' (' + format(datum['{low}'], '.3~g') + ' to ' + "
               f"format(datum['{high}'], '.3~g') + ')'")
     colour = alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
-    position = alt.X(f"{x}:Q", title=METRIC_LABELS.get(x) if x_title is None else x_title, axis=alt.Axis(tickCount=5 if width > 200 else 3),
-                     scale=alt.Scale(zero=True, nice=True))
+    position = alt.X(f"{x}:Q", title=METRIC_LABELS.get(x) if x_title is None else x_title,
+                     axis=alt.Axis(tickCount=5 if width > 200 else 3), scale=alt.Scale(zero=True, nice=True))
     mark = base.mark_bar(height={"band": 0.62}, opacity=0.9) if bars else base.mark_point(size=90, opacity=1)
     whisker = base.mark_rule(strokeWidth=2, color=INK if bars else MUTED).encode(x=alt.X(f"{low}:Q"), x2=f"{high}:Q")
     value = base.mark_text(align="left", dx=6, fontSize=12, color=INK).encode(x=alt.X(f"{high}:Q"), text="shown:N")
@@ -130,8 +129,7 @@ def context_table_chart(summary, metrics=("reward", "length", "markers", "densit
         panel = _intervals(rows, "mean", "context", "low", "high", METRIC_LABELS.get(metric, metric), "", "", None,
                            150, bars=True, labelled=index == 0)
         words.append(f"{METRIC_LABELS.get(metric, metric)}: {panel.description}")
-        panels.append(panel.properties(title=alt.Title(METRIC_LABELS.get(metric, metric), fontSize=13, frame="bounds"
-                                                       if index else "group", offset=6)))
+        panels.append(panel.properties(title=alt.Title(METRIC_LABELS.get(metric, metric), fontSize=13, offset=6)))
     return alt.hconcat(*panels, spacing=26).properties(title=_title(title, subtitle), description="; ".join(words))
 
 
@@ -175,8 +173,9 @@ def _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, wh
     line_colour = {} if colour else {"color": BLUE}
     layers = []
     if low:
-        layers.append(base.mark_area(opacity=0.18, **line_colour).encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q"))
-    layers.append(base.mark_line(**line_colour).encode(y=alt.Y(f"{y}:Q", title=y_title, axis=alt.Axis(tickCount=6))))
+        layers.append(base.mark_area(opacity=0.18, aria=False, **line_colour).encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q"))
+    height = alt.Y(f"{y}:Q", title=y_title, axis=alt.Axis(tickCount=6))
+    layers.append(base.mark_line(aria=False, **line_colour).encode(y=height))  # its points are what has labels
     layers.append(base.mark_point(opacity=1, **line_colour).encode(y=f"{y}:Q"))
     ends = frame.sort_values(x).iloc[[0, -1]]
     words = f"{y_title} goes from {number(ends[y].iloc[0])} at {x_title} {number(ends[x].iloc[0])} " \
@@ -270,7 +269,9 @@ def training_curves(frame, metrics=("reward", "length", "markers", "density", "e
     for metric in shown:
         rows = frame[frame[metric].notna()][list(dict.fromkeys(
             [step, "label", "source", metric] + ([split] if splits else [])))]
-        base = alt.Chart(rows).encode(**encodings).properties(width=width, height=150)
+        told = ["datum.label"] + ([f"datum['{split}']"] if splits else []) + ["datum.source"] * bool(is_recorded.any())
+        base = alt.Chart(rows).encode(**encodings, description=alt.Description("hover:N")).transform_calculate(
+            hover=" + ', ' + ".join(told)).properties(width=width, height=150)
         y = alt.Y(f"{metric}:Q", title=None, scale=alt.Scale(zero=metric != "entropy"),
                   axis=alt.Axis(tickCount=4, labelFlush=True))
         panel = base.mark_line().encode(y=y)
@@ -278,6 +279,6 @@ def training_curves(frame, metrics=("reward", "length", "markers", "density", "e
             panel = base.mark_point().encode(y=y)
         panels.append(panel.properties(title=alt.Title(METRIC_LABELS.get(metric, metric), fontSize=13)))
     last = frame.sort_values(step).groupby("label", sort=False).tail(1)
-    words = "; ".join(f"{METRIC_LABELS.get(metric, metric)} at the last step: {_told(last.dropna(subset=[metric]), 'label', metric)}"
-                      for metric in shown)
+    words = "; ".join(f"{METRIC_LABELS.get(metric, metric)} at the last step: "
+                      f"{_told(last.dropna(subset=[metric]), 'label', metric)}" for metric in shown)
     return alt.concat(*panels, columns=columns, spacing=24).properties(title=_title(title, subtitle), description=words)

@@ -30,6 +30,7 @@ def theme_config() -> dict:
             "background": "white",
             "padding": 12,
             "font": FONT,
+            "numberFormat": ",.3~f",
             "view": {"stroke": None, "continuousWidth": 360, "continuousHeight": 230, "discreteHeight": 230},
             "title": {
                 "anchor": "start", "frame": "group", "fontSize": 15, "fontWeight": 600, "color": INK, "offset": 10,
@@ -121,13 +122,14 @@ def picture_html(svg: str, png64: str, words: str) -> str:
     )
 
 
-_MARK = re.compile(r'<(path|text|line|rect)\b([^>]*?role="graphics-symbol"[^>]*?aria-label="([^"]*)"[^>]*?)(/>|>)')
+_MARK = re.compile(r'<(path|text|line|rect|image)\b((?=[^>]*role="graphics-symbol")[^>]*?aria-label="([^"]*)"[^>]*?)(/>|>)')
 
 
 def hover_titles(svg: str) -> str:
     """Give every labelled mark a <title>, which browsers show on hover, and drop what draws nothing."""
     svg = re.sub(r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
     svg = re.sub(r' aria-roledescription="[^"]*"', "", svg)
+    svg = svg.replace(f' font-family="{FONT}"', "").replace("<svg ", f'<svg font-family="{FONT}" ', 1)  # said once
 
     def titled(match: re.Match) -> str:
         tag, attributes, label, end = match.groups()

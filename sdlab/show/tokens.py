@@ -31,10 +31,9 @@ def highlight_markers(text: str, title: str = "", *, length: int | None = None, 
     `length`: tokens, if known (words are counted otherwise); `reward`: 1 right, 0 wrong, None not shown;
     `match`: "word" or "substring" as in `sdlab.measure.markers`. Extracting the text of the body gives `text` back.
     """
-    if match not in ("word", "substring"):
-        raise SdlabError(f"unknown match {match!r}; choose one of: substring, word")
-    pattern = re.compile((r"\b(%s)\b" if match == "word" else "(%s)") % "|".join(_FAMILY), re.IGNORECASE)
-    count = len(pattern.findall(text))
+    from sdlab.measure.markers import count_markers
+
+    count = sum(count_markers(text, match).values())
     size = length if length is not None else len(text.split())
     unit = "tokens" if length is not None else "words"
     density = 1000 * count / size if size else 0.0
@@ -43,7 +42,7 @@ def highlight_markers(text: str, title: str = "", *, length: int | None = None, 
 
     body = []
     for part, thinking in _split_think(text):
-        inner = f"<pre style='{_PRE};color:inherit'>{_coloured(part, pattern)}</pre>"
+        inner = f"<pre style='{_PRE};color:inherit'>{_coloured(part, match)}</pre>"
         if thinking:
             inner = (f"<div style='background:{FAINT};border-left:3px solid {RULE};border-radius:4px;padding:6px 10px;"
                      f"margin:4px 0'>{inner}</div>")
@@ -65,15 +64,22 @@ def _split_think(text: str) -> list[tuple[str, bool]]:
     return [part for part in parts if part[0]]
 
 
-def _coloured(text: str, pattern: re.Pattern) -> str:
+def _coloured(text: str, match: str) -> str:
+    from sdlab.measure.markers import marker_spans
+
+    if match == "word":
+        spans = marker_spans(text)
+    else:
+        found = re.finditer("|".join(_FAMILY), text, re.IGNORECASE)
+        spans = [(hit.start(), hit.end(), hit[0].lower()) for hit in found if hit[0].isascii()]
     out, at = [], 0
-    for match in pattern.finditer(text):
-        name = _FAMILY[match.group(0).lower()]
+    for start, end, marker in spans:
+        name = _FAMILY[marker]
         _, background, line = FAMILIES[name]
-        out.append(escape(text[at:match.start()]))
+        out.append(escape(text[at:start]))
         out.append(f"<b title='marker: {name}' style='background:{background};color:{_DARK};border-bottom:{line};"
-                   f"border-radius:3px;padding:0 2px;font-weight:600'>{escape(match.group(0))}</b>")
-        at = match.end()
+                   f"border-radius:3px;padding:0 2px;font-weight:600'>{escape(text[start:end])}</b>")
+        at = end
     return "".join(out) + escape(text[at:])
 
 

@@ -78,7 +78,8 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
     pictures = "".join(f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
                        for value, body in zip(values, bodies))
     note = f"<div style='font-size:12px;opacity:.8'>{escape(label)}: {escape(start)}</div>"
-    html = (f"<div class='{name}' style='position:relative' role='group' aria-label='{escape(label)}'><style>{style}"
+    html = (f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}' "
+            f"data-lm-suppress-shortcuts='true'><style>{style}"
             f".{name}>.{name}n{{display:none}}</style>{inputs}"
             f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
             f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>")
