@@ -6,6 +6,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.rollout import loop, qwen3, torch_engine
+from sdlab.rollout.packed import supports
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
 
@@ -96,7 +97,7 @@ def test_sampled_logps_are_the_models(engine):
     SamplingParams(1, 50, temperature=0),
 ])  # fmt: skip
 def test_fast_path_equals_generic_path(exact, tokenizer, params):
-    assert qwen3.supports(exact.model)
+    assert supports(exact.model)
     generic = TorchEngine(exact.model, tokenizer, fast=False)
     prompts = tiny.prompts(9, seed=2)
     same(exact.generate(prompts, params), generic.generate(prompts, params))
@@ -121,13 +122,13 @@ def test_fast_path_follows_the_configuration(tokenizer, changes):
 
 
 def test_other_variants_take_the_generic_path():
-    assert not qwen3.supports(tiny.llama())
+    assert not supports(tiny.llama())
     sliding = tiny.qwen3(layers=2, layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True)
-    assert not qwen3.supports(sliding)
-    assert not qwen3.supports(tiny.qwen3(layers=1, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}))
+    assert not supports(sliding)
+    assert not supports(tiny.qwen3(layers=1, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}))
     adapted = tiny.qwen3(layers=1)
     adapted.model.layers[0].mlp.down_proj = torch.nn.Sequential(adapted.model.layers[0].mlp.down_proj)
-    assert not qwen3.supports(adapted)
+    assert not supports(adapted)
 
 
 def test_sliding_window_model_is_right(tokenizer):

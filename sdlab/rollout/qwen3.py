@@ -1,91 +1,55 @@
-"""Decoding Qwen3 models with a hand-written step over the model's own weights.
-
-transformers spends most of a step of a small model on Python and on copies. Here the step is about twenty operations per
-layer on a key-value cache allocated once. Weights are packed anew for every call (a millisecond per million parameters),
-so a model that trains between calls is never decoded with stale weights.
-"""
+"""Decoding and scoring Qwen3 models over their packed weights, with a key-value cache allocated once."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from sdlab.rollout.cache import HFDecoder
+from sdlab.rollout.packed import PackedQwen3
 
 
-def supports(model) -> bool:
-    """Whether `model` is a plain Qwen3 model: no adapters, no quantised layers, full attention, default RoPE."""
-    from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
+def prompt_parts(cache, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+    """A Hugging Face cache's keys and values, (P, Hkv, L, D) per layer, and where its padding is, (P, L) bool.
 
-    if type(model) is not Qwen3ForCausalLM:
-        return False
-    config = model.config
-    linears = [m for name, m in model.named_modules() if name.endswith(("_proj", "lm_head"))]
-    return (
-        all(type(m) is nn.Linear and not m._forward_hooks and not m._forward_pre_hooks for m in linears)
-        and all(kind == "full_attention" for kind in config.layer_types)
-        and config.rope_parameters["rope_type"] == "default"
-        and config.hidden_act == "silu"
-        and len({p.device for p in model.parameters()}) == 1
-    )
-
-
-class PackedLinear:
-    """A linear layer; on a CPU in float32 it runs oneDNN on a prepacked weight.
-
-    oneDNN's kernels are twice as fast as MKL's on AMD processors at these sizes and equal on Intel's. The operator is the one
-    that torch.compile emits. Below 16 rows its fixed cost outweighs the gain.
+    Keys and values at padding become zero: they are never used, but a NaN there would survive a weight of zero.
     """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
-        self.weight, self.bias, self.packed = weight, bias, None
-        if weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-            pack = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
-            if pack is not None:
-                self.packed = pack(weight.contiguous(), 64)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if self.packed is not None and x.shape[0] >= 16:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
+    hidden = mask == 0
+    away = hidden[:, None, :, None]
+    return [x.keys.masked_fill(away, 0) for x in cache.layers], [x.values.masked_fill(away, 0) for x in cache.layers], hidden
 
 
-def fused(*layers: nn.Linear) -> PackedLinear:
-    """Several linear layers of the same input as one."""
-    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
-    return PackedLinear(torch.cat([layer.weight for layer in layers]), bias)
+def completion_logits(
+    model, weights: PackedQwen3, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int
+) -> torch.Tensor:
+    """As scoring.completion_logits. Padding costs attention only: every other operation sees just the M completion tokens."""
+    device, w = model.device, weights
+    lengths = torch.tensor([len(ids) for ids in completions], device=device)
+    real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]  # (N, T)
+    n, width = real.shape
+    where = real.flatten().nonzero().squeeze(1)  # (M,) places of the real tokens among N*T
+    tokens = torch.tensor([token for r, ids in zip(rows, completions) for token in (prompts[r][-1], *ids[:-1])], device=device)
+    order = torch.tensor(rows, device=device)
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
+    cos, sin = w.rope_tables(int((starts + lengths).max()))
+    positions = (starts[:, None] + torch.arange(width, device=device)).flatten()[where]
+    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril().expand(n, 1, width, width)
+    prefix = None
+    if starts.max() > 0:
+        first = HFDecoder(model, pad)
+        first.prefill([prompt[:-1] for prompt in prompts], [1] * len(prompts), 0)
+        *prefix, hidden = prompt_parts(first.cache, first.mask)
+        causal = torch.cat([~hidden[order][:, None, None].expand(n, 1, width, -1), causal], dim=-1)
 
+    def attend(layer, q, k, v):
+        # padding stands to the right of a row, where causality hides it from every real token
+        padded = q.new_zeros(n * width, w.heads + 2 * w.kv_heads, w.head_dim).index_copy_(0, where, torch.cat([q, k, v], dim=1))
+        padded = padded.view(n, width, -1, w.head_dim).transpose(1, 2)
+        q, k, v = padded.split([w.heads, w.kv_heads, w.kv_heads], dim=1)
+        if prefix is not None:
+            k, v = (torch.cat([store[layer].index_select(0, order), new], dim=2) for store, new in zip(prefix, (k, v)))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=causal, scale=1.0, enable_gqa=True)
+        return mixed.transpose(1, 2).reshape(n * width, -1).index_select(0, where)
 
-class PackedLayer:
-    """One decoder layer's weights, with query/key norms joined and the attention scale folded into the query norm."""
-
-    def __init__(self, layer, heads: int, kv_heads: int):
-        attention, mlp = layer.self_attn, layer.mlp
-        self.norm_in, self.norm_mlp = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-        self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
-        scaled = attention.q_norm.weight * attention.scaling
-        self.norm_qk = torch.cat([scaled.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
-        self.out = fused(attention.o_proj)
-        self.gate_up, self.down = fused(mlp.gate_proj, mlp.up_proj), fused(mlp.down_proj)
-
-
-class PackedQwen3:
-    """A Qwen3 model's weights as the decoder wants them. Make it inside torch.inference_mode; share it between threads."""
-
-    def __init__(self, model):
-        config, inner = model.config, model.model
-        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self.eps, self.intermediate = config.rms_norm_eps, config.intermediate_size
-        self.embedding, self.norm = inner.embed_tokens.weight, inner.norm.weight
-        self.layers = [PackedLayer(layer, self.heads, self.kv_heads) for layer in inner.layers]
-        self.lm_head = fused(model.lm_head)
-        self.rotary = inner.rotary_emb
-
-    def rope_tables(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin for positions 0..length-1, (length, 1, D); sin carries rotate_half's minus sign."""
-        positions = torch.arange(length, device=self.embedding.device)[None]
-        cos, sin = (table.transpose(0, 1).contiguous() for table in self.rotary(self.embedding, positions))
-        sin[..., : self.head_dim // 2].neg_()
-        return cos, sin
+    return w.forward(tokens, cos.index_select(0, positions), sin.index_select(0, positions), attend)
 
 
 class Qwen3Decoder:
@@ -105,10 +69,7 @@ class Qwen3Decoder:
         w = self.weights
         first = HFDecoder(self.model, self.pad)
         logits = first.prefill(prompts, [1] * len(prompts), 0)
-        hidden = first.mask == 0  # (P, L), the padding
-        # what stands at padding is never used, but a NaN there would survive being multiplied by zero
-        clean = [[part.masked_fill(hidden[:, None, :, None], 0) for part in (layer.keys, layer.values)] for layer in first.cache.layers]
-        self.prompt_keys, self.prompt_values = (list(part) for part in zip(*clean))  # (P, Hkv, L, D) per layer
+        self.prompt_keys, self.prompt_values, hidden = prompt_parts(first.cache, first.mask)
         self.prompt_bias = None
         if hidden.any():
             self.prompt_bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
@@ -147,26 +108,17 @@ class Qwen3Decoder:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """As HFDecoder.step."""
-        w, n, now = self.weights, self.n, self.length
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
-        x = w.embedding.index_select(0, tokens)
-        split, half, width = w.heads + w.kv_heads, w.head_dim // 2, x.shape[-1]
-        for i, layer in enumerate(w.layers):
-            qkv = layer.qkv(F.rms_norm(x, (width,), layer.norm_in, w.eps)).view(n, split + w.kv_heads, w.head_dim)
-            qk = F.rms_norm(qkv[:, :split], (w.head_dim,), None, w.eps).mul_(layer.norm_qk)
-            qk = (qk * cos).addcmul_(qk.roll(half, -1), sin)
-            self.keys[i][:n, :, now] = qk[:, w.heads :]
-            self.values[i][:n, :, now] = qkv[:, split:]
-            x = x + layer.out(self.attend(qk[:, : w.heads], i))
-            gate_up = layer.gate_up(F.rms_norm(x, (width,), layer.norm_mlp, w.eps))
-            x += layer.down(F.silu(gate_up[:, : w.intermediate]).mul_(gate_up[:, w.intermediate :]))
+        logits = self.weights.forward(tokens, cos, sin, self.attend)
         self.length += 1
         self.position += 1
-        return w.lm_head(F.rms_norm(x, (width,), w.norm, w.eps))
+        return logits
 
-    def attend(self, q: torch.Tensor, layer: int) -> torch.Tensor:
-        """Attention of one scaled query per row and head, (n, H, D), to its prompt and its completion so far; returns (n, H*D)."""
+    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Append one key and value per row; attend to the row's prompt and to its completion so far (see PackedQwen3.forward)."""
         w, n, length = self.weights, self.n, self.length + 1
+        self.keys[layer][:n, :, self.length] = k
+        self.values[layer][:n, :, self.length] = v
         keys, values = (store[layer].view(-1, store[layer].shape[2], w.head_dim)[: n * w.kv_heads, :length] for store in (self.keys, self.values))
         q = q.reshape(n * w.kv_heads, -1, w.head_dim)
         own = scores(q, keys).view(n, w.heads, length)

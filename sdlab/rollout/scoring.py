@@ -27,7 +27,7 @@ def plan_batches(lengths: list[int], prompt_lengths: list[int], same: list[int],
 
 
 def completion_logits(model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int) -> torch.Tensor:
-    """Logits that predict each completion token, (N, T, V), padded on the right; row n continues prompts[rows[n]].
+    """Logits that predict each of the M completion tokens, (M, V), row after row; row n continues prompts[rows[n]].
 
     The prompt but its last token fills the cache, once per prompt; then the last prompt token and the completion but its
     last token run as one block, so that every logit computed is one that was asked for.
@@ -40,7 +40,7 @@ def completion_logits(model, prompts: list[list[int]], rows: list[int], completi
     offsets = torch.arange(width, device=device)
     if max(len(p) for p in prompts) == 1:
         out = model(input_ids=block_ids, attention_mask=block_mask, use_cache=False)
-        return out.logits
+        return out.logits[block_mask.bool()]
     # a prompt of one token has nothing to put into the cache: its row there is all padding
     ids, mask, positions = left_pad([prompt[:-1] for prompt in prompts], pad, device)
     out = model(input_ids=ids, attention_mask=mask, use_cache=True, **accepted(model, position_ids=positions, logits_to_keep=1))
@@ -52,4 +52,4 @@ def completion_logits(model, prompts: list[list[int]], rows: list[int], completi
     out = model(
         input_ids=block_ids, attention_mask=full_mask, past_key_values=cache, use_cache=True, **accepted(model, position_ids=position_ids)
     )
-    return out.logits
+    return out.logits[block_mask.bool()]

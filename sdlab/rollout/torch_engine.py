@@ -11,6 +11,7 @@ from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.loading import load_engine as load_engine  # the public way in, kept here beside the engine
 from sdlab.rollout.loop import plan_units, run_all, sample_unit
+from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
@@ -53,7 +54,7 @@ class TorchEngine:
         device = self.model.device
         eos = torch.tensor(self.eos_ids, device=device)
         with frozen(self.model), torch.inference_mode():
-            weights = qwen3.PackedQwen3(self.model) if self.fast and qwen3.supports(self.model) else None
+            weights = self.packed()
 
             def job(unit):
                 with torch.inference_mode():  # a property of the thread
@@ -141,32 +142,31 @@ class TorchEngine:
                 texts = list(dict.fromkeys(prompts[i] for i in rows))
                 place = {text: n for n, text in enumerate(texts)}
                 first = {prompts[i]: prompt_ids[i] for i in rows}
-                ids = [completion_ids[i] for i in rows]
-                logits = completion_logits(self.model, [first[t] for t in texts], [place[prompts[i]] for i in rows], ids, self.pad_id)
-                width = logits.shape[1]
-                wanted = torch.tensor([row + [0] * (width - len(row)) for row in map(list, ids)], device=logits.device)
-                logits = logits.float()
-                scaled = logits / temperature if temperature not in (0, 1) else logits
-                all_logps = scaled.log_softmax(-1)
-                logps[rows, :width] = all_logps.gather(-1, wanted[..., None]).squeeze(-1).cpu()
-                entropy[rows, :width] = torch.special.entr(all_logps.exp()).sum(-1).cpu()
+                ids = [list(completion_ids[i]) for i in rows]
+                task = ([first[text] for text in texts], [place[prompts[i]] for i in rows], ids, self.pad_id)
+                if weights is None:
+                    logits = completion_logits(self.model, *task).float()
+                else:
+                    logits = qwen3.completion_logits(self.model, weights, *task).float()
+                # the M completion tokens of these rows, one after another: their ids and their places in the result
+                wanted = torch.tensor([token for row in ids for token in row], device=logits.device)
+                at = (torch.tensor([i for i in rows for _ in range(lengths[i])]), torch.cat([torch.arange(lengths[i]) for i in rows]))
+                all_logps = (logits / temperature if temperature not in (0, 1) else logits).log_softmax(-1)
+                logps[at] = all_logps.gather(-1, wanted[:, None]).squeeze(-1).cpu()
                 if return_logits:
-                    logits_out[rows, :width] = logits.cpu()
+                    logits_out[at] = logits.cpu()
                 if top_k:
                     best = all_logps.topk(top_k, dim=-1)
-                    top_logps[rows, :width], top_ids[rows, :width] = best.values.cpu(), best.indices.cpu()
+                    top_logps[at], top_ids[at] = best.values.cpu(), best.indices.cpu()
+                entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
                 counter.add(len(rows))
 
         if batch_tokens is None:
             batch_tokens = 4_096 if self.model.device.type == "cpu" else 65_536
         batches = plan_batches(lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens)
-        with frozen(self.model):
+        with frozen(self.model), torch.inference_mode():
+            weights = self.packed()
             run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.tell)
-        for part in (logps, entropy):
-            part.masked_fill_(~mask, 0.0)
-        for part in (logits_out, top_logps, top_ids):
-            if part is not None:
-                part.masked_fill_(~mask[..., None], 0)
         return Scores(logps, mask, entropy, logits_out, top_logps, top_ids)
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
@@ -184,6 +184,10 @@ class TorchEngine:
                     f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
                 )
         return ids
+
+    def packed(self) -> PackedQwen3 | None:
+        """The model's weights for the fast path, packed as they are now; None where the model needs the generic path."""
+        return PackedQwen3(self.model) if self.fast and supports(self.model) else None
 
     def threads(self) -> int:
         """Worker threads for this model: as many as torch may use for a small model on a CPU, otherwise one."""
