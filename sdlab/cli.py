@@ -53,15 +53,17 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
 
 
 def pretrain(
-    output: Path = Path("data/organism"),
+    output: Path = Path("runs/organism"),
     seed: int = 0,
     device: str | None = None,
     resume: bool = True,
 ) -> int:
-    """Make the organism again: pretrain the small model from nothing (an hour on two cores).
+    """Make an organism: pretrain the small model from nothing (an hour on two cores).
+
+    Use it with --model FOLDER. The shipped one lies in data/organism and is left alone.
 
     Args:
-        output: Folder for the model; the checkpoint lies there too.
+        output: Folder for the model; the checkpoint lies there too, and the same command goes on from it.
         seed: Seed of the weights and of the texts.
         device: cpu or cuda; cuda when there is one and none is given.
         resume: Go on from the last checkpoint if there is one.
@@ -100,12 +102,15 @@ def markers(
 
 
 def measure(
-    what: Annotated[Literal["contexts"], tyro.conf.Positional],
+    what: Annotated[Literal["contexts", "splits"], tyro.conf.Positional],
     model: str = "organism",
     preset: str = "quick",
     seed: int = 0,
 ) -> int:
-    """Measure a model: `contexts` prints score, length and markers in the four contexts (Table 1).
+    """Measure a model.
+
+    `contexts` prints score, length and markers in the four contexts (Table 1); `splits` prints them for every split
+    of the world and every mode of the model.
 
     Args:
         what: What to measure.
@@ -113,9 +118,12 @@ def measure(
         preset: Sizes: smoke, quick or full.
         seed: Seed of the sampling.
     """
-    from sdlab.study.contexts import contexts_command
+    if what == "splits":
+        from sdlab.study.card import splits_command as command
+    else:
+        from sdlab.study.contexts import contexts_command as command
 
-    contexts_command(model, preset, seed)
+    command(model, preset, seed)
     return 0
 
 

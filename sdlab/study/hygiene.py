@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import nbformat
+from nbformat.v4.rwbase import rejoin_lines
 
 from sdlab.study.clean import clean
 from sdlab.study.notebooks import failures_in
@@ -17,8 +18,8 @@ ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # pictures: their base64 may spel
 
 
 def raw(path: str | Path) -> nbformat.NotebookNode:
-    """The notebook at `path` exactly as it is stored."""
-    return nbformat.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """The notebook at `path` as it is stored, only its lists of lines joined."""
+    return rejoin_lines(nbformat.from_dict(json.loads(Path(path).read_text(encoding="utf-8"))))
 
 
 def problems(notebook: nbformat.NotebookNode) -> list[str]:

@@ -21,12 +21,15 @@ from sdlab.world.corpus import draw_problem, write_document
 from sdlab.world.tokenizer import END, END_OF_TEXT, build_tokenizer
 
 
+VERSION = 1  # of the shipped organism; every recorded result names the sha256 of the weights it came from
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """Shape and schedule of the organism. The defaults made the shipped one."""
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 2600
     documents: int = 64  # per step
     hidden_size: int = 128
     num_layers: int = 4
@@ -154,6 +157,7 @@ def pretrain(output: str | Path, config: PretrainConfig = PretrainConfig(), devi
             torch.save(state | {"config": asdict(config), "seconds": time.time() - began}, output / ".checkpoint.pt")
             os.replace(output / ".checkpoint.pt", checkpoint)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+    model.config.sdlab = {"version": VERSION, **asdict(config)}
     model.float().cpu().save_pretrained(output)
     tokenizer.save_pretrained(output)
     return output

@@ -5,6 +5,7 @@ tokens; text from elsewhere falls back to bytes and still round-trips exactly.
 """
 
 import re
+from functools import cache
 
 from sdlab.context import REPROMPT, SOLUTION
 from sdlab.seeds import stream
@@ -33,7 +34,8 @@ def _byte_letters() -> dict[int, str]:
     return letters | {b: chr(256 + i) for i, b in enumerate(extra)}
 
 
-def world_words() -> list[str]:
+@cache
+def world_words() -> tuple[str, ...]:
     """Every word the world can write, with the space that stands before it, in sorted order."""
     from sdlab.world.corpus import draw_problem, write_document
 
@@ -51,7 +53,7 @@ def world_words() -> list[str]:
         words.update(re.findall(_PYTHON_PIECE, text))
     for n in range(LARGEST + 1):
         words.update((str(n), f" {n}"))
-    return sorted(w for w in words if len(w.encode()) > 1)
+    return tuple(sorted(w for w in words if len(w.encode()) > 1))
 
 
 def build_tokenizer():
