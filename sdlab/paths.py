@@ -1,4 +1,4 @@
-"""Where the shipped data lies, and how many threads this machine grants."""
+"""Where the shipped data and real data lie, and how many threads this machine grants."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,14 @@ from pathlib import Path
 def data_dir() -> Path:
     """The repository's `data` folder, or the folder named by the environment variable SDLAB_DATA."""
     return Path(os.environ.get("SDLAB_DATA") or Path(__file__).resolve().parent.parent / "data")
+
+
+def real_data(name: str) -> Path | None:
+    """A file of real models' output, which the repository does not hold: in the folder that the environment variable
+    SDLAB_REAL_DATA names, else in `shared/real` next to the checkout. None when it is not there."""
+    folder = os.environ.get("SDLAB_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real"
+    path = Path(folder) / name
+    return path if path.is_file() else None
 
 
 def cpu_limit() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,21 @@ def check_organism(folder: Path) -> None:
             raise SdlabError(f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {MEND}")
 
 
+@contextmanager
+def quiet(wanted: bool):
+    """No progress bar of transformers inside: for a file of 4 MB it is over before it is drawn, and stays in the notebook."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if wanted:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if wanted and shown:
+            logging.enable_progress_bar()
+
+
 def load_engine(model: str = "organism", *, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None) -> TorchEngine:
     """A TorchEngine for "organism" (the shipped one, checksums verified), a folder, or a hub name such as "Qwen/Qwen3-8B".
 
@@ -61,7 +77,8 @@ def load_engine(model: str = "organism", *, device: str | torch.device | None = 
         source = Path(model).expanduser()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+        with quiet(model == "organism"):
+            loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
