@@ -70,16 +70,22 @@ def pretrain(
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from sdlab.rollout.torch_engine import load_engine
+    from sdlab.study.card import measure_splits, write_card
     from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
 
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
-        task = board.add_task("pretrain", total=None, loss=float("nan"))
-        run(
-            output, PretrainConfig(seed=seed), device=device, resume=resume,
-            progress=lambda done, total, loss: board.update(task, completed=done, total=total, loss=float(loss)),
-        )  # fmt: skip
+        steps = board.add_task("step", total=None, note="")
+
+        def follow(done: int, total: int, loss: float) -> None:
+            board.update(steps, completed=done, total=total, note=f"loss {loss:.3f}")
+
+        run(output, PretrainConfig(seed=seed), device=device, resume=resume, progress=follow)
+        scores = board.add_task("scores", total=None, note="for the model card")
+        measured = measure_splits(load_engine(str(output)), CARD_PROBLEMS, progress=lambda done, total: board.update(scores, completed=done, total=total))
+    print(f"wrote {write_card(output, measured)}")
     return 0
 
 
@@ -127,6 +133,7 @@ def measure(
     return 0
 
 
+CARD_PROBLEMS = 240  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
 COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure}
 

@@ -1,10 +1,13 @@
 """What an organism can and cannot do: scores on every split and in every mode, and the model card that says so."""
 
+import json
+import math
 from pathlib import Path
 
 import pandas
 
 from sdlab.context import CONTEXT_LABELS, CONTEXTS
+from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
 from sdlab.measure.evaluation import evaluate, summarise
 from sdlab.measure.intervals import Interval
@@ -18,6 +21,7 @@ NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
 METRICS = ("reward", "length", "markers", "truncated")
 CARD = "README.md"
+TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 
 
 def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> pandas.DataFrame:
@@ -57,13 +61,28 @@ def scores_markdown(measured: pandas.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def write_card(folder: str | Path, text: str, measured: pandas.DataFrame) -> Path:
-    """Write the model card (with `{scores}` in `text` filled in) and SHA256SUMS, the sums of every file beside it.
+def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
+    """Write the model card and SHA256SUMS, the sums of every file beside it.
 
     The organism is only loaded when these sums fit, so this is the last step of making one.
+    Raises SdlabError when `folder` holds no organism made by sdlab.
     """
     folder = Path(folder)
-    card = write_atomic(folder / CARD, text.replace("{scores}", scores_markdown(measured)))
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        made = config["sdlab"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SdlabError(f"{folder} holds no organism made by `sdlab pretrain` (its config.json does not say how it was made)") from error
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+    facts = made | {"vocab_size": config["vocab_size"], "heads": config["num_attention_heads"], "kv_heads": config["num_key_value_heads"]}
+    facts |= {"parameters": f"{parameters:,}", "scores": scores_markdown(measured)}
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in facts.items():
+        text = text.replace("{" + name + "}", str(value))
+    card = write_atomic(folder / CARD, text)
     write_sums(folder)
     return card
 
