@@ -62,7 +62,8 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
     name = "flip" + sha256("\0".join([label, *bodies]).encode()).hexdigest()[:10]
     # Later siblings of a checked radio button can be styled: nth radio on, nth frame visible.
     rules = "".join(
-        f".{name}>input:nth-of-type({i})" f":checked~.{name}f>div:nth-child({i}){{display:block!important;visibility:visible!important}}"
+        f".{name}>input:nth-of-type({i}):checked~.{name}f>div:nth-child({i}){{display:block!important;"
+        f"visibility:visible!important}}"
         f".{name}>input:nth-of-type({i}):checked~.{name}l>label:nth-of-type({i}){{background:#0072B2;color:#fff}}"
         f".{name}>input:nth-of-type({i}):focus-visible~.{name}l>label:nth-of-type({i}){{outline:3px solid #E69F00;outline-offset:1px}}"
         for i in range(1, len(values) + 1))
@@ -71,15 +72,17 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
              f".{name}l>label{{cursor:pointer;border:1px solid {RULE};border-radius:14px;padding:2px 11px;margin:0}}"
              f".{name}>.{name}f{{display:grid}}"
              f".{name}f>div{{display:block!important;visibility:hidden;grid-area:1/1;min-width:0}}{rules}")
+    # JupyterLab would take the arrow keys for itself; the attribute tells it to leave them to the button.
     inputs = "".join(
         f"<input type='radio' name='{name}' id='{name}-{i}' aria-label='{escape(label)}: {escape(value)}' "
-        f"style='display:none'{' checked' if value == start else ''}>" for i, value in enumerate(values))
+        f"data-lm-suppress-shortcuts='true' style='display:none'{' checked' if value == start else ''}>"
+        for i, value in enumerate(values))
     labels = "".join(f"<label for='{name}-{i}'>{escape(value)}</label>" for i, value in enumerate(values))
     pictures = "".join(f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
                        for value, body in zip(values, bodies))
     note = f"<div style='font-size:12px;opacity:.8'>{escape(label)}: {escape(start)}</div>"
-    html = (f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}' "
-            f"data-lm-suppress-shortcuts='true'><style>{style}"
+    html = (f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}'>"
+            f"<style>{style}"
             f".{name}>.{name}n{{display:none}}</style>{inputs}"
             f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
             f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>")
