@@ -1,0 +1,265 @@
+"""I(y; c | x) of the rational reasoner: exact where its traces can be listed, sampled where they cannot.
+
+What is random here? A problem determines its answer, so a hint about it says nothing new to somebody who has searched.
+The reasoner has not searched yet; for it the hidden value is as its prior says, and the contexts it may meet come from
+that: p(c) = sum_v prior(v) p(c | v). What it then writes, y, is random given c, and p(y | x, c) is exact.
+
+Two numbers, which differ:
+- information: E log p(y|x,c) / pbar(y), with the mixture pbar(y) = sum_c p(c) p(y|x,c). This is I(y; c | x), at most H(c).
+- plug-in: E log p(y|x,c) / p(y|x), with the reasoner that has no context in the denominator. It is what one gets by
+  scoring a text with and without c. Since nobody writes the mixture, it is too large: plug-in = I + KL(pbar || p(.|x)).
+  It is infinite when a context allows a sentence that the reasoner without one never writes ("The answer is 36, so").
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+
+from sdlab.context import strip_thinking
+from sdlab.errors import SdlabError
+from sdlab.measure.information import check_table, kl_divergence, mutual_information
+from sdlab.seeds import stream
+from sdlab.world.corpus import is_right
+from sdlab.world.evidence import NOTHING, Evidence, read_evidence
+from sdlab.world.problems import Problem
+from sdlab.world.reasoner import log_prob, program, sample
+
+Contexts = Sequence[tuple[float, Evidence]]  # (C,) pairs of a probability and what the reasoner is told
+REST = "(any other trace)"  # the last entry of a table: all that is too unlikely to be listed
+FLOOR = 1e-6  # traces less likely than this are not listed
+
+
+@dataclass(frozen=True)
+class TraceTable:
+    """The traces of one problem under C contexts and under none.
+
+    The last of the Y entries is REST: what is not listed, taken together. Merging outcomes is data processing, so
+    `information`, `plug_in` and `gap` are exact for the merged outcomes and never above those of all traces.
+    """
+
+    texts: tuple[str, ...]  # (Y,)
+    weights: np.ndarray  # (C,) p(c), sums to one
+    given: np.ndarray  # (C, Y) p(y | x, c), rows sum to one
+    alone: np.ndarray  # (Y,) p(y | x), no context, sums to one
+
+    @property
+    def joint(self) -> np.ndarray:
+        """p(y, c | x), (Y, C)."""
+        return (self.weights[:, None] * self.given).T
+
+    @property
+    def mixture(self) -> np.ndarray:
+        """pbar(y) = sum_c p(c) p(y | x, c), (Y,): what one expects who knows that a context comes, but not which."""
+        return self.weights @ self.given
+
+    @property
+    def information(self) -> float:
+        """I(y; c | x) in nats."""
+        return mutual_information(self.joint)
+
+    @property
+    def gap(self) -> float:
+        """KL(pbar || p(. | x)) in nats: what the plug-in counts too much."""
+        return kl_divergence(self.mixture, self.alone)
+
+    @property
+    def plug_in(self) -> float:
+        """E log p(y|x,c) - log p(y|x) in nats; equals information + gap."""
+        return float(sum(w * kl_divergence(row, self.alone) for w, row in zip(self.weights, self.given)))
+
+    @property
+    def unlisted(self) -> float:
+        """The probability of REST with the contexts."""
+        return float(self.mixture[-1])
+
+    def expect(self, measure: Callable[[str], float]) -> float:
+        """The mean of `measure(text)` over the listed traces that are written with the contexts."""
+        listed = self.mixture[:-1]
+        return float(listed @ [measure(text) for text in self.texts[:-1]] / listed.sum())
+
+
+def hints(problem: Problem, reliability: float, slot: int = 0) -> list[tuple[float, Evidence]]:
+    """Contexts that name one candidate of a slot, right with probability `reliability`, else any wrong one alike.
+
+    The hidden value is as the slot's prior says; the reasoner knows how reliable the hint is. With n candidates and an
+    even prior, reliability 1/n is chance (the hint says nothing) and 1 is a revelation (it says log n nats).
+    Raises SdlabError unless 0 < reliability <= 1 and the slot has two candidates or more.
+    """
+    if not 0 < reliability <= 1:
+        raise SdlabError(f"reliability={reliability!r} is not allowed; it must be above 0 and at most 1")
+    if not 0 <= slot < len(problem.slots) or len(problem.slots[slot].candidates) < 2:
+        raise SdlabError(f"problem {problem.id!r} has no slot {slot} with two candidates or more to give a hint about")
+    prior = problem.slots[slot].prior
+    wrong = (1 - reliability) / (len(prior) - 1)
+    chances = [sum(p * (reliability if i == named else wrong) for i, p in enumerate(prior)) for named in range(len(prior))]
+    return [(chance, Evidence({slot: (named, reliability)})) for named, chance in enumerate(chances)]
+
+
+def likely_traces(
+    problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, floor: float = FLOOR, limit: int = 50_000
+) -> dict[str, float]:
+    """text -> p(text | x, evidence) of every trace at least as likely as `floor`, by depth-first replay with pruning.
+
+    `reasoner.enumerate_traces` lists all traces, but a credible claim makes them infinitely many: whatever the belief
+    rules out can be proposed and dropped again and again. Raises SdlabError beyond `limit` traces.
+    """
+    found, path = {}, []
+    while True:
+        text, chances = _replay(problem, evidence, thinking, path, floor)
+        if text is not None:
+            if len(found) == limit:
+                raise SdlabError(f"problem {problem.id!r} has more than {limit} traces above {floor}; raise floor or use sampled_information")
+            found[text] = math.exp(math.fsum(math.log(p[taken]) for p, taken in zip(chances, path)))
+        so_far = [1.0]
+        for p, taken in zip(chances, path):
+            so_far.append(so_far[-1] * p[taken])
+        for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
+            later = _next(chances[level], path[level] + 1, floor / so_far[level])
+            if later is not None:
+                path[level:] = [later]
+                break
+        else:
+            return found
+
+
+def _replay(problem, evidence, thinking, path: list[int], floor: float) -> tuple[str | None, list]:
+    """Follow `path`, then the first option above the floor, which is added to it. Text None: no option was left."""
+    run, words, chances, so_far = program(problem, evidence, thinking), [], [], 1.0
+    try:
+        choice = next(run)
+        while True:
+            level = len(chances)
+            if level == len(path):
+                first = _next(choice.probs, 0, floor / so_far)
+                if first is None:
+                    return None, chances
+                path.append(first)
+            taken = path[level]
+            chances.append(choice.probs)
+            words.append(choice.options[taken])
+            so_far *= choice.probs[taken]
+            choice = run.send(taken)
+    except StopIteration:
+        return "".join(words), chances
+
+
+def _next(probs, start: int, floor: float) -> int | None:
+    return next((i for i in range(start, len(probs)) if probs[i] > 0 and probs[i] >= floor), None)
+
+
+def trace_table(problem: Problem, contexts: Contexts, thinking: bool = True, floor: float = FLOOR) -> TraceTable:
+    """The traces that are likely under a context or under none, for problems with one slot and two or three candidates.
+
+    All their probabilities are exact. Raises SdlabError when the contexts' probabilities are no distribution.
+    """
+    weights = check_table([weight for weight, _ in contexts], "the contexts' probabilities")
+    told = [NOTHING, *(evidence for _, evidence in contexts)]
+    rows = [likely_traces(problem, evidence, thinking, floor) for evidence in told]
+    texts = tuple(dict.fromkeys(text for row in rows for text in row))
+    table = np.empty((len(told), len(texts) + 1))
+    for i, (row, evidence) in enumerate(zip(rows, told)):
+        table[i, :-1] = [row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking)) for t in texts]
+        rest = 1 - math.fsum(table[i, :-1])
+        table[i, -1] = rest if rest > 1e-12 else 0.0  # less is rounding
+    return TraceTable((*texts, REST), weights, table[1:], table[0])
+
+
+def sampled_information(
+    problems: Sequence[Problem], contexts_of: Callable[[Problem], Contexts], num_traces: int = 16, thinking: bool = True, seed: int = 0
+) -> pandas.DataFrame:
+    """Monte Carlo for problems of any size: draw c, then y given c, and score y exactly under every context.
+
+    `num_traces` rows for each of P problems: problem_id, context (its index), text, given = log p(y|x,c), mixture =
+    log pbar(y), alone = log p(y|x), information = given - mixture, plug_in = given - alone, in nats. The mean of
+    `information` is an unbiased estimate of I(y; c | x); `summarise(frame, metrics=["information", "plug_in"])` gives
+    it with an interval resampled by problem.
+    """
+    rows = []
+    for problem in problems:
+        contexts, rng = contexts_of(problem), stream("information", seed, problem.id)
+        check_table([weight for weight, _ in contexts], "the contexts' probabilities")
+        for _ in range(num_traces):
+            chosen = rng.choices(range(len(contexts)), [weight for weight, _ in contexts])[0]
+            text = sample(problem, rng, contexts[chosen][1], thinking).text
+            rows.append({"problem_id": problem.id, "context": chosen, "text": text} | score_trace(text, problem, contexts, chosen, thinking))
+    return pandas.DataFrame(rows)
+
+
+def score_trace(text: str, problem: Problem, contexts: Contexts, chosen: int, thinking: bool = True) -> dict[str, float]:
+    """given, mixture, alone, information and plug_in (nats) of one trace, were it written under contexts[chosen]."""
+    under = np.array([log_prob(text, problem, evidence, thinking) for _, evidence in contexts])
+    given, alone = float(under[chosen]), log_prob(text, problem, NOTHING, thinking)
+    mixture = float(np.logaddexp.reduce(under + np.log([weight for weight, _ in contexts])))
+    return {"given": given, "mixture": mixture, "alone": alone, "information": given - mixture, "plug_in": given - alone}
+
+
+def solutions(problem: Problem, siblings: Sequence[Problem]) -> list[tuple[float, str, Evidence]]:
+    """Every likely solution s that could stand in the context, with its probability and what the reasoner reads in it.
+
+    siblings[v] (`sdlab.world.families`) is the hunt that hides value v: with its prior probability, s is one of the
+    correct traces the reasoner writes there. The probabilities sum to one.
+    """
+    found = []
+    for prior, sibling in zip(problem.slots[0].prior, siblings):
+        for text, share in _correct(sibling, NOTHING).items():
+            found.append((prior * share, text, read_evidence(problem, text)))
+    return found
+
+
+def processing_chain(problem: Problem, siblings: Sequence[Problem]) -> dict[str, float]:
+    """Exact nats along the chains y - s - c, for y written by one who reads the full solution s.
+
+    "solution": I(y; s | x). "regenerated": I(y; y~ | x), y~ a correct answer to the same hunt by another who read s.
+    "solution_no_think": I(y; s without think | x). The data-processing inequality says that neither can exceed the first.
+    It says nothing of traces written *from* y~ or from the stripped s, as in Table 1: those are other y.
+    Two candidates only: the table of (y, y~) is written down. Raises SdlabError otherwise.
+    """
+    if len(problem.slots) != 1 or len(siblings) != 2:
+        raise SdlabError(f"the chain of problem {problem.id!r} cannot be written down; choose a family of 2 candidates")
+    weights, told, hidden = _grouped(problem, siblings)
+    table = trace_table(problem, list(zip(weights, told)))
+    again = [_correct(siblings[v], evidence) for v, evidence in zip(hidden, told)]
+    texts = list(dict.fromkeys(text for row in again for text in row))
+    regenerated = np.array([[row.get(text, 0.0) for text in texts] for row in again])  # p(y~ | s), (C, Y~)
+    stripped = np.array([[float(told[i].answer == sibling.answer) for sibling in siblings] for i in range(len(told))])
+    return {
+        "solution": table.information,
+        "regenerated": mutual_information(table.joint @ regenerated),
+        "solution_no_think": mutual_information(table.joint @ stripped),
+    }
+
+
+def own_information(problem: Problem, siblings: Sequence[Problem]) -> dict[str, TraceTable]:
+    """Context -> table of traces written *from* that context, as in the paper's Table 1 (families of 2 candidates).
+
+    Each has its own y, so the data-processing inequality does not order them.
+    """
+    weights, told, hidden = _grouped(problem, siblings)
+    read_again: dict[str, tuple[float, Evidence]] = {}
+    for weight, evidence, v in zip(weights, told, hidden):
+        for text, p in _correct(siblings[v], evidence).items():
+            found = read_evidence(problem, text)
+            read_again[repr(found)] = (read_again.get(repr(found), (0.0,))[0] + weight * p, found)
+    bare = [(p, read_evidence(problem, strip_thinking(f"</think>\\boxed{{{s.answer}}}"))) for p, s in zip(problem.slots[0].prior, siblings)]
+    contexts = {"solution": list(zip(weights, told)), "regenerated": list(read_again.values()), "solution_no_think": bare}
+    return {name: trace_table(problem, pairs) for name, pairs in contexts.items()}
+
+
+def _grouped(problem: Problem, siblings: Sequence[Problem]) -> tuple[list[float], list[Evidence], list[int]]:
+    """Solutions that are read alike taken together: the reasoner writes the same after each. (p, evidence, hidden value)."""
+    groups: dict[str, list] = {}
+    for weight, _, evidence in solutions(problem, siblings):
+        groups.setdefault(repr(evidence), [0.0, evidence])[0] += weight
+    answers = [sibling.answer for sibling in siblings]
+    weights, told = zip(*groups.values())
+    return list(weights), list(told), [answers.index(evidence.answer) for evidence in told]
+
+
+def _correct(problem: Problem, evidence: Evidence) -> dict[str, float]:
+    """text -> probability of the correct traces under `evidence`, given that the trace is correct."""
+    found = {text: p for text, p in likely_traces(problem, evidence).items() if is_right(problem, text)}
+    total = sum(found.values())
+    return {text: p / total for text, p in found.items()}

@@ -1,0 +1,48 @@
+"""Families of hunts that differ in the hidden value alone: what is still possible for one who has read but not searched.
+
+A problem fixes its answer, so for someone who has searched, a solution in the context carries no information. The
+reasoner has not searched yet: having read the clue, it holds every candidate possible, each as its prior says. Averaging
+over the members of a family, with that prior, is averaging over what it does not know.
+"""
+
+from functools import cache
+from itertools import groupby
+
+from sdlab.errors import SdlabError
+from sdlab.seeds import stream
+from sdlab.world import hunts
+from sdlab.world.problems import Problem
+from sdlab.world.splits import dealt_to
+
+SIZES = (2, 3, 4, 5)
+
+
+def load_families(size: int, limit: int | None = None) -> list[tuple[Problem, tuple[Problem, ...]]]:
+    """Pairs (problem, siblings): a hunt for one number, and all `size` hunts of its family, one for each candidate.
+
+    siblings[v] has the same clue, the same kind of check and the same candidates as `problem`, and candidate v as its
+    answer; `problem` is one of them, its content dealt to the test role. Seen types only; the order is random but fixed.
+    Raises SdlabError unless `size` is one of SIZES and there are `limit` families of that size.
+    """
+    if size not in SIZES:
+        raise SdlabError(f"families of {size!r} candidates do not exist; choose one of: {', '.join(map(str, SIZES))}")
+    found = _families(size)
+    if limit is not None and not 1 <= limit <= len(found):
+        raise SdlabError(f"{limit} families of {size} candidates asked for; choose 1 to {len(found)}")
+    return list(found[:limit])
+
+
+@cache
+def _families(size: int) -> tuple[tuple[Problem, tuple[Problem, ...]], ...]:
+    rng, found = stream("families", size), []
+    for clue, check in hunts.SEEN_TYPES:
+        for words, group in groupby(hunts.single_hunts(clue, check), key=lambda hunt: hunt[0]):
+            members = sorted(group, key=lambda hunt: hunt[2])
+            test = [dealt_to(hunts.identity(((clue, check, hunt),)))[0] == "test" for hunt in members]
+            if len(members) != size or len(members[0][1]) != size or not any(test):
+                continue
+            name = f"family/{size}/{clue} x {check}/{words}"
+            siblings = tuple(hunts.make_problem(((clue, check, hunt),), f"{name}/{hunt[3]}", "families") for hunt in members)
+            found.append((siblings[rng.choice([i for i, is_test in enumerate(test) if is_test])], siblings))
+    rng.shuffle(found)
+    return tuple(found)
