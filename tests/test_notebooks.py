@@ -20,7 +20,25 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipy
 WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts"]
 
 # Notebook -> {what must hold: check of the recorded values}. Only what holds at the sizes of preset smoke.
-CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {}
+CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
+    "00_start_here": {
+        "shorter with the solution": lambda v: v["length_with"]["high"] < v["length_without"]["low"],
+        "calmer with the solution": lambda v: v["markers_with"]["high"] < v["markers_without"]["low"],
+        "more often right": lambda v: v["score_with"]["mean"] > v["score_without"]["mean"],
+        "neither hopeless nor settled without": lambda v: 0.2 < v["score_without"]["mean"] < 0.95,
+        "every answer counted": lambda v: v["answers"] == 2 * 4 * v["problems"],
+    },
+    "02_epistemic_markers": {
+        "the paper's falls": lambda v: (round(v["paper_count_fall"], 1), round(v["paper_density_fall"], 1)) == (20.7, 3.0),
+        "hedges when unsure": lambda v: v["hedged_when_unsure"]["low"] > 0.5,
+        "not when sure": lambda v: v["hedged_when_sure"]["high"] < 0.2,
+        "calmer, not only shorter": lambda v: v["organism_count_fall"] > v["organism_density_fall"] > 2,
+        "traces can be followed": lambda v: v["traces_followed"] > 0.5,
+        "mostly on the rule": lambda v: 0 <= v["bins_off_the_rule"] <= v["bins"] / 2,
+        "no marker in disguise": lambda v: v["extra_as_substrings"] == 0,
+        "ten markers": lambda v: len(v["markers_per_answer"]) == 10,
+    },
+}
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

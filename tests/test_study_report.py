@@ -229,3 +229,12 @@ def test_a_report_folder_that_is_a_file_is_told(tmp_path):
 
 def test_clock():
     assert [report.clock(seconds) for seconds in (None, 4.21, 48.4, 187)] == ["", "4.2 s", "48 s", "3 min 07 s"]
+
+
+def test_links_between_notebooks_lead_to_pages(tmp_path):
+    words = new_markdown_cell("[on](01_b.ipynb), [away](09_z.ipynb) and [out](https://example.org/a.ipynb)")
+    entries = [report.entry(save(tmp_path, name, words)) for name in ("00_a.ipynb", "01_b.ipynb")]
+    page = report.write_page(tmp_path, entries[0], nbformat.read(entries[0].source, 4), entries, report.Run("smoke", "organism", ""))
+    links = {link.get_text(): link["href"] for link in BeautifulSoup(page.read_text(), "html.parser").main.find_all("a")}
+    assert links["on"] == "01_b.html" and links["out"] == "https://example.org/a.ipynb"
+    assert "away" not in links and "away" in page.read_text()

@@ -19,7 +19,7 @@ FAMILIES = {
 _FAMILY = {marker: name for name, (markers, _, _) in FAMILIES.items() for marker in markers}
 _NEGATIVE, _POSITIVE, _DARK = (213, 94, 0), (0, 114, 178), "#111111"
 # MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
-_PRE = ("margin:0;padding:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
+_PRE = ("margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
         "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere")
 _CARD = f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
 

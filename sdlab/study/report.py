@@ -1,5 +1,6 @@
 """The pages `sdlab tour` leaves: one per notebook and an index with what each found. No JavaScript, no network."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -102,13 +103,23 @@ def write_page(folder: Path, line: Entry, notebook: nbformat.NotebookNode, entri
     """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
     place = entries.index(line)
     text = _templates().get_template("page.html").render(
-        entry=line, run=run, body=Markup(render.body(notebook)), style=_style(), code_style=_code_style(), clock=clock,
+        entry=line, run=run, body=Markup(_linked(render.body(notebook), entries)), style=_style(), code_style=_code_style(), clock=clock,
         before=entries[place - 1] if place else None,
         after=entries[place + 1] if place + 1 < len(entries) else None,
     )  # fmt: skip
     path = write_atomic(folder / line.page, text)
     line.has_page = True
     return path
+
+
+def _linked(body: str, entries: list[Entry]) -> str:
+    """`body` with its links between notebooks leading to their pages; those without a page become plain text."""
+    pages = {line.source.name: line.page for line in entries}
+
+    def leading(link: re.Match) -> str:
+        return f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
+
+    return re.sub(r'<a href="([\w.-]+\.ipynb)">(.*?)</a>', leading, body, flags=re.DOTALL)
 
 
 def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:

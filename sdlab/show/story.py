@@ -1,0 +1,100 @@
+"""Pictures made for one place of the walkthrough: the figure to come (00), a fall told twice and doubt against belief (02)."""
+
+from __future__ import annotations
+
+from sdlab.show.charts import BLUE, CONTEXT_LABELS, GREEN, ORANGE, RED, need, number
+from sdlab.show.picture import INK, MUTED
+
+GREY = "#8c8c8c"
+WRITERS = {"reasoner": "#767676", "organism, alone": BLUE, "organism, guided": RED}
+
+
+def figure_to_come(summary, *, title: str = "The figure to come"):
+    """Score against training, before there is any training: a measured start, a measured goal, and a question mark.
+
+    `summary` as `sdlab.measure.evaluation.summarise(frame, "context")` makes it, with contexts none and solution.
+    """
+    import altair as alt
+
+    need(summary, ["context", "metric", "mean", "low", "high"], "figure_to_come")
+    score = summary[summary["metric"] == "reward"].set_index("context")
+    start, goal = score.loc[["none"]].assign(x=0.0), score.loc[["solution"]].assign(says="with the solution in view (measured)")
+    x = alt.X("x:Q", title=None, scale=alt.Scale(domain=[-0.03, 1]), axis=None)
+    y = alt.Y("mean:Q", title="score on new problems, no solution in view", scale=alt.Scale(domain=[0, 1.08], nice=False),
+              axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1]))
+    told = f"no training yet: {number(start['mean'].iloc[0])} (measured)"
+    notes = alt.Chart(start.assign(says=told, then="training →"))
+    mystery = alt.Chart(start.assign(x=0.5, mean=0.42, says="?"))
+    layers = [
+        mystery.mark_text(fontSize=96, color="#cccccc").encode(x=x, y=y, text="says:N"),
+        alt.Chart(goal).mark_rule(strokeDash=[6, 4], strokeWidth=2, color=RED).encode(y=y),
+        alt.Chart(goal).mark_text(align="right", dy=12, color=RED, fontSize=12).encode(x=alt.value(436), y=y, text="says:N"),
+        alt.Chart(start).mark_rule(strokeWidth=2, color=MUTED).encode(x=x, y="low:Q", y2="high:Q"),
+        alt.Chart(start).mark_point(size=140, color=BLUE, opacity=1).encode(x=x, y=y),
+        notes.mark_text(align="left", dx=12, dy=14, color=BLUE, fontSize=12).encode(x=x, y=y, text="says:N"),
+        notes.mark_text(align="right", color=MUTED, fontSize=12).encode(x=alt.value(436), y=alt.value(204), text="then:N"),
+    ]
+    words = (f"A blue dot at {number(start['mean'].iloc[0])} where training starts, a dashed line at {number(goal['mean'].iloc[0])} "
+             "for the score with the solution in view, and between them a question mark")
+    subtitle = "the dot and the dashed line are measured above; the curve is for you to guess"
+    return alt.layer(*layers).properties(width=440, height=220, title=alt.Title(title, subtitle=subtitle), description=words)
+
+
+def fall_chart(table, *, title: str = "One fall, told twice", subtitle: str = ""):
+    """Count per answer and density per context, as shares of their first row, on a scale where each line halves.
+
+    `table`: index context, columns markers (per answer) and density (per 1,000 tokens); the first row is the whole.
+    """
+    import altair as alt
+
+    need(table, ["markers", "density"], "fall_chart")
+    shares = (table[["markers", "density"]] / table[["markers", "density"]].iloc[0]).rename_axis("context").reset_index()
+    shares["context"] = shares["context"].map(lambda name: CONTEXT_LABELS.get(name, name))
+    order = list(shares["context"])
+    shares = shares.rename(columns={"markers": "count per answer", "density": "per 1,000 tokens"}).melt("context", var_name="measure", value_name="share")
+    floor = min(0.8 * shares["share"].min(), 0.9)
+    ticks = [2.0**-n for n in range(8) if 2.0**-n >= floor]
+    base = alt.Chart(shares).encode(
+        x=alt.X("share:Q", title="share of the value without context, in halves", scale=alt.Scale(type="log", domain=[floor, 1.15], nice=False),
+                axis=alt.Axis(values=ticks, format=".2~p")),
+        y=alt.Y("context:N", sort=order, title=None))
+    names = ["count per answer", "per 1,000 tokens"]
+    dots = base.mark_point(size=120, opacity=1).encode(
+        color=alt.Color("measure:N", title=None, scale=alt.Scale(domain=names, range=[ORANGE, GREEN])),
+        shape=alt.Shape("measure:N", title=None, scale=alt.Scale(domain=names, range=["circle", "square"])))
+    words = "; ".join(f"{row.context}: {row.measure} {row.share:.0%}" for row in shares.itertuples())
+    return (base.mark_line(color="#b3b3b3").encode(detail="context:N") + dots).properties(
+        width=420, height={"step": 34}, title=alt.Title(title, subtitle=subtitle), description=words)
+
+
+def doubt_chart(curve, law, *, by: str = "who", habit: float | None = None, fewest: int = 10,
+                title: str = "Doubt follows belief", subtitle: str = "dots: measured, 95% intervals by problem; line: the reasoner's rule"):
+    """Share of hedged proposals against belief entropy: one dot with its interval per writer and bin, and the rule as a line.
+
+    `curve` as `sdlab.measure.doubt.doubt_curve` makes it; bins of fewer than `fewest` proposals are left out.
+    `law`: entropy in bits -> probability. `habit`: where a flat line would lie, drawn dotted when given.
+    """
+    import altair as alt
+    import pandas
+
+    need(curve, [by, "entropy", "mean", "low", "high", "proposals"], "doubt_chart")
+    dots = curve[curve["proposals"] >= fewest]
+    names = [name for name in WRITERS if name in set(dots[by])] + [n for n in dict.fromkeys(dots[by]) if n not in WRITERS]
+    spare = [ORANGE, GREEN, INK]
+    scale = alt.Scale(domain=names, range=[WRITERS.get(name) or spare[i % 3] for i, name in enumerate(names)])
+    shapes = alt.Scale(domain=names, range=["circle", "square", "triangle-up", "diamond"][: len(names)])
+    top = 1.05 * float(curve["entropy"].max())
+    line = pandas.DataFrame([{"entropy": top * i / 100, "mean": law(top * i / 100)} for i in range(101)])
+    x = alt.X("entropy:Q", title="entropy of the rational belief (bits)", axis=alt.Axis(tickCount=6), scale=alt.Scale(domain=[-0.05, top], nice=False))
+    y = alt.Y("mean:Q", title="share of proposals that hedge", axis=alt.Axis(format=".0%", tickCount=5), scale=alt.Scale(domain=[0, 1.04], nice=False))
+    layers = [alt.Chart(line).mark_line(color=GREY).encode(x=x, y=y)]
+    if habit is not None:
+        flat = alt.Chart(pandas.DataFrame({"mean": [habit], "says": ["a habit of speech would be flat"]}))
+        layers += [flat.mark_rule(strokeDash=[2, 4], strokeWidth=2, color=GREY).encode(y=y),
+                   flat.mark_text(align="right", dy=-9, color=MUTED, fontSize=12).encode(x=alt.value(456), y=y, text="says:N")]
+    base = alt.Chart(dots).encode(x=x, color=alt.Color(f"{by}:N", title=None, scale=scale))
+    layers += [base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
+               base.mark_point(size=90, opacity=0.9).encode(y=y, shape=alt.Shape(f"{by}:N", title=None, scale=shapes))]
+    words = "; ".join(f"{name}: " + ", ".join(f"{row.mean:.0%} at {row.entropy:.1f} bits" for row in part.itertuples())
+                      for name, part in dots.groupby(by, sort=False))
+    return alt.layer(*layers).properties(width=460, height=270, title=alt.Title(title, subtitle=subtitle), description=words)
