@@ -14,12 +14,12 @@ from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure import information as info
+from sdlab.measure.chain import own_information, processing_chain, solutions
 from sdlab.measure.evaluation import summarise
 from sdlab.measure.model_information import model_information
-from sdlab.measure.traces import (
-    REST, hints, likely_traces, own_information, processing_chain, sampled_information, solutions, trace_table,
-)  # fmt: skip
+from sdlab.measure.traces import REST, hints, likely_traces, sampled_information, trace_table
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.study.known_truth import compare_with_truth, draw_traces
 from sdlab.world.corpus import is_right
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.families import load_families
@@ -330,6 +330,21 @@ def test_per_token_differences_against_plain_forward_passes(engine):
 def test_no_context_is_worth_nothing(engine):
     found = model_information(engine, [QUESTION], [[5, 6]], [None], rivals=[[None]])
     assert found.per_token[0] == pytest.approx([0, 0]) and found.frame["information"].tolist() == pytest.approx([0], abs=1e-9)
+
+
+def test_traces_with_a_known_truth(engine):
+    draws = draw_traces(6, 3)
+    assert [len(d.solutions) for d in draws[::3]] == [2, 3, 4, 5, 2, 3]
+    assert draw_traces(6, 3) == draws != draw_traces(6, 3, seed=1)
+    for draw in draws:
+        under = [log_prob(draw.text, draw.problem, read_evidence(draw.problem, s)) for s in draw.solutions]
+        assert draw.exact["given"] == pytest.approx(under[draw.chosen])
+        assert draw.exact["information"] == pytest.approx(under[draw.chosen] - math.log(np.mean(np.exp(under))))
+        assert draw.exact["information"] <= math.log(len(under)) + 1e-9
+        assert draw.right == is_right(draw.problem, draw.solutions[draw.chosen])
+    frame, found = compare_with_truth(engine, draws)
+    assert frame["exact_information"].tolist() == [d.exact["information"] for d in draws]
+    assert len(found.per_token) == len(draws) and frame["right"].any() and not frame["right"].all()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ from sdlab.study.record import read_record
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
 WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts"]
 
+def hints(values: dict, column: str) -> list[float]:
+    """A column of notebook 01's table of hints, from the least reliable to the most."""
+    return [row[column] for row in values["hints"].values()]
+
+
 # Notebook -> {what must hold: check of the recorded values}. Only what holds at the sizes of preset smoke.
 CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
     "00_start_here": {
@@ -27,6 +32,18 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "more often right": lambda v: v["score_with"]["mean"] > v["score_without"]["mean"],
         "neither hopeless nor settled without": lambda v: 0.2 < v["score_without"]["mean"] < 0.95,
         "every answer counted": lambda v: v["answers"] == 2 * 4 * v["problems"],
+    },
+    "01_conditional_mutual_information": {
+        "from nothing to log 2": lambda v: v["hints"]["0.50"]["information"] == 0 and abs(v["hints"]["1.00"]["information"] - 0.693147) < 1e-5,
+        "a hint worth more the more reliable": lambda v: sorted(hints(v, "information")) == hints(v, "information"),
+        "and the calmer": lambda v: sorted(hints(v, "markers"), reverse=True) == hints(v, "markers"),
+        "the plug-in counts too much": lambda v: v["true_plug_in"]["mean"] > 2 * v["true_information"]["mean"],
+        "for the model too": lambda v: v["model_plug_in"]["mean"] > 2 * v["model_information"]["mean"],
+        "the model is near the truth": lambda v: abs(v["model_information"]["mean"] - v["true_information"]["mean"]) < 0.25,
+        "never above the entropy": lambda v: 0 < v["true_information"]["mean"] < 1.61,
+        "processing loses": lambda v: v["chain"]["solution"] > max(v["chain"]["regenerated"], v["chain"]["solution_no_think"]),
+        "sometimes without bound": lambda v: None in v["plug_in_of_hints"] and v["infinite_plug_ins"] < 0.3,
+        "less used, more doubt": lambda v: v["written_from"]["solution"]["markers"] < v["written_from"]["solution_no_think"]["markers"],
     },
     "02_epistemic_markers": {
         "the paper's falls": lambda v: (round(v["paper_count_fall"], 1), round(v["paper_density_fall"], 1)) == (20.7, 3.0),

@@ -1,0 +1,65 @@
+"""A language model's information beside the true value, on the same traces: the reasoner wrote them and scores them exactly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas
+
+from sdlab.measure.model_information import ModelInformation, model_information
+from sdlab.measure.traces import score_trace
+from sdlab.seeds import stream
+from sdlab.world.corpus import write_correct
+from sdlab.world.evidence import read_evidence
+from sdlab.world.families import SIZES, load_families
+from sdlab.world.problems import Problem
+from sdlab.world.reasoner import sample
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A trace y written by the reasoner with one of n solutions in view, one for each value the hunt could hide."""
+
+    problem: Problem
+    solutions: list[str]  # (n,) solutions[v] is a correct solution of the sibling that hides value v
+    chosen: int  # the one that stood in the context
+    text: str  # y
+    exact: dict[str, float]  # nats: given, mixture, alone, information, plug_in
+
+    @property
+    def right(self) -> bool:
+        """Whether the solution that stood there is right for this problem."""
+        return self.chosen == self.problem.slots[0].truth
+
+
+def draw_traces(num_problems: int, num_traces: int, seed: int = 0) -> list[Draw]:
+    """`num_traces` traces for each of `num_problems` one-number hunts of 2 to 5 candidates, sizes mixed.
+
+    Contexts are even over the n solutions, so I(y; s | x) is at most log n.
+    """
+    pools = [iter(load_families(size)) for size in SIZES]
+    families, turn = [], 0
+    while len(families) < num_problems:
+        families += [family for family in [next(pools[turn % len(pools)], None)] if family]
+        turn += 1
+    draws = []
+    for problem, siblings in families:
+        rng = stream("known truth", seed, problem.id)
+        texts = [write_correct(sibling, rng) for sibling in siblings]
+        contexts = [(1 / len(texts), read_evidence(problem, text)) for text in texts]
+        for _ in range(num_traces):
+            chosen = rng.randrange(len(texts))
+            text = sample(problem, rng, contexts[chosen][1]).text
+            draws.append(Draw(problem, texts, chosen, text, score_trace(text, problem, contexts, chosen)))
+    return draws
+
+
+def compare_with_truth(engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None) -> tuple[pandas.DataFrame, ModelInformation]:
+    """The model's frame with the reasoner's own values beside it: exact_information, exact_plug_in, exact_given, right, values (n)."""
+    found = model_information(
+        engine, [d.problem for d in draws], [d.text for d in draws], [d.solutions[d.chosen] for d in draws],
+        rivals=[d.solutions for d in draws], progress=progress,
+    )  # fmt: skip
+    frame = found.frame.assign(right=[d.right for d in draws], values=[len(d.solutions) for d in draws])
+    for name in ("information", "plug_in", "given"):
+        frame[f"exact_{name}"] = [d.exact[name] for d in draws]
+    return frame, found
