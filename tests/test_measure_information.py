@@ -19,7 +19,7 @@ from sdlab.measure.evaluation import summarise
 from sdlab.measure.model_information import model_information
 from sdlab.measure.traces import REST, hints, likely_traces, sampled_information, trace_table
 from sdlab.rollout.torch_engine import TorchEngine
-from sdlab.study.known_truth import compare_with_truth, draw_traces
+from sdlab.study.known_truth import compare_with_truth, draw_traces, mixed_families
 from sdlab.world.corpus import is_right
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.families import load_families
@@ -333,9 +333,11 @@ def test_no_context_is_worth_nothing(engine):
 
 
 def test_traces_with_a_known_truth(engine):
-    draws = draw_traces(6, 3)
+    families = mixed_families()
+    assert len(families) == len({problem.id for problem, _ in families}) == sum(len(load_families(n)) for n in (2, 3, 4, 5))
+    draws = draw_traces(families[:6], 3)
     assert [len(d.solutions) for d in draws[::3]] == [2, 3, 4, 5, 2, 3]
-    assert draw_traces(6, 3) == draws != draw_traces(6, 3, seed=1)
+    assert draw_traces(families[:6], 3) == draws != draw_traces(families[:6], 3, seed=1)
     for draw in draws:
         under = [log_prob(draw.text, draw.problem, read_evidence(draw.problem, s)) for s in draw.solutions]
         assert draw.exact["given"] == pytest.approx(under[draw.chosen])

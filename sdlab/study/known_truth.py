@@ -1,7 +1,8 @@
 """A language model's information beside the true value, on the same traces: the reasoner wrote them and scores them exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pandas
 
@@ -31,16 +32,14 @@ class Draw:
         return self.chosen == self.problem.slots[0].truth
 
 
-def draw_traces(num_problems: int, num_traces: int, seed: int = 0) -> list[Draw]:
-    """`num_traces` traces for each of `num_problems` one-number hunts of 2 to 5 candidates, sizes mixed.
+def mixed_families() -> list[tuple[Problem, tuple[Problem, ...]]]:
+    """All families of one-number hunts, their sizes taken in turn: 2, 3, 4, 5, 2, ... candidates, while there are any."""
+    rounds = zip_longest(*(load_families(size) for size in SIZES))
+    return [family for one_round in rounds for family in one_round if family]
 
-    Contexts are even over the n solutions, so I(y; s | x) is at most log n.
-    """
-    pools = [iter(load_families(size)) for size in SIZES]
-    families, turn = [], 0
-    while len(families) < num_problems:
-        families += [family for family in [next(pools[turn % len(pools)], None)] if family]
-        turn += 1
+
+def draw_traces(families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: int, seed: int = 0) -> list[Draw]:
+    """`num_traces` traces for each family's problem. Contexts are even over its n solutions: I(y; s | x) is at most log n."""
     draws = []
     for problem, siblings in families:
         rng = stream("known truth", seed, problem.id)
