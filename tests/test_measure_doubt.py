@@ -2,11 +2,12 @@
 
 from math import log
 
+import pandas
 import pytest
 
 from sdlab.context import strip_thinking
 from sdlab.errors import SdlabError
-from sdlab.measure.doubt import doubt_curve, follow, hedging_law, proposals
+from sdlab.measure.doubt import doubt_curve, doubt_table, follow, hedging_law, proposals
 from sdlab.measure.markers import total_markers
 from sdlab.seeds import stream
 from sdlab.world.evidence import read_evidence
@@ -78,3 +79,15 @@ def test_the_reasoner_follows_its_law_and_a_stubborn_writer_does_not():
 def test_unequal_lists_are_told():
     with pytest.raises(SdlabError, match="2 texts, 1 problems and 2 demonstrations"):
         proposals(["a", "b"], PROBLEMS[:1])
+
+
+def test_the_table_reads_the_curve_in_the_writers_order():
+    texts = [written(problem, 0).text for problem in PROBLEMS]
+    frame = proposals(texts, PROBLEMS)
+    curve = doubt_curve(pandas.concat([frame.assign(who="z"), frame.assign(who="a")]), "who")
+    assert list(dict.fromkeys(curve["who"])) == ["z", "a"]
+    assert all(part["entropy"].is_monotonic_increasing for _, part in curve.groupby("who"))
+    table = doubt_table(curve)
+    assert list(table.index) == list(curve["who"])
+    first = curve.iloc[-1]
+    assert table["hedged"].iloc[-1] == f"{first['mean']:.2f} [{first['low']:.2f}, {first['high']:.2f}]"

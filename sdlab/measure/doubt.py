@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import summarise
+from sdlab.measure.intervals import Interval
 from sdlab.measure.markers import total_markers
 from sdlab.world.evidence import read_evidence
 from sdlab.world.reasoner import DOUBT, Choice, program
@@ -18,8 +19,8 @@ from sdlab.world.reasoner import DOUBT, Choice, program
 if TYPE_CHECKING:
     import pandas
 
-# Edges between 1, 2, 3, 4 and 5 equally likely candidates, in bits, with one more bin for "nearly certain".
-EDGES = (-0.01, 0.05, 0.5, 1.05, 1.65, 2.05, 2.4)
+# In bits: certain, a worked claim (.98), a bare claim (.9), then 2, 3, 4 and 5 equally likely candidates.
+EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4)
 
 
 def follow(text: str, problem, demonstration: str | None = None, thinking: bool = True) -> tuple[list[tuple[Choice, int]], bool]:
@@ -70,7 +71,7 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
     """Share of hedged proposals by bin of belief entropy, with intervals by problem.
 
     `frame` as `proposals` makes it, with a column `by` that names the writer. Columns: `by`, bin, entropy (mean of the
-    bin, bits), mean, low, high, excess (hedged minus law, the mean) with excess_low and excess_high, problems, proposals.
+    bin, bits), mean, low, high, excess (hedged minus law, the mean) with excess_low and excess_high, problems, proposals; writers in order of appearance, bins rising.
     """
     import pandas
 
@@ -80,7 +81,25 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
     gap = summarise(frame, keys, ["excess"])[[*keys, "mean", "low", "high"]]
     gap.columns = [*keys, "excess", "excess_low", "excess_high"]
     middle = frame.groupby(keys, sort=False)["entropy"].mean().reset_index()
-    return middle.merge(rate, on=keys).merge(gap, on=keys).sort_values(keys, ignore_index=True)
+    curve = middle.merge(rate, on=keys).merge(gap, on=keys).sort_values("bin", kind="stable")
+    place = {name: i for i, name in enumerate(dict.fromkeys(frame[by]))}  # writers in order of appearance
+    return curve.sort_values(by, key=lambda names: names.map(place), kind="stable", ignore_index=True)
+
+
+def doubt_table(curve: "pandas.DataFrame") -> "pandas.DataFrame":
+    """A `doubt_curve` to read: one line per writer and bin, shares with their intervals in brackets."""
+    import pandas
+
+    def cell(*values) -> str:
+        return str(Interval(*values))
+
+    by = curve.columns[0]
+    return pandas.DataFrame({
+        "bits": [f"{value:.2f}" for value in curve["entropy"]],
+        "hedged": [cell(*values) for values in curve[["mean", "low", "high"]].to_numpy()],
+        "excess": [cell(*values) for values in curve[["excess", "excess_low", "excess_high"]].to_numpy()],
+        "problems": curve["problems"].to_numpy(), "proposals": curve["proposals"].to_numpy(),
+    }, index=pandas.Index(curve[by], name=None))  # fmt: skip
 
 
 def hedging_law(entropy: float) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sdlab.show.charts import BLUE, CONTEXT_LABELS, GREEN, ORANGE, RED, need, number
+from sdlab.show.charts import BLUE, CONTEXT_COLOURS, CONTEXT_LABELS, GREEN, ORANGE, RED, need, number
 from sdlab.show.picture import INK, MUTED
 
 GREY = "#8c8c8c"
-WRITERS = {"reasoner": "#767676", "organism, alone": BLUE, "organism, guided": RED}
+WRITERS = {"reasoner": "#767676"} | {CONTEXT_LABELS[context]: colour for context, colour in CONTEXT_COLOURS.items()}
+APART = 0.035  # bits between the dots of two writers in one bin
 
 
 def figure_to_come(summary, *, title: str = "The figure to come"):
@@ -67,32 +68,33 @@ def fall_chart(table, *, title: str = "One fall, told twice", subtitle: str = ""
         width=420, height={"step": 34}, title=alt.Title(title, subtitle=subtitle), description=words)
 
 
-def doubt_chart(curve, law, *, by: str = "who", habit: float | None = None, fewest: int = 10,
-                title: str = "Doubt follows belief", subtitle: str = "dots: measured, 95% intervals by problem; line: the reasoner's rule"):
+def doubt_chart(curve, law, *, by: str = "who", habit: float | None = None, fewest: int = 6, title: str = "Doubt follows belief",
+                subtitle: str = "line: the reasoner's rule; dots: measured, 95% intervals by problem, set apart a little"):
     """Share of hedged proposals against belief entropy: one dot with its interval per writer and bin, and the rule as a line.
 
-    `curve` as `sdlab.measure.doubt.doubt_curve` makes it; bins of fewer than `fewest` proposals are left out.
+    `curve` as `sdlab.measure.doubt.doubt_curve` makes it; bins of fewer than `fewest` problems are left out.
     `law`: entropy in bits -> probability. `habit`: where a flat line would lie, drawn dotted when given.
     """
     import altair as alt
     import pandas
 
-    need(curve, [by, "entropy", "mean", "low", "high", "proposals"], "doubt_chart")
-    dots = curve[curve["proposals"] >= fewest]
+    need(curve, [by, "entropy", "mean", "low", "high", "problems"], "doubt_chart")
+    dots = curve[curve["problems"] >= fewest]
     names = [name for name in WRITERS if name in set(dots[by])] + [n for n in dict.fromkeys(dots[by]) if n not in WRITERS]
     spare = [ORANGE, GREEN, INK]
     scale = alt.Scale(domain=names, range=[WRITERS.get(name) or spare[i % 3] for i, name in enumerate(names)])
     shapes = alt.Scale(domain=names, range=["circle", "square", "triangle-up", "diamond"][: len(names)])
+    dots = dots.assign(place=dots["entropy"] + APART * (dots[by].map(names.index) - (len(names) - 1) / 2))
     top = 1.05 * float(curve["entropy"].max())
     line = pandas.DataFrame([{"entropy": top * i / 100, "mean": law(top * i / 100)} for i in range(101)])
-    x = alt.X("entropy:Q", title="entropy of the rational belief (bits)", axis=alt.Axis(tickCount=6), scale=alt.Scale(domain=[-0.05, top], nice=False))
+    x = alt.X("entropy:Q", title="entropy of the rational belief (bits)", axis=alt.Axis(tickCount=6), scale=alt.Scale(domain=[-0.1, top], nice=False))
     y = alt.Y("mean:Q", title="share of proposals that hedge", axis=alt.Axis(format=".0%", tickCount=5), scale=alt.Scale(domain=[0, 1.04], nice=False))
     layers = [alt.Chart(line).mark_line(color=GREY).encode(x=x, y=y)]
     if habit is not None:
         flat = alt.Chart(pandas.DataFrame({"mean": [habit], "says": ["a habit of speech would be flat"]}))
         layers += [flat.mark_rule(strokeDash=[2, 4], strokeWidth=2, color=GREY).encode(y=y),
-                   flat.mark_text(align="right", dy=-9, color=MUTED, fontSize=12).encode(x=alt.value(456), y=y, text="says:N")]
-    base = alt.Chart(dots).encode(x=x, color=alt.Color(f"{by}:N", title=None, scale=scale))
+                   flat.mark_text(align="left", dy=-9, color=MUTED, fontSize=12).encode(x=alt.value(6), y=y, text="says:N")]
+    base = alt.Chart(dots).encode(x=alt.X("place:Q"), color=alt.Color(f"{by}:N", title=None, scale=scale))
     layers += [base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
                base.mark_point(size=90, opacity=0.9).encode(y=y, shape=alt.Shape(f"{by}:N", title=None, scale=shapes))]
     words = "; ".join(f"{name}: " + ", ".join(f"{row.mean:.0%} at {row.entropy:.1f} bits" for row in part.itertuples())
