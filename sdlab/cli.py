@@ -70,7 +70,7 @@ def pretrain(
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from sdlab.rollout.torch_engine import load_engine
+    from sdlab.rollout.loading import load_engine
     from sdlab.study.card import measure_splits, write_card
     from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
@@ -133,7 +133,7 @@ def measure(
     return 0
 
 
-CARD_PROBLEMS = 240  # per split, behind the scores of the model card
+CARD_PROBLEMS = 120  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
 COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure}
 

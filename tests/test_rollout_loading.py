@@ -6,7 +6,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
-from sdlab.rollout.torch_engine import load_engine
+from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 
 

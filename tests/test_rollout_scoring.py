@@ -8,7 +8,8 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout.packed import PackedQwen3
 from sdlab.rollout.scoring import plan_batches
-from sdlab.rollout.torch_engine import TorchEngine, load_engine
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
 
 MODELS = {"qwen3": tiny.qwen3, "qwen3 generic": tiny.qwen3, "llama": tiny.llama, "gpt2": tiny.gpt2}

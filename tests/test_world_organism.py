@@ -40,9 +40,7 @@ def test_every_text_of_the_world_is_words_and_round_trips(tokenizer):
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert tokenizer.decode(ids) == text
         letters |= {text for text in map(tokenizer.decode, ids) if len(text) == 1 and text.isalpha()}
-    # Nothing of the world falls back to single letters, but for " Product" after "Correct solution:" with thinking off:
-    # version 1 of the vocabulary has that word only without the space.
-    assert letters <= set("ABCD" + "Product")
+    assert letters <= set("ABCD")  # nothing of the world falls back to single letters
 
 
 @pytest.mark.parametrize("text", ["Éric says: 12345 ≠ 7 🙂", "<script>alert(1)</script>", "\t  spaces \n\n\n", "\\boxed{\\frac{1}{2}}"])
@@ -138,7 +136,7 @@ def test_killed_pretraining_goes_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def shipped():
-    from sdlab.rollout.torch_engine import load_engine
+    from sdlab.rollout.loading import load_engine
 
     return load_engine("organism")
 

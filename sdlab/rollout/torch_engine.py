@@ -9,7 +9,6 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
-from sdlab.rollout.loading import load_engine as load_engine  # the public way in, kept here beside the engine
 from sdlab.rollout.loop import plan_units, run_all, sample_unit
 from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.sampling import row_uniforms

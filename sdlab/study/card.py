@@ -100,7 +100,7 @@ def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0
     from rich.progress import Progress
     from rich.table import Table
 
-    from sdlab.rollout.torch_engine import load_engine
+    from sdlab.rollout.loading import load_engine
     from sdlab.study.presets import preset as sizes
 
     size, console = sizes(preset), Console()

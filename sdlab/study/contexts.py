@@ -92,7 +92,7 @@ def contexts_command(model: str = "organism", preset: str = "quick", seed: int =
     from rich.progress import Progress
     from rich.table import Table
 
-    from sdlab.rollout.torch_engine import load_engine
+    from sdlab.rollout.loading import load_engine
     from sdlab.study.presets import preset as sizes
     from sdlab.world.splits import load_split
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from sdlab.seeds import stable_int
 from sdlab.world.problems import Problem
-from sdlab.world.slots import Slot
+from sdlab.world.slots import Slot, listing
 
 # reaction -> (product, the class most often confused with it, weight of the right one, weight of the confused one)
 RULES = {
@@ -53,19 +53,20 @@ def make_problem(draw, id: str, split: str) -> Problem:
     right, confused, w_right, w_confused = RULES[reaction]
     rest = (1.0 - w_right - w_confused) / 4  # four other products exist; only those on offer count
     weights = [w_right if o == right else w_confused if o == confused else rest for o in options]
+    named = tuple(f"{_article(option)} ({letter})" for option, letter in zip(options, LETTERS))
     slot = Slot(
-        name="Product", subject="it", candidates=tuple(map(_article, options)), truth=options.index(right),
+        name="Product", subject="it", candidates=named, truth=options.index(right),
         prior=tuple(w / sum(weights) for w in weights), survey=f" {_article(reaction)} gives one of four.",
     )  # fmt: skip
-    offered = ", ".join(f"{letter}: {_article(o)}" for letter, o in zip(LETTERS, options))
     return Problem(
         id=id, domain="chemistry", split=split, kind=reaction,
         prompt=f"{colour.capitalize()} {substance} undergoes {_article(reaction)} in {place}, in {_article(flask)} flask. "
-        f"Which product forms? {offered}.",
+        f"Which product forms: {listing(named)}?",
         answer=LETTERS[options.index(right)], slots=(slot,),
     )  # fmt: skip
 
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
+    """The closing line of the trace and the answer, from the index of the product."""
     letter = LETTERS[values[0]]
-    return f"\n{problem.slots[0].candidates[values[0]].capitalize()} is {letter}.", letter
+    return f"\nThat is {letter}.", letter

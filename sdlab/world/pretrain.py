@@ -29,7 +29,7 @@ class PretrainConfig:
     """Shape and schedule of the organism. The defaults made the shipped one."""
 
     seed: int = 0
-    steps: int = 2600
+    steps: int = 1500
     documents: int = 64  # per step
     hidden_size: int = 128
     num_layers: int = 4

@@ -284,7 +284,8 @@ def log_prob(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking
 def enumerate_traces(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, limit: int = 200_000) -> Iterator[Trace]:
     """Every trace of positive probability, by depth-first replay.
 
-    Raises SdlabError after `limit` traces: the set is finite except in chemistry, where doubt can go on for ever.
+    Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a claim
+    that makes the other candidates so unlikely that a proposal of one may be dropped and made again ("Actually no.").
     """
     path: list[int] = []
     for number in count():

@@ -7,7 +7,7 @@ tokens; text from elsewhere falls back to bytes and still round-trips exactly.
 import re
 from functools import cache
 
-from sdlab.context import REPROMPT, SOLUTION
+from sdlab.context import build_messages
 from sdlab.seeds import stream
 from sdlab.world import chemistry, hunts, kata
 
@@ -15,7 +15,7 @@ END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (END_OF_TEXT, START, END)
 THINK = ("<think>", "</think>")  # ordinary added tokens: decoding without special tokens keeps them
 PIECE = r" ?\\boxed\{| ?\p{L}+| ?\d+|\n+| ?[^\s\p{L}\d]|\s"  # one word of the vocabulary at most
-_PYTHON_PIECE = PIECE.replace(r"\p{L}", "[A-Za-z]")
+_PYTHON_PIECE = PIECE.replace(r"\p{L}+", "[A-Za-z]+").replace(r"\p{L}", "A-Za-z")
 LARGEST = 130  # numbers 0..LARGEST are words
 MULTIPLE = 16  # the vocabulary is padded to a multiple of this
 
@@ -40,7 +40,7 @@ def world_words() -> tuple[str, ...]:
     from sdlab.world.corpus import draw_problem, write_document
 
     rng, words = stream("vocabulary"), set()
-    texts = [REPROMPT, SOLUTION, "user\nassistant\nsystem\n\n"]
+    texts = ["user\nassistant\nsystem\n\n"]
     for clue, check in hunts.TYPES:
         for hunt in hunts.single_hunts(clue, check):
             texts += [hunts.make_slot(name, check, hunt)[1] for name in hunts.NAMES]
@@ -48,7 +48,7 @@ def world_words() -> tuple[str, ...]:
     texts += [chemistry.make_problem(chemistry.draw_chemistry(rng), "", "").prompt for _ in range(3000)]
     for _ in range(3000):
         document = write_document(draw_problem(rng), rng)
-        texts += [document.problem.prompt, document.completion]
+        texts += [build_messages(document.problem, document.demonstration, document.feedback)[0]["content"], document.completion]
     for text in texts:
         words.update(re.findall(_PYTHON_PIECE, text))
     for n in range(LARGEST + 1):

@@ -1,0 +1,106 @@
+"""Table 1 and the model card, with the rational reasoner itself in the place of a model: its answers are known exactly."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from sdlab.context import CONTEXTS
+from sdlab.errors import SdlabError
+from sdlab.measure.evaluation import summarise
+from sdlab.rollout.types import Rollouts
+from sdlab.seeds import stream
+from sdlab.study import card, contexts
+from sdlab.world.evidence import read_evidence
+from sdlab.world.reasoner import sample
+from sdlab.world.splits import SPLITS, load_split
+from sdlab.world.tokenizer import build_tokenizer
+
+
+class ReasonerEngine:
+    """Answers prompts as the reasoner would: it finds the problem and the solution in the text."""
+
+    def __init__(self):
+        self.tokenizer, self.asked = build_tokenizer(), []
+        self.problems = {p.prompt: p for split in SPLITS for p in load_split(split, limit=131)}
+
+    def generate(self, prompts, params, progress=None):
+        self.asked.append((list(prompts), params))
+        texts = []
+        for prompt in prompts:
+            user = prompt.split("<|im_start|>user\n")[1].split("<|im_end|>")[0]
+            solution = re.search(r"Correct solution: (.*)\n\nCorrectly solve", user, re.DOTALL)
+            problem = self.problems[user.split("\n\n")[0]]
+            evidence = read_evidence(problem, solution and solution[1])
+            for g in range(params.num_generations):
+                texts.append(sample(problem, stream(prompt, params.seed, g), evidence, "</think>" not in prompt[-20:]).text)
+        ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        longest = max(map(len, ids))
+        mask = torch.tensor([[i < len(row) for i in range(longest)] for row in ids])
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+        return Rollouts(prompts, [], params.num_generations, padded, mask, mask * 0.0, torch.zeros(len(ids), dtype=torch.bool), texts)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return ReasonerEngine()
+
+
+def test_selection_keeps_middling_problems_and_their_first_right_answer(engine):
+    problems = load_split("train", limit=131)
+    chosen = contexts.select(engine, problems, 12)
+    rates = chosen.base.groupby("problem_id")["reward"].mean()
+    assert len(chosen.problems) == len(chosen.solutions) == 12
+    for problem, solution in zip(chosen.problems, chosen.solutions):
+        assert 1 / 8 <= rates[problem.id] <= 1 / 2
+        rows = chosen.base[(chosen.base["problem_id"] == problem.id) & (chosen.base["reward"] == 1)]
+        assert rows["completion"].iloc[0] == solution and solution.endswith(f"{{{problem.answer}}}.")
+    # every eligible problem that comes before the last chosen one was taken
+    order = [p.id for p in problems]
+    last = order.index(chosen.problems[-1].id)
+    assert [i for i in order[: last + 1] if 1 / 8 <= rates[i] <= 1 / 2] == [p.id for p in chosen.problems]
+
+
+def test_no_middling_problem_is_an_error(engine):
+    with pytest.raises(SdlabError, match="none of 20 problems has a base pass rate"):
+        contexts.select(engine, load_split("train", limit=20), 5, low=2.0, high=3.0)
+
+
+def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
+    chosen = contexts.select(engine, load_split("train", limit=131), 20)
+    engine.asked.clear()
+    frame = contexts.run_contexts(engine, chosen, 4)
+    assert list(dict.fromkeys(frame["context"])) == list(CONTEXTS)
+    seeds = {params.seed for _, params in engine.asked}
+    assert len(seeds) == 4  # no two contexts, and not the base samples, share random numbers
+    bare = engine.asked[CONTEXTS.index("solution_no_think")][0]
+    assert all("Correct solution: The answer is" in p and "<think>" not in p.split("assistant")[0] for p in bare)
+    guided = frame[(frame["context"] == "solution") & (frame["reward"] == 1)].groupby("problem_id")["completion"].first()
+    for prompt in engine.asked[CONTEXTS.index("regenerated")][0]:
+        problem = engine.problems[prompt.split("user\n")[1].split("\n\n")[0]]
+        assert guided[problem.id] in prompt
+    means = summarise(frame, "context").pivot(index="context", columns="metric", values="mean")
+    assert means.loc["solution", "length"] < means.loc["regenerated", "length"] < means.loc["none", "length"]
+    assert means.loc["solution", "markers"] < means.loc["solution_no_think", "markers"] < means.loc["none", "markers"]
+    assert means.loc["none", "reward"] < 0.7 < 0.9 < means.loc["solution", "reward"]
+
+
+def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, tmp_path):
+    from sdlab.rollout.loading import check_organism
+    from sdlab.world.pretrain import PretrainConfig, pretrain
+
+    config = PretrainConfig(steps=1, documents=2, hidden_size=64, num_layers=1, intermediate_size=64)
+    folder = pretrain(tmp_path, config, device="cpu")
+    measured = card.measure_splits(engine, 6)
+    assert len(measured) == 5 * 5 * len(card.METRICS)
+    text = card.write_card(folder, measured).read_text()
+    assert not re.search(r"\{\w+\}", text.split("## Scores")[1].replace("{scores}", "")) and "| deeper | full solution |" in text
+    cell = measured.query("split == 'kata' and mode == 'regenerated' and metric == 'reward'")["mean"].iloc[0]
+    assert f"| kata | regenerated | {cell:.2f}" in text
+    check_organism(folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"x": 1}))
+    with pytest.raises(SdlabError, match="config.json is damaged"):
+        check_organism(folder)
+    with pytest.raises(SdlabError, match="holds no organism"):
+        card.write_card(tmp_path / "nowhere", measured)
