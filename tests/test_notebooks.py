@@ -19,6 +19,7 @@ from sdlab.study.record import read_record
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
 WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts"]
 
+
 def hints(values: dict, column: str) -> list[float]:
     """A column of notebook 01's table of hints, from the least reliable to the most."""
     return [row[column] for row in values["hints"].values()]
@@ -54,6 +55,16 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "mostly on the rule": lambda v: 0 <= v["bins_off_the_rule"] <= v["bins"] / 2,
         "no marker in disguise": lambda v: v["extra_as_substrings"] == 0,
         "ten markers": lambda v: len(v["markers_per_answer"]) == 10,
+    },
+    "03_four_contexts": {
+        "the solution makes it right": lambda v: v["table_one"]["solution"]["reward"]["low"] > v["table_one"]["none"]["reward"]["mean"],
+        "and short": lambda v: v["table_one"]["solution"]["length"]["high"] < v["table_one"]["none"]["length"]["low"],
+        "and sure": lambda v: v["table_one"]["solution"]["markers"]["high"] < v["table_one"]["none"]["markers"]["low"],
+        "without think the doubt stays": lambda v: v["table_one"]["solution_no_think"]["density"]["mean"] > 3 * v["table_one"]["solution"]["density"]["mean"],
+        "regenerated between": lambda v: v["table_one"]["solution"]["markers"]["mean"]
+        <= v["table_one"]["regenerated"]["markers"]["mean"] <= v["table_one"]["solution_no_think"]["markers"]["mean"],
+        "markers are where teacher and student part": lambda v: v["marker_heat"] > 1.5,
+        "problems are middling": lambda v: v["table_one"]["none"]["reward"]["mean"] < v["base_score_all"],
     },
 }
 
