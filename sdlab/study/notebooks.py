@@ -90,6 +90,7 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
     watch = _Watch(notebook, on_cell)
     stopped: Failure | None = None
     environment = {**os.environ, "SDLAB_HEADLESS": "1"}  # nobody clicks here: sdlab.show calls its callbacks itself
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # glibc keeps a heap per thread; sampling would hold a fifth more memory
     with tempfile.TemporaryDirectory(prefix="sdlab-") as scratch, open(Path(scratch, "kernel.log"), "w+b") as log:
         try:
             execute_notebook(
