@@ -119,6 +119,8 @@ def calls(monkeypatch):
 
     stand_in("sdlab.measure.files", markers_command=remember)
     stand_in("sdlab.study.contexts", contexts_command=remember)
+    stand_in("sdlab.study.card", splits_command=remember, measure_splits=lambda *_, **__: "scores", write_card=remember)
+    stand_in("sdlab.rollout.loading", load_engine=lambda model: model)
     stand_in("sdlab.world.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
     return seen
 
@@ -127,14 +129,17 @@ def test_arguments_reach_the_rooms(calls, tmp_path):
     assert cli.main(["markers", "traces.json"]) == 0
     assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 0
     assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3"]) == 0
+    assert cli.main(["measure", "splits", "--model", "m"]) == 0
     assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--no-resume"]) == 0
     assert [tuple(map(str, arguments)) for arguments, _ in calls] == [
         ("traces.json", "word", "None"),
         ("traces.json", "substring", "text"),
         ("organism", "smoke", "3"),
+        ("m", "quick", "0"),
         (str(tmp_path), "{'seed': 7}"),
+        (str(tmp_path), "scores"),
     ]
-    assert calls[-1][1] == {"device": None, "resume": False}
+    assert calls[-2][1] == {"device": None, "resume": False}
 
 
 def test_an_interrupt_is_status_130(monkeypatch, capsys, walkthrough, tmp_path):

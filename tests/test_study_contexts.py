@@ -23,7 +23,7 @@ class ReasonerEngine:
 
     def __init__(self):
         self.tokenizer, self.asked = build_tokenizer(), []
-        self.problems = {p.prompt: p for split in SPLITS for p in load_split(split, limit=131)}
+        self.problems = {p.prompt: p for split in SPLITS for p in load_split(split, limit=512 if split == "train" else 131)}
 
     def generate(self, prompts, params, progress=None):
         self.asked.append((list(prompts), params))
@@ -48,7 +48,7 @@ def engine():
 
 
 def test_selection_keeps_middling_problems_and_their_first_right_answer(engine):
-    problems = load_split("train", limit=131)
+    problems = load_split("train", limit=512)
     chosen = contexts.select(engine, problems, 12)
     rates = chosen.base.groupby("problem_id")["reward"].mean()
     assert len(chosen.problems) == len(chosen.solutions) == 12
@@ -68,7 +68,7 @@ def test_no_middling_problem_is_an_error(engine):
 
 
 def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
-    chosen = contexts.select(engine, load_split("train", limit=131), 20)
+    chosen = contexts.select(engine, load_split("train", limit=512), 20)
     engine.asked.clear()
     frame = contexts.run_contexts(engine, chosen, 4)
     assert list(dict.fromkeys(frame["context"])) == list(CONTEXTS)
@@ -83,7 +83,7 @@ def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
     means = summarise(frame, "context").pivot(index="context", columns="metric", values="mean")
     assert means.loc["solution", "length"] < means.loc["regenerated", "length"] < means.loc["none", "length"]
     assert means.loc["solution", "markers"] < means.loc["solution_no_think", "markers"] < means.loc["none", "markers"]
-    assert means.loc["none", "reward"] < 0.7 < 0.9 < means.loc["solution", "reward"]
+    assert means.loc["none", "reward"] < 0.85 < 0.95 < means.loc["solution", "reward"]
 
 
 def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, tmp_path):

@@ -7,7 +7,7 @@ import nbformat
 
 from sdlab.study.notebooks import WIDGET_VIEW
 from sdlab.study.provenance import MOMENTARY
-from sdlab.study.record import MIME, bundle
+from sdlab.study.record import MIME
 
 RUN_ONLY_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 KEPT_CELL_METADATA = ("tags", "jupyter")
@@ -44,7 +44,7 @@ def _clean(output, ids: dict[str, str]):
     data = output.get("data", {})
     if MIME in data:
         known = {key: value for key, value in data[MIME]["provenance"].items() if key not in MOMENTARY}
-        output.data = nbformat.from_dict(bundle({**data[MIME], "provenance": known}))
+        output.data[MIME] = nbformat.from_dict({**data[MIME], "provenance": known})
     for key, value in output.get("data", {}).items():
         if isinstance(value, str) and key.startswith("text/"):
             value = TRANSIENT_ID.sub(lambda match: ids.setdefault(match[0], f"{len(ids):032x}"), value)
