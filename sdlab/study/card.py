@@ -25,15 +25,15 @@ TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 
 
 def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> pandas.DataFrame:
-    """avg@8 at temperature 1 on each split, thinking on and off, and in each context: one row per mode, with intervals.
+    """avg@8 at temperature 1 on each split, thinking on and off, and in each context, on at most `num_problems` each.
 
-    Columns: split, mode, and mean, low, high of each of METRICS as (metric, ...) columns. Demonstrations are the
-    reasoner's correct traces, so every problem has one.
+    Columns as `summarise` makes them (metric, mean, low, high, ...) with split and mode: a row per split, mode and
+    metric. Demonstrations are the reasoner's correct traces, so every problem has one.
     """
     rows, modes = [], [("thinking on", "none", True), ("thinking off", "none", False)]
     modes += [(CONTEXT_LABELS[context], context, True) for context in CONTEXTS[1:]]
     for number, split in enumerate(MEASURED):
-        problems = load_split(split, seed, min(num_problems, 131 if split == "kata" else 240))
+        problems = load_split(split, seed)[:num_problems]
         rng = stream("card", "demonstrations", split, seed)
         for place, (mode, context, thinking) in enumerate(modes):
             written = "solution" if context == "solution_no_think" else context

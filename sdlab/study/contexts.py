@@ -39,6 +39,11 @@ def sampling(num_generations: int, seed: int, purpose: str, max_completion_lengt
     return SamplingParams(num_generations, max_completion_length, TEMPERATURE, TOP_P, TOP_K, stable_int("contexts", purpose, seed))
 
 
+def first_right(frame: pandas.DataFrame) -> pandas.Series:
+    """The first right completion of each problem that has one, by problem_id."""
+    return frame[frame["reward"] == 1].groupby("problem_id")["completion"].first()
+
+
 def select(engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, high: float = HIGH, progress=None) -> Selection:
     """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high].
 
@@ -52,7 +57,7 @@ def select(engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, hi
         frame = evaluate(engine, part, sampling(BASE_SAMPLES, seed, "base"), progress=inner)
         frames.append(frame)
         middling = set(select_by_base_rate(frame, low, high))
-        right = frame[frame["reward"] == 1].groupby("problem_id")["completion"].first()
+        right = first_right(frame)
         for problem in part:
             if problem.id in middling and len(chosen) < wanted:
                 chosen.append(problem)
@@ -76,8 +81,7 @@ def run_contexts(engine, selection: Selection, num_generations: int, seed: int =
         if context == "none":
             shown = None
         elif context == "regenerated":
-            guided = frames[CONTEXTS.index("solution")]
-            again = guided[guided["reward"] == 1].groupby("problem_id")["completion"].first()
+            again = first_right(frames[CONTEXTS.index("solution")])
             asked = [p for p in problems if p.id in again.index]
             shown = [again[p.id] for p in asked]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))

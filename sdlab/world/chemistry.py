@@ -1,7 +1,8 @@
 """Six reaction types that differ only on the surface: the contrast in which self-distillation should win.
 
 Which class of product a reaction gives is one rule per type. The reasoner half knows it (its belief in the right
-class is between .3 and .6 before the options narrow it, and one type it has wrong) and nothing in the problem can be searched to settle it, so doubt buys nothing here.
+class is between .26 and .50 before the options narrow it, and in two types another class looks likelier) and nothing
+in the problem can be searched to settle it, so doubt buys nothing here.
 """
 
 from functools import cache
