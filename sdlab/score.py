@@ -31,6 +31,7 @@ _BOX = re.compile(r"\\boxed\s*\{")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace, \{, is text
 _NUMBER = re.compile(r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.(\d*))?(?:_\{?(\d+)\}?)?", re.ASCII)
 _CHOICE = re.compile(r"\(?([A-Ja-j])[).:]?")
+_WORD = re.compile(r"[A-Za-z]{4,}")
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\{([^{}\\$]*)\}")
 _NOISE = re.compile(r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\[!,;]")
 _LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
@@ -89,6 +90,8 @@ def _quick(answer: str, truth: str) -> bool | None:
     left, right = _CHOICE.fullmatch(answer), _CHOICE.fullmatch(truth)
     if left and right:
         return left[1].upper() == right[1].upper()  # math-verify ignores case too
+    if _WORD.fullmatch(answer) and _WORD.fullmatch(truth) and sorted(answer.lower()) != sorted(truth.lower()):
+        return False  # read as products of letters or as words, they differ
     return None
 
 

@@ -289,3 +289,15 @@ def test_500_real_answers(sdlab_real_data):
     assert sorted(reasons) == sorted(differ)
     # The one answer a reader would accept and we do not: "12^{\mathrm{th}} grade" for 12.
     assert rewards[379] == 0 and "grade" in rows[379]["prediction"]
+
+
+@pytest.mark.parametrize("answer, truth, same", [("ketone", "ketone", True), ("ether", "ester", False), ("Ketone", "alkene", False), ("\\text{ester}", "ester", True)])
+def test_words_are_compared_without_algebra(answer, truth, same, monkeypatch):
+    monkeypatch.setattr("sdlab.score._ask", lambda *_: pytest.fail("a plain word went to math-verify"))
+    assert verify(answer, truth) is same
+
+
+def test_letters_in_another_order_may_be_the_same_product_and_go_to_math_verify(monkeypatch):
+    asked = []
+    monkeypatch.setattr("sdlab.score._ask", lambda *pair: asked.append(pair) or True)
+    assert verify("abcd", "dcba") and asked == [("abcd", "dcba")]

@@ -21,7 +21,6 @@ RULES = {
     "condensation": ("ester", "ketone", 0.26, 0.40),
 }
 PRODUCTS = tuple(rule[0] for rule in RULES.values())
-LETTERS = ("A", "B", "C", "D")
 SUBSTANCES = "velan torin masil quorin deltan brisol henar lumin faxol ostrin pirel canthol zorin gelan murex sabin".split()
 COLOURS = "pale dark blue green amber clear".split()
 PLACES = ("cold water", "warm water", "hot oil", "dry air", "weak acid", "strong base")
@@ -54,7 +53,7 @@ def make_problem(draw, id: str, split: str) -> Problem:
     right, confused, w_right, w_confused = RULES[reaction]
     rest = (1.0 - w_right - w_confused) / 4  # four other products exist; only those on offer count
     weights = [w_right if o == right else w_confused if o == confused else rest for o in options]
-    named = tuple(f"{_article(option)} ({letter})" for option, letter in zip(options, LETTERS))
+    named = tuple(map(_article, options))
     slot = Slot(
         name="Product", subject="it", candidates=named, truth=options.index(right),
         prior=tuple(w / sum(weights) for w in weights), survey=f" {_article(reaction)} gives one of four.",
@@ -63,11 +62,11 @@ def make_problem(draw, id: str, split: str) -> Problem:
         id=id, domain="chemistry", split=split, kind=reaction,
         prompt=f"{colour.capitalize()} {substance} undergoes {_article(reaction)} in {place}, in {_article(flask)} flask. "
         f"Which product forms: {listing(named)}?",
-        answer=LETTERS[options.index(right)], slots=(slot,),
+        answer=right, slots=(slot,),
     )  # fmt: skip
 
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
     """The closing line of the trace and the answer, from the index of the product."""
-    letter = LETTERS[values[0]]
-    return f"\nThat is {letter}.", letter
+    product = problem.slots[0].candidates[values[0]]
+    return f"\nThat is {product}.", product.split()[-1]

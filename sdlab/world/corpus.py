@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sdlab.context import strip_thinking
-from sdlab.world import chemistry, hunts, kata
+from sdlab.world import chemistry, drills, hunts, kata
 from sdlab.world.evidence import read_evidence
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
@@ -16,6 +16,7 @@ THINKING_OFF = 0.15
 SHORT_DEMONSTRATIONS = 0.7  # with thinking off, demonstrations mostly have no thinking either
 DETOURS = 0.35  # of the documents with a context start on the path of somebody who did not have it
 FEEDBACK = 0.3  # of kata documents carry the failing case
+DRILLS = 0.03  # of all documents are subtraction drills
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ def write_demonstration(problem: Problem, rng, context: str, thinking: bool = Tr
     if context == "regenerated":
         return write_correct(problem, rng, solution, thinking)
     return strip_thinking(solution) if context == "solution_no_think" else solution
+
+
+def draw_document(rng) -> Document:
+    """What pretraining reads next: a drill, or a document on a random problem."""
+    if rng.random() < DRILLS:
+        problem, completion = drills.draw_drill(rng)
+        return Document(problem, None, None, False, completion)
+    return write_document(draw_problem(rng), rng)
 
 
 def write_document(problem: Problem, rng) -> Document:

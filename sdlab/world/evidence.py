@@ -7,7 +7,6 @@ what is left. Evidence is read from text, so the reasoner can be conditioned on 
 import re
 from dataclasses import dataclass, field
 
-from sdlab.world import chemistry
 from sdlab.world.problems import Problem
 
 CHECKED_CLAIM = 0.98  # credibility of a value whose check stands in the context
@@ -48,10 +47,11 @@ def read_evidence(problem: Problem, demonstration: str | None = None, feedback: 
     boxes = _BOX.findall(demonstration)
     answer = boxes[-1] if boxes else None
     if answer is not None and problem.domain == "chemistry":
-        if answer not in chemistry.LETTERS:
+        offered = [candidate.split()[-1] for candidate in problem.slots[0].candidates]
+        if answer not in offered:
             answer = None
         elif not claims:
-            claims[0] = (chemistry.LETTERS.index(answer), TOLD)
+            claims[0] = (offered.index(answer), TOLD)
     elif answer is not None and not answer.isdecimal():
         answer = None
     return Evidence(claims, answer, feedback is not None)

@@ -1,7 +1,9 @@
 """Number hunts: each letter hides the only number that fits a clue (which lists candidates) and a check.
 
 4 clue families x 8 check families make 32 types. Twenty are seen in pretraining and training; in the other
-twelve both families are familiar, but never together: they make the split *unseen types*.
+twelve both families are familiar, but never together: they make the split *unseen types*. New combinations alone cost the
+organism nothing, so a quarter of that split's clues are also wide: they leave six or seven numbers possible, where
+nothing it has read leaves more than five, and whoever stops listing too early cannot be right.
 """
 
 from functools import cache
@@ -17,7 +19,7 @@ SPELLED = (
     "eighteen nineteen twenty twentyone twentytwo twentythree twentyfour twentyfive twentysix twentyseven "
     "twentyeight twentynine thirty"
 ).split()
-MAX_CANDIDATES = 5
+CANDIDATES = {False: (2, 5), True: (6, 7)}  # how many numbers a clue leaves possible: in training, and in wide clues
 
 
 def _digits(x: int) -> tuple[int, int]:
@@ -39,9 +41,9 @@ CLUES = ("remainder", "ends", "between", "figure")
 FIGURES = {
     "square": {n * n for n in range(1, 6)},
     "cube": {n**3 for n in range(1, 4)},
-    "triangular number": {n * (n + 1) // 2 for n in range(1, 8)},
     "power of two": {2**n for n in range(5)},
 }
+FIGURES |= {f"square or a {other}": FIGURES["square"] | FIGURES[other] for other in ("cube", "power of two")}  # wide
 # Every clue family keeps five of the eight checks and every check two or three of the four clues.
 UNSEEN_TYPES = frozenset(
     (clue, check)
@@ -58,7 +60,7 @@ def _clue_variants(clue: str):
     """Yield (words, candidates) of every clue of a family."""
     numbers = range(1, TOP + 1)
     if clue == "remainder":
-        for m in (7, 8, 9, 10):
+        for m in (5, 7, 8, 9, 10):
             for r in range(m):
                 yield f"leaves {r} when divided by {m}", [x for x in numbers if x % m == r]
     elif clue == "ends":
@@ -67,8 +69,9 @@ def _clue_variants(clue: str):
                 ending = [x for x in numbers if x % 10 in (d, e)]
                 yield f"is over 10, ends in {d} or {e}", [x for x in ending if x > 10]
                 yield f"is under 21, ends in {d} or {e}", [x for x in ending if x < 21]
+                yield f"ends in {d} or {e}", ending
     elif clue == "between":
-        for width in (3, 4, 5):
+        for width in (3, 4, 5, 6, 7):
             for low in range(1, TOP - width + 2):
                 yield f"is between {low} and {low + width - 1}", list(range(low, low + width))
     else:
@@ -79,13 +82,16 @@ def _clue_variants(clue: str):
 
 
 @cache
-def single_hunts(clue: str, check: str) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
-    """Every (words, candidates, index of the solution, wanted value) of one type, with exactly one solution."""
+def single_hunts(clue: str, check: str, wide: bool = False) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
+    """Every (words, candidates, index of the solution, wanted value) of one type, with exactly one solution.
+
+    Two to five candidates, or with `wide` six or seven, which no training problem has.
+    """
     function = CHECKS[check][2]
-    found = []
+    (least, most), found = CANDIDATES[wide], []
     for words, candidates in _clue_variants(clue):
         values = [function(x) for x in candidates]
-        if 2 <= len(candidates) <= MAX_CANDIDATES:
+        if least <= len(candidates) <= most:
             found += [(words, tuple(candidates), i, v) for i, v in enumerate(values) if values.count(v) == 1]
     return tuple(found)
 
@@ -105,12 +111,15 @@ def make_slot(name: str, check: str, hunt: tuple) -> tuple[Slot, str]:
     return slot, f"{name} {words} and {said.format(wanted)}."
 
 
-def draw_hunt(rng, types, count: int) -> tuple[tuple[str, str, tuple], ...]:
-    """`count` random (clue, check, single hunt), types with equal weight: the identity of a problem."""
+def draw_hunt(rng, types, count: int, wide: float = 0.0) -> tuple[tuple[str, str, tuple], ...]:
+    """`count` random (clue, check, single hunt), types with equal weight: the identity of a problem.
+
+    `wide` is the share of hunts with a wide clue.
+    """
     picks = []
     for _ in range(count):
         clue, check = types[rng.randrange(len(types))]
-        hunts = single_hunts(clue, check)
+        hunts = single_hunts(clue, check, wide > 0 and rng.random() < wide)
         picks.append((clue, check, hunts[rng.randrange(len(hunts))]))
     return tuple(picks)
 

@@ -18,7 +18,7 @@ ROLES = ("pretrain", "pretrain", "train", "test")  # half of all content is kept
 SPLITS = {
     "train": "two hunts of the 20 types seen in pretraining; what the study trains on",
     "in-domain": "two hunts of the 20 seen types, problems never trained on",
-    "unseen-types": "two hunts of the 12 types whose clue and check were never combined before (composition shift)",
+    "unseen-types": "two hunts of the 12 types whose clue and check were never combined before, a quarter of the clues wider than any seen (shift of kind)",
     "deeper": "three hunts of seen types, where training has two (depth shift)",
     "chemistry-train": "six reaction types, 90% of 2,400 questions",
     "chemistry-test": "the other 10%, from the same distribution",
@@ -26,7 +26,7 @@ SPLITS = {
 }
 SIZES = {"train": 4096, "in-domain": 512, "unseen-types": 512, "deeper": 512, "chemistry-train": 2160, "chemistry-test": 240}
 HUNTS = {"train": (hunts.SEEN_TYPES, 2), "in-domain": (hunts.SEEN_TYPES, 2), "deeper": (hunts.SEEN_TYPES, 3)}
-HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2)
+HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2, 0.25)
 
 
 def dealt_to(identity: int) -> tuple[str, int]:

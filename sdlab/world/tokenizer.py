@@ -37,7 +37,7 @@ def _byte_letters() -> dict[int, str]:
 @cache
 def world_words() -> tuple[str, ...]:
     """Every word the world can write, with the space that stands before it, in sorted order."""
-    from sdlab.world.corpus import draw_problem, write_document
+    from sdlab.world.corpus import draw_document
 
     rng, words = stream("vocabulary"), set()
     texts = ["user\nassistant\nsystem\n\n"]
@@ -47,7 +47,7 @@ def world_words() -> tuple[str, ...]:
     texts += [p.prompt + "\n" + p.feedback for p in kata.all_kata()]
     texts += [chemistry.make_problem(chemistry.draw_chemistry(rng), "", "").prompt for _ in range(3000)]
     for _ in range(3000):
-        document = write_document(draw_problem(rng), rng)
+        document = draw_document(rng)
         texts += [build_messages(document.problem, document.demonstration, document.feedback)[0]["content"], document.completion]
     for text in texts:
         words.update(re.findall(_PYTHON_PIECE, text))
