@@ -1,4 +1,4 @@
-"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`.
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `train`, `reproduce`.
 
 Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
 """
@@ -133,9 +133,46 @@ def measure(
     return 0
 
 
+def train(method: Annotated[Literal["sft", "grpo", "sdpo"], tyro.conf.Positional], options: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
+    """Train a model in a run folder that survives a kill and goes on where it was.
+
+    Args:
+        method: How: supervised fine-tuning, GRPO or SDPO.
+        options: The method's settings; see `sdlab train METHOD --help`.
+    """
+    from sdlab.study.train_command import main as run
+
+    return run([method, *options])
+
+
+def reproduce(
+    conditions: tyro.conf.Positional[tuple[str, ...]] = (),
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    work: Path = Path("runs/reproduce"),
+    output: Path | None = None,
+    jobs: int | None = None,
+    model: str = "organism",
+) -> int:
+    """Make the recorded results again; a stopped reproduction goes on.
+
+    Args:
+        conditions: Names of sdlab/study/conditions.py; all when none is given.
+        seeds: Training seeds, each a run of its own.
+        work: Folder for the runs themselves.
+        output: Folder for the packed results; data/runs when not given.
+        jobs: Runs at once, each with one thread; one per core when not given.
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+    """
+    from sdlab.study.recorded import reproduce as run
+
+    for path in run(conditions, seeds, work=work, output=output, jobs=jobs, model=model):
+        print(f"wrote {path}")
+    return 0
+
+
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure}
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "train": train, "reproduce": reproduce}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,6 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[:1] == ["lab"] and not {"-h", "--help"} & set(arguments):
             return lab(tuple(arguments[1:]))  # whatever follows belongs to JupyterLab
+        if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] in ("sft", "grpo", "sdpo"):
+            return train(arguments[1], tuple(arguments[2:]))  # whose settings are its options
         return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="sdlab", args=arguments, description=DESCRIPTION)
     except SdlabError as error:
         print(f"sdlab: {error}", file=sys.stderr)

@@ -1,0 +1,85 @@
+"""Intervals over training seeds and problems at once: a result must hold for another seed and for other problems.
+
+Every seed's model answers the same problems, so seeds and problems cross. The pigeonhole bootstrap (Owen 2007, "The
+pigeonhole bootstrap", Annals of Applied Statistics 1:386) resamples both, independently; for such data it is somewhat
+conservative, and with few seeds that is the right side to err on. With one seed only problems are resampled.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdlab.errors import SdlabError
+from sdlab.measure.intervals import RESAMPLES, Interval
+from sdlab.seeds import stable_int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Condition b minus condition a."""
+
+    interval: Interval
+    significant: bool  # the interval leaves out 0, and there are at least three seeds on each side
+
+    def __str__(self) -> str:
+        sign = "+" if self.interval.mean >= 0 else ""
+        return f"{sign}{self.interval}" + ("" if self.significant else " (not significant)")
+
+
+def crossed_interval(over, under=None, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """sum(over) / sum(under) with a percentile interval; both (S, P): one sum per training seed and problem.
+
+    `under` None counts every cell once (a plain mean). Raises SdlabError when the arrays are empty, ragged or differ in shape.
+    """
+    over, under = _table(over, under)
+    draws = _resampled(over, under, np.random.default_rng(stable_int("crossed", seed)))
+    return _percentiles(over.sum() / under.sum(), draws, confidence)
+
+
+def crossed_difference(over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, seed: int = 0) -> Difference:
+    """Ratio of b minus ratio of a, (S_a, P) and (S_b, P): the same problems in the same order, resampled together.
+
+    Seeds are resampled together when both have the same number (run s of a and of b share their seed), else apart.
+    Raises SdlabError as crossed_interval, and when the numbers of problems differ.
+    """
+    (a, m), (b, n) = _table(over_a, under_a), _table(over_b, under_b)
+    if a.shape[1] != b.shape[1]:
+        raise SdlabError(f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems")
+    rng = np.random.default_rng(stable_int("crossed", seed))
+    problems = _counts(rng, a.shape[1])
+    seeds_a = _counts(rng, len(a))
+    seeds_b = seeds_a if len(a) == len(b) else _counts(rng, len(b))
+    draws = _ratio(b, n, seeds_b, problems) - _ratio(a, m, seeds_a, problems)
+    interval = _percentiles(b.sum() / n.sum() - a.sum() / m.sum(), draws, confidence)
+    return Difference(interval, (interval.low > 0 or interval.high < 0) and min(len(a), len(b)) >= 3)
+
+
+def _table(over, under):
+    over = np.asarray(over, dtype=float)
+    under = np.ones_like(over) if under is None else np.asarray(under, dtype=float)
+    if over.ndim != 2 or not over.size or over.shape != under.shape:
+        raise SdlabError(f"an interval over seeds and problems needs tables (seeds, problems); got shapes {over.shape} and {under.shape}")
+    return over, under
+
+
+def _counts(rng, size: int) -> np.ndarray:
+    """How often each of `size` things is in each resample, (RESAMPLES, size)."""
+    if size == 1:
+        return np.ones((RESAMPLES, 1))
+    return rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
+
+
+def _ratio(over, under, seeds, problems) -> np.ndarray:
+    above, below = (np.einsum("rs,sp,rp->r", seeds, table, problems, optimize=True) for table in (over, under))
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
+
+
+def _resampled(over, under, rng) -> np.ndarray:
+    problems = _counts(rng, over.shape[1])
+    return _ratio(over, under, _counts(rng, len(over)), problems)
+
+
+def _percentiles(mean: float, draws: np.ndarray, confidence: float) -> Interval:
+    tail = 50 * (1 - confidence)
+    low, high = np.nanpercentile(draws, [tail, 100 - tail])
+    return Interval(float(mean), float(low), float(high))

@@ -1,0 +1,121 @@
+"""Where a teacher parts from its student, token by token: both next-token distributions at every token of given completions.
+
+The distributions are those of SDPO's loss (arXiv 2601.20802; arXiv 2603.24472, Section 4): one network reads the student's and the
+teacher's prompt, and the student's own tokens after it. Whole distributions are compared, not only the chances of the tokens that were
+written, so a token can be hot although teacher and student find it equally likely.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.measure.intervals import RESAMPLES, Interval
+from sdlab.measure.markers import marker_spans
+from sdlab.seeds import stable_int
+from sdlab.train.losses import sdpo_token_loss
+
+ROOM = 50_000_000  # logits held at once: both distributions over the whole vocabulary at every token of some completions
+
+
+def token_divergence(
+    engine,
+    prompts: Sequence[str],
+    teacher_prompts: Sequence[str],
+    completions: Sequence[Sequence[int]],
+    *,
+    names: Sequence[str] | None = None,
+    teacher=None,
+    alpha: float = 0.5,
+    top_k: int | None = 100,
+    tail: bool = True,
+    temperature: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pandas.DataFrame:
+    """One row per token of B completions (token ids) under the student's and the teacher's prompts (B rendered prompts each).
+
+    Columns: row, name (`names[row]`, B of them, such as problem ids; default the row), position, token (text), marker (the epistemic
+    marker that the token is part of, or ""), student and teacher (log-probability of the token, nats), u = teacher - student,
+    divergence (generalised Jensen-Shannon, nats: the loss of SDPO at this token before importance weights), entropy (nats, the
+    student's). teacher: another rollout engine with the same tokenizer; None: `engine` itself, the self-teacher.
+    alpha, top_k, tail: see `sdlab.train.losses`; a top_k beyond the vocabulary counts as all of it. Raises SdlabError when the
+    lengths differ, there is no completion or one is empty, or temperature is not above 0.
+    """
+    names = range(len(completions)) if names is None else names
+    sizes = {"prompts": len(prompts), "teacher_prompts": len(teacher_prompts), "names": len(names)}
+    for what, size in sizes.items():
+        if size != len(completions) or not size:
+            raise SdlabError(f"{len(completions)} completions but {size} {what}; give one for each completion, and at least one")
+    if not all(map(len, completions)):
+        raise SdlabError(f"completion {[bool(len(row)) for row in completions].index(False)} has no tokens; leave it out")
+    if not temperature > 0:
+        raise SdlabError(f"temperature {temperature} has no distributions to compare; give a number above 0")
+    vocabulary, longest = engine.model.get_output_embeddings().weight.shape[0], max(map(len, completions))
+    at_once, parts = max(1, ROOM // (vocabulary * longest)), []
+    for start in range(0, len(completions), at_once):
+        part = slice(start, min(start + at_once, len(completions)))
+        ids = [list(row) for row in completions[part]]
+        student, entropy = _logps(engine, prompts[part], ids, temperature)
+        informed, _ = _logps(teacher or engine, teacher_prompts[part], ids, temperature)
+        flat = torch.tensor([token for row in ids for token in row])[:, None]
+        k = None if top_k is None or top_k >= vocabulary else top_k
+        numbers = {"student": student.gather(-1, flat).squeeze(-1), "teacher": informed.gather(-1, flat).squeeze(-1)}
+        numbers |= {"u": numbers["teacher"] - numbers["student"], "divergence": sdpo_token_loss(student, informed, alpha, k, tail), "entropy": entropy}
+        words = [_words(engine.tokenizer, row) for row in ids]
+        frame = {
+            "row": [start + n for n, row in enumerate(ids) for _ in row],
+            "name": [names[start + n] for n, row in enumerate(ids) for _ in row],
+            "position": [t for row in ids for t in range(len(row))],
+            "token": [token for tokens, _ in words for token in tokens],
+            "marker": [marker for _, markers in words for marker in markers],
+        }
+        parts.append(pandas.DataFrame(frame | {name: values.double().numpy() for name, values in numbers.items()}))
+        if progress is not None:
+            progress(part.stop, len(completions))
+    return pandas.concat(parts, ignore_index=True)
+
+
+def heat_ratio(tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95, seed: int = 0) -> Interval:
+    """How many times hotter markers are: mean of |value| over marker tokens by that over all others, resampled by `name`.
+
+    `tokens` as made by `token_divergence`, or a part of it. Percentile bootstrap; low and high are NaN with a single name.
+    Raises SdlabError when there is no marker or nothing but markers.
+    """
+    is_marker = tokens["marker"] != ""
+    if not 0 < is_marker.sum() < len(tokens):
+        raise SdlabError(f"{is_marker.sum()} of {len(tokens)} tokens are markers; a ratio needs markers and other tokens")
+    heat = tokens[value].abs()
+    sums = pandas.DataFrame({"a": heat.where(is_marker, 0.0), "m": is_marker, "b": heat.mask(is_marker, 0.0), "n": ~is_marker})
+    table = sums.groupby(tokens["name"], sort=False).sum().to_numpy(float)  # (P, 4)
+    mean = _ratio(table.sum(0))
+    if len(table) == 1:
+        return Interval(float(mean), np.nan, np.nan)
+    rng = np.random.default_rng(stable_int("heat ratio", seed))
+    draws = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES) @ table
+    tail = 50 * (1 - confidence)
+    return Interval(float(mean), *map(float, np.nanpercentile(_ratio(draws), [tail, 100 - tail])))
+
+
+def _ratio(sums):
+    a, m, b, n = np.moveaxis(np.asarray(sums, float), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample without markers has no ratio
+        return (a / m) / (b / n)
+
+
+def _logps(engine, prompts, ids, temperature) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-distributions (M, V) at the M tokens, row after row, and their entropy (M,)."""
+    scores = engine.score(list(prompts), ids, temperature=temperature, return_logits=True)
+    return (scores.logits[scores.completion_mask] / temperature).log_softmax(-1), scores.entropy[scores.completion_mask]
+
+
+def _words(tokenizer, ids: Sequence[int]) -> tuple[list[str], list[str]]:
+    """The tokens as text, and for each the marker it is part of, or ""; a marker may be cut into several tokens."""
+    tokens = [tokenizer.decode([token]) for token in ids]
+    ends = np.cumsum([len(token) for token in tokens])
+    markers = [""] * len(tokens)
+    for start, end, marker in marker_spans("".join(tokens)):
+        for place in range(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, end - 1, side="right")) + 1):
+            markers[place] = marker
+    return tokens, markers

@@ -1,0 +1,78 @@
+"""The recorded conditions: what is trained, with which settings. One name, one method, some changed settings.
+
+The learning rate was fixed beforehand by short recorded runs (`SWEEP`), one per method and rate: the rate with the best end
+of what the method itself optimises (training score for GRPO, divergence for SDPO, likelihood for SFT), averaged over the
+last five steps. All three chose the highest rate tried, 3e-4, the configs' default.
+"""
+
+from dataclasses import dataclass, replace
+
+from sdlab.errors import unknown
+from sdlab.study.training import Plan
+from sdlab.train.config import TrainConfig
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.sft import SFTConfig
+
+SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}  # half the usual batch: made on two cores
+PLAN = Plan(num_eval_generations=4, final_problems=128)
+SWEPT = (3e-5, 1e-4, 3e-4)  # learning rates tried for every method
+SWEEP_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A method with its settings; the seed is set when it is run."""
+
+    name: str
+    label: str
+    method: str
+    config: TrainConfig
+    plan: Plan = PLAN
+
+
+def _conditions() -> dict[str, Condition]:
+    grpo, sdpo = GRPOConfig(**SIZES), SDPOConfig(**SIZES)
+    sft = SFTConfig()
+    sft_plan = replace(PLAN, eval_every=0)
+    base = Condition("base", "base", "base", TrainConfig(), replace(PLAN, eval_every=0))
+    made = [
+        base,
+        replace(base, name="base_off", label="base, thinking off", config=TrainConfig(thinking=False)),
+        Condition("sft_unguided", "SFT on unguided traces", "sft", sft, sft_plan),
+        Condition("sft_guided", "SFT on guided traces", "sft", sft, replace(sft_plan, traces="guided")),
+        Condition("grpo", "GRPO", "grpo", grpo),
+        Condition("sdpo", "SDPO, c = s", "sdpo", sdpo),
+        Condition("sdpo_no_think", "SDPO, c = s without think", "sdpo", replace(sdpo, context="solution_no_think")),
+        Condition("sdpo_ema", "SDPO, moving teacher (EMA .05)", "sdpo", replace(sdpo, teacher_model_kind="ema")),
+        Condition("grpo_off", "GRPO, thinking off", "grpo", replace(grpo, thinking=False)),
+        Condition("sdpo_off", "SDPO, thinking off", "sdpo", replace(sdpo, thinking=False)),
+        Condition("sdpo_slow", "SDPO, a third of the learning rate", "sdpo", replace(sdpo, learning_rate=1e-4)),
+        Condition("sdpo_slower", "SDPO, a tenth of the learning rate", "sdpo", replace(sdpo, learning_rate=3e-5)),
+        Condition("sdpo_top20", "SDPO, top-k 20", "sdpo", replace(sdpo, distillation_topk=20)),
+        Condition("sdpo_full", "SDPO, whole vocabulary", "sdpo", replace(sdpo, distillation_topk=None)),
+    ]
+    return {condition.name: condition for condition in made}
+
+
+def _sweep() -> dict[str, Condition]:
+    """Short runs, one per method and learning rate."""
+    found = {}
+    for name in ("sft_unguided", "grpo", "sdpo"):
+        for rate in SWEPT:
+            steps = CONDITIONS[name].config.steps if name.startswith("sft") else SWEEP_STEPS
+            config = replace(CONDITIONS[name].config, learning_rate=rate, steps=steps)
+            plan = replace(CONDITIONS[name].plan, eval_every=0, final_problems=64)
+            found[f"rate_{name}_{rate:.0e}"] = Condition(f"rate_{name}_{rate:.0e}", f"{CONDITIONS[name].label}, rate {rate:.0e}", CONDITIONS[name].method, config, plan)
+    return found
+
+
+CONDITIONS = _conditions()
+SWEEP = _sweep()
+
+
+def condition(name: str) -> Condition:
+    """The condition called `name`. Raises SdlabError when there is none."""
+    if name not in CONDITIONS | SWEEP:
+        raise unknown("condition", name, CONDITIONS | SWEEP)
+    return (CONDITIONS | SWEEP)[name]

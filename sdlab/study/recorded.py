@@ -1,0 +1,156 @@
+"""The recorded results: made by `sdlab reproduce`, shipped in data/runs, read by notebooks.
+
+What ships is small: every step's row, and for every evaluation the sums per problem, from which any interval can be
+computed. Columns are stored as gzipped CSV, which pandas reads without another library.
+"""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas
+
+from sdlab import paths
+from sdlab.errors import SdlabError
+from sdlab.files import sha256, write_atomic
+from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval
+from sdlab.measure.intervals import Interval
+from sdlab.study.conditions import CONDITIONS, condition
+from sdlab.study.runs import load_run
+from sdlab.study.training import train
+
+SEEDS = (0, 1, 2, 3, 4)
+TABLES = ("steps", "evaluations")
+COUNTS = ("reward", "length", "markers", "truncated", "generations")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Recorded runs of some conditions."""
+
+    steps: pandas.DataFrame  # condition, seed, then the columns of sdlab.train.log
+    evaluations: pandas.DataFrame  # condition, seed, step, split, problem_id, generations, and sums of reward, length, markers, truncated
+    provenance: dict[str, dict]  # by condition: command, settings, and where every seed's run came from
+
+    def table(self, name: str, metric: str, split: str, step: int | None = None) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+        """(over, under): the metric's sums and their denominators, a row per seed and a column per problem.
+
+        step None: the last evaluation. metric: reward, length, markers, truncated (per generation) or density (markers per
+        1,000 tokens). Raises SdlabError when nothing is recorded there.
+        """
+        frame = self.evaluations[(self.evaluations["condition"] == name) & (self.evaluations["split"] == split)]
+        frame = frame[frame["step"] == (frame["step"].max() if step is None else step)]
+        if frame.empty:
+            raise SdlabError(f"no evaluation of condition {name!r} on split {split!r}" + (f" after step {step}" if step is not None else "") + " is recorded")
+        over, under, scale = ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
+        wide = frame.pivot(index="seed", columns="problem_id", values=[over, under])
+        return wide[over] * scale, wide[under]
+
+    def interval(self, name: str, metric: str, split: str, step: int | None = None) -> Interval:
+        """The metric with its 95% interval over seeds and problems."""
+        return crossed_interval(*self.table(name, metric, split, step))
+
+    def difference(self, a: str, b: str, metric: str, split: str, step: int | None = None) -> Difference:
+        """Condition b minus condition a, on the problems both were judged on; step as in `table`."""
+        (x, m), (y, n) = self.table(a, metric, split, step), self.table(b, metric, split, step)
+        common = x.columns.intersection(y.columns)
+        return crossed_difference(x[common], y[common], m[common], n[common])
+
+    def curve(self, name: str, metric: str, split: str) -> pandas.DataFrame:
+        """The metric along training: columns condition, split, metric, step, mean, low, high."""
+        frame = self.evaluations[(self.evaluations["condition"] == name) & (self.evaluations["split"] == split)]
+        rows = [{"condition": name, "split": split, "metric": metric, "step": step, **vars(self.interval(name, metric, split, step))} for step in sorted(frame["step"].unique())]
+        return pandas.DataFrame(rows)
+
+
+def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
+    """The recorded runs of the conditions `names` (all that are there when none is named).
+
+    Raises SdlabError when a condition is not recorded or a file is damaged (its sha256 differs).
+    """
+    folder = Path(folder) if folder else paths.data_dir() / "runs"
+    names = names or tuple(sorted(path.name.removesuffix(".json") for path in folder.glob("*.json")))
+    tables, provenance = {table: [] for table in TABLES}, {}
+    for name in names:
+        try:
+            provenance[name] = json.loads((folder / f"{name}.json").read_text())
+        except (OSError, ValueError) as error:
+            raise SdlabError(f"condition {name!r} is not recorded in {folder}; make it with `sdlab reproduce {name}`") from error
+        for table in TABLES:
+            path = folder / f"{name}.{table}.csv.gz"
+            if not path.is_file() or sha256(path) != provenance[name]["sha256"][path.name]:
+                raise SdlabError(f"the recorded file {path} is missing or damaged; run `git checkout {path}` or `sdlab reproduce {name}`")
+            tables[table].append(pandas.read_csv(path).assign(condition=name))
+    if not names:
+        raise SdlabError(f"nothing is recorded in {folder}; make it with `sdlab reproduce`")
+    return Recorded(*(pandas.concat(tables[table], ignore_index=True) for table in TABLES), provenance)
+
+
+def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str = "organism") -> list[Path]:
+    """Run conditions again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
+
+    jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
+    stopped reproduction goes on. Raises SdlabError naming the runs that failed, after the others are done.
+    """
+    wanted = [condition(name).name for name in (names or CONDITIONS)]
+    cells, failed = [(name, seed) for seed in seeds for name in wanted], []
+    with ThreadPoolExecutor(jobs or paths.cpu_limit() or os.cpu_count() or 1) as pool:
+        for (name, seed), log in zip(cells, pool.map(lambda cell: _in_process(*cell, work, model), cells)):
+            if log:
+                failed.append(f"{name}/{seed}: {log}")
+    whole = [name for name in wanted if all(_done(work, name, seed) for seed in seeds)]
+    written = [pack(name, seeds, work, output) for name in whole]
+    if failed:
+        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {'; '.join(failed)}")
+    return written
+
+
+def _done(work: Path, name: str, seed: int) -> bool:
+    return (work / name / str(seed) / "finished.json").is_file()
+
+
+def _in_process(name: str, seed: int, work: Path, model: str) -> str:
+    """Run one cell in a process with one thread; returns its last line of error, or nothing."""
+    if _done(work, name, seed):
+        return ""
+    command = [sys.executable, "-c", f"from sdlab.study.recorded import run_cell; run_cell({name!r}, {seed}, {str(work)!r}, {model!r})"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "CPU_LIMIT": "1"})
+    print(f"{name} seed {seed}: {'done' if done.returncode == 0 else 'failed'}", flush=True)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+
+
+def run_cell(name: str, seed: int, work: str = "runs/reproduce", model: str = "organism") -> None:
+    """Run one condition with one seed, or go on with it."""
+    what = condition(name)
+    train(what.method, replace(what.config, seed=seed), Path(work) / name / str(seed), what.plan, model=model)
+
+
+def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
+    """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last."""
+    output = Path(output) if output else paths.data_dir() / "runs"
+    runs = {seed: load_run(work / name / str(seed)) for seed in seeds}
+    frames = {
+        "steps": pandas.concat([run.steps.assign(seed=seed) for seed, run in runs.items()], ignore_index=True),
+        "evaluations": pandas.concat([run.evaluations.assign(seed=seed) for seed, run in runs.items()], ignore_index=True),
+    }
+    sums = {}
+    for table, frame in frames.items():
+        text = io.StringIO()
+        frame.round(6).to_csv(text, index=False)
+        # no time in the header: the same table is the same file
+        path = write_atomic(output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0))
+        sums[path.name] = sha256(path)
+    what = condition(name)
+    provenance = {
+        "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
+        "config": asdict(what.config) | {"seed": list(seeds)}, "plan": asdict(what.plan), "sha256": sums,
+        "runs": {str(seed): run.provenance for seed, run in runs.items()},
+    }  # fmt: skip
+    return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")

@@ -1,0 +1,126 @@
+"""From a plan to a finished run folder: data, loop, evaluation along the way and at the end. Behind `sdlab train`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure.evaluation import evaluate
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.types import SamplingParams
+from sdlab.seeds import stable_int
+from sdlab.study.runs import LoadedRun, load_run, open_run
+from sdlab.study.traces import build_traces
+from sdlab.train.config import TrainConfig
+from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.sdpo import SDPOConfig, run_sdpo
+from sdlab.train.sft import SFTConfig, run_sft
+from sdlab.world.splits import SPLITS, load_split
+
+METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}  # "base" is not trained, only judged
+TRACES = ("unguided", "guided")
+SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on and how it is judged; the method's own settings are in its config."""
+
+    split: str = "train"
+    num_questions: int | None = None  # the first so many problems of the split; None: all
+    traces: str = "unguided"  # SFT only: written without or with the solution in view
+    num_traces: int = 800  # SFT only
+    eval_splits: tuple[str, ...] = ("in-domain", "unseen-types")
+    eval_every: int = 10  # steps; 0: only at the end
+    eval_problems: int = 64
+    final_splits: tuple[str, ...] = ("in-domain", "unseen-types", "deeper")
+    final_problems: int = 256
+    num_eval_generations: int = 8
+
+    def __post_init__(self):
+        for name in (self.split, *self.eval_splits, *self.final_splits):
+            if name not in SPLITS:
+                raise unknown("split", name, SPLITS)
+        if self.traces not in TRACES:
+            raise unknown("kind of traces", self.traces, TRACES)
+
+
+def train(
+    method: str,
+    config: TrainConfig,
+    folder: str | Path,
+    plan: Plan = Plan(),
+    *,
+    model: str = "organism",
+    resume: bool = True,
+    overwrite: bool = False,
+    tracker: str | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> LoadedRun:
+    """Train `model` by `method` (see METHODS) in a run folder, or go on with the run that is there.
+
+    After every `plan.eval_every` steps and at the end the model is evaluated; evaluations are keyed by (seed, step, split), so a
+    resumed run ends with the same numbers. Ctrl-C leaves a folder that the same call continues. Raises SdlabError for bad
+    settings, a folder with another or a finished run, and losses that are not finite.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if not isinstance(config, METHODS[method]):
+        raise SdlabError(f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}")
+    engine = load_engine(model)
+    problems = load_split(plan.split, limit=plan.num_questions)
+    run = open_run(folder, config, method=method, model=model, settings=plan, resume=resume, overwrite=overwrite, tracker=tracker)
+    with run:
+        arguments = (engine, problems)
+        if method == "sft":
+            unguided, guided = build_traces(engine, problems, plan.num_traces, config.seed)
+            arguments += (unguided if plan.traces == "unguided" else guided,)
+
+        loop = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method]
+        table = loop(*arguments, config, _Judged(engine, run, plan, config), on_step)
+        if len(table) == (0 if method == "base" else config.steps):
+            judge(engine, run, plan, config, len(table), final=True)
+            run.finish(engine.model, engine.tokenizer)
+    return load_run(folder)
+
+
+def _stay(engine, problems, config, run, on_step) -> pandas.DataFrame:
+    """No training: the model as it is, for conditions to be compared with."""
+    return pandas.DataFrame(run.restore({}))
+
+
+class _Judged:
+    """A run that is evaluated when it is due, before the step is saved: a step that is there has its evaluation."""
+
+    def __init__(self, engine, run, plan: Plan, config: TrainConfig):
+        self.engine, self.run, self.plan, self.config = engine, run, plan, config
+
+    def restore(self, state) -> list[dict]:
+        rows = self.run.restore(state)
+        if self.plan.eval_every and not rows:
+            judge(self.engine, self.run, self.plan, self.config, 0)
+        return rows
+
+    def save_step(self, row, samples, state) -> None:
+        done = row["step"] + 1
+        if self.plan.eval_every and done % self.plan.eval_every == 0 and done < self.config.steps:
+            judge(self.engine, self.run, self.plan, self.config, done)
+        self.run.save_step(row, samples, state)
+
+
+def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
+    """Evaluate the model after `step` steps on fixed problems and save the sums per problem."""
+    for split in plan.final_splits if final else plan.eval_splits:
+        run.save_evaluation(step, split, evaluation_sums(engine, split, plan.final_problems if final else plan.eval_problems, plan, config, step))
+
+
+def evaluation_sums(engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int) -> pandas.DataFrame:
+    """One row per problem: problem_id, generations, and the sums of reward, length, markers and truncated over them."""
+    problems = load_split(split)[:num_problems]
+    seed = stable_int("evaluation", config.seed, step, split)
+    params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)
+    frame = evaluate(engine, problems, params, thinking=config.thinking)
+    groups = frame.groupby("problem_id", sort=False)
+    return groups[list(SUMS)].sum().astype(int).assign(generations=groups.size()).reset_index()

@@ -1,0 +1,1 @@
+"""Training: losses, differentiable logits, teachers, and the loops of SFT, GRPO and SDPO."""

@@ -1,0 +1,140 @@
+"""What the three loops share: which problems a step sees, its rollouts as a batch, and one optimizer update from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sdlab import paths
+from sdlab.context import render_prompt
+from sdlab.errors import SdlabError
+from sdlab.rollout.loop import run_all
+from sdlab.rollout.scoring import plan_batches
+from sdlab.rollout.types import Rollouts, SamplingParams
+from sdlab.score import grade
+from sdlab.seeds import stable_int, stream
+from sdlab.train.forward import completion_logits
+
+SMALL = 20_000_000  # parameters up to which each core computes a micro-batch of its own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B = P*G graded rollouts, prompt-major: row = problem index * G + generation."""
+
+    problems: list  # P
+    rollouts: Rollouts
+    rewards: torch.Tensor  # (B,) float32, 1 or 0
+
+
+class Rows:
+    """B completions and the prompt each continues, every prompt held once.
+
+    prompts: B rendered prompts, or P prompts that `prompt_of` (B,) points into. completions: B lists of token ids.
+    Raises SdlabError when a prompt is empty or, with its completion, too long for the model.
+    """
+
+    def __init__(self, engine, prompts: Sequence[str], completions: list[list[int]]):
+        places = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
+        self.prompt_ids = engine.encode(list(places), max(map(len, completions), default=0))
+        self.prompt_of = [places[text] for text in prompts]
+        self.completions, self.pad_id = completions, engine.pad_id
+
+    def logits(self, model, part: Sequence[int]) -> torch.Tensor:
+        """Logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
+        used = {prompt: n for n, prompt in enumerate(dict.fromkeys(self.prompt_of[i] for i in part))}
+        prompts, order = [self.prompt_ids[p] for p in used], [used[self.prompt_of[i]] for i in part]
+        return completion_logits(model, prompts, order, [self.completions[i] for i in part], self.pad_id)
+
+    def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
+        """`rows` in micro-batches of at most `batch_tokens` padded tokens; rows of one prompt stay together."""
+        lengths = [len(self.completions[i]) for i in rows]
+        same = [self.prompt_of[i] for i in rows]
+        return [[rows[i] for i in part] for part in plan_batches(lengths, [len(self.prompt_ids[p]) for p in same], same, batch_tokens)]
+
+
+def draw(items: Sequence, count: int, seed: int, step: int) -> list:
+    """The `count` items of a step. Every epoch goes through all of them once, in an order of its own.
+
+    Raises SdlabError when there are none.
+    """
+    if not len(items):
+        raise SdlabError("nothing to train on; give at least one problem (and, for SFT, one trace)")
+    chosen, orders = [], {}
+    for place in range(step * count, (step + 1) * count):
+        epoch, index = divmod(place, len(items))
+        if epoch not in orders:
+            orders[epoch] = list(range(len(items)))
+            stream("epoch", seed, epoch).shuffle(orders[epoch])
+        chosen.append(items[orders[epoch][index]])
+    return chosen
+
+
+def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
+    """Draw the step's problems, sample num_generations completions of each at `temperature`, and grade them."""
+    drawn = draw(problems, config.num_problems, config.seed, step)
+    prompts = [render_prompt(engine.tokenizer, problem, thinking=config.thinking) for problem in drawn]
+    seed = stable_int("rollouts", config.seed, step)
+    params = SamplingParams(config.num_generations, config.max_completion_length, config.temperature, seed=seed)
+    rollouts = engine.generate(prompts, params)
+    truths = [problem.answer for problem in drawn for _ in range(config.num_generations)]
+    return Batch(drawn, rollouts, torch.tensor(grade(rollouts.texts, truths)))
+
+
+def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
+    """`rows` in `count` parts of nearly equal size, in order; empty parts are left out."""
+    ends = [len(rows) * i // count for i in range(count + 1)]
+    return [list(rows[a:b]) for a, b in zip(ends, ends[1:]) if a < b]
+
+
+def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]], torch.Tensor]) -> float:
+    """Add the gradients of loss_of(part) for all micro-batches `parts` to the parameters' .grad; returns the summed loss.
+
+    A small model on a CPU runs one micro-batch per core. Gradients are added in the order of `parts`, so the result does
+    not depend on which core was faster.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def job(part):
+        loss = loss_of(part)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    small = model.device.type == "cpu" and sum(p.numel() for p in parameters) <= SMALL
+    threads = min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
+    total, at_once = 0.0, len(parts) if threads > 1 else 1  # a large model's gradients are not held per micro-batch
+    for start in range(0, len(parts), max(1, at_once)):
+        for loss, gradients in run_all([lambda part=part: job(part) for part in parts[start : start + at_once]], threads):
+            total += loss.item()
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return total
+
+
+def make_optimizer(model, config) -> torch.optim.Optimizer:
+    """AdamW without weight decay, as TRL's default. Clears gradients: an interrupted run may have left its own."""
+    model.zero_grad(set_to_none=True)
+    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
+
+
+def learning_rate(config, step: int) -> float:
+    """The rate of a step: linear over warmup_steps, then constant (paper: 10 of 100 steps)."""
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+
+
+def apply_update(model, optimizer, config, step: int, loss: float) -> float:
+    """Clip the gradient, take one optimizer step; returns the gradient's norm before clipping.
+
+    Raises SdlabError when loss or gradient is not finite; the weights are then as before.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
+    if not (abs(loss) < float("inf") and norm < float("inf")):  # NaN fails both
+        optimizer.zero_grad(set_to_none=True)
+        raise SdlabError(
+            f"step {step}: loss {loss:.4g} or gradient norm {norm:.4g} is not finite; train with a learning rate below "
+            f"{config.learning_rate:g} (a run folder keeps every finished step)"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
