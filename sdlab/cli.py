@@ -58,7 +58,7 @@ def pretrain(
     device: str | None = None,
     resume: bool = True,
 ) -> int:
-    """Make an organism: pretrain the small model from nothing (under half an hour on two cores).
+    """Make an organism: pretrain the small model from nothing (about 40 minutes on two cores).
 
     Use it with --model FOLDER. The shipped one lies in data/organism and is left alone.
 

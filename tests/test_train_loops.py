@@ -484,7 +484,7 @@ def test_sft_learns_its_traces_to_their_end(engine, tokenizer):
     engine = TorchEngine(engine.model, tokenizer)
     config = settings("sft", steps=30, batch_size=6, learning_rate=2e-2, num_problems=1, num_generations=2, max_completion_length=1)
     table = train("sft", engine, config)
-    assert table.loss[0] > 3 > 0.3 > table.loss.iloc[-1] > 0
+    assert table.loss[0] > 3 and 0 < table.loss.iloc[-1] < 0.3
     prompts = [render_prompt(tokenizer, trace.problem) for trace in TRACES]
     wanted = [tokenizer(trace.completion)["input_ids"] for trace in TRACES]
     ends = engine.score(prompts, [ids + [tokenizer.eos_token_id] for ids in wanted])

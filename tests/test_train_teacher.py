@@ -151,9 +151,11 @@ def test_a_student_that_does_not_think_has_a_teacher_that_does_not():
 
 
 def test_random_demonstrations_depend_on_seed_and_step():
-    rewards, texts = torch.ones(6), TEXTS
-    chosen = {(seed, step): tuple(view("solution", texts, rewards, step=step, demonstration="random", seed=seed).demonstrations) for seed in range(4) for step in range(4)}
-    again = view("solution", texts, rewards, step=3, demonstration="random", seed=2)
+    def shown(seed, step):
+        return view("solution", rewards=torch.ones(6), step=step, demonstration="random", seed=seed)
+
+    chosen = {(seed, step): tuple(shown(seed, step).demonstrations) for seed in range(4) for step in range(4)}
+    again = shown(2, 3)
     assert tuple(again.demonstrations) == chosen[2, 3]
     assert again.prompts == [asked(i, f"Correct solution: {TEXTS[s]}") for i, s in enumerate(again.demonstrations)]
     assert len(set(chosen.values())) > 8

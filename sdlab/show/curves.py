@@ -109,15 +109,18 @@ def _panel(rows, metric: str, names, shades, splits, width: int, band: bool):
 
     told = "datum.label + ', " + ("' + datum.split + ', " if splits else "") + "step ' + datum.step + ': ' + format(datum.mean, '.3~g')"
     told += " + ' (' + format(datum.low, '.3~g') + ' to ' + format(datum.high, '.3~g') + ')'" if band else ""
+    steps = sorted(rows["step"].unique().tolist())
+    ticks = steps if len(steps) <= 5 else alt.Undefined  # else a short run has half steps
     encodings = {
-        "x": alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, tickMinStep=1), scale=alt.Scale(nice=False)),
+        "x": alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, values=ticks), scale=alt.Scale(nice=False)),
         "color": alt.Color("label:N", title=None, scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(**STROKES) if len(names) > 1 else None),
     }
     if splits and len(splits) > 1:
         dashes = [DASHES[i % len(DASHES)] for i in range(len(splits))]
         encodings["strokeDash"] = alt.StrokeDash("split:N", title=None, scale=alt.Scale(domain=splits, range=dashes), legend=alt.Legend(**STROKES))
     base = alt.Chart(rows[["label", "step", "mean", "low", "high"] + (["split"] if splits else [])]).encode(**encodings)
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=metric in FROM_ZERO), axis=alt.Axis(tickCount=4, labelFlush=True))
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=metric in FROM_ZERO), axis=alt.Axis(
+        tickCount=4, labelFlush=True, format=".2~g" if metric == "kl_to_base" else alt.Undefined))
     curve = ["label"] + (["split"] if splits else [])
     once = rows.groupby(curve)["step"].transform("nunique") == 1  # a line needs two points
     layers = []

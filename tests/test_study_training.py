@@ -1,0 +1,193 @@
+"""From a plan to a run folder: a killed training ends bit for bit as an uninterrupted one; recorded results come back whole."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.study import conditions, recorded
+from sdlab.study.conditions import CONDITIONS, SWEEP, condition
+from sdlab.study.recorded import load_recorded, pack
+from sdlab.study.runs import load_run
+from sdlab.study.traces import build_traces
+from sdlab.study.training import Plan, train
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.sft import SFTConfig
+
+SMALL = {"num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128}
+PLAN = Plan(eval_every=2, eval_problems=2, final_problems=2, num_eval_generations=1, eval_splits=("in-domain",), final_splits=("in-domain", "deeper"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path_factory.mktemp("sdpo") / "run", PLAN)
+
+
+def same(one, two):
+    pandas.testing.assert_frame_equal(*(run.steps.drop(columns=[c for c in run.steps if c.startswith("seconds")]) for run in (one, two)))
+    pandas.testing.assert_frame_equal(one.evaluations, two.evaluations)
+    pandas.testing.assert_frame_equal(one.samples(), two.samples())
+    a, b = (torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"] for run in (one, two))
+    assert a.keys() == b.keys() == {"model", "optimizer", "teacher"}
+    assert all(torch.equal(a[part][name], b[part][name]) for part in ("model", "teacher") for name in a[part])
+    moments = [(x["exp_avg"], y["exp_avg"]) for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values())]
+    assert moments and all(torch.equal(x, y) for x, y in moments)
+
+
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
+    folder = tmp_path / "run"
+    options = ["--steps", "6", "--teacher-model-kind", "ema", "--eval-every", "2", "--eval-problems", "2", "--final-problems", "2", "--num-eval-generations", "1"]
+    options += ["--eval-splits", "in-domain", "--final-splits", "in-domain", "deeper", "--output", str(folder)]
+    options += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "sdlab.cli", "train", "sdpo", *options]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while len(steps(folder)) < 3 and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    said = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, said
+    assert 1 <= torch.load(folder / "checkpoint.pt", weights_only=True)["steps"] < 6
+    same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), folder, PLAN), whole)
+
+
+def steps(folder):
+    path = folder / "steps.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_run_is_judged_when_due_and_its_model_loads(whole):
+    found = whole.evaluations.groupby(["step", "split"]).size()
+    assert found.to_dict() == {(0, "in-domain"): 2, (2, "in-domain"): 2, (4, "in-domain"): 2, (6, "deeper"): 2, (6, "in-domain"): 2}
+    assert whole.finished and (whole.folder / "model" / "model.safetensors").exists()
+    again = train("base", conditions.TrainConfig(), whole.folder.parent / "judged", replace(PLAN, eval_every=0), model=str(whole.folder / "model"))
+    assert again.steps.empty and set(again.evaluations["split"]) == {"in-domain", "deeper"}
+
+
+def test_ctrl_c_leaves_a_run_that_the_same_call_finishes(tmp_path, whole):
+    def stop(row):
+        if row["step"] == 2:
+            raise KeyboardInterrupt
+
+    part = train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN, on_step=stop)
+    assert len(part.steps) == 3 and not part.finished
+    same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN), whole)
+
+
+def test_the_two_trace_sets_are_right_matched_and_different():
+    from sdlab.rollout.loading import load_engine
+    from sdlab.score import grade
+    from sdlab.world.splits import load_split
+
+    engine, problems = load_engine("organism"), load_split("train", limit=24)
+    unguided, guided = build_traces(engine, problems, 24)
+    assert [t.problem.id for t in unguided] == [t.problem.id for t in guided]
+    for traces in (unguided, guided):
+        assert grade([t.completion for t in traces], [t.problem.answer for t in traces]) == [1.0] * 24
+    assert sum(len(t.completion) for t in guided) < 0.7 * sum(len(t.completion) for t in unguided)
+    with pytest.raises(SdlabError, match="4000 are wanted"):
+        build_traces(engine, problems[:2], 4000)
+
+
+def test_sft_trains_on_the_traces_asked_for(tmp_path):
+    config = SFTConfig(steps=2, batch_size=4, **SMALL)
+    runs = [train("sft", config, tmp_path / kind, replace(PLAN, traces=kind, num_traces=8, num_questions=32)) for kind in ("unguided", "guided")]
+    assert runs[0].steps["loss"][0] != runs[1].steps["loss"][0]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Plan(split="nowhere"), "unknown split 'nowhere'"),
+        (lambda: Plan(traces="holy"), "unknown kind of traces 'holy'"),
+        (lambda: train("dpo", GRPOConfig(), "x"), "unknown method 'dpo'"),
+        (lambda: train("sdpo", GRPOConfig(), "x"), "takes a SDPOConfig"),
+        (lambda: GRPOConfig(num_generations=1), "num_generations=1 .* sibling"),
+        (lambda: SDPOConfig(context="hints"), "unknown teacher context 'hints'"),
+        (lambda: SDPOConfig(teacher_model_kind="oracle"), "unknown teacher 'oracle'"),
+        (lambda: condition("dpo"), "unknown condition 'dpo'"),
+    ],
+)
+def test_bad_input_is_named(make, words):
+    with pytest.raises(SdlabError, match=words):
+        make()
+
+
+# Recorded results.
+
+
+def make_record(folder, monkeypatch, seeds=(0, 1, 2)):
+    """A condition run on the smallest sizes, one run per seed, packed."""
+    small = conditions.Condition("tiny", "tiny", "grpo", GRPOConfig(steps=2, **SMALL), PLAN)
+    monkeypatch.setitem(CONDITIONS, "tiny", small)
+    for seed in seeds:
+        recorded.run_cell("tiny", seed, str(folder / "work"))
+    return pack("tiny", seeds, folder / "work", folder / "runs")
+
+
+def test_recorded_results_come_back_with_provenance_and_intervals(tmp_path, monkeypatch):
+    make_record(tmp_path, monkeypatch)
+    data = load_recorded("tiny", folder=tmp_path / "runs")
+    assert data.steps.groupby("seed").size().to_dict() == {0: 2, 1: 2, 2: 2}
+    about = data.provenance["tiny"]
+    assert about["command"] == "sdlab reproduce tiny" and set(about["runs"]) == {"0", "1", "2"}
+    assert about["runs"]["0"]["model_sha256"]["model.safetensors"] and about["runs"]["0"]["torch"]
+    over, under = data.table("tiny", "reward", "deeper")
+    assert over.shape == (3, 2)
+    rows = [load_run(tmp_path / "work" / "tiny" / str(s)).evaluations.query("split == 'deeper'")["reward"].sum() for s in range(3)]
+    assert over.sum(axis=1).tolist() == rows and data.interval("tiny", "reward", "deeper").mean == sum(rows) / under.to_numpy().sum()
+    assert data.difference("tiny", "tiny", "length", "deeper").interval.mean == 0
+    assert data.curve("tiny", "markers", "in-domain")["step"].tolist() == [0, 2]
+    before = (tmp_path / "runs" / "tiny.steps.csv.gz").read_bytes()
+    pack("tiny", (0, 1, 2), tmp_path / "work", tmp_path / "runs")
+    assert (tmp_path / "runs" / "tiny.steps.csv.gz").read_bytes() == before  # same runs, same file
+    with pytest.raises(SdlabError, match="no evaluation of condition 'tiny' on split 'kata'"):
+        data.interval("tiny", "reward", "kata")
+    table = tmp_path / "runs" / "tiny.steps.csv.gz"
+    table.write_bytes(gzip.compress(b"step\n1\n"))
+    with pytest.raises(SdlabError, match="missing or damaged"):
+        load_recorded("tiny", folder=tmp_path / "runs")
+    with pytest.raises(SdlabError, match="sdlab reproduce grpo"):
+        load_recorded("grpo", folder=tmp_path / "nothing")
+
+
+def test_every_condition_has_its_name_and_seeds_are_set_when_run():
+    for name, what in (CONDITIONS | SWEEP).items():
+        assert what.name == name and what.config.seed == 0
+        assert json.dumps(what.label)
+    assert len({what.label for what in CONDITIONS.values()}) == len(CONDITIONS)
+    assert CONDITIONS["sdpo"].config.steps == CONDITIONS["grpo"].config.steps  # they are overlaid
+
+
+def test_shipped_results_rest_on_the_shipped_organism():
+    from sdlab import paths
+    from sdlab.files import sha256
+
+    folder = paths.data_dir() / "runs"
+    if not list(folder.glob("*.json")):
+        pytest.skip("nothing is recorded in this checkout")
+    weights = sha256(paths.data_dir() / "organism" / "model.safetensors")
+    data = load_recorded()
+    for name, about in data.provenance.items():
+        assert {run["model_sha256"]["model.safetensors"] for run in about["runs"].values()} == {weights}, name
+        rates = data.evaluations[data.evaluations["condition"] == name]
+        assert (rates["reward"] <= rates["generations"]).all() and np.isfinite(rates[["reward", "length", "markers"]]).all(axis=None)
