@@ -227,8 +227,13 @@ def information_markers(frame, *, x: str = "information", y: str = "markers", x_
     if y_low and y_high:
         layers.append(base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=f"{x}:Q", y=f"{y_low}:Q", y2=f"{y_high}:Q"))
     layers.append(base.mark_point(size=120, opacity=1).encode(x=across, y=up))
-    layers.append(base.mark_text(align="left", dx=10, dy=-10, fontSize=12).encode(
-        x=across, y=up, text="label:N", color=alt.value(INK)))
+    spread = [frame[name].max() - frame[name].min() for name in (x, y)]
+    crowded = [any(0 < a - row[x] < 0.5 * spread[0] and abs(b - row[y]) < 0.1 * spread[1] for a, b in zip(frame[x], frame[y]))
+               for _, row in frame.iterrows()]  # a dot close by on the right: its label would cover this one's
+    for side, part in (("left", frame[[not one for one in crowded]]), ("right", frame[crowded])):
+        if len(part):
+            layers.append(alt.Chart(part).mark_text(align=side, dx=10 if side == "left" else -10, dy=-10, fontSize=12).encode(
+                x=across, y=up, text="label:N", color=alt.value(INK)))
     words = ", ".join(f"{row['label']}: information {number(row[x])}, markers {number(row[y])}"
                       for _, row in frame.iterrows())
     return alt.layer(*layers).properties(width=480, height=270, title=_title(title, subtitle), description=words)

@@ -91,6 +91,8 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
     stopped: Failure | None = None
     environment = {**os.environ, "SDLAB_HEADLESS": "1"}  # nobody clicks here: sdlab.show calls its callbacks itself
     environment.setdefault("MALLOC_ARENA_MAX", "2")  # glibc keeps a heap per thread; sampling would hold a fifth more memory
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", "2097152")  # and keeps what large tensors leave behind unless told a fixed size
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", "4194304")  # from which to hand it back at once
     with tempfile.TemporaryDirectory(prefix="sdlab-") as scratch, open(Path(scratch, "kernel.log"), "w+b") as log:
         try:
             execute_notebook(
