@@ -17,7 +17,7 @@ from sdlab.measure.markers import marker_spans
 from sdlab.seeds import stable_int
 from sdlab.train.losses import sdpo_token_loss
 
-ROOM = 50_000_000  # logits held at once: both distributions over the whole vocabulary at every token of some completions
+ROOM = 15_000_000  # logits held at once: both distributions over the whole vocabulary at every token of some completions
 
 
 def token_divergence(
