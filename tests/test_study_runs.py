@@ -26,7 +26,7 @@ import sdlab
 from sdlab.errors import SdlabError
 from sdlab.seeds import stable_int
 from sdlab.study import provenance as origin
-from sdlab.study import runs
+from sdlab.study import run_files, runs
 from sdlab.study.runs import find_runs, load_run, open_run
 
 PROCESSES = multiprocessing.get_context("forkserver")  # children are real processes, and torch is imported once for all
@@ -206,8 +206,8 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path):
 
 
 def tracer(act):
-    """Calls act(place) before every line that is executed in runs.py or files.py."""
-    names = (runs.__file__, sys.modules["sdlab.files"].__file__)
+    """Calls act(place) before every line that is executed in runs.py, run_files.py or files.py."""
+    names = (runs.__file__, run_files.__file__, sys.modules["sdlab.files"].__file__)
 
     def trace(frame, event, _):
         if frame.f_code.co_filename not in names:
@@ -357,7 +357,7 @@ def test_a_full_disk_costs_the_step_in_progress(tmp_path, name, config):
 # --- tables and checkpoints that are not whole ---
 
 
-@pytest.mark.parametrize("name", runs.TABLES)
+@pytest.mark.parametrize("name", run_files.TABLES)
 def test_what_a_table_holds_beyond_the_checkpoint_is_cut_off(stopped, reference, name):
     line = {"steps.jsonl": {"step": 3, "loss": 9.0}, "samples.jsonl": {"step": 3, "prompt": "é"}}.get(name, {"step": 4, "split": "far", "sums": {}})
     text = json.dumps(line).encode() + b"\n"
@@ -372,7 +372,7 @@ def test_what_a_table_holds_beyond_the_checkpoint_is_cut_off(stopped, reference,
     assert contents(stopped) == contents(reference)
 
 
-@pytest.mark.parametrize("name", runs.TABLES)
+@pytest.mark.parametrize("name", run_files.TABLES)
 def test_a_damaged_line_is_an_error(stopped, name):
     text = (stopped / name).read_bytes()
     (stopped / name).write_bytes(b"\0" * 5 + text[5:])
@@ -648,7 +648,7 @@ def test_the_organism_comes_back_from_a_finished_run(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(loaded.model.state_dict().values(), engine.model.state_dict().values(), strict=True))
     assert loaded.tokenizer.chat_template == engine.tokenizer.chat_template
     assert grpo.GRPOConfig(**run.config) == config and "model.safetensors" in run.provenance["model_sha256"]
-    assert not [name for name in os.listdir(tmp_path / "model") if not any(Path(name).match(p) for p in runs.FOLDERS["model"])]  # overwrite finds all of it
+    assert not [name for name in os.listdir(tmp_path / "model") if not any(Path(name).match(p) for p in run_files.FOLDERS["model"])]  # overwrite finds all of it
 
 
 # --- trackers ---

@@ -1,0 +1,146 @@
+"""The files of a run folder: which there are, how they are read, written, locked and removed, and how damage is told."""
+
+import json
+import os
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from zipfile import ZipFile
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from sdlab.errors import SdlabError
+
+TABLES = ("steps.jsonl", "samples.jsonl", "evaluations.jsonl")
+FILES = ("finished.json", "checkpoint.pt", *TABLES, "config.json")  # in the order in which overwriting removes them
+FOLDERS = {  # and what a run puts there
+    "model": ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "chat_template.jinja",
+              "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    "tensorboard": ("events.out.tfevents.*",),
+}  # fmt: skip
+
+
+def read_about(folder: Path) -> dict:
+    """A run's config.json. Raises SdlabError when there is none, and when it is damaged or of something else."""
+    path = folder / "config.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SdlabError(f"{folder} holds no run (config.json is missing)") from None
+    except (OSError, ValueError) as error:
+        raise SdlabError(f"{path} cannot be read ({error}); write the run anew with --overwrite, or choose another folder") from error
+    if not isinstance(about, dict) or not {"method", "model", "config", "settings", "provenance"} <= set(about):
+        raise SdlabError(f"{path} is not a run's; choose another folder")
+    return about
+
+
+def refuse_foreign(folder: Path, overwrite: bool) -> None:
+    """Raise SdlabError when `folder` is a file, or holds files but no run."""
+    if folder.exists() and not folder.is_dir():
+        raise SdlabError(f"{folder} is a file; choose a folder for the run")
+    if (folder / "config.json").exists():
+        try:
+            read_about(folder)
+        except SdlabError as error:
+            damaged = error.__cause__ is not None and (folder / "steps.jsonl").exists()  # else it is something else's
+            if not (overwrite and damaged):
+                raise
+    elif folder.is_dir():
+        foreign = sorted(path.name for path in folder.iterdir() if path.name != ".lock" and not is_scratch(path))
+        if foreign:
+            raise SdlabError(f"{folder} holds files but no run ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder")
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a kill may have left this half-written file."""
+    return path.name.startswith(tuple(f".{name}" for name in FILES))
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Hold `folder` for this process alone. Raises SdlabError when another process, or another run in this one, holds it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = ""
+        with suppress(OSError):
+            pid = (folder / ".lock").read_text()
+        if pid == str(os.getpid()):
+            raise SdlabError(f"the run in {folder} is still open in this process; close() it first") from None
+        raise SdlabError(f"another process{pid and f' ({pid})'} is writing the run in {folder}; wait for it or choose another folder") from None
+    except OSError as error:
+        raise SdlabError(f"could not write {folder}: {error.strerror}; choose another folder") from error
+    with suppress(OSError):  # Windows lets nobody write a locked file
+        (folder / ".lock").write_text(str(os.getpid()))
+    return lock
+
+
+def clear(folder: Path, files, folders) -> None:
+    """Remove what a run makes, and nothing else."""
+    for name in files:
+        (folder / name).unlink(missing_ok=True)
+    for path in [*folder.iterdir()]:
+        if files and path.is_file() and is_scratch(path):
+            path.unlink()
+        elif path.name in folders and path.is_dir() and not path.is_symlink():
+            for pattern in FOLDERS[path.name]:
+                for made in path.glob(pattern):
+                    made.unlink()
+            with suppress(OSError):  # something else lies there
+                path.rmdir()
+
+
+def to_line(row: dict) -> str:
+    """A row as a line of a table."""
+    return json.dumps(row, default=lambda number: number.item()) + "\n"  # numpy's numbers, too
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The whole lines of a table; a last line that a kill cut short is no line. Raises SdlabError on any other damage."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
+        try:
+            rows.append(json.loads(line))
+            rows[-1]["step"] + 0
+        except (ValueError, TypeError, KeyError) as error:
+            raise SdlabError(f"line {number} of {path} is damaged; start again with --overwrite") from error
+    return rows
+
+
+def load_checkpoint(path: Path) -> dict:
+    """The checkpoint. torch does not look at the sums stored with its tensors, zipfile does."""
+    try:
+        with ZipFile(path) as file:
+            if file.testzip():
+                raise ValueError
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved["steps"], saved["state"]
+    except Exception as error:  # whatever a damaged file makes torch say
+        raise SdlabError(f"the checkpoint {path} is damaged ({type(error).__name__}); start again with --overwrite") from error
+    return saved
+
+
+def fingerprint(state: dict) -> str:
+    """sha256 of all tensors of the models in `state`."""
+    found = sha256()
+    for name, thing in state.items():
+        for key, tensor in thing.state_dict().items() if isinstance(thing, torch.nn.Module) else ():
+            found.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+@contextmanager
+def told(path: Path):
+    """A write that the system refuses becomes one line; any other error stays what it is."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch wraps what the system said
+        if not isinstance(cause, (OSError, SafetensorError)):
+            raise
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        raise SdlabError(f"could not write {path}: {reason}; what was saved before is kept; free some space and run again") from error
