@@ -191,3 +191,16 @@ def test_shipped_results_rest_on_the_shipped_organism():
         assert {run["model_sha256"]["model.safetensors"] for run in about["runs"].values()} == {weights}, name
         rates = data.evaluations[data.evaluations["condition"] == name]
         assert (rates["reward"] <= rates["generations"]).all() and np.isfinite(rates[["reward", "length", "markers"]]).all(axis=None)
+
+
+def test_the_recorded_sweep_chose_the_rates():
+    from sdlab import paths
+
+    if not list((paths.data_dir() / "runs").glob("rate_*.json")):
+        pytest.skip("no sweep is recorded in this checkout")
+    for name, column, sign in (("grpo", "reward", 1), ("sdpo", "loss", -1), ("sft_unguided", "loss", -1)):
+        ends = {}
+        for rate in conditions.SWEPT:
+            steps = load_recorded(f"rate_{name}_{rate:.0e}").steps.sort_values("step")
+            ends[rate] = sign * steps.groupby("seed")[column].apply(lambda column: column.tail(5).mean()).mean()
+        assert max(ends, key=ends.get) == CONDITIONS[name].config.learning_rate
