@@ -17,7 +17,7 @@ from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
-WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts"]
+WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo"]
 
 
 def hints(values: dict, column: str) -> list[float]:
