@@ -168,18 +168,21 @@ def stop_after(folder, steps: int, config: Config = Config(), **options) -> None
 # --- processes that are killed ---
 
 
-def child_lives(folder, config: Config, life: int, begun) -> None:
-    """At most `life` steps, then nothing more, until it is killed."""
+def child_lives(folder, config: Config, life: int, after: int, begun) -> None:
+    """At most `life` steps, then nothing more, until it is killed. `begun` is set after `after` of them."""
     torch.set_num_threads(1)
     done = []
 
     def on_step(row):
         done.append(row)
+        if len(done) == after:
+            begun.set()
         if len(done) == life:
             time.sleep(PATIENCE)
 
     with start(folder, config) as run:
-        begun.set()
+        if not after:
+            begun.set()
         train(run, config, objects(config), on_step)
 
 
@@ -191,10 +194,10 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path):
     folder, reached = tmp_path / "run", []
     for _ in range(15):  # a life lasts three steps at most, so that all fifteen are killed before the end
         begun = PROCESSES.Event()
-        child = PROCESSES.Process(target=child_lives, args=(folder, config, 3, begun))
+        child = PROCESSES.Process(target=child_lives, args=(folder, config, 3, rng.randrange(3), begun))
         child.start()
         assert begun.wait(PATIENCE)
-        time.sleep(rng.uniform(0, 4 * step_time))
+        time.sleep(rng.uniform(0, 2 * step_time))
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
