@@ -189,9 +189,8 @@ class TorchEngine:
         return PackedQwen3(self.model) if self.fast and supports(self.model) else None
 
     def threads(self) -> int:
-        """Worker threads for this model: as many as torch may use for a small model on a CPU, otherwise one."""
-        small = self.model.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) <= SMALL
-        return min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
+        """Worker threads for this model."""
+        return worker_threads(self.model)
 
     def unit_rows(self, prompt_ids: list[list[int]], limit: int, total: int, threads: int) -> int:
         """Rows per unit: bounded by memory for the cache, and small enough to give every worker thread its share."""
@@ -205,6 +204,12 @@ class TorchEngine:
             return max(1, int(free * 0.4) // max(1, per_row))  # the rest is for activations and for dropping rows
         rows = max(1, 400_000_000 // max(1, per_row * threads))
         return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
+
+
+def worker_threads(model) -> int:
+    """Worker threads for `model`: as many as torch may use for a small model on a CPU, otherwise one."""
+    small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) <= SMALL
+    return min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
 
 
 class Counter:

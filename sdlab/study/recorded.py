@@ -28,7 +28,6 @@ from sdlab.study.training import train
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
-COUNTS = ("reward", "length", "markers", "truncated", "generations")
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 import torch
 
-from sdlab import paths
 from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
 from sdlab.rollout.loop import run_all
 from sdlab.rollout.scoring import plan_batches
+from sdlab.rollout.torch_engine import worker_threads
 from sdlab.rollout.types import Rollouts, SamplingParams
 from sdlab.score import grade
 from sdlab.seeds import stable_int, stream
 from sdlab.train.forward import completion_logits
-
-SMALL = 20_000_000  # parameters up to which each core computes a micro-batch of its own
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,16 @@ class Batch:
     rollouts: Rollouts
     rewards: torch.Tensor  # (B,) float32, 1 or 0
 
+    @property
+    def prompts(self) -> list[str]:
+        """The rendered prompt of every row, B."""
+        return [prompt for prompt in self.rollouts.prompts for _ in range(self.rollouts.num_generations)]
+
 
 class Rows:
     """B completions and the prompt each continues, every prompt held once.
 
-    prompts: B rendered prompts, or P prompts that `prompt_of` (B,) points into. completions: B lists of token ids.
+    prompts: B rendered prompts. completions: B lists of token ids.
     Raises SdlabError when a prompt is empty or, with its completion, too long for the model.
     """
 
@@ -99,8 +102,7 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
         loss = loss_of(part)
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    small = model.device.type == "cpu" and sum(p.numel() for p in parameters) <= SMALL
-    threads = min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
+    threads = worker_threads(model)
     total, at_once = 0.0, len(parts) if threads > 1 else 1  # a large model's gradients are not held per micro-batch
     for start in range(0, len(parts), max(1, at_once)):
         for loss, gradients in run_all([lambda part=part: job(part) for part in parts[start : start + at_once]], threads):

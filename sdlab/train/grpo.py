@@ -3,7 +3,6 @@
 arXiv 2402.03300 with the choices of arXiv 2603.24472 (norm_adv_by_std=False) and the clip range of DAPO.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +48,7 @@ def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=
             advantages = group_advantages(batch.rewards, config.num_generations, config.scale_rewards)
             teaches = [i for i in range(len(advantages)) if advantages[i] != 0]
             # 3. update, minibatch by minibatch; rows without advantage count in the mean but have no gradient
-            rows = Rows(engine, [p for p in rollouts.prompts for _ in range(config.num_generations)], rollouts.completions())
+            rows = Rows(engine, batch.prompts, rollouts.completions())
             losses, norms = [], []
             for minibatch in minibatches(range(len(advantages)), config.num_minibatches):
                 mask = rollouts.completion_mask
@@ -70,8 +69,7 @@ def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=
             clock.stage("update")
             idle.step(len(losses))
             # 4. log
-            loss, norm = (sum(x) / len(x) if x else math.nan for x in (losses, norms))
-            row = step_row(config, step, batch, base, loss=loss, grad_norm=norm, used_rows=len(teaches), updates=len(losses), clock=clock)
+            row = step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len(teaches), clock=clock)
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)

@@ -1,5 +1,6 @@
 """One row per step, the same columns for every method, so that any two runs overlay."""
 
+import math
 import time
 import warnings
 
@@ -32,13 +33,13 @@ class Clock:
         return {"seconds": time.perf_counter() - self.start, **self.stages}
 
 
-def step_row(config, step: int, batch: Batch, base, *, loss: float, grad_norm: float, used_rows: int, updates: int, clock: Clock) -> dict:
+def step_row(config, step: int, batch: Batch, base, *, losses: list[float], norms: list[float], used_rows: int, clock: Clock) -> dict:
     """The row of a step: what the rollouts, sampled before the update, were like, and what the update was.
 
     reward: share of right completions. length in tokens. markers: all ten, whole words, per completion; density: per
     1,000 tokens. entropy in nats per token: mean of -log p of the sampled tokens, an unbiased estimate of the policy's.
     kl_to_base in nats per token: KL(policy || base) estimated from one completion per problem by Schulman's k3, never
-    negative. loss and grad_norm: mean over the step's updates; nan when nothing was learnt.
+    negative. losses and norms hold one number per update; loss and grad_norm are their means, nan when nothing was learnt.
     """
     rollouts = batch.rollouts
     lengths, counts = rollouts.lengths.float(), torch.tensor([float(total_markers(text)) for text in rollouts.texts])
@@ -50,11 +51,11 @@ def step_row(config, step: int, batch: Batch, base, *, loss: float, grad_norm: f
         "density": 1000 * (counts.sum() / lengths.sum()).item(),
         "truncated": rollouts.truncated.float().mean().item(),
         "entropy": -(rollouts.per_token_logps.sum() / lengths.sum()).item(),
-        "loss": loss,
-        "grad_norm": grad_norm,
+        "loss": sum(losses) / len(losses) if losses else math.nan,
+        "grad_norm": sum(norms) / len(norms) if norms else math.nan,
         "kl_to_base": kl_to_base(batch, base, config.temperature),
         "used_rows": used_rows,
-        "updates": updates,
+        "updates": len(losses),
         "learning_rate": learning_rate(config, step),
         **clock.columns(),
     }

@@ -4,7 +4,6 @@ arXiv 2601.20802 with the settings of arXiv 2603.24472: generalised Jensen-Shann
 likeliest tokens and a tail bucket, importance ratio clipped at 2, a fixed teacher.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +66,7 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
             distilled = [i for i in range(len(view.distilled)) if view.distilled[i]]
             # 3. update, minibatch by minibatch: the teacher's and the student's next-token distributions at every token
             completions = rollouts.completions()
-            rows = Rows(engine, [p for p in rollouts.prompts for _ in range(config.num_generations)], completions)
+            rows = Rows(engine, batch.prompts, completions)
             informed = Rows(engine, view.prompts, completions)
             losses, norms = [], []
             for minibatch in minibatches(distilled, config.num_minibatches):
@@ -94,8 +93,7 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
             clock.stage("update")
             idle.step(len(losses))
             # 4. log
-            loss, norm = (sum(x) / len(x) if x else math.nan for x in (losses, norms))
-            row = step_row(config, step, batch, base, loss=loss, grad_norm=norm, used_rows=len(distilled), updates=len(losses), clock=clock)
+            row = step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len(distilled), clock=clock)
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)

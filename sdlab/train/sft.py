@@ -71,7 +71,7 @@ def run_sft(engine, problems: Sequence, traces: Sequence[Trace], config: SFTConf
             norm = apply_update(student, optimizer, config, step, loss)
             clock.stage("update")
             # 4. log
-            row = step_row(config, step, batch, base, loss=loss, grad_norm=norm, used_rows=len(drawn), updates=1, clock=clock)
+            row = step_row(config, step, batch, base, losses=[loss], norms=[norm], used_rows=len(drawn), clock=clock)
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)
