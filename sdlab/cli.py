@@ -157,7 +157,7 @@ def reproduce(
 
     Args:
         conditions: Names of sdlab/study/conditions.py; all when none is given.
-        seeds: Training seeds, each a run of its own.
+        seeds: Training seeds, each a run of its own; seeds that are recorded already and not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; data/runs when not given.
         jobs: Runs at once, each with one thread; one per core when not given.

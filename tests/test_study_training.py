@@ -170,6 +170,24 @@ def test_recorded_results_come_back_with_provenance_and_intervals(tmp_path, monk
         load_recorded("grpo", folder=tmp_path / "nothing")
 
 
+def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
+    make_record(tmp_path, monkeypatch)
+    at_once = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    later = tmp_path / "later"
+    for seeds in ((1,), (0, 2), (2,)):
+        pack("tiny", seeds, tmp_path / "work", later)
+    assert {path.name: path.read_bytes() for path in later.iterdir()} == at_once
+    (later / "tiny.steps.csv.gz").write_bytes(b"damaged")
+    with pytest.raises(SdlabError, match="missing or damaged"):
+        pack("tiny", (0,), tmp_path / "work", later)  # the others' rows would be lost
+    pack("tiny", (0, 1, 2), tmp_path / "work", later)
+    assert {path.name: path.read_bytes() for path in later.iterdir()} == at_once
+    # results of other settings are not mixed with these
+    monkeypatch.setitem(CONDITIONS, "tiny", conditions.replace(CONDITIONS["tiny"], plan=conditions.replace(PLAN, final_problems=1)))
+    pack("tiny", (1,), tmp_path / "work", later)
+    assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
+
+
 def test_every_condition_has_its_name_and_seeds_are_set_when_run():
     for name, what in (CONDITIONS | SWEEP).items():
         assert what.name == name and what.config.seed == 0

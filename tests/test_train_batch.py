@@ -69,6 +69,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone():
     assert batch.draw(ITEMS, 10, 3, 8) != batch.draw(ITEMS, 10, 4, 8)
     assert batch.draw(ITEMS, 10, 3, 8) != batch.draw(ITEMS, 10, 3, 9)
     assert batch.draw(ITEMS, 10, 0, 1) != batch.draw(ITEMS, 10, 1, 0)  # not seed + step
+    assert batch.draw(ITEMS, 10, 0, 0, key="traces") != batch.draw(ITEMS, 10, 0, 0)  # two things, two orders
 
 
 def test_nothing_to_draw_from_is_an_error():

@@ -132,24 +132,40 @@ def run_cell(name: str, seed: int, work: str = "runs/reproduce", model: str = "o
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
-    """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last."""
-    output = Path(output) if output else paths.data_dir() / "runs"
-    runs = {seed: load_run(work / name / str(seed)) for seed in seeds}
-    frames = {
-        "steps": pandas.concat([run.steps.assign(seed=seed) for seed, run in runs.items()], ignore_index=True),
-        "evaluations": pandas.concat([run.evaluations.assign(seed=seed) for seed, run in runs.items()], ignore_index=True),
-    }
-    sums = {}
-    for table, frame in frames.items():
+    """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
+
+    Seeds that are recorded there already, with the same settings, and are not among `seeds` stay as they are.
+    """
+    output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
+    settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
+    kept, origins = _already(name, settings, set(seeds), output)
+    sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
+    for table in TABLES:
+        frame = pandas.concat([*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())], ignore_index=True)
         text = io.StringIO()
-        frame.round(6).to_csv(text, index=False)
+        frame.sort_values("seed", kind="stable").to_csv(text, index=False)
         # no time in the header: the same table is the same file
         path = write_atomic(output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0))
         sums[path.name] = sha256(path)
-    what = condition(name)
+    origins = {int(seed): origin for seed, origin in origins.items()} | {seed: run.provenance for seed, run in runs.items()}
     provenance = {
         "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
-        "config": asdict(what.config) | {"seed": list(seeds)}, "plan": asdict(what.plan), "sha256": sums,
-        "runs": {str(seed): run.provenance for seed, run in runs.items()},
+        "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums, "runs": {str(seed): origins[seed] for seed in sorted(origins)},
     }  # fmt: skip
     return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")
+
+
+def _already(name: str, settings: dict, again: set[int], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
+    """The recorded tables and provenance of a condition's seeds outside `again`; nothing when it was made with other settings."""
+    nothing = {table: [] for table in TABLES}, {}
+    try:
+        record = json.loads((output / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return nothing
+    keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in again}
+    same = {"config": record["config"] | {"seed": settings["config"]["seed"]}, "plan": record["plan"]}
+    if not keep or same != json.loads(json.dumps(settings)):
+        return nothing
+    before = load_recorded(name, folder=output)
+    tables = {table: getattr(before, table).drop(columns="condition") for table in TABLES}
+    return {table: [frame[frame["seed"].isin(map(int, keep))]] for table, frame in tables.items()}, keep

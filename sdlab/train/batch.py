@@ -56,10 +56,10 @@ class Rows:
         return [[rows[i] for i in part] for part in plan_batches(lengths, [len(self.prompt_ids[p]) for p in same], same, batch_tokens)]
 
 
-def draw(items: Sequence, count: int, seed: int, step: int) -> list:
+def draw(items: Sequence, count: int, seed: int, step: int, key: str = "epoch") -> list:
     """The `count` items of a step. Every epoch goes through all of them once, in an order of its own.
 
-    Raises SdlabError when there are none.
+    key: names the random stream, so that a loop that draws two things draws them independently. Raises SdlabError when there are none.
     """
     if not len(items):
         raise SdlabError("nothing to train on; give at least one problem (and, for SFT, one trace)")
@@ -68,7 +68,7 @@ def draw(items: Sequence, count: int, seed: int, step: int) -> list:
         epoch, index = divmod(place, len(items))
         if epoch not in orders:
             orders[epoch] = list(range(len(items)))
-            stream("epoch", seed, epoch).shuffle(orders[epoch])
+            stream(key, seed, epoch).shuffle(orders[epoch])
         chosen.append(items[orders[epoch][index]])
     return chosen
 

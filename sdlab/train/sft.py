@@ -55,7 +55,7 @@ def run_sft(engine, problems: Sequence, traces: Sequence[Trace], config: SFTConf
             batch = sample_batch(engine, problems, config, step)
             clock.stage("sampling")
             # 2. draw the step's traces, the end-of-sequence token included
-            drawn = draw(traces, config.batch_size, config.seed, step)
+            drawn = draw(traces, config.batch_size, config.seed, step, key="traces")
             texts = engine.tokenizer([trace.completion for trace in drawn], add_special_tokens=False)["input_ids"]
             prompts = [render_prompt(engine.tokenizer, trace.problem, thinking=config.thinking) for trace in drawn]
             rows = Rows(engine, prompts, [[*ids, end] for ids in texts])
