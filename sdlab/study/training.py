@@ -11,6 +11,7 @@ from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.study.questions import training_questions
 from sdlab.study.runs import LoadedRun, load_run, open_run
 from sdlab.study.traces import build_traces
 from sdlab.train.config import TrainConfig
@@ -29,7 +30,8 @@ class Plan:
     """What is trained on and how it is judged; the method's own settings are in its config."""
 
     split: str = "train"
-    num_questions: int | None = None  # the first so many problems of the split; None: all
+    num_questions: int | None = None  # so many of the split, chosen by the run's seed; None: all
+    num_types: int | None = None  # only questions of so many types, chosen by the run's seed; None: all
     traces: str = "unguided"  # SFT only: written without or with the solution in view
     num_traces: int = 800  # SFT only
     eval_splits: tuple[str, ...] = ("in-domain", "unseen-types")
@@ -70,7 +72,7 @@ def train(
     if not isinstance(config, METHODS[method]):
         raise SdlabError(f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}")
     engine = load_engine(model)
-    problems = load_split(plan.split, limit=plan.num_questions)
+    problems = training_questions(plan.split, plan.num_questions, plan.num_types, config.seed)
     run = open_run(folder, config, method=method, model=model, settings=plan, resume=resume, overwrite=overwrite, tracker=tracker)
     with run:
         arguments = (engine, problems)

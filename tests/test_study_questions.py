@@ -1,0 +1,56 @@
+"""Which questions a run trains on: how many, of how many types, and never one that is tested on."""
+
+import pytest
+
+from sdlab.errors import SdlabError
+from sdlab.study.questions import problem_types, training_questions
+from sdlab.world.splits import load_split
+
+
+def types_of(problems):
+    return {kind for problem in problems for kind in problem_types(problem)}
+
+
+def test_all_questions_are_the_split_itself():
+    assert training_questions("chemistry-train", None, None, 3) == load_split("chemistry-train")
+
+
+@pytest.mark.parametrize("num_types", [None, 2])
+def test_fewer_questions_are_among_more_and_another_seed_has_others(num_types):
+    few, many, other = (training_questions("train", n, num_types, seed) for n, seed in ((8, 0), (64, 0), (64, 1)))
+    assert few == many[:8] and len({p.prompt for p in many}) == 64
+    assert {p.prompt for p in many} != {p.prompt for p in other}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_types_are_as_many_as_asked_and_nested(seed):
+    found = {k: types_of(training_questions("train", 128, k, seed)) for k in (1, 4, 20)}
+    assert {k: len(types) for k, types in found.items()} == {1: 1, 4: 4, 20: 20}
+    assert found[1] < found[4] < found[20]
+
+
+def test_no_question_of_a_type_is_ever_tested_on():
+    tested = {p.prompt for name in ("in-domain", "unseen-types") for split_seed in range(4) for p in load_split(name, split_seed)}
+    for num_types in (1, 20):
+        assert not tested & {p.prompt for p in training_questions("train", None, num_types, 0)}
+
+
+def test_every_question_of_one_type_can_be_asked_for():
+    everything = training_questions("train", None, 1, 0)
+    assert len({p.prompt for p in everything}) == len(everything) > 100
+    assert {p.prompt for p in training_questions("train", len(everything), 1, 0)} == {p.prompt for p in everything}
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("kata", 132, None, 0), "num_questions=132 is not allowed; there are 131 questions in split 'kata': choose 1 to 131"),
+        (("train", 0, None, 0), "num_questions=0"),
+        (("train", 5000, 1, 0), "questions of 1 types"),
+        (("train", 5, 21, 0), "num_types=21 is not allowed; there are 20 types"),
+        (("kata", 5, 1, 0), "num_types=1 is not allowed with split 'kata'"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments, words):
+    with pytest.raises(SdlabError, match=words):
+        training_questions(*arguments)
