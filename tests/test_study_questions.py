@@ -1,5 +1,7 @@
 """Which questions a run trains on: how many, of how many types, and never one that is tested on."""
 
+from dataclasses import replace
+
 import pytest
 
 from sdlab.errors import SdlabError
@@ -54,3 +56,17 @@ def test_every_question_of_one_type_can_be_asked_for():
 def test_what_does_not_exist_is_named(arguments, words):
     with pytest.raises(SdlabError, match=words):
         training_questions(*arguments)
+
+
+def test_the_coverage_study_varies_one_thing_at_a_time():
+    from sdlab.study.coverage_conditions import COUNTS, COVERAGE, METHODS, coverage_name
+
+    for method in METHODS:
+        plans = [COVERAGE[coverage_name(method, count)] for count in COUNTS]
+        assert [p.plan.num_questions for p in plans] == list(COUNTS)
+        assert len({(p.config, replace(p.plan, num_questions=None)) for p in plans}) == 1
+    shared = ("steps", "num_problems", "num_generations", "learning_rate", "warmup_steps", "thinking", "num_minibatches")
+    for domain in ("", "chemistry_", "kata_"):
+        settings = {tuple(getattr(c.config, name) for name in shared) for key, c in COVERAGE.items() if key.startswith(domain or "cover_")}
+        assert len(settings) == 1  # the same code and settings for every method
+    assert len({c.label for c in COVERAGE.values()}) == len(COVERAGE)

@@ -71,8 +71,16 @@ CONDITIONS = _conditions()
 SWEEP = _sweep()
 
 
+def everything() -> dict[str, Condition]:
+    """Every recorded condition by name: these, the sweep's, and the coverage study's."""
+    from sdlab.study.coverage_conditions import COVERAGE  # which are made from these
+
+    return CONDITIONS | SWEEP | COVERAGE
+
+
 def condition(name: str) -> Condition:
     """The condition called `name`. Raises SdlabError when there is none."""
-    if name not in CONDITIONS | SWEEP:
-        raise unknown("condition", name, CONDITIONS | SWEEP)
-    return (CONDITIONS | SWEEP)[name]
+    known = everything()
+    if name not in known:
+        raise unknown("condition", name, known)
+    return known[name]

@@ -1,0 +1,58 @@
+"""The recorded conditions of the coverage study: how many questions, of how many types, in which domain (paper Section 6).
+
+Half the batch of the other recorded runs (8 problems of 8 completions, 40 steps, so 320 problems are drawn), at the learning
+rate that the sweep chose beforehand. Every seed draws its own questions.
+"""
+
+from dataclasses import replace
+
+from sdlab.study.conditions import Condition
+from sdlab.study.training import Plan
+from sdlab.train.config import TrainConfig
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.sdpo import SDPOConfig
+
+COUNTS = (1, 8, 64, 128, 512, None)  # training questions, as in the paper; None: all 4,096
+SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 8, "num_generations": 8}
+PLAN = Plan(eval_every=0, final_splits=("in-domain", "unseen-types"), final_problems=128, num_eval_generations=4)
+METHODS = {
+    "grpo": ("GRPO", "grpo", GRPOConfig(**SIZES)),
+    "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
+    "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
+}
+DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}  # what is trained on, and tested
+DOMAIN_SIZES = {"steps": 20, "warmup_steps": 4, "num_problems": 16}  # short answers: settled sooner
+
+
+def coverage_name(method: str, num_questions: int | None, num_types: int | None = None) -> str:
+    """The recorded condition's name, for example cover_sdpo_64, cover_grpo_all, cover_sdpo_128_of_1."""
+    return f"cover_{method}_{num_questions or 'all'}" + (f"_of_{num_types}" if num_types else "")
+
+
+def _cover(method: str, num_questions: int | None, num_types: int | None = None) -> Condition:
+    label, loop, config = METHODS[method]
+    questions = f"{num_questions} question{'s' * (num_questions > 1)}" if num_questions else "all questions"
+    types = f" of {num_types} type{'s' * (num_types > 1)}" if num_types else ""
+    return Condition(coverage_name(method, num_questions, num_types), f"{label}, {questions}{types}", loop, config, replace(PLAN, num_questions=num_questions, num_types=num_types))
+
+
+def _domain(name: str, key: str, label: str, config: TrainConfig) -> Condition:
+    train, test = DOMAINS[name]
+    plan = replace(PLAN, split=train, final_splits=(test, "in-domain", "unseen-types"))
+    return Condition(f"{name}_{key}", f"{name}: {label}", key.partition("_")[0], replace(config, **DOMAIN_SIZES), plan)
+
+
+def _conditions() -> dict[str, Condition]:
+    grpo, sdpo = METHODS["grpo"][2], METHODS["sdpo"][2]
+    made = [_cover(method, count) for method in METHODS for count in COUNTS]
+    made += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
+    made += [_domain(name, key, METHODS[key][0], config) for name in DOMAINS for key, config in (("grpo", grpo), ("sdpo", sdpo))]
+    made += [
+        _domain("kata", "sdpo_feedback", "SDPO, feedback", replace(sdpo, context="feedback")),
+        _domain("kata", "sdpo_both", "SDPO, c = s and feedback", replace(sdpo, context="solution_feedback")),
+        Condition("base_domains", "base, every domain", "base", TrainConfig(), replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types"))),
+    ]
+    return {condition.name: condition for condition in made}
+
+
+COVERAGE = _conditions()
