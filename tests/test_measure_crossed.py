@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sdlab.errors import SdlabError
-from sdlab.measure.crossed import crossed_difference, crossed_interval
+from sdlab.measure.crossed import crossed_difference, crossed_interval, seeds_difference, seeds_interval
 
 
 def test_the_mean_is_a_ratio_of_sums():
@@ -58,3 +59,24 @@ def test_wrong_tables_are_named(over, under):
         crossed_interval(over, under)
     with pytest.raises(SdlabError, match="same problems"):
         crossed_difference(np.zeros((3, 4)), np.zeros((3, 5)))
+
+
+def test_seeds_alone_have_students_interval():
+    values = np.array([0.1, 0.4, 0.35, 0.2, 0.3])
+    found = seeds_interval(values)
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
+    assert np.isnan(seeds_interval([0.3]).low) and seeds_interval([0.3]).mean == 0.3
+    with pytest.raises(SdlabError, match="one number per seed"):
+        seeds_interval([])
+
+
+def test_seeds_are_compared_in_pairs():
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=5)  # what a seed's questions are worth, the same on both sides
+    a, b = level + rng.normal(size=5) * 0.01, level + 0.1 + rng.normal(size=5) * 0.01
+    found = seeds_difference(a, b)
+    paired = stats.ttest_rel(b, a).confidence_interval()
+    assert (found.interval.low, found.interval.high) == pytest.approx((paired.low, paired.high)) and found.significant
+    assert not seeds_difference(a[:2], b[:2]).significant  # two seeds never decide
+    with pytest.raises(SdlabError, match="same seeds on both sides"):
+        seeds_difference(a, b[:3])

@@ -67,6 +67,16 @@ def test_the_coverage_study_varies_one_thing_at_a_time():
         assert len({(p.config, replace(p.plan, num_questions=None)) for p in plans}) == 1
     shared = ("steps", "num_problems", "num_generations", "learning_rate", "warmup_steps", "thinking", "num_minibatches")
     for domain in ("", "chemistry_", "kata_"):
-        settings = {tuple(getattr(c.config, name) for name in shared) for key, c in COVERAGE.items() if key.startswith(domain or "cover_")}
+        settings = {tuple(getattr(c.config, name) for name in shared) for key, c in COVERAGE.items() if key.startswith(domain or "cover_") and c.method != "sft"}
         assert len(settings) == 1  # the same code and settings for every method
     assert len({c.label for c in COVERAGE.values()}) == len(COVERAGE)
+
+
+def test_a_group_stands_for_its_conditions():
+    from sdlab.study.conditions import CONDITIONS, SWEEP, chosen
+    from sdlab.study.coverage_conditions import COVERAGE
+
+    assert chosen(["coverage", "sdpo", "sdpo"]) == [*COVERAGE, "sdpo"]
+    assert chosen(["main"]) == list(CONDITIONS) and chosen(["rates"]) == list(SWEEP)
+    with pytest.raises(SdlabError, match="cover_sdpo_9"):
+        chosen(["cover_sdpo_9"])

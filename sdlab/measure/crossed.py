@@ -8,6 +8,7 @@ conservative, and with few seeds that is the right side to err on. With one seed
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import RESAMPLES, Interval
@@ -52,6 +53,28 @@ def crossed_difference(over_a, over_b, under_a=None, under_b=None, confidence: f
     draws = _ratio(b, n, seeds_b, problems) - _ratio(a, m, seeds_a, problems)
     interval = _percentiles(b.sum() / n.sum() - a.sum() / m.sum(), draws, confidence)
     return Difference(interval, (interval.low > 0 or interval.high < 0) and min(len(a), len(b)) >= 3)
+
+
+def seeds_interval(values, confidence: float = 0.95) -> Interval:
+    """The mean of one number per training seed (S,) with Student's t interval, for what is measured once per run.
+
+    Resampling five numbers would give an interval far too narrow; one number has none (NaN). Raises SdlabError without values.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not values.size:
+        raise SdlabError(f"an interval over seeds needs one number per seed; got shape {values.shape}")
+    mean, n = float(values.mean()), len(values)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * float(values.std(ddof=1)) / n**0.5 if n > 1 else np.nan
+    return Interval(mean, mean - half, mean + half)
+
+
+def seeds_difference(a, b, confidence: float = 0.95) -> Difference:
+    """b minus a, one number per seed each (S,), paired: run s of a and of b share their seed and their questions."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise SdlabError(f"a comparison paired by seed needs the same seeds on both sides; got shapes {a.shape} and {b.shape}")
+    interval = seeds_interval(b - a, confidence)
+    return Difference(interval, bool(interval.low > 0 or interval.high < 0) and len(a) >= 3)
 
 
 def _table(over, under):

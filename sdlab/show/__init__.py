@@ -30,6 +30,6 @@ def setup() -> None:
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f"sdlab.show.{_HOME[name]}"), name)
-    if name in ("charts", "curves", "tokens", "progress", "widgets"):
+    if name in ("charts", "curves", "questions", "tokens", "progress", "widgets"):
         return importlib.import_module(f"sdlab.show.{name}")
     raise AttributeError(f"module 'sdlab.show' has no attribute {name!r}")

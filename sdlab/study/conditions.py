@@ -5,6 +5,7 @@ of what the method itself optimises (training score for GRPO, divergence for SDP
 last five steps. All three chose the highest rate tried, 3e-4, the configs' default.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdlab.errors import unknown
@@ -71,16 +72,23 @@ CONDITIONS = _conditions()
 SWEEP = _sweep()
 
 
-def everything() -> dict[str, Condition]:
-    """Every recorded condition by name: these, the sweep's, and the coverage study's."""
-    from sdlab.study.coverage_conditions import COVERAGE  # which are made from these
+def groups() -> dict[str, dict[str, Condition]]:
+    """The groups of conditions that can be asked for by one name."""
+    from sdlab.study.coverage_conditions import COVERAGE  # made from what stands here
 
-    return CONDITIONS | SWEEP | COVERAGE
+    return {"main": CONDITIONS, "rates": SWEEP, "coverage": COVERAGE}
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The names of conditions that `names`, conditions or groups, stand for, each once. Raises SdlabError on an unknown one."""
+    known = groups()
+    return list(dict.fromkeys(one for name in names for one in (known[name] if name in known else [condition(name).name])))
 
 
 def condition(name: str) -> Condition:
     """The condition called `name`. Raises SdlabError when there is none."""
-    known = everything()
-    if name not in known:
-        raise unknown("condition", name, known)
-    return known[name]
+    known = groups()
+    everything = {key: one for group in known.values() for key, one in group.items()}
+    if name not in everything:
+        raise unknown("condition", name, [*known, *everything])
+    return everything[name]

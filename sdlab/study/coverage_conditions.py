@@ -7,10 +7,11 @@ rate that the sweep chose beforehand. Every seed draws its own questions.
 from dataclasses import replace
 
 from sdlab.study.conditions import Condition
-from sdlab.study.training import Plan
+from sdlab.study.training import TRACES, Plan
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.sft import SFTConfig
 
 COUNTS = (1, 8, 64, 128, 512, None)  # training questions, as in the paper; None: all 4,096
 SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 8, "num_generations": 8}
@@ -22,6 +23,7 @@ METHODS = {
 }
 DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}  # what is trained on, and tested
 DOMAIN_SIZES = {"chemistry": {"steps": 20, "num_problems": 16}, "kata": {"steps": 40, "num_problems": 16}}  # short answers; chemistry settles sooner
+NUM_TRACES = {"chemistry": 800, "kata": 160}  # 131 tasks give no more
 
 
 def coverage_name(method: str, num_questions: int | None, num_types: int | None = None) -> str:
@@ -36,17 +38,19 @@ def _cover(method: str, num_questions: int | None, num_types: int | None = None)
     return Condition(coverage_name(method, num_questions, num_types), f"{label}, {questions}{types}", loop, config, replace(PLAN, num_questions=num_questions, num_types=num_types))
 
 
-def _domain(name: str, key: str, label: str, config: TrainConfig) -> Condition:
+def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Condition:
     train, test = DOMAINS[name]
-    plan = replace(PLAN, split=train, final_splits=(test, "in-domain", "unseen-types"))
-    return Condition(f"{name}_{key}", f"{name}: {label}", key.partition("_")[0], replace(config, **DOMAIN_SIZES[name]), plan)
+    plan = replace(PLAN, split=train, final_splits=(test, "in-domain", "unseen-types"), **plan)
+    return Condition(f"{name}_{key}", f"{name}: {label}", key.partition("_")[0], config, plan)
 
 
 def _conditions() -> dict[str, Condition]:
-    grpo, sdpo = METHODS["grpo"][2], METHODS["sdpo"][2]
     made = [_cover(method, count) for method in METHODS for count in COUNTS]
     made += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
-    made += [_domain(name, key, METHODS[key][0], config) for name in DOMAINS for key, config in (("grpo", grpo), ("sdpo", sdpo))]
+    for name, sizes in DOMAIN_SIZES.items():
+        made += [_domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")]
+        made += [_domain(name, f"sft_{kind}", f"SFT on {kind} traces", SFTConfig(), traces=kind, num_traces=NUM_TRACES[name]) for kind in TRACES]
+    sdpo = replace(METHODS["sdpo"][2], **DOMAIN_SIZES["kata"])
     made += [
         _domain("kata", "sdpo_feedback", "SDPO, feedback", replace(sdpo, context="feedback")),
         _domain("kata", "sdpo_both", "SDPO, c = s and feedback", replace(sdpo, context="solution_feedback")),

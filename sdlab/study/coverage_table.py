@@ -1,0 +1,63 @@
+"""The recorded coverage study as one tidy table: where training ends and what evaluations find, by number of questions."""
+
+import pandas
+
+from sdlab.errors import SdlabError
+from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
+from sdlab.study.conditions import condition
+from sdlab.study.recorded import Recorded
+from sdlab.world.splits import SIZES
+
+TRAINING = "training questions"
+METRICS = ("reward", "length", "markers", "density")
+LAST = 5  # steps at the end of training that are averaged
+
+
+def training_ends(recorded: Recorded, name: str, metric: str, first: bool = False) -> pandas.Series:
+    """A training column's mean over the last five steps (or the first two) of every seed's run, indexed by seed.
+
+    The rollouts of a step are sampled before its update, so the first step is the untrained model. Raises SdlabError when
+    the condition has no steps.
+    """
+    steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
+    if steps.empty:
+        raise SdlabError(f"condition {name!r} has no recorded training steps")
+    return steps.groupby("seed")[metric].apply(lambda column: column.head(2).mean() if first else column.tail(LAST).mean())
+
+
+def training_difference(recorded: Recorded, a: str, b: str, metric: str = "reward") -> Difference:
+    """Where training ends under condition b minus under a, paired by the seeds both have (and with them the questions)."""
+    x, y = training_ends(recorded, a, metric), training_ends(recorded, b, metric)
+    shared = x.index.intersection(y.index)
+    return seeds_difference(x[shared], y[shared])
+
+
+def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Difference:
+    """Where training ends minus where it began, paired by seed."""
+    return seeds_difference(training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric))
+
+
+def method_of(name: str) -> str:
+    """A coverage condition's name without its counts: cover_sdpo_no_think_8_of_1 is sdpo_no_think."""
+    return name.removeprefix("cover_").partition("_of_")[0].rpartition("_")[0]
+
+
+def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
+    """One row per condition, place and metric: condition, method, num_questions, questions, num_types, split, metric, mean, low, high.
+
+    split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split of the last
+    evaluation (interval over seeds and problems). num_questions of "all" is the size of the split. method is the condition's
+    name without its count: grpo, sdpo, sdpo_no_think. Raises SdlabError when one of `names` is not in `recorded`.
+    """
+    rows = []
+    for name in names:
+        what = condition(name)
+        plan = what.plan
+        about = {
+            "condition": name, "method": method_of(name), "questions": str(plan.num_questions or "all"),
+            "num_questions": plan.num_questions or SIZES[plan.split], "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
+        }  # fmt: skip
+        for metric in METRICS:
+            rows.append(about | {"split": TRAINING, "metric": metric} | vars(seeds_interval(training_ends(recorded, name, metric))))
+            rows += [about | {"split": split, "metric": metric} | vars(recorded.interval(name, metric, split)) for split in plan.final_splits]
+    return pandas.DataFrame(rows)

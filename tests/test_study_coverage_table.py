@@ -1,0 +1,73 @@
+"""The coverage study's table: training ends by hand, evaluations by hand, pairs by seed."""
+
+import pandas
+import pytest
+from scipy import stats
+
+from sdlab.errors import SdlabError
+from sdlab.study import coverage_table as ends
+from sdlab.study.recorded import Recorded
+
+NAMES = ("cover_grpo_8", "cover_sdpo_8")
+SEEDS = (0, 1, 2)
+
+
+def reward(name, seed, step):
+    return 0.7 + 0.02 * seed + (0.005 if "grpo" in name else -0.01) * step
+
+
+@pytest.fixture
+def recorded():
+    steps = [
+        {"condition": name, "seed": seed, "step": step, "reward": reward(name, seed, step), "length": 100 - step, "markers": 5, "density": 50}
+        for name in NAMES for seed in SEEDS for step in range(40)
+    ]  # fmt: skip
+    evaluations = [
+        {"condition": name, "seed": seed, "step": 40, "split": split, "problem_id": f"p{p}", "generations": 4, "reward": (p + seed) % 5, "length": 400, "markers": 8, "truncated": 0}
+        for name in NAMES for seed in SEEDS for split in ("in-domain", "unseen-types") for p in range(10)
+    ]  # fmt: skip
+    return Recorded(pandas.DataFrame(steps).sample(frac=1, random_state=1), pandas.DataFrame(evaluations), {})
+
+
+def test_where_training_ends_is_the_mean_of_the_last_five_steps(recorded):
+    found = ends.training_ends(recorded, "cover_sdpo_8", "reward")
+    assert found.to_dict() == pytest.approx({seed: 0.7 + 0.02 * seed - 0.01 * 37 for seed in SEEDS})
+    began = ends.training_ends(recorded, "cover_sdpo_8", "reward", first=True)
+    assert began[0] == pytest.approx(0.7 - 0.01 * 0.5)
+
+
+def test_differences_are_paired_by_seed(recorded):
+    apart = ends.training_difference(recorded, *NAMES)  # every seed's difference is the same, whatever its own level
+    assert apart.significant and apart.interval.mean == pytest.approx(-0.015 * 37)
+    assert apart.interval.high - apart.interval.low == pytest.approx(0, abs=1e-9)
+    gain = ends.training_gain(recorded, "cover_grpo_8")
+    assert gain.significant and gain.interval.mean == pytest.approx(0.005 * 36.5)
+    fewer = Recorded(recorded.steps.query("not (condition == 'cover_sdpo_8' and seed == 2)"), recorded.evaluations, {})
+    assert not ends.training_difference(fewer, *NAMES).significant  # two shared seeds are too few to say so
+
+
+def test_the_table_holds_students_t_and_the_evaluations(recorded):
+    table = ends.coverage_table(recorded, NAMES)
+    row = table.query("condition == 'cover_grpo_8' and split == @ends.TRAINING and metric == 'reward'").iloc[0]
+    values = ends.training_ends(recorded, "cover_grpo_8", "reward")
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert (row["method"], row["questions"], row["num_questions"], row["seeds"]) == ("grpo", "8", 8, 3)
+    away = table.query("condition == 'cover_sdpo_8' and split == 'unseen-types' and metric == 'reward'").iloc[0]
+    by_hand = sum((p + seed) % 5 for p in range(10) for seed in SEEDS) / (4 * 30)
+    assert away["mean"] == pytest.approx(by_hand) and away["low"] < by_hand < away["high"]
+    assert len(table) == 2 * 4 * 3
+
+
+def test_methods_keep_their_names():
+    from sdlab.study.coverage_conditions import COUNTS, METHODS, coverage_name
+    from sdlab.study.coverage_table import method_of
+
+    for method in METHODS:
+        assert {method_of(coverage_name(method, count)) for count in COUNTS} == {method}
+        assert method_of(coverage_name(method, 8, 1)) == method
+
+
+def test_a_condition_without_steps_is_named(recorded):
+    with pytest.raises(SdlabError, match="'cover_grpo_64' has no recorded training steps"):
+        ends.training_ends(recorded, "cover_grpo_64", "reward")
