@@ -17,7 +17,7 @@ from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
-WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo"]
+WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data"]
 
 
 def hints(values: dict, column: str) -> list[float]:
@@ -106,6 +106,26 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         ),
         "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["findings"]) and set(v["verdicts"]) <= {"agrees", "disagrees", "not significant"},
         "peaks lie within runs": lambda v: all(0 <= shape["peak"] <= shape["last"] for shape in v["shapes"].values()),
+    },
+    "07_task_coverage_data": {
+        "eight by hand": lambda v: v["eight"]["distinct"] == 6 and 1 < v["eight"]["effective"] <= v["eight"]["types"],
+        "simulation agrees": lambda v: abs(v["simulated_off"]) < 0.01,
+        "no plan gives both numbers": lambda v: v["plans_for_both"] == 0,
+        "six types, many wordings": lambda v: v["chemistry_types"] == 6 < v["chemistry_wordings"],
+        "no types in mathematics": lambda v: v["dapo_types"] is None,
+        "the files are not the paper's": lambda v: {"Chemistry (SciKnowEval): questions", "DAPO 512: distinct questions"} <= set(v["disagreements"]),
+        "wording is not type": lambda v: v["rand_index"]["chemistry-train"] < 0.1 < 0.4 < v["rand_index_with_place"],
+        "same types, more combinations": lambda v: v["effective_types"]["deeper"] > 19 and v["combinations"]["deeper"] > 2 * v["combinations"]["in-domain"],
+        "new types": lambda v: v["overlap"]["train / unseen-types"]["near"] == 0,
+        "near is not the same": lambda v: v["overlap"]["train / in-domain"]["near_other_answer"] > 0.8 * v["overlap"]["train / in-domain"]["near"] > 0.4 * v["overlap"]["train / in-domain"]["test"],
+        "kata is trained on its test": lambda v: v["overlap"]["kata / kata"]["exact"] == v["overlap"]["kata / kata"]["test"] > 0,
+        "chemistry repeats nothing": lambda v: v["overlap"]["chemistry-train / chemistry-test"]["exact"] == 0,
+        "a test question in training": lambda v: v["real_overlap"]["dapo_seen_512.parquet / math500.parquet"] == {"exact": 0, "near": 1},
+        "subsets lie in each other": lambda v: v["real_overlap"]["dapo_seen_512.parquet / dapo_seen_128.parquet"]["exact"] == 128,
+        "mathematics is the most varied": lambda v: min(v["unlike_of_64"]["DAPO 512"], v["unlike_of_64"]["MATH-500"]) > 2 * max(
+            value for name, value in v["unlike_of_64"].items() if name not in ("DAPO 512", "MATH-500")
+        ),
+        "chemistry soon seen": lambda v: v["met_in_64"]["chemistry, types"] > 5.9 and v["met_in_64"]["chemistry, wordings"] < 25,
     },
 }
 

@@ -1,0 +1,195 @@
+"""Types of questions found in free text: which wordings keep together, at two scales, and whether they would be found again.
+
+The method has no seed and no number of types set by hand:
+1. Boilerplate is taken off (`sdlab.benchmarks.duplicates`); every distinct question counts once.
+2. Words are letters between white space, punctuation at their ends aside: formulas, SMILES and numbers are no words.
+   Weights are TF-IDF with 1 + log(tf); words in fewer than 1% of the questions (or in one only) are left out.
+3. Average linkage on cosine distances gives one tree, which is cut into k = 2, 3, ..., MOST groups.
+4. The silhouette (Rousseeuw 1987) says how well each cut fits. A *peak* is a k whose silhouette is above both neighbours'
+   (k = 1 counts as 0) and at least .25 (below it, no substantial structure: Kaufman and Rousseeuw 1990, Table 4).
+   The first peak gives `types`, the coarsest division that holds; the highest gives `wordings`. None when no peak is there.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdlab.benchmarks.duplicates import normalised
+from sdlab.errors import SdlabError
+from sdlab.seeds import stream
+
+WORD = r"(?<!\S)[^\w\s]*([^\W\d_]{2,})[^\w\s]*(?!\S)"
+MOST = 40
+STRUCTURE = 0.25
+
+
+@dataclass(frozen=True)
+class Division:
+    """One cut of the tree. labels: (N,) group of each given text, by size from 0; -1 for texts without a word."""
+
+    count: int
+    silhouette: float
+    labels: np.ndarray
+    sizes: tuple[int, ...]  # distinct texts in each group
+    terms: tuple[tuple[str, ...], ...]  # the words that set each group apart, most telling first
+    centres: tuple[int, ...]  # index of the text nearest to each group's mean
+
+
+@dataclass(frozen=True)
+class Types:
+    """What `find_types` found. curve: k -> silhouette. best: the cut with the highest silhouette, peak or not."""
+
+    curve: dict[int, float]
+    types: Division | None
+    wordings: Division | None
+    best: Division
+    distinct: int
+    without_words: int
+
+
+def find_types(texts: Sequence[str], most: int = MOST) -> Types:
+    """Groups of like wording among `texts`, at two scales (method: see the module).
+
+    Raises SdlabError when fewer than four distinct texts hold words that another one holds too, or `most` is below 3.
+    """
+    from scipy.cluster.hierarchy import cut_tree, linkage
+    from scipy.spatial.distance import squareform
+
+    if most < 3:
+        raise SdlabError(f"most={most!r} is not allowed; at least 3 groups must be tried for a peak to be seen")
+    first, place = _distinct(texts)
+    vectors, words = word_vectors([texts[i] for i in first])
+    kept = np.flatnonzero(vectors.getnnz(axis=1))
+    if len(kept) < 4:
+        raise SdlabError(f"types need at least 4 distinct questions that share words; {len(kept)} of {len(first)} do")
+    vectors = vectors[kept]
+    distances = np.clip(1 - (vectors @ vectors.T).toarray(), 0, None)
+    np.fill_diagonal(distances, 0)
+    ks = list(range(2, min(most + 1, len(kept) - 1) + 1))  # one more than `most`: the last needs a neighbour
+    cuts = cut_tree(linkage(squareform(distances, checks=False), "average"), ks)
+    curve = {k: _silhouette(distances, cuts[:, i]) for i, k in enumerate(ks)}
+
+    def division(k: int | None) -> Division | None:
+        return None if k is None else _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
+
+    peaks = peaks_of(curve)
+    shown = {k: value for k, value in curve.items() if k <= most}
+    highest = max(peaks, key=curve.get, default=None)
+    return Types(shown, division(min(peaks, default=None)), division(highest), division(max(shown, key=shown.get)), len(first), len(first) - len(kept))
+
+
+def peaks_of(curve: dict[int, float]) -> list[int]:
+    """The k whose silhouette is at least STRUCTURE and above those of k - 1 and k + 1; the last k has no neighbour and is none."""
+    return [k for k in sorted(curve)[:-1] if curve[k] >= STRUCTURE and curve.get(k - 1, 0.0) < curve[k] > curve[k + 1]]
+
+
+def word_vectors(texts: Sequence[str]):
+    """(TF-IDF vectors (N, W) of length 1 or 0, W words) of the texts without their boilerplate. Raises SdlabError when no two share a word."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    maker = TfidfVectorizer(token_pattern=WORD, min_df=max(2, math.ceil(len(texts) / 100)), sublinear_tf=True)
+    try:
+        vectors = maker.fit_transform(normalised(texts))
+    except ValueError as error:
+        raise SdlabError(f"no word stands in two of the {len(texts)} questions; types cannot be told by wording") from error
+    return vectors, maker.get_feature_names_out()
+
+
+def stability(texts: Sequence[str], found: Types, resamples: int = 10, share: float = 0.8) -> dict[str, dict]:
+    """Would other questions of the same kind give the same groups? Again on `resamples` random parts of the distinct texts.
+
+    Per scale ("types", "wordings"): counts {number of groups: times; 0: none}, and the mean adjusted Rand index between a part's
+    groups and those of the whole set (1: the same groups, 0: no more alike than chance); None where nothing was found.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    first, _ = _distinct(texts)
+    counts, agreement = {"types": Counter(), "wordings": Counter()}, {"types": [], "wordings": []}
+    for number in range(resamples):
+        part = sorted(stream("clusters", "resample", number).sample(first, max(4, round(share * len(first)))))
+        again = find_types([texts[i] for i in part])
+        for scale in counts:
+            whole, mine = getattr(found, scale), getattr(again, scale)
+            counts[scale][mine.count if mine else 0] += 1
+            if whole and mine:
+                old, new = whole.labels[part], mine.labels
+                both = (old >= 0) & (new >= 0)
+                agreement[scale].append(adjusted_rand_score(old[both], new[both]))
+    return {scale: {"counts": {str(k): counts[scale][k] for k in sorted(counts[scale])},
+                    "rand": float(np.mean(agreement[scale])) if agreement[scale] else None} for scale in counts}  # fmt: skip
+
+
+def agreement(labels: Sequence, kinds: Sequence[str]) -> float:
+    """The adjusted Rand index (Hubert and Arabie 1985) of groups and known types, texts without a word left out."""
+    from sklearn.metrics import adjusted_rand_score
+
+    pairs = [(label, kind) for label, kind in zip(labels, kinds, strict=True) if label >= 0]
+    return float(adjusted_rand_score([kind for _, kind in pairs], [label for label, _ in pairs]))
+
+
+def variety(texts: Sequence[str], sizes: Sequence[int], resamples: int = 20) -> list[float]:
+    """Effective number of unlike questions among n, for each n in `sizes`: mean over random parts of the distinct texts with words.
+
+    The Vendi score (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n, K the cosine similarities of
+    `word_vectors`. 1 when all are worded alike, n when no two share a word; a Hill number of order 1 that needs no types.
+    Raises SdlabError when a size is larger than the number of such texts.
+    """
+    first, _ = _distinct(texts)
+    vectors, _ = word_vectors([texts[i] for i in first])
+    vectors = vectors[np.flatnonzero(vectors.getnnz(axis=1))].toarray()
+    if max(sizes) > len(vectors) or min(sizes) < 1:
+        raise SdlabError(f"{max(sizes)} questions asked of {len(vectors)} distinct ones with words; choose 1 to {len(vectors)}")
+    means = []
+    for size in sizes:
+        scores = []
+        for number in range(resamples if size < len(vectors) else 1):
+            part = stream("variety", size, number).sample(range(len(vectors)), size)
+            values = np.linalg.svd(vectors[part], compute_uv=False) ** 2 / size
+            values = values[values > 1e-12]
+            scores.append(math.exp(-(values * np.log(values)).sum()))
+        means.append(float(np.mean(scores)))
+    return means
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
+    """(index of the first of each distinct text, for each text its place among them)."""
+    if not len(texts):
+        raise SdlabError("the set of problems is empty; give at least one problem")
+    places: dict[str, int] = {}
+    place = np.array([places.setdefault(text, len(places)) for text in normalised(texts)])
+    return [int(np.flatnonzero(place == i)[0]) for i in range(len(places))], place
+
+
+def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
+    """The mean silhouette, as scikit-learn's `silhouette_score` on given distances, with one matrix product for all groups."""
+    groups = np.eye(labels.max() + 1)[labels]
+    sizes = groups.sum(0)
+    sums = distances @ groups
+    own = np.arange(len(labels)), labels
+    inside = sums[own] / np.maximum(sizes[labels] - 1, 1)
+    means = sums / sizes
+    means[own] = np.inf
+    outside = means.min(1)
+    larger = np.maximum(inside, outside)
+    values = np.divide(outside - inside, larger, out=np.zeros(len(labels)), where=larger > 0)
+    return float(np.where(sizes[labels] > 1, values, 0.0).mean())  # alone in a group: 0, by definition
+
+
+def _describe(count, silhouette, labels, vectors, words, kept, first, place) -> Division:
+    order = sorted(range(count), key=lambda group: (-(labels == group).sum(), int(np.flatnonzero(labels == group)[0])))
+    rank = {group: i for i, group in enumerate(order)}
+    overall = np.asarray(vectors.mean(0)).ravel()
+    terms, centres, sizes = [], [], []
+    for group in order:
+        mine = np.flatnonzero(labels == group)
+        mean = np.asarray(vectors[mine].mean(0)).ravel()
+        best = np.argsort(-(mean - overall), kind="stable")[:6]
+        terms.append(tuple(str(words[i]) for i in best if mean[i] > overall[i]))
+        centres.append(int(first[kept[mine[int(np.argmax(vectors[mine] @ mean))]]]))
+        sizes.append(len(mine))
+    distinct = np.full(len(first), -1)
+    distinct[kept] = [rank[label] for label in labels]
+    return Division(count, silhouette, distinct[place], tuple(sizes), tuple(terms), tuple(centres))

@@ -1,0 +1,182 @@
+"""How much ground a set of problems covers: distinct problems, types and their effective number, exposures under a sampling plan.
+
+One formula carries most of it. Draw n of M rows without replacement; something that m of the rows have is met with
+probability 1 - C(M - m, n) / C(M, n). Summed over distinct problems that is how many are seen after n draws; summed over
+types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdlab.benchmarks.duplicates import normalised
+from sdlab.errors import SdlabError
+from sdlab.seeds import stream
+from sdlab.world.problems import Problem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sampling plan: `num_problems` rows a step for `steps` steps, `num_generations` answers to each.
+
+    replacement False: epochs, as sdlab's own loops and verl's go (every row once before any comes again).
+    """
+
+    steps: int
+    num_problems: int
+    num_generations: int = 8
+    replacement: bool = False
+
+    def __post_init__(self):
+        for name in ("steps", "num_problems", "num_generations"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1):
+                raise SdlabError(f"{name}={value!r} is not allowed in a sampling plan; it must be a whole number of at least 1")
+
+    @property
+    def draws(self) -> int:
+        return self.steps * self.num_problems
+
+
+PAPER_PLAN = Plan(steps=100, num_problems=256, num_generations=8)  # arXiv 2603.24472: 25,600 draws
+
+
+def copies_of(problems: Sequence[Problem]) -> np.ndarray:
+    """How many rows each distinct question has, (distinct,), in order of first appearance. Raises SdlabError when there are no problems."""
+    return np.array(list(Counter(normalised([one.prompt for one in _some(problems)])).values()))
+
+
+def types_of(problems: Sequence[Problem]) -> dict[str, float]:
+    """Type -> weight. A problem of several types ("remainder x half; between x letters") counts 1/number for each of its places.
+
+    Raises SdlabError when there are no problems or one has no kind; then cluster the questions (`sdlab.benchmarks.clusters`).
+    """
+    weights: dict[str, float] = {}
+    for one in _some(problems):
+        if not one.kind:
+            raise SdlabError(f"problem {one.id} has no kind; find types in the text with sdlab.benchmarks.clusters.find_types")
+        parts = one.kind.split("; ")
+        for part in parts:
+            weights[part] = weights.get(part, 0.0) + 1 / len(parts)
+    return weights
+
+
+def hill_number(weights: Iterable[float], order: float = 1) -> float:
+    """The effective number of types: how many equally common types would be as diverse as these (Hill 1973; Jost 2006).
+
+    weights: one non-negative number per type. Order 0 counts the types; order 1 is exp(Shannon entropy); order 2 is one over the
+    chance that two random problems have the same type. Raises SdlabError when weights are negative, not finite or all zero.
+    """
+    counts = np.asarray(list(weights), dtype=float)
+    if not counts.size or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
+        raise SdlabError(f"an effective number of types needs non-negative weights, at least one above 0; got {counts[:5].tolist()}")
+    shares = counts[counts > 0] / counts.sum()
+    if abs(order - 1) < 1e-9:
+        return float(np.exp(-(shares * np.log(shares)).sum()))
+    return float((shares**order).sum() ** (1 / (1 - order)))
+
+
+def expected_met(copies: Iterable[int], draws: int | Sequence[int], replacement: bool = False, rows: int | None = None) -> np.ndarray | float:
+    """How many distinct things are met, on average, in so many draws; copies[i] of the `rows` rows have thing i.
+
+    rows: M, by default the sum of `copies` (each row has one thing). Without replacement the rows are gone through in epochs.
+    draws: a number, or several. Raises SdlabError when nothing is there to draw or draws are negative.
+    """
+    from scipy.special import gammaln
+
+    copies = np.asarray(list(copies), dtype=float)
+    total = float(copies.sum() if rows is None else rows)
+    counts = np.atleast_1d(np.asarray(draws, dtype=float))[:, None]
+    if not copies.size or (copies < 1).any() or copies.max() > total:
+        raise SdlabError(f"nothing to draw from: {copies.size} distinct things in {total:g} rows; every one needs between 1 row and all of them")
+    if (counts < 0).any():
+        raise SdlabError(f"{counts.min():g} draws are not allowed; the number of draws is at least 0")
+    if replacement:
+        missed = (1 - copies / total) ** counts
+    else:
+        n = np.minimum(counts, total)
+        possible = total - copies - n >= 0  # else some copy must have been drawn
+        left = np.where(possible, total - copies - n, 0)
+        logs = gammaln(total - copies + 1) - gammaln(left + 1) - gammaln(total + 1) + gammaln(total - n + 1)
+        missed = np.where(possible, np.exp(logs), 0.0)
+    met = (1 - missed).sum(1)
+    return float(met[0]) if np.ndim(draws) == 0 else met
+
+
+def accumulation(kinds: Sequence[Sequence[str]], sizes: Sequence[int]) -> np.ndarray:
+    """How many distinct types are met, on average, in n problems drawn without replacement; n in `sizes`, (len(sizes),).
+
+    kinds: the types of each problem (one or more). Raises SdlabError when a size is larger than the number of problems.
+    """
+    if not len(kinds):
+        raise SdlabError("the set of problems is empty; give at least one problem")
+    if max(sizes) > len(kinds) or min(sizes) < 1:
+        wrong = max(sizes) if max(sizes) > len(kinds) else min(sizes)
+        raise SdlabError(f"{wrong} problems asked of a set of {len(kinds)}; choose 1 to {len(kinds)}")
+    having = Counter(kind for mine in kinds for kind in set(mine))
+    return expected_met(having.values(), list(sizes), rows=len(kinds))
+
+
+def exposures(copies: Iterable[int], plan: Plan) -> np.ndarray:
+    """P(a distinct problem is asked k times), k = 0, 1, ..., averaged over the distinct problems; the mean is draws / distinct.
+
+    Binomial with replacement; full epochs plus a hypergeometric rest without. Raises SdlabError when there is nothing to draw.
+    """
+    from scipy.stats import binom, hypergeom
+
+    copies = np.asarray(list(copies), dtype=int)
+    if not copies.size:
+        raise SdlabError("the set of problems is empty; give at least one problem")
+    total, found = int(copies.sum()), Counter(copies.tolist())
+    epochs, rest = divmod(plan.draws, total)
+    shares = np.zeros(1)
+    for size, times in found.items():
+        k = np.arange((plan.draws if plan.replacement else size * (epochs + 1)) + 1)
+        chance = binom.pmf(k, plan.draws, size / total) if plan.replacement else hypergeom.pmf(k - size * epochs, total, size, rest)
+        shares = np.pad(shares, (0, max(0, len(chance) - len(shares))))
+        shares[: len(chance)] += chance * times / len(copies)
+    last = np.flatnonzero(shares > 1e-12)[-1]
+    return shares[: last + 1]
+
+
+def draw_plan(items: Sequence, plan: Plan, seed: int = 0) -> list:
+    """The items that one run of the plan sees, in order; epochs are those of `sdlab.train.batch.draw`. Raises SdlabError when there are none."""
+    if not len(items):
+        raise SdlabError("the set of problems is empty; give at least one problem")
+    if plan.replacement:
+        rng = stream("plan", seed)
+        return [items[rng.randrange(len(items))] for _ in range(plan.draws)]
+    from sdlab.train.batch import draw  # torch comes with it
+
+    return draw(items, plan.draws, seed, 0)
+
+
+def measure_coverage(problems: Sequence[Problem], plan: Plan = PAPER_PLAN) -> dict:
+    """One row of Table 3, of problems whose types are known or not: plain numbers, JSON-ready.
+
+    questions (rows), distinct, then for the plan: draws, touched (expected distinct questions met) and its share, exposures
+    per distinct question; types (None where no kind is given): richness, effective numbers of order 1 and 2, and
+    combinations of types. Raises SdlabError when there are no problems.
+    """
+    copies = copies_of(problems)
+    touched = expected_met(copies, plan.draws, plan.replacement)
+    row = {
+        "questions": len(problems), "distinct": len(copies), "draws": plan.draws, "touched": touched, "touched_share": touched / len(copies),
+        "exposures": plan.draws / len(copies), "answers": plan.draws * plan.num_generations / len(copies),
+        "types": None, "effective_types": None, "effective_types_2": None, "combinations": None, "effective_combinations": None,
+    }  # fmt: skip
+    if all(one.kind for one in problems):
+        weights, together = types_of(problems), Counter("; ".join(sorted(one.kind.split("; "))) for one in problems)
+        row |= {
+            "types": len(weights), "effective_types": hill_number(weights.values()), "effective_types_2": hill_number(weights.values(), 2),
+            "combinations": len(together), "effective_combinations": hill_number(together.values()),
+        }  # fmt: skip
+    return row
+
+
+def _some(problems: Sequence[Problem]) -> Sequence[Problem]:
+    if not len(problems):
+        raise SdlabError("the set of problems is empty; give at least one problem")
+    return problems

@@ -1,0 +1,85 @@
+"""Reading the questions of real benchmarks from their files into the one form every problem has."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.measure.files import read_frame
+from sdlab.world.problems import Problem
+
+# Layout -> the columns by which it is known.
+LAYOUTS = {"verl": ("prompt", "reward_model"), "question and answer": ("prompt", "answer")}
+
+
+def load_problems(path: str | Path, limit: int | None = None, split: str | None = None) -> list[Problem]:
+    """The questions of a json, jsonl or parquet file, in the file's order, repeated rows included.
+
+    Two layouts are known by their columns: verl's (`prompt` a chat, `reward_model` with the `ground_truth`; DAPO-Math, AIME,
+    AMC, MATH-500) and plain rows (`prompt`, `answer`; SDPO's SciKnowEval and ToolAlpaca files). Cells may be JSON text.
+    `prompt` is the last user message; `kind` is the file's own type of question where it says one, else "". `split` defaults
+    to the file's name, and so does the id, with the row's number.
+    Raises SdlabError on a missing or damaged file, an unknown layout, a row without question or answer, pyarrow missing for
+    parquet, and more questions asked for than the file has.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise SdlabError(f'reading {path.name} needs pyarrow; install it with: pip install "sdlab[data]"')
+    if not path.is_file():
+        raise SdlabError(f"no file {path}; give a json, jsonl or parquet file of questions")
+    frame = read_frame(path)
+    rows = frame.to_dict("records")
+    read = _reader(path, list(map(str, frame.columns)))
+    if limit is not None and not 1 <= limit <= len(rows):
+        raise SdlabError(f"{limit} questions asked of {path.name}, which has {len(rows)}; choose 1 to {len(rows)}")
+    problems = []
+    for number, row in enumerate(rows[:limit]):
+        prompt, answer, domain, kind = read(row)
+        if not prompt or not answer:
+            raise SdlabError(f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; every row needs both, mend or remove it")
+        problems.append(Problem(f"{path.stem}/{number:04d}", domain or path.stem, split or path.stem, kind, prompt, answer))
+    return problems
+
+
+def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, str, str]]:
+    """row -> (question, answer, domain, kind), for the layout that has these columns."""
+    if set(LAYOUTS["verl"]) <= set(columns):
+        return _verl
+    if set(LAYOUTS["question and answer"]) <= set(columns):
+        return lambda row: (_question(row["prompt"]), _text(row["answer"]), _text(row.get("dataset")), _text(row.get("kind")))
+    known = "; ".join(f"{name}: {' and '.join(wanted)}" for name, wanted in LAYOUTS.items())
+    raise SdlabError(f"{path.name} has columns {', '.join(columns)}; a file of questions needs those of one layout ({known})")
+
+
+def _verl(row: dict) -> tuple[str, str, str, str]:
+    reward, extra = _unpacked(row["reward_model"]), _unpacked(row.get("extra_info"))
+    truth = _text(reward.get("ground_truth")) if isinstance(reward, dict) else ""
+    index = _text(extra.get("index")) if isinstance(extra, dict) else ""
+    parts = index.split("/")  # MATH names its questions split/subject/number.json
+    return _question(row["prompt"]), truth, _text(row.get("data_source")), parts[1] if len(parts) == 3 else ""
+
+
+def _question(cell) -> str:
+    """The last user message of a chat, or the text itself."""
+    cell = _unpacked(cell)
+    if isinstance(cell, str):
+        return cell.strip()
+    users = [m.get("content") for m in cell if isinstance(m, dict) and m.get("role") == "user"] if isinstance(cell, list) else []
+    return _text(users[-1]).strip() if users else ""
+
+
+def _unpacked(cell):
+    """A cell without its wrapping: arrays as lists, JSON text as what it says."""
+    if hasattr(cell, "tolist"):  # parquet gives numpy arrays
+        cell = cell.tolist()
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(cell)
+        except json.JSONDecodeError:
+            return cell  # a question may begin with a bracket
+    return cell
+
+
+def _text(cell) -> str:
+    return "" if cell is None or cell != cell else str(cell)  # a missing number is NaN, which differs from itself

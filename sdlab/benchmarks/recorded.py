@@ -1,0 +1,158 @@
+"""The coverage of the real files: measured from them, recorded in data/coverage/real.json, read where the files are not there.
+
+The real data are not part of this repository; their measures are (numbers, words that set groups apart, sha256 of the files;
+no question). With the files in `shared/real` (or the folder SDLAB_REAL_DATA names) the record is made again by
+
+    python -c "from sdlab.benchmarks.recorded import record_coverage; record_coverage()"
+"""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from sdlab import paths
+from sdlab.benchmarks.clusters import Division, agreement, find_types, stability, variety
+from sdlab.benchmarks.coverage import PAPER_PLAN, Plan, copies_of, hill_number, measure_coverage
+from sdlab.benchmarks.duplicates import NEAR, boilerplate, near_copies, overlap
+from sdlab.benchmarks.files import load_problems
+from sdlab.errors import SdlabError
+from sdlab.files import sha256, write_atomic
+
+SETS = {  # name -> files, as they lie in the folder
+    "chemistry": ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"),
+    "DAPO 1 x 64": ("dapo_seen_1x64.parquet",), "DAPO 8 x 8": ("dapo_seen_8x8.parquet",), "DAPO 64": ("dapo_seen_64.parquet",),
+    "DAPO 128": ("dapo_seen_128.parquet",), "DAPO 512": ("dapo_seen_512.parquet",), "AIME24": ("aime24.parquet",),
+    "AMC23": ("amc23.parquet",), "MATH-500": ("math500.parquet",), "ToolAlpaca test": ("tooluse_test.json",),
+}  # fmt: skip
+OVERLAPS = (  # training file, test file
+    ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"), ("dapo_seen_512.parquet", "aime24.parquet"),
+    ("dapo_seen_512.parquet", "amc23.parquet"), ("dapo_seen_512.parquet", "math500.parquet"), ("dapo_seen_512.parquet", "dapo_seen_128.parquet"),
+)  # fmt: skip
+SMALL_PLAN = Plan(steps=100, num_problems=64)  # the paper's runs on few questions
+ENOUGH = 20  # distinct questions from which types are looked for
+SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # of the curves of variety
+HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+def measure_texts(problems, resamples: int = 10) -> dict:
+    """What can be said of any questions from their text alone, JSON-ready; `groups` and `variety` None where there are too few.
+
+    template: characters of boilerplate; near: distinct questions with a near copy before them; chinese: distinct questions with a
+    Han character; groups: what `find_types` finds, with its `stability` over `resamples` parts (0: not asked); variety: {n: effective number}.
+    """
+    texts = [one.prompt for one in problems]
+    prefix, suffix = boilerplate(texts)
+    row = {"template": len(prefix) + len(suffix), "near": len(near_copies(texts)), "chinese": len({t for t in texts if HAN.search(t)}),
+           "groups": None, "variety": None}
+    if len(set(texts)) < ENOUGH:
+        return row
+    found = find_types(texts)
+    again = stability(texts, found, resamples) if resamples else {"types": None, "wordings": None}
+    row["groups"] = {"curve": {str(k): round(value, 4) for k, value in found.curve.items()}, "without_words": found.without_words, "best": round(found.best.silhouette, 4),
+                     "types": _plain(found.types), "wordings": _plain(found.wordings), "again": again}
+    kinds = [one.kind for one in problems]
+    if len(set(kinds)) > 1 and all(kinds):
+        row["rand_with_kinds"] = round(agreement((found.types or found.best).labels, kinds), 4)
+    sizes = [size for size in SIZES if size <= found.distinct - found.without_words]
+    return row | {"variety": {str(n): round(value, 3) for n, value in zip(sizes, variety(texts, sizes))}}
+
+
+def _plain(division: Division | None) -> dict | None:
+    if division is None:
+        return None
+    return {"count": division.count, "silhouette": round(division.silhouette, 4), "effective": hill_number(division.sizes), "sizes": list(division.sizes),
+            "terms": [list(words) for words in division.terms]}
+
+
+def measure_set(folder: str | Path, name: str, resamples: int = 10) -> dict:
+    """All measures of the set `name` of SETS, from its files in `folder`. Raises SdlabError when a file is missing."""
+    problems = [one for file in SETS[name] for one in load_problems(Path(folder) / file)]
+    plan = SMALL_PLAN if name.startswith("DAPO") else PAPER_PLAN
+    counted = {str(k): v for k, v in sorted(Counter(copies_of(problems).tolist()).items())}
+    kinds = dict(sorted(Counter(one.kind for one in problems).items()))
+    return measure_coverage(problems, plan) | {"copies": counted, "kinds": kinds} | measure_texts(problems, resamples)
+
+
+def measure_overlaps(folder: str | Path) -> list[dict]:
+    """Exact and near overlap of each pair of OVERLAPS; near at 90, 95 and 99, exact copies not among them."""
+    rows = []
+    for train, test in OVERLAPS:
+        old, new = ([one.prompt for one in load_problems(Path(folder) / file)] for file in (train, test))
+        found = overlap(old, new, near=90.0)
+        near = [score for *_, score in found.pairs][found.exact :]
+        rows.append({"train": train, "test": test, "test_questions": found.test, "exact": found.exact}
+                    | {f"near_{limit}": sum(score >= limit for score in near) for limit in (90, 95, 99)})
+    return rows
+
+
+def measure_real(folder: str | Path, resamples: int = 10) -> dict:
+    """Everything the record holds, measured now. Raises SdlabError when a file is missing."""
+    from importlib.metadata import version
+
+    folder = Path(folder)
+    files = dict.fromkeys(file for one in SETS.values() for file in one)
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise SdlabError(f"{folder} lacks {', '.join(missing)}; give the folder that holds the real files")
+    return {
+        "made_by": "sdlab.benchmarks.recorded.record_coverage", "near": NEAR, "resamples": resamples,
+        "versions": {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "rapidfuzz")},
+        "files": {file: sha256(folder / file) for file in files},
+        "sets": {name: measure_set(folder, name, resamples) for name in SETS}, "overlaps": measure_overlaps(folder),
+    }  # fmt: skip
+
+
+def real_folder(folder: str = "") -> Path | None:
+    """The folder with the real files: the one named, else where `sdlab.paths.real_data` looks; None when they are not there.
+
+    Raises SdlabError when a folder is named that does not exist.
+    """
+    if folder:
+        if not Path(folder).is_dir():
+            raise SdlabError(f"no folder {folder}; give the folder that holds the real files, or nothing for the recorded measures")
+        return Path(folder)
+    first = paths.real_data(next(iter(SETS.values()))[0])
+    return first.parent if first else None
+
+
+def record_path() -> Path:
+    return paths.data_dir() / "coverage" / "real.json"
+
+
+def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
+    """Measure the real files and write the record (about a minute); returns its path. Raises SdlabError when files are missing."""
+    found = real_folder(folder)
+    if found is None:
+        raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
+    return write_atomic(output or record_path(), json.dumps(measure_real(found), indent=1, ensure_ascii=False) + "\n")
+
+
+def load_record() -> dict:
+    """The recorded measures. Raises SdlabError when the record is missing or damaged."""
+    try:
+        found = json.loads(record_path().read_text(encoding="utf-8"))
+        return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
+    except OSError as error:
+        raise SdlabError(f"no record {record_path()}; restore it with `git checkout`, or make it with record_coverage()") from error
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise SdlabError(f"{record_path()} is damaged; restore it with `git checkout`") from error
+
+
+def _damaged(why: str):
+    raise SdlabError(f"{record_path()} is damaged: {why}; restore it with `git checkout`")
+
+
+def real_coverage(folder: str = "") -> tuple[dict, str]:
+    """(measures of the real files, a sentence on where they come from).
+
+    The recorded ones where the files are not there, or are byte for byte those that were measured; else they are measured now.
+    Raises SdlabError when a folder is named that does not exist or lacks a file.
+    """
+    recorded, found = load_record(), real_folder(folder)
+    if found is None:
+        return recorded, f"the {len(recorded['files'])} real files are not here: these are the recorded measures"
+    changed = [file for file, sum_ in recorded["files"].items() if not (found / file).is_file() or sha256(found / file) != sum_]
+    if not changed:
+        return recorded, f"the {len(recorded['files'])} real files are here, byte for byte those that the recorded measures were made from"
+    return measure_real(found), f"measured now: {', '.join(changed)} differ from the files of the record"

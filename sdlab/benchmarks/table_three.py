@@ -1,0 +1,108 @@
+"""The paper's Table 3 beside what its files hold today and what the organism's splits hold.
+
+The paper's numbers are those of arXiv 2603.24472 as noted in the project's literature file (second-hand); None where the notes
+give none.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sdlab.benchmarks.coverage import PAPER_PLAN, expected_met
+from sdlab.benchmarks.recorded import SETS
+
+if TYPE_CHECKING:
+    import pandas
+
+PAPER_TOUCHED, PAPER_SHARE = 14_000, 0.78  # of 25,600 draws over 100 steps
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """What the paper says of a data set, the measured set beside it, and the organism's split that stands in for it."""
+
+    name: str
+    questions: int | None
+    types: int | None
+    evaluation: str
+    verdict: str
+    measured: str  # name in data/coverage/real.json, "" for none
+    stand_in: str  # split of the organism
+
+
+TABLE = (
+    PaperRow("Chemistry (SciKnowEval)", 2400, 6, "held-out 10%, same distribution", "SDPO helps (Fig. 1)", "chemistry", "chemistry-train"),
+    PaperRow("LiveCodeBench v6", 131, None, "the training questions", "SDPO helps (SDPO paper: 48.8, GRPO 41.2)", "", "kata"),
+    PaperRow("DAPO-Math-17k", 14_000, None, "other benchmarks", "SDPO hurts (Fig. 3)", "DAPO 512", "train"),
+)  # fmt: skip
+SUBSETS = {"DAPO 1 x 64": 1, "DAPO 8 x 8": 8, "DAPO 64": 64, "DAPO 128": 128, "DAPO 512": 512}  # distinct questions by their names
+
+
+def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame":
+    """One row per data set of the paper: what the paper says, what the files hold, what the stand-in holds.
+
+    measures: `real_coverage()[0]`. organism: split -> `measure_coverage` row. Missing numbers are None.
+    """
+    import pandas
+
+    rows = []
+    for one in TABLE:
+        real, ours = measures["sets"].get(one.measured, {}), organism[one.stand_in]
+        groups = real.get("groups") or {}
+        rows.append({
+            "data set": one.name, "questions, paper": one.questions, "in the file": real.get("questions"), "distinct": real.get("distinct"),
+            "types, paper": one.types, "types, found": _count(groups, "types"), "effective types, found": (groups.get("types") or {}).get("effective"),
+            "wordings, found": _count(groups, "wordings"), "judged on, paper": one.evaluation, "test questions in training": _overlap(measures, one.measured),
+            "exposures in 100 steps, paper": PAPER_PLAN.draws / one.questions, "verdict of the paper": one.verdict, "stand-in": one.stand_in,
+            "its questions": ours["questions"], "its types": ours["types"], "its effective types": ours["effective_types"],
+        })  # fmt: skip
+    return pandas.DataFrame(rows, dtype=object).set_index("data set")
+
+
+def _overlap(measures: dict, name: str) -> str | None:
+    """What the test files of a set share with its training file, all tests together; subsets of the training file are no tests."""
+    rows = [row for row in measures["overlaps"] if name and row["train"] in SETS[name] and not row["test"].startswith("dapo_seen")]
+    exact, near, test = (sum(row[key] for row in rows) for key in ("exact", "near_95", "test_questions"))
+    return f"{exact} exact, {near} near of {test}" if rows else None
+
+
+def _count(groups: dict, scale: str) -> int | str | None:
+    """How many groups were found; "none" when they were looked for."""
+    return groups[scale]["count"] if groups.get(scale) else "none" if groups else None
+
+
+def touched_under(populations: dict[str, int], copies: int = 100) -> "pandas.DataFrame":
+    """Distinct questions that 25,600 draws meet on average, for each population and way of drawing, beside the paper's numbers.
+
+    Ways: one epoch over rows that are all distinct; with replacement; one epoch over a file that holds every question `copies`
+    times (DAPO-Math-17k as published: 1.79 million rows of about 17,900 questions, BytedTsinghua-SIA/DAPO issue 36).
+    """
+    import pandas
+
+    rows = []
+    for name, size in populations.items():
+        ways = {"every question once": expected_met([1] * size, PAPER_PLAN.draws), "with replacement": expected_met([1] * size, PAPER_PLAN.draws, True),
+                f"a file with {copies} copies": expected_met([copies] * size, PAPER_PLAN.draws)}
+        for way, met in ways.items():
+            rows.append({"population": name, "size": size, "drawn": way, "touched": met, "share": met / size,
+                         "off the paper's number": met / PAPER_TOUCHED - 1, "off its share": met / size - PAPER_SHARE})
+    return pandas.DataFrame(rows)
+
+
+def comparisons(measures: dict) -> list[dict]:
+    """Every number of the paper that a file can be held against: what, paper, file, agrees; computed, nothing left out."""
+    sets, rows = measures["sets"], []
+
+    def compare(what: str, paper, found) -> None:
+        rows.append({"what": what, "paper": paper, "file": found, "agrees": paper == found})
+
+    for one in TABLE:
+        if one.measured and one.name.startswith("Chemistry"):
+            real = sets[one.measured]
+            compare(f"{one.name}: questions", one.questions, real["questions"])
+            compare(f"{one.name}: types (first peak of the silhouette)", one.types, _count(real["groups"], "types"))
+    split = next(row for row in measures["overlaps"] if row["train"].startswith("sciknoweval"))
+    compare("Chemistry: share held out", 0.1, round(split["test_questions"] / sets["chemistry"]["questions"], 3))
+    compare("Chemistry: test questions that stand in the training set", 0, split["exact"])
+    for name, wanted in SUBSETS.items():
+        compare(f"{name}: distinct questions", wanted, sets[name]["distinct"])
+    return rows
