@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.study.questions import problem_types, training_questions
+from sdlab.study.questions import training_questions
 from sdlab.world.splits import load_split
 
 
 def types_of(problems):
-    return {kind for problem in problems for kind in problem_types(problem)}
+    return {kind for problem in problems for kind in problem.types}
 
 
 def test_all_questions_are_the_split_itself():

@@ -57,9 +57,8 @@ def types_of(problems: Sequence[Problem]) -> dict[str, float]:
     for one in _some(problems):
         if not one.kind:
             raise SdlabError(f"problem {one.id} has no kind; find types in the text with sdlab.benchmarks.clusters.find_types")
-        parts = one.kind.split("; ")
-        for part in parts:
-            weights[part] = weights.get(part, 0.0) + 1 / len(parts)
+        for part in one.types:
+            weights[part] = weights.get(part, 0.0) + 1 / len(one.types)
     return weights
 
 
@@ -168,7 +167,7 @@ def measure_coverage(problems: Sequence[Problem], plan: Plan = PAPER_PLAN) -> di
         "types": None, "effective_types": None, "effective_types_2": None, "combinations": None, "effective_combinations": None,
     }  # fmt: skip
     if all(one.kind for one in problems):
-        weights, together = types_of(problems), Counter("; ".join(sorted(one.kind.split("; "))) for one in problems)
+        weights, together = types_of(problems), Counter("; ".join(sorted(one.types)) for one in problems)
         row |= {
             "types": len(weights), "effective_types": hill_number(weights.values()), "effective_types_2": hill_number(weights.values(), 2),
             "combinations": len(together), "effective_combinations": hill_number(together.values()),

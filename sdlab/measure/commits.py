@@ -38,7 +38,7 @@ class _Reading:
 
 def statement(problem, slot: int, value: str) -> str:
     """What a check of `value` should say in this slot: "digit sum 6, need 6, yes."; empty for numbers outside 1 ... TOP."""
-    _, written, function = CHECKS[problem.kind.split("; ")[slot].split(" x ")[1]]
+    _, written, function = CHECKS[problem.types[slot].split(" x ")[1]]
     if not 1 <= int(value) <= TOP:
         return ""
     found, wanted = function(int(value)), function(int(_truth(problem.slots[slot])))

@@ -13,11 +13,6 @@ from sdlab.world.problems import Problem
 from sdlab.world.splits import SIZES, dealt_to, load_split
 
 
-def problem_types(problem: Problem) -> tuple[str, ...]:
-    """The types a problem is made of: one per hidden number of a hunt, its only one elsewhere."""
-    return tuple(problem.kind.split("; "))
-
-
 def training_questions(split: str, num_questions: int | None, num_types: int | None, seed: int) -> list[Problem]:
     """The questions a run with this seed trains on. Fewer questions are always among more, with the same seed and types.
 

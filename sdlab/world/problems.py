@@ -19,3 +19,8 @@ class Problem:
     feedback: str = ""  # what the environment says after a wrong try (kata)
     slots: tuple = ()  # the unknowns
     outcomes: tuple[str, ...] = ()  # per candidate of the only slot, what follows from it (kata)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types the problem is made of: one per hidden number of a hunt, its only one elsewhere."""
+        return tuple(self.kind.split("; "))
