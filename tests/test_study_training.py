@@ -114,6 +114,25 @@ def test_sft_trains_on_the_traces_asked_for(tmp_path):
     assert runs[0].steps["loss"][0] != runs[1].steps["loss"][0]
 
 
+DOMAINS = {"chemistry-train": "chemistry-test", "kata": "kata"}
+WAYS = {
+    "sft": (SFTConfig(steps=2, batch_size=4, **SMALL), {"num_traces": 8, "num_questions": 16}),
+    "grpo": (GRPOConfig(steps=2, **SMALL | {"num_generations": 8}), {}),
+    "sdpo": (SDPOConfig(steps=2, **SMALL | {"num_generations": 8}), {}),
+    "sdpo, feedback": (SDPOConfig(steps=2, context="feedback", **SMALL | {"num_generations": 8}), {}),
+}
+
+
+@pytest.mark.parametrize("split, way", [(split, way) for split in DOMAINS for way in WAYS if (split, way) != ("chemistry-train", "sdpo, feedback")])
+def test_every_method_trains_on_every_domain(tmp_path, split, way):
+    config, extra = WAYS[way]
+    run = train(way.partition(",")[0], config, tmp_path / "run", replace(PLAN, split=split, eval_every=0, final_splits=(DOMAINS[split],), **extra))
+    assert run.finished and (run.steps["updates"] > 0).any() and (run.steps["kl_to_base"].iloc[1:] > 0).all()
+    assert run.evaluations["problem_id"].str.startswith(DOMAINS[split]).all()
+    asked = set(run.samples()["prompt"].str.extract(r"(Kata|undergoes)", expand=False))
+    assert asked == {"Kata" if split == "kata" else "undergoes"}
+
+
 @pytest.mark.parametrize(
     "make, words",
     [
