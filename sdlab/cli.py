@@ -1,4 +1,4 @@
-"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `train`, `reproduce`.
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `train`, `sweep`, `reproduce`.
 
 Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
 """
@@ -145,6 +145,38 @@ def train(method: Annotated[Literal["sft", "grpo", "sdpo"], tyro.conf.Positional
     return run([method, *options])
 
 
+def sweep(
+    folder: Annotated[Path, tyro.conf.Positional],
+    axes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=VALUE,...")] = (),
+    model: str = "organism",
+    jobs: int | None = None,
+    ray: str | None = None,
+    timeout: float | None = None,
+) -> int:
+    """Train on every combination of settings, and put the results in one table; a stopped sweep goes on.
+
+    For example: sdlab sweep runs/questions method=grpo,sdpo num_questions=1,8,64,all seed=0,1,2 steps=40. A name is
+    "method" or an option of `sdlab train METHOD`; what a method does not have is ignored for it.
+
+    Args:
+        folder: Folder for the runs and table.csv.
+        axes: The settings and their values.
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        jobs: Runs at once on this machine, each with one thread; one per core when not given.
+        ray: Run them as tasks of a Ray cluster: HOST:PORT of its head, auto (the one running here) or local (start one).
+        timeout: Seconds after which a run is stopped and counted as failed.
+    """
+    from sdlab.study.grid import read_grid
+    from sdlab.study.sweep import sweep as run
+
+    table = run(read_grid(axes), folder, model, jobs=jobs, ray=ray, timeout=timeout)
+    failed = table[table["status"] == "failed"]
+    for row in failed.itertuples():
+        print(f"failed: {row.cell}: {row.error}", file=sys.stderr)
+    print(f"wrote {folder / 'table.csv'}")
+    return 1 if len(failed) else 0
+
+
 def reproduce(
     conditions: tyro.conf.Positional[tuple[str, ...]] = (),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
@@ -156,7 +188,7 @@ def reproduce(
     """Make the recorded results again; a stopped reproduction goes on.
 
     Args:
-        conditions: Names of sdlab/study/conditions.py; all when none is given.
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, coverage.
         seeds: Training seeds, each a run of its own; seeds that are recorded already and not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; data/runs when not given.
@@ -172,11 +204,11 @@ def reproduce(
 
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "train": train, "reproduce": reproduce}
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "train": train, "sweep": sweep, "reproduce": reproduce}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 fine, 1 a notebook failed, 2 bad input, 130 interrupted."""
+    """Run one command and return its exit status: 0 fine, 1 a notebook or a run failed, 2 bad input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     # A kernelspec in the user's home must not win over the environment that sdlab is installed in.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from notebook_maker import save
@@ -23,7 +24,7 @@ def test_importing_sdlab_loads_nothing_heavy():
     assert loaded_by("import sdlab") & (HEAVY | {"tyro", "rich"}) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["measure", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["measure", "--help"], ["sweep", "--help"]])
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(f"import sdlab.cli; sdlab.cli.main({arguments!r})") & HEAVY == set()
 
@@ -33,7 +34,12 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure"))
+    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure", "train", "sweep", "reproduce"))
+
+
+def test_python_m_sdlab_is_sdlab():
+    done = subprocess.run([sys.executable, "-m", "sdlab", "sweep"], capture_output=True, text=True)
+    assert done.returncode == 2 and "sdlab sweep" in done.stderr and "Traceback" not in done.stderr  # a folder is missing
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,8 @@ def test_help_names_every_command(capsys):
     [
         (["tour", "--preset", "huge"], "sdlab: unknown preset 'huge'; choose one of: full, quick, smoke\n"),
         (["tour", "--only", "00,42"], "sdlab: unknown notebook '42'; choose one of: 00_good, 01_bad\n"),
+        (["sweep", "out"], "sdlab: a grid needs a method; choose from: base, sft, grpo, sdpo\n"),
+        (["sweep", "out", "method=grpo", "seed=x"], "sdlab: seed='x' is not allowed; it must be a whole number\n"),
         (["tour", "--model", "/no/such/folder"], "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or organism\n"),
     ],
 )
@@ -140,6 +148,25 @@ def test_arguments_reach_the_rooms(calls, tmp_path):
         (str(tmp_path), "scores"),
     ]
     assert calls[-2][1] == {"device": None, "resume": False}
+
+
+def test_the_arguments_of_a_sweep_reach_it_and_failed_cells_are_status_1(monkeypatch, capsys):
+    import pandas
+
+    seen = []
+
+    def sweep(*arguments, **named):
+        seen.append((arguments, named))
+        return pandas.DataFrame({"cell": ["a", "b"], "status": ["done", status], "error": [None, "it broke"]})
+
+    monkeypatch.setitem(sys.modules, "sdlab.study.sweep", types.SimpleNamespace(read_grid=lambda words: words, sweep=sweep))
+    command = ["sweep", "out", "method=grpo", "seed=0,1", "--model", "m", "--jobs", "2", "--ray", "local", "--timeout", "9"]
+    status = "done"
+    assert cli.main(command) == 0
+    status = "failed"
+    assert cli.main(command) == 1
+    assert seen[0] == ((("method=grpo", "seed=0,1"), Path("out"), "m"), {"jobs": 2, "ray": "local", "timeout": 9.0})
+    assert capsys.readouterr().err.splitlines() == ["failed: b: it broke"]
 
 
 def test_an_interrupt_is_status_130(monkeypatch, capsys, walkthrough, tmp_path):

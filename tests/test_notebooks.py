@@ -17,7 +17,7 @@ from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
-WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data"]
+WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data", "08_task_coverage"]
 
 
 def hints(values: dict, column: str) -> list[float]:
@@ -126,6 +126,19 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             value for name, value in v["unlike_of_64"].items() if name not in ("DAPO 512", "MATH-500")
         ),
         "chemistry soon seen": lambda v: v["met_in_64"]["chemistry, types"] > 5.9 and v["met_in_64"]["chemistry, wordings"] < 25,
+    },
+    "08_task_coverage": {
+        "it trained": lambda v: v["live_steps"] == 3 and v["live_length_in_domain"]["mean"] < 0,
+        "narrow: training rises while unseen types fall": lambda v: {"1", "8"} <= set(v["hidden_damage"]),
+        "broad: training falls": lambda v: {"128", "512", "all"} <= set(v["training_down"]),
+        "GRPO never trails in training": lambda v: all(row["versus"]["mean"] < 0.05 for row in v["crossing"].values()),
+        "the damage is the same everywhere": lambda v: all(row["in-domain"]["high"] < -0.4 for row in v["crossing"].values()),
+        "chemistry gains": lambda v: v["domains"]["chemistry_sdpo"]["low"] > 0.3,
+        "feedback alone moves little": lambda v: abs(v["domains"]["kata_sdpo_feedback"]["mean"]) < 0.1,
+        "verdicts follow from intervals": lambda v: all(
+            row["verdict"] == "open" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["claims"].values()
+        ),
+        "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["claims"]) >= 13 and set(v["verdicts"]) <= {"holds", "fails", "open"},
     },
 }
 

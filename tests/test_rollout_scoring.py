@@ -6,9 +6,9 @@ import torch
 
 from sdlab import paths
 from sdlab.errors import SdlabError
+from sdlab.rollout.loading import load_engine
 from sdlab.rollout.packed import PackedQwen3
 from sdlab.rollout.scoring import plan_batches
-from sdlab.rollout.loading import load_engine
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
 

@@ -9,8 +9,7 @@ import pytest
 from test_show_tokens import Reader
 
 from sdlab.errors import SdlabError
-from sdlab.show import check_callbacks, flipbook, slider_view, trace_explorer, trace_view
-from sdlab.show import widgets
+from sdlab.show import check_callbacks, flipbook, slider_view, trace_explorer, trace_view, widgets
 
 HOSTILE = "<script>x</script>"
 

@@ -10,7 +10,7 @@ from sdlab.context import strip_thinking
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
 from sdlab.world import hunts
-from sdlab.world.corpus import is_right, write_correct, write_document, draw_problem
+from sdlab.world.corpus import draw_problem, is_right, write_correct, write_document
 from sdlab.world.evidence import BARE_CLAIM, CHECKED_CLAIM, NOTHING, Evidence, read_evidence
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import believe, doubtfulness, entropy, enumerate_traces, explain, log_prob, sample

@@ -8,6 +8,7 @@ from sdlab.show.charts import METHOD_COLOURS, METHOD_LABELS, METRIC_LABELS, _lab
 from sdlab.show.picture import OKABE_ITO
 
 TRAINING = "training questions"
+SHARES = ("reward", "truncated")  # drawn from 0 to 1
 DASHES = {TRAINING: [2, 3], "in-domain": [1, 0], "unseen-types": [6, 4]}
 STROKES = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2.5, "symbolSize": 300}
 
@@ -45,8 +46,11 @@ def question_curves(table, metrics: Sequence[str] = ("reward", "length", "marker
 def _panel(rows, metric: str, order, names, shades, splits, grey, fresh, width: int):
     import altair as alt
 
+    if metric in SHARES:  # Student's interval knows no bounds
+        rows = rows.assign(low=rows["low"].clip(0, 1), high=rows["high"].clip(0, 1))
     x = alt.X("questions:N", sort=order, title="training questions", axis=alt.Axis(labelAngle=0), scale=alt.Scale(type="point", padding=0.3))
-    scale, axis = alt.Scale(zero=True, nice=4), alt.Axis(tickCount=4)
+    scale = alt.Scale(domain=[0, 1]) if metric in SHARES else alt.Scale(zero=True, nice=4)
+    axis = alt.Axis(tickCount=4)
     y, low = (alt.Y(f"{column}:Q", title=None, scale=scale, axis=axis) for column in ("mean", "low"))
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(**STROKES) if len(names) > 1 else None)
     dash = alt.StrokeDash("split:N", title=None, scale=alt.Scale(domain=splits, range=[DASHES.get(split, [8, 3, 2, 3]) for split in splits]),

@@ -7,11 +7,7 @@ computed. Columns are stored as gzipped CSV, which pandas reads without another 
 import gzip
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +18,8 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval
 from sdlab.measure.intervals import Interval
-from sdlab.study.conditions import CONDITIONS, condition
+from sdlab.study.cells import Cell, run_cells
+from sdlab.study.conditions import chosen, condition
 from sdlab.study.runs import load_run
 from sdlab.study.training import train
 
@@ -93,42 +90,30 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
 
 
 def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str = "organism") -> list[Path]:
-    """Run conditions again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
+    """Run conditions (or groups of them: main, rates, coverage) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
 
     jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
     stopped reproduction goes on. Raises SdlabError naming the runs that failed, after the others are done.
     """
-    wanted = [condition(name).name for name in (names or CONDITIONS)]
-    cells, failed = [(name, seed) for seed in seeds for name in wanted], []
-    with ThreadPoolExecutor(jobs or paths.cpu_limit() or os.cpu_count() or 1) as pool:
-        for (name, seed), log in zip(cells, pool.map(lambda cell: _in_process(*cell, work, model), cells)):
-            if log:
-                failed.append(f"{name}/{seed}: {log}")
-    whole = [name for name in wanted if all(_done(work, name, seed) for seed in seeds)]
+    wanted = chosen(names or ["main"])
+    cells = {(name, seed): _cell(name, seed, work, model) for seed in seeds for name in wanted}
+    failed = run_cells(list(cells.values()), jobs=jobs, on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True))
+    whole = [name for name in wanted if not {cells[name, seed].name for seed in seeds} & failed.keys()]
     written = [pack(name, seeds, work, output) for name in whole]
     if failed:
-        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {'; '.join(failed)}")
+        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}")
     return written
 
 
-def _done(work: Path, name: str, seed: int) -> bool:
-    return (work / name / str(seed) / "finished.json").is_file()
-
-
-def _in_process(name: str, seed: int, work: Path, model: str) -> str:
-    """Run one cell in a process with one thread; returns its last line of error, or nothing."""
-    if _done(work, name, seed):
-        return ""
-    command = [sys.executable, "-c", f"from sdlab.study.recorded import run_cell; run_cell({name!r}, {seed}, {str(work)!r}, {model!r})"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "CPU_LIMIT": "1"})
-    print(f"{name} seed {seed}: {'done' if done.returncode == 0 else 'failed'}", flush=True)
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+def _cell(name: str, seed: int, work: Path, model: str) -> Cell:
+    what = condition(name)
+    return Cell(f"{name} seed {seed}", Path(work) / name / str(seed), what.method, replace(what.config, seed=seed), what.plan, model)
 
 
 def run_cell(name: str, seed: int, work: str = "runs/reproduce", model: str = "organism") -> None:
-    """Run one condition with one seed, or go on with it."""
-    what = condition(name)
-    train(what.method, replace(what.config, seed=seed), Path(work) / name / str(seed), what.plan, model=model)
+    """Run one condition with one seed in this process, or go on with it."""
+    cell = _cell(name, seed, Path(work), model)
+    train(cell.method, cell.config, cell.folder, cell.plan, model=cell.model)
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:

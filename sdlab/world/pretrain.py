@@ -20,7 +20,6 @@ from sdlab.seeds import stable_int, stream
 from sdlab.world.corpus import draw_document
 from sdlab.world.tokenizer import END, END_OF_TEXT, build_tokenizer
 
-
 VERSION = 2  # of the shipped organism; every recorded result names the sha256 of the weights it came from
 
 
