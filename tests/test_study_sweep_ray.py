@@ -19,8 +19,8 @@ import torch
 from sdlab.errors import SdlabError
 from sdlab.study import cells
 from sdlab.study.grid import Grid, cell_name
-from sdlab.study.sweep import sweep
 from sdlab.study.runs import load_run
+from sdlab.study.sweep import sweep
 
 AXES = {
     "method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "steps": 4, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128,

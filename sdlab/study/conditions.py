@@ -6,30 +6,19 @@ last five steps. All three chose the highest rate tried, 3e-4, the configs' defa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdlab.errors import unknown
-from sdlab.study.training import Plan
+from sdlab.study.condition import PLAN, Condition
+from sdlab.study.coverage_conditions import COVERAGE
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
 SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}  # half the usual batch: made on two cores
-PLAN = Plan(num_eval_generations=4, final_problems=128)
 SWEPT = (3e-5, 1e-4, 3e-4)  # learning rates tried for every method
 SWEEP_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A method with its settings; the seed is set when it is run."""
-
-    name: str
-    label: str
-    method: str
-    config: TrainConfig
-    plan: Plan = PLAN
 
 
 def _conditions() -> dict[str, Condition]:
@@ -74,8 +63,6 @@ SWEEP = _sweep()
 
 def groups() -> dict[str, dict[str, Condition]]:
     """The groups of conditions that can be asked for by one name."""
-    from sdlab.study.coverage_conditions import COVERAGE  # made from what stands here
-
     return {"main": CONDITIONS, "rates": SWEEP, "coverage": COVERAGE}
 
 

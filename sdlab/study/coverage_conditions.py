@@ -6,8 +6,9 @@ rate that the sweep chose beforehand. Every seed draws its own questions.
 
 from dataclasses import replace
 
-from sdlab.study.conditions import Condition
-from sdlab.study.training import TRACES, Plan
+from sdlab.study import condition
+from sdlab.study.condition import Condition
+from sdlab.study.training import TRACES
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -15,7 +16,7 @@ from sdlab.train.sft import SFTConfig
 
 COUNTS = (1, 8, 64, 128, 512, None)  # training questions, as in the paper; None: all 4,096
 SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 8, "num_generations": 8}
-PLAN = Plan(eval_every=0, final_splits=("in-domain", "unseen-types"), final_problems=128, num_eval_generations=4)
+PLAN = replace(condition.PLAN, eval_every=0, final_splits=("in-domain", "unseen-types"))
 METHODS = {
     "grpo": ("GRPO", "grpo", GRPOConfig(**SIZES)),
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
@@ -56,7 +57,7 @@ def _conditions() -> dict[str, Condition]:
         _domain("kata", "sdpo_both", "SDPO, c = s and feedback", replace(sdpo, context="solution_feedback")),
         Condition("base_domains", "base, every domain", "base", TrainConfig(), replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types"))),
     ]
-    return {condition.name: condition for condition in made}
+    return {one.name: one for one in made}
 
 
 COVERAGE = _conditions()
