@@ -159,13 +159,15 @@ def test_the_arguments_of_a_sweep_reach_it_and_failed_cells_are_status_1(monkeyp
         seen.append((arguments, named))
         return pandas.DataFrame({"cell": ["a", "b"], "status": ["done", status], "error": [None, "it broke"]})
 
-    monkeypatch.setitem(sys.modules, "sdlab.study.sweep", types.SimpleNamespace(read_grid=lambda words: words, sweep=sweep))
+    monkeypatch.setitem(sys.modules, "sdlab.study.sweep", types.SimpleNamespace(sweep=sweep))
     command = ["sweep", "out", "method=grpo", "seed=0,1", "--model", "m", "--jobs", "2", "--ray", "local", "--timeout", "9"]
     status = "done"
     assert cli.main(command) == 0
     status = "failed"
     assert cli.main(command) == 1
-    assert seen[0] == ((("method=grpo", "seed=0,1"), Path("out"), "m"), {"jobs": 2, "ray": "local", "timeout": 9.0})
+    (grid, *arguments), named = seen[0]
+    assert grid.axes == {"method": ("grpo",), "seed": (0, 1)}
+    assert arguments == [Path("out"), "m"] and named == {"jobs": 2, "ray": "local", "timeout": 9.0}
     assert capsys.readouterr().err.splitlines() == ["failed: b: it broke"]
 
 
