@@ -16,3 +16,14 @@ def sdlab_real_data():
         return path
 
     return find
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Runs that are compared bit for bit need the same number of threads in every process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

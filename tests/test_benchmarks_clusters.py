@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from rapidfuzz.distance import Indel
-from scipy.spatial.distance import pdist, squareform
-from sklearn.metrics import silhouette_score
 
-from sdlab.benchmarks.clusters import _silhouette, agreement, find_types, peaks_of, stability, variety, word_vectors
+from sdlab.benchmarks.clusters import agreement, find_types, peaks_of, stability, variety, word_vectors
 from sdlab.benchmarks.duplicates import boilerplate, near_copies, normalised, overlap, stripped
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
@@ -135,13 +133,6 @@ def test_peaks():
     assert peaks_of({2: 0.3, 3: 0.5, 4: 0.4, 5: 0.6, 6: 0.9}) == [3]  # the last has no neighbour
     assert peaks_of({2: 0.3, 3: 0.2, 4: 0.24, 5: 0.1}) == [2]  # 4 is a peak, and too low
     assert peaks_of({2: 0.5, 3: 0.5, 4: 0.1}) == []
-
-
-def test_silhouette_is_scikit_learns():
-    rng = np.random.default_rng(3)
-    distances = squareform(pdist(rng.normal(size=(40, 3))))
-    for labels in (rng.integers(0, 4, 40), np.r_[np.zeros(39, int), 1], np.arange(40) // 2):
-        assert _silhouette(distances, labels) == pytest.approx(silhouette_score(distances, labels, metric="precomputed"))
 
 
 def test_variety_by_hand():

@@ -13,7 +13,7 @@ from scipy import stats
 from sdlab.benchmarks import table_three
 from sdlab.benchmarks.coverage import (
     PAPER_PLAN,
-    Plan,
+    SamplingPlan,
     accumulation,
     copies_of,
     draw_plan,
@@ -91,7 +91,7 @@ def test_simulated_plans_agree_with_the_formula():
     rows = [f"q{i}" for i in range(40) for _ in range(1 + i % 3)]
     copies = list(Counter(rows).values())
     for replacement, draws in ((False, 30), (False, len(rows) + 10), (True, 30)):
-        plan = Plan(draws, 1, replacement=replacement)
+        plan = SamplingPlan(draws, 1, replacement=replacement)
         runs = [draw_plan(rows, plan, seed) for seed in range(200)]
         met = [len(set(run)) for run in runs]
         assert np.mean(met) == pytest.approx(expected_met(copies, draws, replacement), abs=4 * np.std(met) / 200**0.5 + 1e-9)
@@ -105,7 +105,7 @@ def test_simulated_plans_agree_with_the_formula():
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 40), st.booleans())
 def test_exposures_add_up(copies, draws, replacement):
-    chances = exposures(copies, Plan(draws, 1, replacement=replacement))
+    chances = exposures(copies, SamplingPlan(draws, 1, replacement=replacement))
     assert chances.sum() == pytest.approx(1)
     assert chances @ np.arange(len(chances)) == pytest.approx(draws / len(copies))
     assert (1 - chances[0]) * len(copies) == pytest.approx(expected_met(copies, draws, replacement))
@@ -136,7 +136,7 @@ def test_bad_input_is_told():
     with pytest.raises(SdlabError, match="-1 draws"):
         expected_met([1], -1)
     with pytest.raises(SdlabError, match="steps=0 is not allowed"):
-        Plan(0, 8)
+        SamplingPlan(0, 8)
     with pytest.raises(SdlabError, match="p/0 has no kind"):
         types_of(problems("a"))
 
@@ -146,7 +146,7 @@ def test_bad_input_is_told():
 
 def test_measures_of_a_small_set_by_hand():
     some = problems("one apple", "one pear", "one  apple", "one fig", kinds=["x", "y", "x", "y"])
-    row = measure_coverage(some, Plan(steps=2, num_problems=3, num_generations=4))
+    row = measure_coverage(some, SamplingPlan(steps=2, num_problems=3, num_generations=4))
     assert (row["questions"], row["distinct"], row["draws"], row["types"]) == (4, 3, 6, 2)
     assert (row["exposures"], row["answers"], row["touched"], row["touched_share"]) == (2, 8, 3, 1)
     assert row["effective_types"] == pytest.approx(2) and row["combinations"] == 2
@@ -167,7 +167,7 @@ def test_the_paper_s_plan():
     table = table_three.touched_under({"17,000": 17_000}).set_index("drawn")
     assert table.loc["every question once", "touched"] == 17_000
     assert table.loc["with replacement", "share"] == pytest.approx(0.778, abs=5e-4)
-    simulated = len(set(draw_plan(range(17_000), Plan(100, 256, replacement=True))))
+    simulated = len(set(draw_plan(range(17_000), SamplingPlan(100, 256, replacement=True))))
     assert simulated == pytest.approx(table.loc["with replacement", "touched"], abs=150)
     shuffled = np.random.default_rng(0).choice(17_000 * 100, 25_600, replace=False) % 17_000
     assert len(set(shuffled.tolist())) == pytest.approx(table.loc["a file with 100 copies", "touched"], abs=150)

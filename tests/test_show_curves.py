@@ -84,7 +84,7 @@ def test_split_curves_draw_the_intervals_on_the_problems_of_every_step():
     rows = drawn(panel, spec["datasets"])
     assert len(rows) == 2 * 2 * 3
     for row in rows.itertuples():
-        name = {"GRPO": "grpo"}.get(row.label, "sdpo")
+        name = {"GRPO": "grpo"}.get(row.label, "sdpo")  # noqa: F841, the query reads it
         cells = data.evaluations.query("condition == @name and split == @row.split and step == @row.step")
         cells = cells[cells["problem_id"].str.rsplit("/").str[-1].astype(int) < 6]
         over, under = (cells.pivot(index="seed", columns="problem_id", values=column).to_numpy() for column in ("markers", "length"))

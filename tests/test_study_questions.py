@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.study.questions import training_questions
-from sdlab.world.splits import load_split
+from sdlab.study.questions import check_questions, training_questions
+from sdlab.world.hunts import identity, single_hunts
+from sdlab.world.splits import dealt_to, load_split
 
 
 def types_of(problems):
@@ -41,6 +42,15 @@ def test_every_question_of_one_type_can_be_asked_for():
     everything = training_questions("train", None, 1, 0)
     assert len({p.prompt for p in everything}) == len(everything) > 100
     assert {p.prompt for p in training_questions("train", len(everything), 1, 0)} == {p.prompt for p in everything}
+
+
+def test_a_question_more_than_there_are_is_refused():
+    types = sorted(types_of(training_questions("train", 128, 3, 0)))
+    single = [identity(((*kind.split(" x "), hunt),)) for kind in types for hunt in single_hunts(*kind.split(" x "))]
+    there = sum(dealt_to(pair)[0] == "train" for pair in {a + b for a in single for b in single})
+    check_questions("train", there, 3, 0)
+    with pytest.raises(SdlabError, match=f"there are {there} questions of 3 types"):
+        check_questions("train", there + 1, 3, 0)
 
 
 @pytest.mark.parametrize(

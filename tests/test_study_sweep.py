@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-import torch
 from filelock import FileLock
 
 from sdlab import cli
@@ -37,12 +36,7 @@ AXES = TINY | {"method": ["grpo", "sdpo"], "num_questions": [8, None], "num_type
 JUDGED = {"method": "base", "final_problems": 2, "num_eval_generations": 1, "final_splits": "in-domain"}  # the shortest cell
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def in_this_process(cells, *, on_done, **_):

@@ -16,11 +16,12 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.study import conditions, recorded
+from sdlab.study.cells import run_cell
 from sdlab.study.conditions import CONDITIONS, SWEEP, condition
 from sdlab.study.recorded import load_recorded, pack
 from sdlab.study.runs import load_run
 from sdlab.study.traces import build_traces
-from sdlab.study.training import Plan, train
+from sdlab.study.training import LAST_STEPS, Plan, train
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
@@ -29,12 +30,7 @@ SMALL = {"num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_comple
 PLAN = Plan(eval_every=2, eval_problems=2, final_problems=2, num_eval_generations=1, eval_splits=("in-domain",), final_splits=("in-domain", "deeper"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +155,7 @@ def make_record(folder, monkeypatch, seeds=(0, 1, 2)):
     small = conditions.Condition("tiny", "tiny", "grpo", GRPOConfig(steps=2, **SMALL), PLAN)
     monkeypatch.setitem(CONDITIONS, "tiny", small)
     for seed in seeds:
-        recorded.run_cell("tiny", seed, str(folder / "work"))
+        assert not run_cell(recorded.cell_of("tiny", seed, folder / "work"))
     return pack("tiny", seeds, folder / "work", folder / "runs")
 
 
@@ -239,5 +235,5 @@ def test_the_recorded_sweep_chose_the_rates():
         ends = {}
         for rate in conditions.SWEPT:
             steps = load_recorded(f"rate_{name}_{rate:.0e}").steps.sort_values("step")
-            ends[rate] = sign * steps.groupby("seed")[column].apply(lambda column: column.tail(5).mean()).mean()
+            ends[rate] = sign * steps.groupby("seed")[column].apply(lambda column: column.tail(LAST_STEPS).mean()).mean()
         assert max(ends, key=ends.get) == CONDITIONS[name].config.learning_rate

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdlab.benchmarks.duplicates import normalised
+from sdlab.benchmarks.duplicates import first_places, normalised
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
 
@@ -57,6 +57,7 @@ def find_types(texts: Sequence[str], most: int = MOST) -> Types:
     """
     from scipy.cluster.hierarchy import cut_tree, linkage
     from scipy.spatial.distance import squareform
+    from sklearn.metrics import silhouette_score
 
     if most < 3:
         raise SdlabError(f"most={most!r} is not allowed; at least 3 groups must be tried for a peak to be seen")
@@ -70,7 +71,7 @@ def find_types(texts: Sequence[str], most: int = MOST) -> Types:
     np.fill_diagonal(distances, 0)
     ks = list(range(2, min(most + 1, len(kept) - 1) + 1))  # one more than `most`: the last needs a neighbour
     cuts = cut_tree(linkage(squareform(distances, checks=False), "average"), ks)
-    curve = {k: _silhouette(distances, cuts[:, i]) for i, k in enumerate(ks)}
+    curve = {k: float(silhouette_score(distances, cuts[:, i], metric="precomputed")) for i, k in enumerate(ks)}
 
     def division(k: int | None) -> Division | None:
         return None if k is None else _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
@@ -158,24 +159,10 @@ def _distinct(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
     """(index of the first of each distinct text, for each text its place among them)."""
     if not len(texts):
         raise SdlabError("the set of problems is empty; give at least one problem")
-    places: dict[str, int] = {}
-    place = np.array([places.setdefault(text, len(places)) for text in normalised(texts)])
-    return [int(np.flatnonzero(place == i)[0]) for i in range(len(places))], place
-
-
-def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """The mean silhouette, as scikit-learn's `silhouette_score` on given distances, with one matrix product for all groups."""
-    groups = np.eye(labels.max() + 1)[labels]
-    sizes = groups.sum(0)
-    sums = distances @ groups
-    own = np.arange(len(labels)), labels
-    inside = sums[own] / np.maximum(sizes[labels] - 1, 1)
-    means = sums / sizes
-    means[own] = np.inf
-    outside = means.min(1)
-    larger = np.maximum(inside, outside)
-    values = np.divide(outside - inside, larger, out=np.zeros(len(labels)), where=larger > 0)
-    return float(np.where(sizes[labels] > 1, values, 0.0).mean())  # alone in a group: 0, by definition
+    found = normalised(texts)
+    first = first_places(found)
+    order = {text: number for number, text in enumerate(first)}
+    return list(first.values()), np.array([order[text] for text in found])
 
 
 def _describe(count, silhouette, labels, vectors, words, kept, first, place) -> Division:

@@ -18,7 +18,7 @@ from sdlab.world.problems import Problem
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """A sampling plan: `num_problems` rows a step for `steps` steps, `num_generations` answers to each.
 
     replacement False: epochs, as sdlab's own loops and verl's go (every row once before any comes again).
@@ -40,7 +40,7 @@ class Plan:
         return self.steps * self.num_problems
 
 
-PAPER_PLAN = Plan(steps=100, num_problems=256, num_generations=8)  # arXiv 2603.24472: 25,600 draws
+PAPER_PLAN = SamplingPlan(steps=100, num_problems=256, num_generations=8)  # arXiv 2603.24472: 25,600 draws
 
 
 def copies_of(problems: Sequence[Problem]) -> np.ndarray:
@@ -118,7 +118,7 @@ def accumulation(kinds: Sequence[Sequence[str]], sizes: Sequence[int]) -> np.nda
     return expected_met(having.values(), list(sizes), rows=len(kinds))
 
 
-def exposures(copies: Iterable[int], plan: Plan) -> np.ndarray:
+def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
     """P(a distinct problem is asked k times), k = 0, 1, ..., averaged over the distinct problems; the mean is draws / distinct.
 
     Binomial with replacement; full epochs plus a hypergeometric rest without. Raises SdlabError when there is nothing to draw.
@@ -140,7 +140,7 @@ def exposures(copies: Iterable[int], plan: Plan) -> np.ndarray:
     return shares[: last + 1]
 
 
-def draw_plan(items: Sequence, plan: Plan, seed: int = 0) -> list:
+def draw_plan(items: Sequence, plan: SamplingPlan, seed: int = 0) -> list:
     """The items that one run of the plan sees, in order; epochs are those of `sdlab.train.batch.draw`. Raises SdlabError when there are none."""
     if not len(items):
         raise SdlabError("the set of problems is empty; give at least one problem")
@@ -152,7 +152,7 @@ def draw_plan(items: Sequence, plan: Plan, seed: int = 0) -> list:
     return draw(items, plan.draws, seed, 0)
 
 
-def measure_coverage(problems: Sequence[Problem], plan: Plan = PAPER_PLAN) -> dict:
+def measure_coverage(problems: Sequence[Problem], plan: SamplingPlan = PAPER_PLAN) -> dict:
     """One row of Table 3, of problems whose types are known or not: plain numbers, JSON-ready.
 
     questions (rows), distinct, then for the plan: draws, touched (expected distinct questions met) and its share, exposures

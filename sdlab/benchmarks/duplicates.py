@@ -60,7 +60,7 @@ def normalised(texts: Sequence[str]) -> list[str]:
 
 def near_copies(texts: Sequence[str], near: float = NEAR) -> list[tuple[int, int, float]]:
     """(later index, earlier index, similarity) of every distinct text that has a near copy among the distinct ones before it, its best one."""
-    distinct = _indices(normalised(texts))
+    distinct = first_places(normalised(texts))
     found = []
     names = list(distinct)
     for start, scores in _scores(names, names, near):
@@ -78,7 +78,7 @@ def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Ov
     """
     if not len(train) or not len(test):
         raise SdlabError(f"overlap needs two sets of questions; got {len(train)} for training and {len(test)} for test")
-    old, new = _indices(normalised(train)), _indices(normalised(test))
+    old, new = first_places(normalised(train)), first_places(normalised(test))
     exact = [text for text in new if text in old]
     others, names = [text for text in new if text not in old], list(old)
     pairs = [(new[text], old[text], 100.0) for text in exact]
@@ -89,7 +89,7 @@ def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Ov
     return Overlap(len(old), len(new), len(exact), len(pairs) - len(exact), tuple(pairs))
 
 
-def _indices(texts: list[str]) -> dict[str, int]:
+def first_places(texts: list[str]) -> dict[str, int]:
     """Distinct text -> index of its first appearance."""
     found: dict[str, int] = {}
     for index, text in enumerate(texts):

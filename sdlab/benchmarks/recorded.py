@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdlab import paths
 from sdlab.benchmarks.clusters import Division, agreement, find_types, stability, variety
-from sdlab.benchmarks.coverage import PAPER_PLAN, Plan, copies_of, hill_number, measure_coverage
+from sdlab.benchmarks.coverage import PAPER_PLAN, SamplingPlan, copies_of, hill_number, measure_coverage
 from sdlab.benchmarks.duplicates import NEAR, boilerplate, near_copies, overlap
 from sdlab.benchmarks.files import load_problems
 from sdlab.errors import SdlabError
@@ -29,7 +29,7 @@ OVERLAPS = (  # training file, test file
     ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"), ("dapo_seen_512.parquet", "aime24.parquet"),
     ("dapo_seen_512.parquet", "amc23.parquet"), ("dapo_seen_512.parquet", "math500.parquet"), ("dapo_seen_512.parquet", "dapo_seen_128.parquet"),
 )  # fmt: skip
-SMALL_PLAN = Plan(steps=100, num_problems=64)  # the paper's runs on few questions
+SMALL_PLAN = SamplingPlan(steps=100, num_problems=64)  # the paper's runs on few questions
 ENOUGH = 20  # distinct questions from which types are looked for
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # of the curves of variety
 HAN = re.compile(r"[\u4e00-\u9fff]")

@@ -6,6 +6,7 @@ conservative, and with few seeds that is the right side to err on. With one seed
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -33,7 +34,8 @@ def crossed_interval(over, under=None, confidence: float = 0.95, seed: int = 0) 
     `under` None counts every cell once (a plain mean). Raises SdlabError when the arrays are empty, ragged or differ in shape.
     """
     over, under = _table(over, under)
-    draws = _resampled(over, under, np.random.default_rng(stable_int("crossed", seed)))
+    problems, seeds = _counts(seed, over.shape[1], len(over))
+    draws = _ratio(over, under, seeds, problems)
     return _percentiles(over.sum() / under.sum(), draws, confidence)
 
 
@@ -46,10 +48,8 @@ def crossed_difference(over_a, over_b, under_a=None, under_b=None, confidence: f
     (a, m), (b, n) = _table(over_a, under_a), _table(over_b, under_b)
     if a.shape[1] != b.shape[1]:
         raise SdlabError(f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems")
-    rng = np.random.default_rng(stable_int("crossed", seed))
-    problems = _counts(rng, a.shape[1])
-    seeds_a = _counts(rng, len(a))
-    seeds_b = seeds_a if len(a) == len(b) else _counts(rng, len(b))
+    problems, seeds_a, *apart = _counts(seed, a.shape[1], len(a), *([len(b)] if len(a) != len(b) else []))
+    seeds_b = apart[0] if apart else seeds_a
     draws = _ratio(b, n, seeds_b, problems) - _ratio(a, m, seeds_a, problems)
     interval = _percentiles(b.sum() / n.sum() - a.sum() / m.sum(), draws, confidence)
     return Difference(interval, (interval.low > 0 or interval.high < 0) and min(len(a), len(b)) >= 3)
@@ -85,21 +85,16 @@ def _table(over, under):
     return over, under
 
 
-def _counts(rng, size: int) -> np.ndarray:
-    """How often each of `size` things is in each resample, (RESAMPLES, size)."""
-    if size == 1:
-        return np.ones((RESAMPLES, 1))
-    return rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
+@lru_cache(maxsize=8)  # a figure asks for dozens of intervals over equally large tables
+def _counts(seed: int, *sizes: int) -> tuple[np.ndarray, ...]:
+    """How often each of `size` things is in each resample, (RESAMPLES, size), for each of `sizes`, drawn in this order."""
+    rng = np.random.default_rng(stable_int("crossed", seed))
+    return tuple(rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float) if size > 1 else np.ones((RESAMPLES, 1)) for size in sizes)
 
 
 def _ratio(over, under, seeds, problems) -> np.ndarray:
     above, below = (np.einsum("rs,sp,rp->r", seeds, table, problems, optimize=True) for table in (over, under))
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
-
-
-def _resampled(over, under, rng) -> np.ndarray:
-    problems = _counts(rng, over.shape[1])
-    return _ratio(over, under, _counts(rng, len(over)), problems)
 
 
 def _percentiles(mean: float, draws: np.ndarray, confidence: float) -> Interval:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sdlab.show.charts import METHOD_COLOURS, METHOD_LABELS, METRIC_LABELS, _labels, _title, need, number
+from sdlab.show.curves import STROKES
 from sdlab.show.picture import OKABE_ITO
+from sdlab.world.splits import TRAINING
 
-TRAINING = "training questions"
 SHARES = ("reward", "truncated")  # drawn from 0 to 1
 DASHES = {TRAINING: [2, 3], "in-domain": [1, 0], "unseen-types": [6, 4]}
-STROKES = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2.5, "symbolSize": 300}
 
 
 def question_curves(table, metrics: Sequence[str] = ("reward", "length", "markers"), splits: Sequence[str] = (TRAINING,), *, base=None, live=None,

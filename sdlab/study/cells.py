@@ -23,7 +23,7 @@ from pathlib import Path
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
-from sdlab.study.provenance import provenance
+from sdlab.study.provenance import granted_cores, peak_memory_mb
 from sdlab.study.run_files import read_about
 from sdlab.study.training import METHODS, Plan, train
 from sdlab.train.config import TrainConfig
@@ -76,7 +76,7 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
         run = train(cell.method, cell.config, cell.folder, cell.plan, model=cell.model)
         if not run.finished:
             return _stopped(timeout) if timeout and time.perf_counter() - began >= timeout else "interrupted"
-        write_atomic(cell.folder / OUTCOME, json.dumps({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": _peak_memory()}) + "\n")
+        write_atomic(cell.folder / OUTCOME, json.dumps({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": peak_memory_mb()}) + "\n")
     except KeyboardInterrupt:
         return _stopped(timeout) if timeout and time.perf_counter() - began >= timeout else "interrupted"
     except SdlabError as error:
@@ -205,16 +205,8 @@ def _stopped(timeout: float) -> str:
 
 
 def _cores() -> int:
-    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = granted_cores() or 1
     return min(paths.cpu_limit() or granted, granted)
-
-
-def _peak_memory() -> int | None:
-    """MiB. getrusage would count what the parent had when it started this process; Linux's own mark does not."""
-    with suppress(OSError, StopIteration):
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return round(int(line.split()[1]) / 1024)
-    return provenance()["peak_memory_mb"]
 
 
 # On a Ray cluster.

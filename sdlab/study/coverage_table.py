@@ -6,11 +6,10 @@ from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
 from sdlab.study.conditions import condition
 from sdlab.study.recorded import Recorded
-from sdlab.world.splits import SIZES
+from sdlab.study.training import LAST_STEPS
+from sdlab.world.splits import SIZES, TRAINING
 
-TRAINING = "training questions"
 METRICS = ("reward", "length", "markers", "density")
-LAST = 5  # steps at the end of training that are averaged
 
 
 def training_ends(recorded: Recorded, name: str, metric: str, first: bool = False) -> pandas.Series:
@@ -22,7 +21,7 @@ def training_ends(recorded: Recorded, name: str, metric: str, first: bool = Fals
     steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
     if steps.empty:
         raise SdlabError(f"condition {name!r} has no recorded training steps")
-    return steps.groupby("seed")[metric].apply(lambda column: column.head(2).mean() if first else column.tail(LAST).mean())
+    return steps.groupby("seed")[metric].apply(lambda column: column.head(2).mean() if first else column.tail(LAST_STEPS).mean())
 
 
 def training_difference(recorded: Recorded, a: str, b: str, metric: str = "reward") -> Difference:

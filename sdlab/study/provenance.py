@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,9 +34,9 @@ def provenance(model: str | None = None, seed: int | None = None, **extra) -> di
         "model_sha256": _model_files(model),
         "seed": seed,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": _cores(),
+        "cores": granted_cores(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "peak_memory_mb": _peak_memory(),
+        "peak_memory_mb": peak_memory_mb(),
     }
     return {**found, **extra}
 
@@ -74,13 +75,18 @@ def _model_files(model: str | None) -> dict[str, str] | None:
     return {path.name: sha256(path) for path in files}
 
 
-def _cores() -> int | None:
+def granted_cores() -> int | None:
+    """The cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))  # what this process may use, not what the host has
     return os.cpu_count()
 
 
-def _peak_memory() -> int | None:
+def peak_memory_mb() -> int | None:
+    """The largest resident size of this process so far, in MiB; None on Windows."""
+    with suppress(OSError, StopIteration):  # Linux's own mark: getrusage counts what the parent had when it started this process
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024)
     if sys.platform == "win32":
         return None
     import resource

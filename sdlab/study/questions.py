@@ -4,13 +4,16 @@ The paper varies the number of questions alone, and with it the number of types.
 keeps the types fixed while the number of questions grows, and the other way round.
 """
 
+from collections import Counter
 from itertools import combinations_with_replacement
+from math import comb
 
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
+from sdlab.world import kata
 from sdlab.world.hunts import SEEN_TYPES, draw_hunt, identity, make_problem, single_hunts
 from sdlab.world.problems import Problem
-from sdlab.world.splits import SIZES, dealt_to, load_split
+from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
 
 
 def training_questions(split: str, num_questions: int | None, num_types: int | None, seed: int) -> list[Problem]:
@@ -21,36 +24,48 @@ def training_questions(split: str, num_questions: int | None, num_types: int | N
     "train" is, from everything that is dealt to training and so is in no test split.
     Raises SdlabError when there are not that many questions or types, and for types of another split than "train".
     """
-    if num_types is not None:
-        return _of_types(split, num_questions, num_types, seed)
-    questions = load_split(split)
-    if num_questions is None:
-        return questions
-    _check("num_questions", num_questions, len(questions), f"questions in split {split!r}")
-    order = list(questions)
-    stream("questions", split, seed).shuffle(order)
-    return order[:num_questions]
-
-
-def _of_types(split: str, num_questions: int | None, num_types: int, seed: int) -> list[Problem]:
-    if split != "train":
-        raise SdlabError(f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type")
-    _check("num_types", num_types, len(SEEN_TYPES), "types of hunts")
-    order = list(SEEN_TYPES)
-    stream("types", split, seed).shuffle(order)
-    chosen = order[:num_types]
-    single = [identity(((clue, check, hunt),)) for clue, check in chosen for hunt in single_hunts(clue, check)]
-    pairs = {a + b for a, b in combinations_with_replacement(single, 2)}  # a pair's identity is the sum of its hunts'
-    there = sum(dealt_to(pair)[0] == "train" for pair in pairs)
-    if num_questions is None:
-        num_questions = min(there, SIZES[split])
-    _check("num_questions", num_questions, there, f"questions of {num_types} types (seed {seed})")
+    check_questions(split, num_questions, num_types, seed)
+    if num_types is None:
+        questions = load_split(split)
+        if num_questions is not None:
+            questions = list(questions)
+            stream("questions", split, seed).shuffle(questions)
+        return questions[:num_questions]
+    types = _types(num_types, split, seed)
+    wanted = num_questions or min(_count(types), SIZES[split])
     rng, found = stream("questions", split, seed, num_types), {}
-    while len(found) < num_questions:
-        draw = draw_hunt(rng, chosen, 2)
+    while len(found) < wanted:
+        draw = draw_hunt(rng, types, 2)
         if dealt_to(identity(draw))[0] == "train":
             found.setdefault(identity(draw), draw)
     return [make_problem(draw, f"{split}/{num_types}-types/{seed}/{i:04d}", split) for i, draw in enumerate(found.values())]
+
+
+def check_questions(split: str, num_questions: int | None, num_types: int | None, seed: int) -> None:
+    """Raise SdlabError when `training_questions` would, without making any."""
+    if num_types is None:
+        there, of_what = kata.COUNT if split == "kata" else SIZES[split], f"questions in split {split!r}"
+    elif split != "train":
+        raise SdlabError(f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type")
+    else:
+        _check("num_types", num_types, len(SEEN_TYPES), "types of hunts")
+        there, of_what = _count(_types(num_types, split, seed)), f"questions of {num_types} types (seed {seed})"
+    if num_questions is not None:
+        _check("num_questions", num_questions, there, of_what)
+
+
+def _types(num_types: int, split: str, seed: int) -> list[tuple[str, str]]:
+    order = list(SEEN_TYPES)
+    stream("types", split, seed).shuffle(order)
+    return order[:num_types]
+
+
+def _count(types: list[tuple[str, str]]) -> int:
+    """How many pairs of hunts of these types are dealt to training: a pair's identity is the sum of its hunts', and so is its remainder."""
+    roles = len(ROLES)
+    single = Counter(identity(((clue, check, hunt),)) % roles for clue, check in types for hunt in single_hunts(clue, check))
+    pairs = combinations_with_replacement(single, 2)
+    return sum(comb(single[a] + 1, 2) if a == b else single[a] * single[b] for a, b in pairs if dealt_to((a + b) % roles)[0] == "train")
 
 
 def _check(name: str, value: int, most: int, of_what: str) -> None:

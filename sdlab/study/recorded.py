@@ -21,7 +21,6 @@ from sdlab.measure.intervals import Interval
 from sdlab.study.cells import Cell, run_cells
 from sdlab.study.conditions import chosen, condition
 from sdlab.study.runs import load_run
-from sdlab.study.training import train
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
@@ -96,7 +95,7 @@ def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: 
     stopped reproduction goes on. Raises SdlabError naming the runs that failed, after the others are done.
     """
     wanted = chosen(names or ["main"])
-    cells = {(name, seed): _cell(name, seed, work, model) for seed in seeds for name in wanted}
+    cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
     failed = run_cells(list(cells.values()), jobs=jobs, on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True))
     whole = [name for name in wanted if not {cells[name, seed].name for seed in seeds} & failed.keys()]
     written = [pack(name, seeds, work, output) for name in whole]
@@ -105,15 +104,10 @@ def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: 
     return written
 
 
-def _cell(name: str, seed: int, work: Path, model: str) -> Cell:
+def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str = "organism") -> Cell:
+    """The run of one condition with one seed. Raises SdlabError on an unknown condition."""
     what = condition(name)
     return Cell(f"{name} seed {seed}", Path(work) / name / str(seed), what.method, replace(what.config, seed=seed), what.plan, model)
-
-
-def run_cell(name: str, seed: int, work: str = "runs/reproduce", model: str = "organism") -> None:
-    """Run one condition with one seed in this process, or go on with it."""
-    cell = _cell(name, seed, Path(work), model)
-    train(cell.method, cell.config, cell.folder, cell.plan, model=cell.model)
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:

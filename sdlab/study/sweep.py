@@ -20,12 +20,10 @@ from sdlab.files import write_atomic
 from sdlab.study.cells import OUTCOME, Cell, is_done, run_cells
 from sdlab.study.grid import Grid, Point, cell_name, settings_of, to_text
 from sdlab.study.provenance import provenance
-from sdlab.study.questions import training_questions
+from sdlab.study.questions import check_questions
 from sdlab.study.run_files import lock_folder
 from sdlab.study.runs import load_run
-from sdlab.study.training import SUMS
-
-LAST_STEPS = 5  # the training reward of a run is their mean
+from sdlab.study.training import LAST_STEPS, SUMS
 
 
 def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, jobs: int | None = None, ray: str | None = None, timeout: float | None = None) -> pandas.DataFrame:
@@ -42,7 +40,8 @@ def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, 
     folder, points = Path(folder).resolve(), grid.points()
     if model != "organism" and Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())  # tasks on a cluster have another working directory
-    _check_questions(points)
+    for point in points:
+        check_questions(point.plan.split, point.plan.num_questions, point.plan.num_types, point.config.seed)
     _refuse_foreign(folder)
     lock = lock_folder(folder)
     try:
@@ -61,25 +60,6 @@ def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, 
 
 def _json(value):
     return json.loads(json.dumps(value))
-
-
-def _check_questions(points: Sequence[Point]) -> None:
-    """Raise SdlabError when a run would ask for more questions or types than there are."""
-    asked = {(point.plan.split, point.config.seed, point.plan.num_types, point.plan.num_questions) for point in points}
-    hard = {  # where others ask for more questions of fewer types, a combination needs no look of its own
-        (split, seed, types, questions)
-        for split, seed, types, questions in asked
-        if questions is not None
-        and not any(one[:2] == (split, seed) and one != (split, seed, types, questions) and _fewer(one[2], types) and (one[3] or 0) >= questions for one in asked)
-    }
-    widest = sorted((one for one in asked if one[2] is not None), key=lambda one: -one[2])[:1]
-    for split, seed, types, questions in sorted({*hard, *widest}, key=lambda one: (one[:2], one[2] or 0, one[3] or 0)):
-        training_questions(split, questions, types, seed)
-
-
-def _fewer(types: int | None, than: int | None) -> bool:
-    """At most as many types, of the same kind of choice."""
-    return (types is None) == (than is None) and (types or 0) <= (than or 0)
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -23,6 +23,7 @@ from sdlab.world.splits import SPLITS, load_split
 METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}  # "base" is not trained, only judged
 TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
+LAST_STEPS = 5  # where training ends is told by their mean
 
 
 @dataclass(frozen=True)

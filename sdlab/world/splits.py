@@ -24,6 +24,7 @@ SPLITS = {
     "chemistry-test": "the other 10%, from the same distribution",
     "kata": "131 tasks of three steps, the same for training and test, with a failing case as feedback",
 }
+TRAINING = "training questions"  # a run's own: where a result is told beside those of splits
 SIZES = {"train": 4096, "in-domain": 512, "unseen-types": 512, "deeper": 512, "chemistry-train": 2160, "chemistry-test": 240}
 HUNTS = {"train": (hunts.SEEN_TYPES, 2), "in-domain": (hunts.SEEN_TYPES, 2), "deeper": (hunts.SEEN_TYPES, 3)}
 HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2, 0.25)
