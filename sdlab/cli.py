@@ -55,6 +55,10 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
 def pretrain(
     output: Path = Path("runs/organism"),
     seed: int = 0,
+    hidden_size: int = 128,
+    intermediate_size: int = 512,
+    num_layers: int = 4,
+    steps: int = 2600,
     device: str | None = None,
     resume: bool = True,
 ) -> int:
@@ -65,6 +69,10 @@ def pretrain(
     Args:
         output: Folder for the model; the checkpoint lies there too, and the same command goes on from it.
         seed: Seed of the weights and of the texts.
+        hidden_size: Width, a multiple of 64 (the small organism's is 64, with intermediate_size 256).
+        intermediate_size: Width of the feed-forward layers.
+        num_layers: Depth.
+        steps: Training steps of 64 texts each.
         device: cpu or cuda; cuda when there is one and none is given.
         resume: Go on from the last checkpoint if there is one.
     """
@@ -75,14 +83,15 @@ def pretrain(
     from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
 
+    config = PretrainConfig(seed=seed, hidden_size=hidden_size, intermediate_size=intermediate_size, num_layers=num_layers, steps=steps)
     columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
-        steps = board.add_task("step", total=None, note="")
+        bar = board.add_task("step", total=None, note="")
 
         def follow(done: int, total: int, loss: float) -> None:
-            board.update(steps, completed=done, total=total, note=f"loss {loss:.3f}")
+            board.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
 
-        run(output, PretrainConfig(seed=seed), device=device, resume=resume, progress=follow)
+        run(output, config, device=device, resume=resume, progress=follow)
         scores = board.add_task("scores", total=None, note="for the model card")
         measured = measure_splits(load_engine(str(output)), CARD_PROBLEMS, progress=lambda done, total: board.update(scores, completed=done, total=total))
     print(f"wrote {write_card(output, measured)}")
@@ -183,17 +192,17 @@ def reproduce(
     work: Path = Path("runs/reproduce"),
     output: Path | None = None,
     jobs: int | None = None,
-    model: str = "organism",
+    model: str | None = None,
 ) -> int:
     """Make the recorded results again; a stopped reproduction goes on.
 
     Args:
-        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, coverage.
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, coverage, small.
         seeds: Training seeds, each a run of its own; seeds that are recorded already and not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; data/runs when not given.
         jobs: Runs at once, each with one thread; one per core when not given.
-        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        model: Another model than the conditions' own, the organism or the small organism.
     """
     from sdlab.study.recorded import reproduce as run
 

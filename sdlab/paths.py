@@ -9,6 +9,14 @@ def data_dir() -> Path:
     return Path(os.environ.get("SDLAB_DATA") or Path(__file__).resolve().parent.parent / "data")
 
 
+SHIPPED = ("organism", "organism-small")  # models that lie in `data`; the second is there to see what depends on size
+
+
+def shipped(model: str) -> Path | None:
+    """The folder of a shipped model, None for any other."""
+    return data_dir() / model if model in SHIPPED else None
+
+
 def real_data(name: str) -> Path | None:
     """A file of real models' output, which the repository does not hold: in the folder that the environment variable
     SDLAB_REAL_DATA names, else in `shared/real` next to the checkout. None when it is not there."""

@@ -138,13 +138,13 @@ def test_arguments_reach_the_rooms(calls, tmp_path):
     assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 0
     assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3"]) == 0
     assert cli.main(["measure", "splits", "--model", "m"]) == 0
-    assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--no-resume"]) == 0
+    assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--hidden-size", "64", "--no-resume"]) == 0
     assert [tuple(map(str, arguments)) for arguments, _ in calls] == [
         ("traces.json", "word", "None"),
         ("traces.json", "substring", "text"),
         ("organism", "smoke", "3"),
         ("m", "quick", "0"),
-        (str(tmp_path), "{'seed': 7}"),
+        (str(tmp_path), "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600}"),
         (str(tmp_path), "scores"),
     ]
     assert calls[-2][1] == {"device": None, "resume": False}

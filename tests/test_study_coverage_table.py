@@ -59,15 +59,6 @@ def test_the_table_holds_students_t_and_the_evaluations(recorded):
     assert len(table) == 2 * 4 * 3
 
 
-def test_methods_keep_their_names():
-    from sdlab.study.coverage_conditions import COUNTS, METHODS, coverage_name
-    from sdlab.study.coverage_table import method_of
-
-    for method in METHODS:
-        assert {method_of(coverage_name(method, count)) for count in COUNTS} == {method}
-        assert method_of(coverage_name(method, 8, 1)) == method
-
-
 def test_a_condition_without_steps_is_named(recorded):
     with pytest.raises(SdlabError, match="'cover_grpo_64' has no recorded training steps"):
         ends.training_ends(recorded, "cover_grpo_64", "reward")

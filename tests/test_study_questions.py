@@ -32,6 +32,12 @@ def test_types_are_as_many_as_asked_and_nested(seed):
     assert found[1] < found[4] < found[20]
 
 
+def test_candidates_are_few_or_many():
+    sizes = {which: [sum(len(slot.candidates) for slot in p.slots) for p in training_questions("train", None, None, 0, which)] for which in ("any", "few", "many")}
+    assert len(sizes["few"]) > 1000 and max(sizes["few"]) == 7 and sizes["few"] == [n for n in sizes["any"] if n <= 7]
+    assert len(sizes["many"]) > 1000 and min(sizes["many"]) == 9 and sizes["many"] == [n for n in sizes["any"] if n >= 9]
+
+
 def test_no_question_of_a_type_is_ever_tested_on():
     tested = {p.prompt for name in ("in-domain", "unseen-types") for split_seed in range(4) for p in load_split(name, split_seed)}
     for num_types in (1, 20):
@@ -60,6 +66,10 @@ def test_a_question_more_than_there_are_is_refused():
         (("train", 0, None, 0), "num_questions=0"),
         (("train", 5000, 1, 0), "questions of 1 types"),
         (("train", 5, 21, 0), "num_types=21 is not allowed; there are 20 types"),
+        (("train", 5, None, 0, "lots"), "choice of candidates 'lots'"),
+        (("train", 5, 2, 0, "few"), "candidates='few' is not allowed with num_types=2"),
+        (("kata", 5, None, 0, "few"), "candidates='few' is not allowed with split 'kata'"),
+        (("train", 2000, None, 0, "many"), "num_questions=2000 is not allowed; there are 1266 questions with many candidates"),
         (("kata", 5, 1, 0), "num_types=1 is not allowed with split 'kata'"),
     ],
 )
@@ -80,6 +90,18 @@ def test_the_coverage_study_varies_one_thing_at_a_time():
         settings = {tuple(getattr(c.config, name) for name in shared) for key, c in COVERAGE.items() if key.startswith(domain or "cover_") and c.method != "sft"}
         assert len(settings) == 1  # the same code and settings for every method
     assert len({c.label for c in COVERAGE.values()}) == len(COVERAGE)
+
+
+def test_the_small_organism_changes_nothing_but_the_weights():
+    from sdlab.study.coverage_conditions import COUNTS, COVERAGE, SMALL, coverage_name, small_name
+
+    for method in ("grpo", "sdpo"):
+        for count in COUNTS:
+            small, large = SMALL[small_name(method, count)], COVERAGE[coverage_name(method, count)]
+            assert (small.method, small.config, small.plan) == (large.method, large.config, large.plan)
+            assert (small.model, large.model) == ("organism-small", "organism")
+    series = {name: ({**COVERAGE, **SMALL})[name].series for name in ("cover_grpo_8_of_1", "cover_sdpo_all", "small_sdpo_8", "cover_sdpo_no_think_1", "cover_sdpo_8_few")}
+    assert list(series.values()) == ["grpo", "sdpo", "sdpo_small", "sdpo_no_think", "sdpo_few"]
 
 
 def test_a_group_stands_for_its_conditions():

@@ -17,7 +17,7 @@ import torch
 from sdlab.errors import SdlabError
 from sdlab.study import conditions, recorded
 from sdlab.study.cells import run_cell
-from sdlab.study.conditions import CONDITIONS, SWEEP, condition
+from sdlab.study.conditions import CONDITIONS, condition
 from sdlab.study.recorded import load_recorded, pack
 from sdlab.study.runs import load_run
 from sdlab.study.traces import build_traces
@@ -197,14 +197,22 @@ def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
         pack("tiny", (0,), tmp_path / "work", later)  # the others' rows would be lost
     pack("tiny", (0, 1, 2), tmp_path / "work", later)
     assert {path.name: path.read_bytes() for path in later.iterdir()} == at_once
-    # results of other settings are not mixed with these
+    # nor are results of other weights or of other settings mixed with these
+    path = later / "tiny.json"
+    about = json.loads(path.read_text())
+    for seed in ("0", "2"):
+        about["runs"][seed]["model_sha256"]["model.safetensors"] = "another"
+    path.write_text(json.dumps(about))
+    pack("tiny", (1,), tmp_path / "work", later)
+    assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
+    pack("tiny", (0,), tmp_path / "work", later)
     monkeypatch.setitem(CONDITIONS, "tiny", conditions.replace(CONDITIONS["tiny"], plan=conditions.replace(PLAN, final_problems=1)))
     pack("tiny", (1,), tmp_path / "work", later)
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
 
 
 def test_every_condition_has_its_name_and_seeds_are_set_when_run():
-    for name, what in (CONDITIONS | SWEEP).items():
+    for name, what in {name: one for group in conditions.groups().values() for name, one in group.items()}.items():
         assert what.name == name and what.config.seed == 0
         assert json.dumps(what.label)
     assert len({what.label for what in CONDITIONS.values()}) == len(CONDITIONS)
@@ -218,9 +226,9 @@ def test_shipped_results_rest_on_the_shipped_organism():
     folder = paths.data_dir() / "runs"
     if not list(folder.glob("*.json")):
         pytest.skip("nothing is recorded in this checkout")
-    weights = sha256(paths.data_dir() / "organism" / "model.safetensors")
     data = load_recorded()
     for name, about in data.provenance.items():
+        weights = sha256(paths.shipped(condition(name).model) / "model.safetensors")
         assert {run["model_sha256"]["model.safetensors"] for run in about["runs"].values()} == {weights}, name
         rates = data.evaluations[data.evaluations["condition"] == name]
         assert (rates["reward"] <= rates["generations"]).all() and np.isfinite(rates[["reward", "length", "markers"]]).all(axis=None)

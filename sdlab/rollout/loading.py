@@ -67,8 +67,8 @@ def load_engine(model: str = "organism", *, device: str | torch.device | None = 
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     source = model
-    if model == "organism":
-        source = paths.data_dir() / "organism"
+    if paths.shipped(model):
+        source = paths.shipped(model)
         check_organism(source)
     elif not Path(model).expanduser().is_dir():
         if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or Path(model).exists():
@@ -77,7 +77,7 @@ def load_engine(model: str = "organism", *, device: str | torch.device | None = 
         source = Path(model).expanduser()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        with quiet(model == "organism"):
+        with quiet(paths.shipped(model) is not None):
             loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -20,8 +20,11 @@ MEASURED = ("in-domain", "unseen-types", "deeper", "chemistry-test", "kata")
 NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
 METRICS = ("reward", "length", "markers", "truncated")
+SMALLER = "It is here to see which findings depend on the size of the model: same texts, same steps, another shape. What the organism's card says of the world holds for it too."
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
+HABITS = Path(__file__).parent / "templates" / "card_habits.md"  # what was seen of the organism; another shape has others
+SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps": 2600}
 
 
 def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> pandas.DataFrame:
@@ -79,6 +82,11 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
         parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
     facts = made | {"vocab_size": config["vocab_size"], "heads": config["num_attention_heads"], "kv_heads": config["num_key_value_heads"]}
     facts |= {"parameters": f"{parameters:,}", "scores": scores_markdown(measured)}
+    changed = {name: made[name] for name, usual in SHAPE.items() if made[name] != usual}
+    facts["name"] = folder.resolve().name
+    facts["title"] = "The small sdlab organism" if changed else "The sdlab organism"
+    facts["command"] = " ".join(["sdlab pretrain --seed", str(made["seed"]), *(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())])
+    facts["habits"] = SMALLER if changed else HABITS.read_text(encoding="utf-8").rstrip()
     text = TEMPLATE.read_text(encoding="utf-8")
     for name, value in facts.items():
         text = text.replace("{" + name + "}", str(value))

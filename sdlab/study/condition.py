@@ -17,3 +17,5 @@ class Condition:
     method: str
     config: TrainConfig
     plan: Plan = PLAN
+    model: str = "organism"
+    series: str = ""  # drawn as one curve: conditions that differ only in what they are trained on

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sdlab.errors import unknown
 from sdlab.study.condition import PLAN, Condition
-from sdlab.study.coverage_conditions import COVERAGE
+from sdlab.study.coverage_conditions import COVERAGE, SMALL
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -63,7 +63,7 @@ SWEEP = _sweep()
 
 def groups() -> dict[str, dict[str, Condition]]:
     """The groups of conditions that can be asked for by one name."""
-    return {"main": CONDITIONS, "rates": SWEEP, "coverage": COVERAGE}
+    return {"main": CONDITIONS, "rates": SWEEP, "coverage": COVERAGE, "small": SMALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:

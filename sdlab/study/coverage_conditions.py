@@ -1,7 +1,8 @@
 """The recorded conditions of the coverage study: how many questions, of how many types, in which domain (paper Section 6).
 
 Half the batch of the other recorded runs (8 problems of 8 completions, 40 steps, so 320 problems are drawn), at the learning
-rate that the sweep chose beforehand. Every seed draws its own questions.
+rate that the sweep chose beforehand. Every seed draws its own questions. SMALL is the same on the small organism, a quarter
+of the size, with nothing else changed.
 """
 
 from dataclasses import replace
@@ -22,6 +23,8 @@ METHODS = {
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
     "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
 }
+CANDIDATES = {"few": "at most 7 candidates", "many": "at least 9 candidates"}  # does the length of the search move the crossing?
+CANDIDATE_COUNTS = (8, 64, 128, None)
 DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}  # what is trained on, and tested
 DOMAIN_SIZES = {"chemistry": {"steps": 20, "num_problems": 16}, "kata": {"steps": 40, "num_problems": 16}}  # short answers; chemistry settles sooner
 NUM_TRACES = {"chemistry": 800, "kata": 160}  # 131 tasks give no more
@@ -36,7 +39,17 @@ def _cover(method: str, num_questions: int | None, num_types: int | None = None)
     label, loop, config = METHODS[method]
     questions = f"{num_questions} question{'s' * (num_questions > 1)}" if num_questions else "all questions"
     types = f" of {num_types} type{'s' * (num_types > 1)}" if num_types else ""
-    return Condition(coverage_name(method, num_questions, num_types), f"{label}, {questions}{types}", loop, config, replace(PLAN, num_questions=num_questions, num_types=num_types))
+    return Condition(coverage_name(method, num_questions, num_types), f"{label}, {questions}{types}", loop, config, replace(PLAN, num_questions=num_questions, num_types=num_types), series=method)
+
+
+def candidates_name(num_questions: int | None, candidates: str) -> str:
+    """The recorded condition's name, for example cover_sdpo_64_few."""
+    return f"{coverage_name('sdpo', num_questions)}_{candidates}"
+
+
+def _candidates(num_questions: int | None, candidates: str) -> Condition:
+    one = _cover("sdpo", num_questions)
+    return replace(one, name=candidates_name(num_questions, candidates), label=f"{one.label}, {CANDIDATES[candidates]}", plan=replace(one.plan, candidates=candidates), series=f"sdpo_{candidates}")
 
 
 def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Condition:
@@ -48,6 +61,7 @@ def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Con
 def _conditions() -> dict[str, Condition]:
     made = [_cover(method, count) for method in METHODS for count in COUNTS]
     made += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
+    made += [_candidates(count, candidates) for candidates in CANDIDATES for count in CANDIDATE_COUNTS]
     for name, sizes in DOMAIN_SIZES.items():
         made += [_domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")]
         made += [_domain(name, f"sft_{kind}", f"SFT on {kind} traces", SFTConfig(), traces=kind, num_traces=NUM_TRACES[name]) for kind in TRACES]
@@ -60,4 +74,16 @@ def _conditions() -> dict[str, Condition]:
     return {one.name: one for one in made}
 
 
+def small_name(method: str, num_questions: int | None) -> str:
+    """The recorded condition's name on the small organism, for example small_sdpo_64."""
+    return coverage_name(method, num_questions).replace("cover_", "small_")
+
+
+def _small() -> dict[str, Condition]:
+    large = [(small_name(method, count), COVERAGE[coverage_name(method, count)]) for method in ("grpo", "sdpo") for count in COUNTS]
+    large.append(("small_base", Condition("", "base", "base", TrainConfig(), PLAN)))
+    return {name: replace(one, name=name, label=f"small organism: {one.label}", model="organism-small", series=one.series and f"{one.series}_small") for name, one in large}
+
+
 COVERAGE = _conditions()
+SMALL = _small()

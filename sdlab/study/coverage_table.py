@@ -36,24 +36,19 @@ def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Diff
     return seeds_difference(training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric))
 
 
-def method_of(name: str) -> str:
-    """A coverage condition's name without its counts: cover_sdpo_no_think_8_of_1 is sdpo_no_think."""
-    return name.removeprefix("cover_").partition("_of_")[0].rpartition("_")[0]
-
-
 def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
     """One row per condition, place and metric: condition, method, num_questions, questions, num_types, split, metric, mean, low, high.
 
     split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split of the last
     evaluation (interval over seeds and problems). num_questions of "all" is the size of the split. method is the condition's
-    name without its count: grpo, sdpo, sdpo_no_think. Raises SdlabError when one of `names` is not in `recorded`.
+    series: grpo, sdpo, sdpo_no_think, grpo_small, ... Raises SdlabError when one of `names` is not in `recorded`.
     """
     rows = []
     for name in names:
         what = condition(name)
         plan = what.plan
         about = {
-            "condition": name, "method": method_of(name), "questions": str(plan.num_questions or "all"),
+            "condition": name, "method": what.series, "questions": str(plan.num_questions or "all"),
             "num_questions": plan.num_questions or SIZES[plan.split], "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
         }  # fmt: skip
         for metric in METRICS:

@@ -68,7 +68,7 @@ def _model_files(model: str | None) -> dict[str, str] | None:
     """File name -> sha256 for a model that lies in a folder; None for a hub name."""
     if model is None:
         return None
-    folder = paths.data_dir() / "organism" if model == "organism" else Path(model)
+    folder = paths.shipped(model) or Path(model)
     if not folder.is_dir():
         return None
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")]

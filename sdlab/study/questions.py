@@ -1,14 +1,15 @@
 """Which questions a run trains on: how many of a split, and of how many types.
 
 The paper varies the number of questions alone, and with it the number of types. Here the two are separate: `num_types`
-keeps the types fixed while the number of questions grows, and the other way round.
+keeps the types fixed while the number of questions grows, and the other way round. `candidates` keeps only hunts with
+little or with much to search through.
 """
 
 from collections import Counter
 from itertools import combinations_with_replacement
 from math import comb
 
-from sdlab.errors import SdlabError
+from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
 from sdlab.world import kata
 from sdlab.world.hunts import SEEN_TYPES, draw_hunt, identity, make_problem, single_hunts
@@ -16,17 +17,21 @@ from sdlab.world.problems import Problem
 from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
 
 
-def training_questions(split: str, num_questions: int | None, num_types: int | None, seed: int) -> list[Problem]:
+CANDIDATES = {"any": (0, 99), "few": (0, 7), "many": (9, 99)}  # least and most numbers that a hunt's clues leave to look through
+
+
+def training_questions(split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any") -> list[Problem]:
     """The questions a run with this seed trains on. Fewer questions are always among more, with the same seed and types.
 
     num_questions: that many of the split, chosen by the seed; None: all of it, in its own order. num_types: only hunts whose
     every type is among that many types, chosen by the seed (fewer types are always among more); they are drawn as the split
-    "train" is, from everything that is dealt to training and so is in no test split.
-    Raises SdlabError when there are not that many questions or types, and for types of another split than "train".
+    "train" is, from everything that is dealt to training and so is in no test split. candidates: "few" keeps hunts whose clues
+    leave at most seven numbers, "many" those with at least nine.
+    Raises SdlabError when there are not that many questions or types, and for types or candidates of another split than "train".
     """
-    check_questions(split, num_questions, num_types, seed)
+    check_questions(split, num_questions, num_types, seed, candidates)
     if num_types is None:
-        questions = load_split(split)
+        questions = _kept(split, candidates)
         if num_questions is not None:
             questions = list(questions)
             stream("questions", split, seed).shuffle(questions)
@@ -41,9 +46,15 @@ def training_questions(split: str, num_questions: int | None, num_types: int | N
     return [make_problem(draw, f"{split}/{num_types}-types/{seed}/{i:04d}", split) for i, draw in enumerate(found.values())]
 
 
-def check_questions(split: str, num_questions: int | None, num_types: int | None, seed: int) -> None:
-    """Raise SdlabError when `training_questions` would, without making any."""
-    if num_types is None:
+def check_questions(split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any") -> None:
+    """Raise SdlabError when `training_questions` would, and make no questions that are not needed to know."""
+    if candidates not in CANDIDATES:
+        raise unknown("choice of candidates", candidates, CANDIDATES)
+    if candidates != "any":
+        if split != "train" or num_types is not None:
+            raise SdlabError(f"candidates={candidates!r} is not allowed with {f'num_types={num_types}' if num_types else f'split {split!r}'}; it chooses among the hunts of split 'train'")
+        there, of_what = len(_kept(split, candidates)), f"questions with {candidates} candidates"
+    elif num_types is None:
         there, of_what = kata.COUNT if split == "kata" else SIZES[split], f"questions in split {split!r}"
     elif split != "train":
         raise SdlabError(f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type")
@@ -52,6 +63,12 @@ def check_questions(split: str, num_questions: int | None, num_types: int | None
         there, of_what = _count(_types(num_types, split, seed)), f"questions of {num_types} types (seed {seed})"
     if num_questions is not None:
         _check("num_questions", num_questions, there, of_what)
+
+
+def _kept(split: str, candidates: str) -> list[Problem]:
+    least, most = CANDIDATES[candidates]
+    questions = load_split(split)
+    return questions if candidates == "any" else [one for one in questions if least <= sum(len(slot.candidates) for slot in one.slots) <= most]
 
 
 def _types(num_types: int, split: str, seed: int) -> list[tuple[str, str]]:

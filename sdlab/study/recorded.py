@@ -20,7 +20,8 @@ from sdlab.measure.crossed import Difference, crossed_difference, crossed_interv
 from sdlab.measure.intervals import Interval
 from sdlab.study.cells import Cell, run_cells
 from sdlab.study.conditions import chosen, condition
-from sdlab.study.runs import load_run
+from sdlab.study.runs import LoadedRun, load_run
+from sdlab.study.training import Plan
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
@@ -88,11 +89,11 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     return Recorded(*(pandas.concat(tables[table], ignore_index=True) for table in TABLES), provenance)
 
 
-def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str = "organism") -> list[Path]:
+def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str | None = None) -> list[Path]:
     """Run conditions (or groups of them: main, rates, coverage) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
 
     jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
-    stopped reproduction goes on. Raises SdlabError naming the runs that failed, after the others are done.
+    stopped reproduction goes on. model: another one than the conditions' own. Raises SdlabError naming the runs that failed, after the others are done.
     """
     wanted = chosen(names or ["main"])
     cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
@@ -104,21 +105,21 @@ def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: 
     return written
 
 
-def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str = "organism") -> Cell:
+def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
     """The run of one condition with one seed. Raises SdlabError on an unknown condition."""
     what = condition(name)
-    return Cell(f"{name} seed {seed}", Path(work) / name / str(seed), what.method, replace(what.config, seed=seed), what.plan, model)
+    return Cell(f"{name} seed {seed}", Path(work) / name / str(seed), what.method, replace(what.config, seed=seed), what.plan, model or what.model)
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
     """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
 
-    Seeds that are recorded there already, with the same settings, and are not among `seeds` stay as they are.
+    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay as they are.
     """
     output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
-    kept, origins = _already(name, settings, set(seeds), output)
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
+    kept, origins = _already(name, settings, runs, output)
     for table in TABLES:
         frame = pandas.concat([*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())], ignore_index=True)
         text = io.StringIO()
@@ -134,16 +135,17 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")
 
 
-def _already(name: str, settings: dict, again: set[int], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
-    """The recorded tables and provenance of a condition's seeds outside `again`; nothing when it was made with other settings."""
+def _already(name: str, settings: dict, runs: dict[int, LoadedRun], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
+    """The recorded tables and provenance of a condition's seeds without a new run; nothing when made with other settings or weights."""
     nothing = {table: [] for table in TABLES}, {}
     try:
         record = json.loads((output / f"{name}.json").read_text())
     except (OSError, ValueError):
         return nothing
-    keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in again}
-    same = {"config": record["config"] | {"seed": settings["config"]["seed"]}, "plan": record["plan"]}
-    if not keep or same != json.loads(json.dumps(settings)):
+    keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in runs}
+    same = {"config": record["config"] | {"seed": settings["config"]["seed"]}, "plan": asdict(Plan()) | record["plan"]}  # what a plan did not have yet is as it is by default
+    weights = [origin["model_sha256"] for origin in (*keep.values(), *(run.provenance for run in runs.values()))]
+    if not keep or same != json.loads(json.dumps(settings)) or any(one != weights[0] for one in weights):
         return nothing
     before = load_recorded(name, folder=output)
     tables = {table: getattr(before, table).drop(columns="condition") for table in TABLES}

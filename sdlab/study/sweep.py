@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas
 
+from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.study.cells import OUTCOME, Cell, is_done, run_cells
@@ -38,10 +39,11 @@ def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, 
     """
     grid = grid if isinstance(grid, Grid) else Grid(grid)
     folder, points = Path(folder).resolve(), grid.points()
-    if model != "organism" and Path(model).expanduser().is_dir():
+    if not paths.shipped(model) and Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())  # tasks on a cluster have another working directory
     for point in points:
-        check_questions(point.plan.split, point.plan.num_questions, point.plan.num_types, point.config.seed)
+        plan = point.plan
+        check_questions(plan.split, plan.num_questions, plan.num_types, point.config.seed, plan.candidates)
     _refuse_foreign(folder)
     lock = lock_folder(folder)
     try:

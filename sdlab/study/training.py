@@ -11,7 +11,7 @@ from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
-from sdlab.study.questions import training_questions
+from sdlab.study.questions import CANDIDATES, training_questions
 from sdlab.study.runs import LoadedRun, load_run, open_run
 from sdlab.study.traces import build_traces
 from sdlab.train.config import TrainConfig
@@ -33,6 +33,7 @@ class Plan:
     split: str = "train"
     num_questions: int | None = None  # so many of the split, chosen by the run's seed; None: all
     num_types: int | None = None  # only questions of so many types, chosen by the run's seed; None: all
+    candidates: str = "any"  # only hunts with few or with many numbers to look through
     traces: str = "unguided"  # SFT only: written without or with the solution in view
     num_traces: int = 800  # SFT only
     eval_splits: tuple[str, ...] = ("in-domain", "unseen-types")
@@ -46,6 +47,8 @@ class Plan:
         for name in (self.split, *self.eval_splits, *self.final_splits):
             if name not in SPLITS:
                 raise unknown("split", name, SPLITS)
+        if self.candidates not in CANDIDATES:
+            raise unknown("choice of candidates", self.candidates, CANDIDATES)
         if self.traces not in TRACES:
             raise unknown("kind of traces", self.traces, TRACES)
 
@@ -73,7 +76,7 @@ def train(
     if not isinstance(config, METHODS[method]):
         raise SdlabError(f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}")
     engine = load_engine(model)
-    problems = training_questions(plan.split, plan.num_questions, plan.num_types, config.seed)
+    problems = training_questions(plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates)
     run = open_run(folder, config, method=method, model=model, settings=plan, resume=resume, overwrite=overwrite, tracker=tracker)
     with run:
         arguments = (engine, problems)

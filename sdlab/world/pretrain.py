@@ -39,6 +39,13 @@ class PretrainConfig:
     cooldown: float = 0.4  # last share of the steps, over which the rates fall linearly to zero
     micro_tokens: int = 3072  # padded tokens per forward pass
 
+    def __post_init__(self):
+        if self.hidden_size < 64 or self.hidden_size % 64:
+            raise SdlabError(f"hidden_size={self.hidden_size} is not allowed; it must be a multiple of 64 (heads of 32, two to a key-value head)")
+        for name in ("steps", "documents", "num_layers", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least 1")
+
 
 def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int):
     """A randomly initialised Qwen3 of the organism's shape."""
