@@ -1,11 +1,13 @@
 """The coverage study's table: training ends by hand, evaluations by hand, pairs by seed."""
 
+import numpy as np
 import pandas
 import pytest
 from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.study import coverage_table as ends
+from sdlab.study.coverage_conditions import COVERAGE
 from sdlab.study.recorded import Recorded
 
 NAMES = ("cover_grpo_8", "cover_sdpo_8")
@@ -62,3 +64,19 @@ def test_the_table_holds_students_t_and_the_evaluations(recorded):
 def test_a_condition_without_steps_is_named(recorded):
     with pytest.raises(SdlabError, match="'cover_grpo_64' has no recorded training steps"):
         ends.training_ends(recorded, "cover_grpo_64", "reward")
+
+
+def test_where_training_stops_paying_is_found_between_the_counts():
+    """Gains of +.4, +.2, -.2, -.4 at 1, 8, 64, 128 questions cross zero half way between 8 and 64 on a log scale; another seed's never do."""
+    rows = []
+    for count, gain in ((1, 0.4), (8, 0.2), (64, -0.2), (128, -0.4)):
+        for seed, last in ((0, 0.5 + gain), (1, 0.9), (2, 0.5 + gain / 2)):
+            rows += [{"condition": f"cover_sdpo_{count}", "seed": seed, "step": step, "reward": 0.5 if step < 2 else last} for step in range(10)]
+    rows += [{"condition": "cover_sdpo_1", "seed": 3, "step": step, "reward": 0.5} for step in range(10)]  # not in all conditions
+    found = ends.stops_paying(Recorded(pandas.DataFrame(rows), pandas.DataFrame(), {}), [f"cover_sdpo_{count}" for count in (64, 1, 128, 8)])
+    assert list(found.index) == [0, 1, 2]
+    assert found[0] == pytest.approx(4.5) and found[2] == pytest.approx(4.5) and np.isnan(found[1])
+
+
+def test_all_questions_are_counted():
+    assert [ends._count(COVERAGE[name].plan) for name in ("cover_sdpo_8", "cover_sdpo_all", "cover_sdpo_all_few")] == [8, 4096, 1417]

@@ -1,12 +1,16 @@
 """The recorded coverage study as one tidy table: where training ends and what evaluations find, by number of questions."""
 
+import math
+from itertools import pairwise
+
 import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
 from sdlab.study.conditions import condition
+from sdlab.study.questions import training_questions
 from sdlab.study.recorded import Recorded
-from sdlab.study.training import LAST_STEPS
+from sdlab.study.training import LAST_STEPS, Plan
 from sdlab.world.splits import SIZES, TRAINING
 
 METRICS = ("reward", "length", "markers", "density")
@@ -36,11 +40,36 @@ def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Diff
     return seeds_difference(training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric))
 
 
+def stops_paying(recorded: Recorded, names) -> pandas.Series:
+    """Where a training score that rises with few questions begins to fall: log2 of their number, by seed.
+
+    names: conditions that differ in the number of questions only. Between two numbers the gain (last five steps against the
+    first two) is taken as linear in log2; NaN for a seed whose gain never turns from positive to negative. Only seeds that all
+    conditions have.
+    """
+    gains = pandas.DataFrame({math.log2(_count(condition(name).plan)): training_ends(recorded, name, "reward") - training_ends(recorded, name, "reward", first=True) for name in names})
+    gains = gains.dropna().sort_index(axis=1)
+    return gains.apply(_turn, axis=1)
+
+
+def _turn(gains: pandas.Series) -> float:
+    for (x, before), (y, after) in pairwise(gains.items()):
+        if before > 0 >= after:
+            return x + (y - x) * before / (before - after)
+    return math.nan
+
+
+def _count(plan: Plan) -> int:
+    if plan.num_questions:
+        return plan.num_questions
+    return SIZES[plan.split] if plan.candidates == "any" else len(training_questions(plan.split, None, plan.num_types, 0, plan.candidates))
+
+
 def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
     """One row per condition, place and metric: condition, method, num_questions, questions, num_types, split, metric, mean, low, high.
 
     split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split of the last
-    evaluation (interval over seeds and problems). num_questions of "all" is the size of the split. method is the condition's
+    evaluation (interval over seeds and problems). num_questions of "all" is how many there are. method is the condition's
     series: grpo, sdpo, sdpo_no_think, grpo_small, ... Raises SdlabError when one of `names` is not in `recorded`.
     """
     rows = []
@@ -49,7 +78,7 @@ def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
         plan = what.plan
         about = {
             "condition": name, "method": what.series, "questions": str(plan.num_questions or "all"),
-            "num_questions": plan.num_questions or SIZES[plan.split], "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
+            "num_questions": _count(plan), "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
         }  # fmt: skip
         for metric in METRICS:
             rows.append(about | {"split": TRAINING, "metric": metric} | vars(seeds_interval(training_ends(recorded, name, metric))))

@@ -66,6 +66,11 @@ class Recorded:
         return pandas.DataFrame(rows)
 
 
+def is_recorded(name: str, folder: str | Path | None = None) -> bool:
+    """Whether there are recorded runs of a condition."""
+    return ((Path(folder) if folder else paths.data_dir() / "runs") / f"{name}.json").is_file()
+
+
 def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     """The recorded runs of the conditions `names` (all that are there when none is named).
 
