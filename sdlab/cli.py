@@ -1,4 +1,4 @@
-"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `train`, `sweep`, `reproduce`.
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `benchmarks`, `train`, `sweep`, `reproduce`.
 
 Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
 """
@@ -142,6 +142,20 @@ def measure(
     return 0
 
 
+def benchmarks(name: tyro.conf.Positional[str | None] = None, split: str | None = None, source: Path | None = None) -> int:
+    """List the real benchmarks; with a name, its counts and an example.
+
+    Args:
+        name: One of them; all are listed when it is not given.
+        split: train or test, where a benchmark has both.
+        source: A parquet, json or jsonl file, or a folder of such files; else the real data, else the hub.
+    """
+    from sdlab.benchmarks.command import benchmarks_command
+
+    benchmarks_command(name, split, source)
+    return 0
+
+
 def train(method: Annotated[Literal["sft", "grpo", "sdpo"], tyro.conf.Positional], options: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
     """Train a model in a run folder that survives a kill and goes on where it was.
 
@@ -213,7 +227,7 @@ def reproduce(
 
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "train": train, "sweep": sweep, "reproduce": reproduce}
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "train": train, "sweep": sweep, "reproduce": reproduce}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,9 @@ go to one persistent worker process (`sdlab/_grader.py`) that is killed at a tim
 
 What counts as the answer: the last `\boxed{...}` of the whole completion, thinking included, so a model that boxed a
 number while thinking and then stopped has answered. A last box that never closes is no answer (the model was cut off
-while writing it, or was changing its mind). Without any box, the last `<answer>...</answer>`.
+while writing it, or was changing its mind). Without any box, the last `<answer>...</answer>`. Two kinds of truth are asked
+for in another form: for a choice (a letter A to J) the last `<answer>` counts even beside a box, as in SDPO's reward for
+SciKnowEval; for tool calls see `sdlab.tool_calls`. Programs are not graded: model output is never executed.
 """
 
 import atexit
@@ -20,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sdlab.errors import SdlabError
+from sdlab.tool_calls import is_calls, read_calls, same_calls
 
 MAX_ANSWER_CHARS = 500  # ten times MATH500's longest truth; a longer answer is right only as the truth's very text
 CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
@@ -37,11 +40,21 @@ _NOISE = re.compile(r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\[!,;]")
 _LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
 
 
-def extract_answer(text: str) -> str | None:
+def extract_answer(text: str, truth: str | None = None) -> str | None:
     r"""The content of the last `\boxed{...}` in `text`, braces matched, outer spaces cut; None when it never closes.
 
     Without a box: the content of the last `<answer>...</answer>`, or None. Linear in the length of `text`.
+    truth: when given, says what form the answer has: for a letter the last `<answer>` comes first, then the box; for tool calls
+    they are all read (`sdlab.tool_calls.read_calls`). Raises SdlabError when it is "": such a problem cannot be graded.
     """
+    if truth == "":
+        raise SdlabError("a problem without a ground truth cannot be graded (programs are listed, never run); choose another benchmark")
+    if truth is not None and is_calls(truth):
+        return read_calls(text)
+    if truth is not None and _CHOICE.fullmatch(_plain(truth)):
+        tagged = _tagged(text)
+        if tagged is not None:
+            return tagged
     start = text.rfind("\\boxed")
     if start >= 0:
         box = _BOX.match(text, start)
@@ -55,6 +68,11 @@ def extract_answer(text: str) -> str | None:
                 if depth == 0:
                     return text[box.end() : brace.start()].strip()
             return None
+    return _tagged(text)
+
+
+def _tagged(text: str) -> str | None:
+    """The content of the last `<answer>...</answer>`."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return text[start + len("<answer>") : end].strip() if 0 <= start < end else None
@@ -100,11 +118,13 @@ def verify(answer: str | None, truth: str) -> bool:
 
     Numbers and multiple-choice letters A to J are compared exactly, everything else by math-verify 0.9, which knows
     fractions, sets, intervals, matrices, units and equations. An answer that takes it more than CPU_SECONDS is wrong;
-    so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim.
+    so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim. Tool calls are compared as `sdlab.tool_calls` says.
     Raises SdlabError when math-verify cannot be started.
     """
     if answer is None:
         return False
+    if is_calls(truth):
+        return same_calls(answer, truth)
     if len(answer) > MAX_ANSWER_CHARS:
         return answer == truth.strip()
     return _verify(answer, truth)
@@ -117,10 +137,10 @@ def _verify(answer: str, truth: str) -> bool:
 
 
 def grade(completions: list[str], truths: list[str]) -> list[float]:
-    """Rewards (B,), 1.0 or 0.0, of B completions against their B truths. Raises SdlabError when the lengths differ."""
+    """Rewards (B,), 1.0 or 0.0, of B completions against their B truths. Raises SdlabError when the lengths differ or a truth is ""."""
     if len(completions) != len(truths):
         raise SdlabError(f"{len(completions)} completions but {len(truths)} truths; give one truth per completion")
-    return [float(verify(extract_answer(text), truth)) for text, truth in zip(completions, truths)]
+    return [float(verify(extract_answer(text, truth), truth)) for text, truth in zip(completions, truths)]
 
 
 class _Worker:

@@ -45,31 +45,32 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
 def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, str, str]]:
     """row -> (question, answer, domain, kind), for the layout that has these columns."""
     if set(LAYOUTS["verl"]) <= set(columns):
-        return _verl
+        return read_verl
     if set(LAYOUTS["question and answer"]) <= set(columns):
-        return lambda row: (_question(row["prompt"]), _text(row["answer"]), _text(row.get("dataset")), _text(row.get("kind")))
+        return lambda row: (question_of(row["prompt"]), text_of(row["answer"]), text_of(row.get("dataset")), text_of(row.get("kind")))
     known = "; ".join(f"{name}: {' and '.join(wanted)}" for name, wanted in LAYOUTS.items())
     raise SdlabError(f"{path.name} has columns {', '.join(columns)}; a file of questions needs those of one layout ({known})")
 
 
-def _verl(row: dict) -> tuple[str, str, str, str]:
-    reward, extra = _unpacked(row["reward_model"]), _unpacked(row.get("extra_info"))
-    truth = _text(reward.get("ground_truth")) if isinstance(reward, dict) else ""
-    index = _text(extra.get("index")) if isinstance(extra, dict) else ""
+def read_verl(row: dict) -> tuple[str, str, str, str]:
+    """(question, answer, domain, kind) of a row in verl's layout."""
+    reward, extra = unpacked(row["reward_model"]), unpacked(row.get("extra_info"))
+    truth = text_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
+    index = text_of(extra.get("index")) if isinstance(extra, dict) else ""
     parts = index.split("/")  # MATH names its questions split/subject/number.json
-    return _question(row["prompt"]), truth, _text(row.get("data_source")), parts[1] if len(parts) == 3 else ""
+    return question_of(row["prompt"]), truth, text_of(row.get("data_source")), parts[1] if len(parts) == 3 else ""
 
 
-def _question(cell) -> str:
+def question_of(cell) -> str:
     """The last user message of a chat, or the text itself."""
-    cell = _unpacked(cell)
+    cell = unpacked(cell)
     if isinstance(cell, str):
         return cell.strip()
     users = [m.get("content") for m in cell if isinstance(m, dict) and m.get("role") == "user"] if isinstance(cell, list) else []
-    return _text(users[-1]).strip() if users else ""
+    return text_of(users[-1]).strip() if users else ""
 
 
-def _unpacked(cell):
+def unpacked(cell):
     """A cell without its wrapping: arrays as lists, JSON text as what it says."""
     if hasattr(cell, "tolist"):  # parquet gives numpy arrays
         cell = cell.tolist()
@@ -81,5 +82,6 @@ def _unpacked(cell):
     return cell
 
 
-def _text(cell) -> str:
+def text_of(cell) -> str:
+    """A cell as text, "" for a missing one."""
     return "" if cell is None or cell != cell else str(cell)  # a missing number is NaN, which differs from itself

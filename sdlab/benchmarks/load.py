@@ -1,0 +1,254 @@
+"""Loading a benchmark by name: from files, from the folder of real data, or from the hub at a pinned commit; all through `datasets`.
+
+Where the rows come from, in this order: `source` when it is given; the folder of real data (`sdlab.paths.real_data`) when it holds the
+benchmark's file; the hub. A subset of DAPO-Math-17k whose file is not there is drawn from the whole set, deterministically: as many
+questions, nested as the study's are (8 among the 64 among the 512), but not the study's own; the report says so.
+SciKnowEval's hub rows are split as SDPO does it: level 3, four choices, `train_test_split(test_size=0.1, seed=42)`. On the study's
+2,100 chemistry questions that gives its 210 test questions in their order.
+"""
+
+import datetime
+import glob
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdlab import paths
+from sdlab.benchmarks.catalogue import BENCHMARKS, DAPO, Benchmark, find_benchmark
+from sdlab.benchmarks.rows import Row, read_row, reader
+from sdlab.errors import SdlabError
+from sdlab.seeds import stream
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+TEST_SIZE, SPLIT_SEED = 0.1, 42  # SDPO's data/split_tasks.py
+FROM, UNTIL = "2025-02-01", "2025-05-01"  # contest dates of LiveCodeBench v6 in SDPO's code
+HIDDEN = "private_test_cases"  # base64 of zlib of a pickle: dropped unread
+_NO_DATA = "corresponds to no data"  # what datasets says of a table without rows
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a benchmark's problems came from and how many there are.
+
+    used: file, or repository and commit. raw: rows; distinct: different questions among them; problems: those kept.
+    conflicts: different rows that ask a question again with another answer (the first is kept). notes: what a reader should know of this load.
+    """
+
+    name: str
+    split: str
+    used: str
+    raw: int
+    distinct: int
+    problems: int
+    conflicts: int
+    notes: tuple[str, ...] = ()
+
+
+def load_benchmark(name: str, *, split: str | None = None, source: str | Path | None = None, limit: int | None = None) -> list[Problem]:
+    """The problems of a benchmark (`sdlab.benchmarks.catalogue`), in the order of its rows, repeated questions taken out.
+
+    Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the study trains on them.
+    split: None for the only one. source: a parquet, json or jsonl file, or a folder with files named as in the catalogue.
+    limit: the first so many. Prompts ask for the form that is graded (`sdlab.benchmarks.rows`); LiveCodeBench has no answers:
+    its hidden tests are never decoded and programs never run, so `sdlab.score.grade` refuses it.
+    Raises SdlabError for an unknown name or split, missing packages, an unreadable or absent source, the hub out of reach or at
+    another commit, a missing column, a row without question or answer, no rows, and more problems asked for than there are.
+    """
+    problems, _ = load_with_report(name, split=split, source=source)
+    if limit is not None and not 1 <= limit <= len(problems):
+        raise SdlabError(f"{limit} problems asked of {name}, which has {len(problems)}; choose 1 to {len(problems)}")
+    return problems[:limit]
+
+
+def describe(name: str, *, split: str | None = None, source: str | Path | None = None) -> Report:
+    """What `load_benchmark` finds with these arguments, and raises."""
+    return load_with_report(name, split=split, source=source)[1]
+
+
+def load_with_report(name: str, *, split: str | None = None, source: str | Path | None = None) -> tuple[list[Problem], Report]:
+    """The problems and where they came from; see `load_benchmark`."""
+    benchmark = find_benchmark(name)
+    split = benchmark.split(split)
+    file = local_file(benchmark, split, source)
+    if file is None and benchmark.drawn:
+        return _drawn(benchmark, split, source)
+    table, used, notes = _from_file(file) if file else _from_hub(benchmark)
+    table = _part(benchmark, split, table, used)
+    problems, raw, distinct, conflicts = _problems(benchmark, split, table, used)
+    if benchmark.drawn and len(problems) != benchmark.drawn[0] * benchmark.drawn[1]:
+        asked = benchmark.drawn[0] * benchmark.drawn[1]
+        raise SdlabError(f"{used} has {len(problems)} rows and {name} has {asked}; to draw it, give the folder that holds {BENCHMARKS[DAPO].files['train']}")
+    expected = benchmark.distinct.get(split, distinct)
+    if distinct != expected:
+        notes = (*notes, f"{distinct:,} distinct questions, {expected:,} expected")
+    return problems, Report(name, split, used, raw, distinct, len(problems), conflicts, notes)
+
+
+def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> Path | None:
+    """The file to read, None for none. Raises SdlabError when `source` is not there, or is a folder without the benchmark's file."""
+    name = benchmark.files[split]
+    if source is None:
+        return paths.real_data(name)
+    source = Path(source)
+    if source.is_dir():
+        if (source / name).is_file():
+            return source / name
+        if benchmark.drawn and (source / BENCHMARKS[DAPO].files["train"]).is_file():
+            return None
+        raise SdlabError(f"{source} holds no {name}, which {benchmark.name} ({split}) is read from; rename the file to that, or give the file itself")
+    if not source.is_file():
+        raise SdlabError(f"no file or folder {source}; give a parquet, json or jsonl file of {benchmark.name}, or a folder that holds {name}")
+    if source.suffix.lower() not in BUILDERS:
+        raise SdlabError(f"{source.name} is not read as a benchmark; give a file ending in {', '.join(BUILDERS)}")
+    return source
+
+
+def _libraries() -> None:
+    missing = [name for name in ("datasets", "pyarrow") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SdlabError(f'benchmarks need {" and ".join(missing)}; install with: pip install "sdlab[data]"')
+
+
+def _from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
+    _libraries()
+    import datasets
+
+    from sdlab.benchmarks.recorded import load_record, record_path
+    from sdlab.files import sha256
+
+    quiet = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(BUILDERS[file.suffix.lower()], data_files=glob.escape(str(file)), split="train")
+    except Exception as error:  # pyarrow, pandas and datasets each raise their own
+        cause = error.__cause__ or error
+        if not file.stat().st_size or _NO_DATA in str(cause):
+            raise SdlabError(f"{file} is empty; give a file with at least one problem") from error
+        raise SdlabError(f"cannot read {file}: {_line(cause)}; it may be damaged or cut off") from error
+    finally:
+        if not quiet:
+            datasets.enable_progress_bars()
+    known = load_record()["files"].get(file.name) if record_path().is_file() else None
+    notes = () if known is None else (("the study's file, byte for byte",) if sha256(file) == known else ("differs from the study's file of that name",))
+    return table, str(file), notes
+
+
+def _from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]]:
+    if not benchmark.repo:
+        names = " or ".join(benchmark.files.values())
+        raise SdlabError(f"{benchmark.name} is on no hub; give source= a folder with {names} (from {benchmark.origin})")
+    _libraries()
+    import datasets
+
+    try:
+        if benchmark.hub_file:
+            address = f"hf://datasets/{benchmark.hub}"
+            table = datasets.load_dataset(BUILDERS[Path(benchmark.hub_file).suffix], data_files=address, split="train")
+        else:
+            table = datasets.load_dataset(benchmark.repo, benchmark.config, split=benchmark.hub_split, revision=benchmark.revision)
+    except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
+        raise _unreachable(benchmark, error) from error
+    for file in table.cache_files:
+        folder = Path(file["filename"]).parent.name  # without the hub, datasets takes any cached commit, which it names the folder by
+        if len(folder) == 40 and folder != benchmark.revision:
+            raise SdlabError(f"the cache holds {benchmark.repo} at commit {folder}, not {benchmark.revision}; go online once, or give a local file with source=")
+    return table, benchmark.hub, ()
+
+
+def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
+    """What to do about an error of the hub."""
+    files = " or ".join(benchmark.files.values())
+    instead = f"give a local copy with source= (a file, or a folder with {files}), or set SDLAB_REAL_DATA to such a folder"
+    if "scripts are no longer supported" in str(error):
+        return SdlabError(f"{benchmark.repo} is a loading script, which datasets 4 and later do not run (nor does sdlab); {instead}")
+    if "Revision" in type(error).__name__ or "Revision" in str(error):
+        return SdlabError(f"{benchmark.repo} has no commit {benchmark.revision} any more; {instead}, or pin another in sdlab/benchmarks/catalogue.py")
+    if _NO_DATA in str(error):
+        return SdlabError(f"{benchmark.hub} has no rows for {benchmark.name}; {instead}")
+    if "No module named" in str(error):
+        return SdlabError(f'{benchmark.name} needs a package ({_line(error)}); install with: pip install "sdlab[data]"')
+    why = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on") else f"{type(error).__name__}: {_line(error)}"
+    return SdlabError(f"{benchmark.name} is not on this machine, and {benchmark.repo} could not be read from the hub ({why}); {instead}")
+
+
+def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dataset":
+    """The rows of the split: files hold it as it is; the hub's SciKnowEval and LiveCodeBench are cut to what the study takes."""
+    if HIDDEN in table.column_names:
+        table = table.remove_columns(HIDDEN)
+    if benchmark.grading == "choice" and "choices" in table.column_names:
+        science = benchmark.name.rpartition("-")[2].capitalize()
+        needed = ("domain", "type", "details")
+        _columns(table, needed, used)
+        keep = [i for i, row in enumerate(_rows(table.select_columns(list(needed))))
+                if row["domain"] == science and row["type"] == "mcq-4-choices" and (row["details"] or {}).get("level") == "L3"]  # fmt: skip
+        table = table.select(keep)
+        if len(table) > 1:
+            table = table.train_test_split(test_size=TEST_SIZE, seed=SPLIT_SEED)[split]
+    if not benchmark.grading and len(table):
+        _columns(table, ("contest_date",), used)
+        table = table.select([i for i, date in enumerate(table["contest_date"]) if FROM <= _day(date) < UNTIL])
+    if not len(table):
+        raise SdlabError(f"{used} has no rows for {benchmark.name} ({split}); give a file with at least one problem")
+    return table
+
+
+def _columns(table: "Dataset", needed: tuple[str, ...], used: str) -> None:
+    missing = [name for name in needed if name not in table.column_names]
+    if missing:
+        raise SdlabError(f"{used} lacks the column {', '.join(map(repr, missing))}; it has {', '.join(table.column_names)}")
+
+
+def _day(date) -> str:
+    return date.date().isoformat() if isinstance(date, datetime.datetime) else str(date)[:10]
+
+
+def _problems(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> tuple[list[Problem], int, int, int]:
+    """(problems, rows, distinct questions, different rows that repeat a question with another answer)."""
+    needed, read = reader(benchmark.grading, table.column_names, used)
+    known: dict[str, Row] = {}  # a row with the cells of an earlier one is not read again
+    answers: dict[str, str] = {}  # question, white space aside -> its first answer
+    problems, conflicts = [], 0
+    for number, cells in enumerate(_rows(table)):
+        told = str([cells[name] for name in needed])
+        if told in known and not benchmark.drawn:
+            continue
+        row = known[told] = known.get(told) or read_row(read, cells, number, used, bool(benchmark.grading))
+        question = " ".join(row.prompt.split())
+        if question not in answers or benchmark.drawn:
+            problems.append(Problem(f"{benchmark.name}/{split}/{number:05d}", benchmark.name, split, row.kind, row.prompt, row.answer))
+        conflicts += answers.setdefault(question, row.answer) != row.answer
+    return problems, len(table), len(answers), conflicts
+
+
+def _rows(table: "Dataset") -> Iterator[dict]:
+    """The rows as dictionaries; by batches, which is ten times as fast as one by one (DAPO-Math-17k has 1.8 million)."""
+    for batch in table.iter(batch_size=1000):
+        for cells in zip(*batch.values()):
+            yield dict(zip(batch, cells))
+
+
+def _drawn(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple[list[Problem], Report]:
+    """A subset drawn from the whole set: `stream("benchmarks", "dapo subsets")` orders the questions, the first are taken, in turns."""
+    try:
+        whole, report = load_with_report(DAPO, source=source)
+    except SdlabError as error:
+        raise SdlabError(f"no {benchmark.files[split]} here to read {benchmark.name} from, and to draw it the whole set is needed: {error}") from error
+    questions, copies = benchmark.drawn
+    if len(whole) < questions:
+        raise SdlabError(f"{benchmark.name} draws {questions} questions and {report.used} has {len(whole)}; give the whole DAPO-Math-17k")
+    order = stream("benchmarks", "dapo subsets").sample(whole, len(whole))[:questions]
+    problems = [Problem(f"{benchmark.name}/{split}/{number:05d}", benchmark.name, split, one.kind, one.prompt, one.answer)
+                for number, one in enumerate(order * copies)]  # fmt: skip
+    notes = (f"drawn here from {DAPO}: as many questions as the study's file, not the same ones", *report.notes)
+    return problems, Report(benchmark.name, split, report.used, report.raw, questions, len(problems), report.conflicts, notes)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

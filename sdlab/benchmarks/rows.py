@@ -1,0 +1,136 @@
+"""Rows of every layout the benchmarks come in, read into prompt, answer and type; prompts ask for the form that is graded.
+
+Mathematics asks for a box: "Prompts reformatted to \\boxed{}" (arXiv 2603.24472; its change_math_prompts.py does the same to DAPO's
+texts). Multiple choice keeps what SDPO's system message says, `<answer>A</answer>`, which its reward reads: a problem is one user
+message here, so the system message stands before the question.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sdlab.benchmarks.files import question_of, read_verl, text_of, unpacked
+from sdlab.errors import SdlabError
+from sdlab.score import extract_answer
+
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+_ANSWER_FIRST = re.compile(
+    r"Solve the following math problem step by step\.\s+The last line of your response should be of the form Answer: \$Answer "
+    r"\(without quotes\) where \$Answer is the answer to the problem\.\s*"
+)
+_ONE_BREAK = re.compile(r"[^\n]\n\Z")
+_ANSWER_LAST = 'Remember to put your answer on its own line after "Answer:"'
+CHOICE = (
+    "Given a question and four options, please select the right answer. Respond in the following format:\n<reasoning>\n...\n</reasoning>\n"
+    "<answer>\n...\n</answer>\n\nFor the answer, only output the letter corresponding to the correct option (A, B, C, or D), and nothing else. "
+    'Do not restate the answer text. For example, if the answer is "A", just output:\n<answer>\nA\n</answer>'
+)  # SDPO's system message, which its files carry and the hub's rows do not
+
+
+class Row(NamedTuple):
+    prompt: str
+    answer: str
+    kind: str
+
+
+def boxed_prompt(question: str) -> str:
+    r"""`question` with the instruction to answer within \boxed{} on its last line, in place of DAPO's "Answer: $Answer" lines.
+
+    Idempotent; an instruction to box that is there already is brought to the same form. The question itself is not touched.
+    """
+    text = question.strip()
+    opening = _ANSWER_FIRST.match(text)
+    text = text[opening.end() :] if opening else text
+    body = text.removesuffix(BOXED)
+    as_it_is = body != text and _ONE_BREAK.search(body)  # the study's form: white space before its line break stays, as in AMC23's file
+    body = body[:-1] if as_it_is else body.rstrip()
+    for ending in (f"{_ANSWER_LAST}.", _ANSWER_LAST):
+        if body.rstrip().endswith(ending):
+            body = body.rstrip().removesuffix(ending).rstrip()
+    return f"{body}\n{BOXED}"
+
+
+def _verl_math(row: dict) -> Row:
+    question, answer, _, kind = read_verl(row)
+    return Row(boxed_prompt(question), answer, kind)
+
+
+def _plain_math(row: dict) -> Row:
+    return Row(boxed_prompt(question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind")))
+
+
+def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
+    def read(row: dict) -> Row:
+        truth = text_of(row[answer]).strip()
+        parts = text_of(row.get("unique_id")).split("/")  # MATH names its questions split/subject/number.json
+        # AIME24 on the hub has its answers inside \boxed{}.
+        return Row(boxed_prompt(text_of(row[question])), extract_answer(truth) or truth, parts[1] if len(parts) == 3 else "")
+
+    return read
+
+
+def _verl_told(row: dict) -> Row:
+    question, answer, _, kind = read_verl(row)
+    chat = unpacked(row["prompt"])
+    system = next((m.get("content") for m in chat if isinstance(m, dict) and m.get("role") == "system"), "") if isinstance(chat, list) else ""
+    return Row(_told(system, question), answer, kind)
+
+
+def _plain_told(row: dict) -> Row:
+    return Row(_told(row.get("system"), question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind")))
+
+
+def _told(system, question: str) -> str:
+    system = text_of(system).strip()
+    return question if system in ("", "None", "-") or not question else f"{system}\n\n{question}"
+
+
+def _choices(row: dict) -> Row:
+    choices = unpacked(row["choices"])
+    options = "\n".join(f"{label}: {text}" for label, text in zip(choices["label"], choices["text"], strict=True))
+    question = f"{text_of(row['question'])}\n\n{options}\nPlease reason step by step."
+    return Row(f"{CHOICE}\n\n{question}", text_of(row["answerKey"]), "mcq")
+
+
+def _program(row: dict) -> Row:
+    starter = text_of(row["starter_code"]).strip()
+    signature = f"\n\nStart from this code:\n```python\n{starter}\n```" if starter else ""
+    return Row(text_of(row["question_content"]).strip() + signature, "", text_of(row.get("difficulty")))
+
+
+# What is graded -> the layouts its rows may have: the columns that are needed, and how a row is read. The first that fits counts.
+_VERL, _PLAIN = ("prompt", "reward_model"), ("prompt", "answer")
+LAYOUTS: dict[str, dict[tuple[str, ...], Callable[[dict], Row]]] = {
+    "math": {_VERL: _verl_math, _PLAIN: _plain_math, ("problem", "answer"): _hub_math("problem", "answer"),
+             ("problem", "solution"): _hub_math("problem", "solution"), ("question", "answer"): _hub_math("question", "answer")},
+    "choice": {_VERL: _verl_told, _PLAIN: _plain_told, ("question", "choices", "answerKey"): _choices},
+    "calls": {_VERL: _verl_told, _PLAIN: _plain_told},
+    "": {("question_content", "starter_code"): _program},
+}  # fmt: skip
+
+
+def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...], Callable[[dict], Row]]:
+    """(the columns that hold question and answer, how to read a row) of a table with these columns.
+
+    Raises SdlabError naming the missing column and those that are there.
+    """
+    layouts = LAYOUTS[grading]
+    for needed, read in layouts.items():
+        if set(needed) <= set(columns):
+            return needed, read
+    nearest = max(layouts, key=lambda needed: len(set(needed) & set(columns)) / len(needed))
+    missing = ", ".join(repr(name) for name in nearest if name not in columns)
+    known = "; ".join(" and ".join(needed) for needed in layouts)
+    raise SdlabError(f"{where} lacks the column {missing}; it has {', '.join(columns) or 'none'}, and needs those of one layout ({known})")
+
+
+def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, graded: bool) -> Row:
+    """One row read. Raises SdlabError when it has no question, no answer though it is `graded`, or cells of the wrong shape."""
+    try:
+        found = read(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SdlabError(f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); mend or remove it") from error
+    if not found.prompt.strip() or found.prompt == f"\n{BOXED}" or (graded and not found.answer.strip()):
+        what = "answer" if found.prompt.strip() and found.prompt != f"\n{BOXED}" else "question"
+        raise SdlabError(f"{where}, row {number}: no {what}; every row needs both, mend or remove it")
+    return found
