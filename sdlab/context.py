@@ -3,6 +3,7 @@
 import re
 
 from sdlab.errors import unknown
+from sdlab.rollout.checks import check_template
 
 CONTEXTS = ("none", "solution", "solution_no_think", "regenerated")
 CONTEXT_LABELS = {
@@ -49,6 +50,10 @@ def build_messages(problem, demonstration: str | None = None, feedback: str | No
 
 
 def render_prompt(tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True) -> str:
-    """The prompt as one string, through the tokenizer's own chat template."""
+    """The prompt as one string, through the tokenizer's own chat template.
+
+    Raises SdlabError when there is none, or when thinking cannot be turned off in it (`sdlab.rollout.checks.check_template`).
+    """
+    check_template(tokenizer, thinking)
     messages = build_messages(problem, demonstration, feedback)
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from sdlab import paths
-from sdlab.errors import SdlabError
+from sdlab.errors import SdlabError, unknown
 from sdlab.files import sha256
+from sdlab.rollout.checks import first_line, memory_told, require_vllm
 
 if TYPE_CHECKING:
     from sdlab.rollout.torch_engine import TorchEngine
+    from sdlab.rollout.vllm_engine import VllmEngine
 
+ENGINES = ("torch", "vllm")
+VLLM_SETTINGS = ("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "enforce_eager")
 MEND = "run `git checkout data/organism` to restore it, or `sdlab pretrain` to make the organism again"
 
 
@@ -50,12 +54,66 @@ def quiet(wanted: bool):
             logging.enable_progress_bar()
 
 
-def load_engine(model: str = "organism", *, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None) -> TorchEngine:
-    """A TorchEngine for "organism" (the shipped one, checksums verified), a folder, or a hub name such as "Qwen/Qwen3-8B".
+def load_engine(
+    model: str = "organism",
+    *,
+    engine: str = "torch",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    **settings,
+) -> TorchEngine | VllmEngine:
+    """An engine for "organism" (the shipped one, checksums verified), a folder, or a hub name such as "Qwen/Qwen3-8B".
 
-    device: "cuda" if there is one, else "cpu". dtype: float32 on a CPU, bfloat16 on a GPU. Custom code from the hub never runs.
-    Raises SdlabError, in one line, when the model is missing, damaged or cannot be reached.
+    engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models; `settings` are VllmEngine's:
+    tensor_parallel_size, max_model_len, gpu_memory_utilization, enforce_eager). device, torch's only: "cuda" if there is one, else
+    "cpu". dtype: float32 on a CPU, bfloat16 on a GPU. Custom code from the hub never runs.
+    Raises SdlabError, in one line, when the model is missing, damaged, cannot be reached or does not fit the memory.
     """
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    allowed = VLLM_SETTINGS if engine == "vllm" else ()
+    for name in settings:
+        if name not in allowed:
+            raise SdlabError(f"engine {engine!r} has no setting {name!r}; it has {', '.join(('dtype', *allowed) if allowed else ('device', 'dtype'))}")
+    if engine == "vllm" and device is not None:
+        raise SdlabError(f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; set CUDA_VISIBLE_DEVICES to choose among them")
+    if engine == "vllm":
+        require_vllm()
+    source = find_model(model)
+    return _load_torch(model, source, device, dtype) if engine == "torch" else _load_vllm(model, source, dtype, settings)
+
+
+def find_model(model: str) -> str | Path:
+    """The folder of a model, or its hub name. Raises SdlabError for a folder that does not exist and a damaged organism."""
+    shipped = paths.shipped(model)
+    if shipped:
+        check_organism(shipped)
+        return shipped
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
+    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or Path(model).exists():
+        raise SdlabError(f"the model folder {model!r} does not exist; name a folder with a saved model, a hub name, or \"organism\"")
+    return model
+
+
+@contextmanager
+def told(model: str):
+    """Errors of loading `model` inside become one line."""
+    lower = "load it with dtype=\"bfloat16\", choose a smaller model, or free memory that other programs use"
+    try:
+        with memory_told(lower):
+            yield
+    except SdlabError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        reason = first_line(error) or type(error).__name__
+        raise SdlabError(
+            f"could not load the model {model!r}{offline}: {reason}; check the name and the network, or give a folder or \"organism\""
+        ) from error
+
+
+def _load_torch(model: str, source: str | Path, device, dtype) -> TorchEngine:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sdlab.rollout.torch_engine import TorchEngine
@@ -66,23 +124,18 @@ def load_engine(model: str = "organism", *, device: str | torch.device | None = 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    source = model
-    if paths.shipped(model):
-        source = paths.shipped(model)
-        check_organism(source)
-    elif not Path(model).expanduser().is_dir():
-        if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or Path(model).exists():
-            raise SdlabError(f"the model folder {model!r} does not exist; name a folder with a saved model, a hub name, or \"organism\"")
-    else:
-        source = Path(model).expanduser()
-    try:
+    with told(model):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with quiet(paths.shipped(model) is not None):
             loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise SdlabError(
-            f"could not load the model {model!r}{offline}: {reason[:200]}; check the name and the network, or give a folder or \"organism\""
-        ) from error
-    return TorchEngine(loaded.to(device).eval(), tokenizer)
+        return TorchEngine(loaded.to(device).eval(), tokenizer)
+
+
+def _load_vllm(model: str, source: str | Path, dtype, settings: dict) -> VllmEngine:
+    from transformers import AutoTokenizer
+
+    from sdlab.rollout.vllm_engine import VllmEngine
+
+    with told(model):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return VllmEngine(str(source), tokenizer, dtype=dtype, **settings)

@@ -16,15 +16,22 @@ def row_uniforms(prompts: list[str], params: SamplingParams) -> np.ndarray:
     so neither the batch's order nor the other rows change what is sampled, and a prompt listed twice with one generation
     each draws what it draws listed once with two. A longer max_completion_length extends a row, it does not change its start.
     """
-    rows, seen = [], Counter()
+    rows = []
+    for key in row_keys(prompts, params):
+        # 32 random bits: u stays so far below 1 that u * total cannot round up to total
+        bits = np.random.Generator(np.random.PCG64(key)).integers(0, 2**32, params.max_completion_length, dtype=np.uint64)
+        rows.append(bits / 2.0**32)
+    return np.stack(rows) if rows else np.zeros((0, params.max_completion_length))
+
+
+def row_keys(prompts: list[str], params: SamplingParams) -> list[int]:
+    """A 63-bit seed for every row, B of them: of params.seed, the prompt's text and how many rows of that same text come before it."""
+    keys, seen = [], Counter()
     for prompt in prompts:
         for _ in range(params.num_generations):
-            key = stable_int("rollout", params.seed, prompt, seen[prompt])
-            # 32 random bits: u stays so far below 1 that u * total cannot round up to total
-            bits = np.random.Generator(np.random.PCG64(key)).integers(0, 2**32, params.max_completion_length, dtype=np.uint64)
-            rows.append(bits / 2.0**32)
+            keys.append(stable_int("rollout", params.seed, prompt, seen[prompt]))
             seen[prompt] += 1
-    return np.stack(rows) if rows else np.zeros((0, params.max_completion_length))
+    return keys
 
 
 def keep_most_likely(probs: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,8 +9,10 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
+from sdlab.rollout.checks import memory_told
 from sdlab.rollout.loop import plan_units, run_all, sample_unit
 from sdlab.rollout.packed import PackedQwen3, supports
+from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
@@ -52,7 +54,8 @@ class TorchEngine:
         chances = torch.ones(total, limit)
         device = self.model.device
         eos = torch.tensor(self.eos_ids, device=device)
-        with frozen(self.model), torch.inference_mode():
+        lower = f"lower max_completion_length (now {limit}), sample fewer prompts at a time, or load the model with dtype=\"bfloat16\""
+        with memory_told(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
 
             def job(unit):
@@ -66,31 +69,7 @@ class TorchEngine:
                     tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in found)
 
             run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.tell, stop)
-        return self.collect(prompts, prompt_ids, params, tokens, chances)
-
-    def collect(self, prompts, prompt_ids, params, tokens, chances) -> Rollouts:
-        """Cut every row after its first end-of-sequence token and decode it."""
-        is_end = torch.isin(tokens, torch.tensor(self.eos_ids))
-        mask = is_end.cumsum(-1) - is_end.long() == 0
-        longest = int(mask.sum(-1).max()) if len(tokens) else 0
-        mask, tokens = mask[:, :longest], tokens[:, :longest].masked_fill(~mask[:, :longest], self.pad_id)
-        logps = chances[:, :longest].log().masked_fill(~mask, 0.0)
-        if not torch.isfinite(logps).all():
-            raise SdlabError(
-                "the model's logits are not finite (NaN or infinite), so nothing can be sampled; "
-                "go back to an earlier checkpoint or train with a lower learning rate"
-            )
-        rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist())]
-        return Rollouts(
-            prompts=list(prompts),
-            prompt_ids=prompt_ids,
-            num_generations=params.num_generations,
-            completion_ids=tokens,
-            completion_mask=mask,
-            per_token_logps=logps,
-            truncated=~is_end.any(-1),
-            texts=self.tokenizer.batch_decode(rows, skip_special_tokens=True) if rows else [],
-        )
+        return collect(self.tokenizer, self.eos_ids, self.pad_id, prompts, prompt_ids, params, tokens, chances.log())
 
     def score(
         self,
@@ -111,25 +90,21 @@ class TorchEngine:
         larger ones leave its caches, and 65,536 on a GPU). No gradients.
         Raises SdlabError for unequal list lengths, an empty prompt, and a row too long for the model.
         """
-        if len(prompts) != len(completion_ids):
-            raise SdlabError(f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion")
-        if temperature < 0:
-            raise SdlabError(f"temperature={temperature} is not allowed; it must be 0 (scored as 1) or more")
-        lengths = [len(ids) for ids in completion_ids]
-        prompt_ids = self.encode(prompts, max(lengths, default=0))
-        longest, vocab = max(lengths, default=0), self.model.get_output_embeddings().weight.shape[0]
-        if top_k is not None and not 1 <= top_k <= vocab:
-            raise SdlabError(f"top_k={top_k} is not allowed; it must be between 1 and the vocabulary's {vocab}")
-        for ids in completion_ids:
-            if ids and not (0 <= min(ids) and max(ids) < vocab):
-                wrong = next(i for i in ids if not 0 <= i < vocab)
-                raise SdlabError(f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?")
+        vocab = self.model.get_output_embeddings().weight.shape[0]
+        lengths = check_scored(prompts, completion_ids, temperature, top_k, vocab)
+        longest = max(lengths, default=0)
+        prompt_ids = self.encode(prompts, longest)
         shape = (len(prompts), longest)
         logps, entropy = torch.zeros(shape), torch.zeros(shape)
         mask = torch.arange(longest)[None] < torch.tensor(lengths, dtype=torch.long)[:, None]
-        logits_out = torch.zeros(*shape, vocab) if return_logits else None
-        top_logps = torch.zeros(*shape, top_k) if top_k else None
-        top_ids = torch.zeros(*shape, top_k, dtype=torch.long) if top_k else None
+        if batch_tokens is None:
+            batch_tokens = 4_096 if self.model.device.type == "cpu" else 65_536
+        lower = f"lower batch_tokens (now {batch_tokens}), or score fewer completions at a time"
+        lower += f", or leave return_logits off ({len(prompts)} x {longest} x {vocab} numbers)" if return_logits else ""
+        with memory_told(lower):
+            logits_out = torch.zeros(*shape, vocab) if return_logits else None
+            top_logps = torch.zeros(*shape, top_k) if top_k else None
+            top_ids = torch.zeros(*shape, top_k, dtype=torch.long) if top_k else None
         names = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         counter = Counter(len(prompts), progress)
 
@@ -160,29 +135,15 @@ class TorchEngine:
                 entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
                 counter.add(len(rows))
 
-        if batch_tokens is None:
-            batch_tokens = 4_096 if self.model.device.type == "cpu" else 65_536
         batches = plan_batches(lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens)
-        with frozen(self.model), torch.inference_mode():
+        with memory_told(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
             run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.tell)
         return Scores(logps, mask, entropy, logits_out, top_logps, top_ids)
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
         """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of the model's context."""
-        if isinstance(prompts, str):
-            raise SdlabError("prompts must be a list of strings, not one string; write [prompt]")
-        ids = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        for text, row in zip(prompts, ids):
-            if not row:
-                raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
-            if context is not None and len(row) + room > context:
-                raise SdlabError(
-                    f"a prompt of {len(row)} tokens and a completion of up to {room} exceed the model's context of {context}; "
-                    f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
-                )
-        return ids
+        return encode(self.tokenizer, prompts, room, getattr(self.model.config, "max_position_embeddings", None))
 
     def packed(self) -> PackedQwen3 | None:
         """The model's weights for the fast path, packed as they are now; None where the model needs the generic path."""

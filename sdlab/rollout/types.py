@@ -60,7 +60,7 @@ class Scores:
 
     per_token_logps: torch.Tensor  # (B, T), 0 where masked
     completion_mask: torch.Tensor  # (B, T) bool
-    entropy: torch.Tensor  # (B, T) nats, of the next-token distribution; 0 where masked
+    entropy: torch.Tensor | None  # (B, T) nats, of the next-token distribution; 0 where masked; None where an engine has none
     logits: torch.Tensor | None = None  # (B, T, V), before temperature
     topk_logps: torch.Tensor | None = None  # (B, T, K), descending, after temperature
     topk_ids: torch.Tensor | None = None  # (B, T, K)

@@ -44,7 +44,9 @@ def first_right(frame: pandas.DataFrame) -> pandas.Series:
     return frame[frame["reward"] == 1].groupby("problem_id")["completion"].first()
 
 
-def select(engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, high: float = HIGH, progress=None) -> Selection:
+def select(
+    engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, high: float = HIGH, max_completion_length: int = 256, thinking: bool = True, progress=None
+) -> Selection:
     """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high].
 
     Raises SdlabError when `problems` hold no such problem; fewer than wanted is no error (see `len(problems)`).
@@ -54,7 +56,7 @@ def select(engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, hi
     for start in range(0, len(problems), step):
         part = problems[start : start + step]
         inner = progress and (lambda done, total, before=start: progress(before * BASE_SAMPLES + done, len(problems) * BASE_SAMPLES))
-        frame = evaluate(engine, part, sampling(BASE_SAMPLES, seed, "base"), progress=inner)
+        frame = evaluate(engine, part, sampling(BASE_SAMPLES, seed, "base", max_completion_length), thinking=thinking, progress=inner)
         frames.append(frame)
         middling = set(select_by_base_rate(frame, low, high))
         right = first_right(frame)
@@ -69,7 +71,9 @@ def select(engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, hi
     return Selection(chosen, solutions, pandas.concat(frames, ignore_index=True))
 
 
-def run_contexts(engine, selection: Selection, num_generations: int, seed: int = 0, *, thinking: bool = True, progress=None) -> pandas.DataFrame:
+def run_contexts(
+    engine, selection: Selection, num_generations: int, seed: int = 0, *, max_completion_length: int = 256, thinking: bool = True, progress=None
+) -> pandas.DataFrame:
     """Sample every context on the selected problems: `evaluate` rows, one block per context, in the order of CONTEXTS.
 
     The regenerated context of a problem is its first right completion under the full solution; a problem without one
@@ -85,13 +89,25 @@ def run_contexts(engine, selection: Selection, num_generations: int, seed: int =
             asked = [p for p in problems if p.id in again.index]
             shown = [again[p.id] for p in asked]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))
-        params = sampling(num_generations, seed, context)
+        params = sampling(num_generations, seed, context, max_completion_length)
         frames.append(evaluate(engine, asked, params, context=context, demonstrations=shown, thinking=thinking, progress=inner))
     return pandas.concat(frames, ignore_index=True)
 
 
-def contexts_command(model: str = "organism", preset: str = "quick", seed: int = 0) -> None:
-    """`sdlab measure contexts`: print Table 1 for a model, with intervals by problem, beside the paper's."""
+def contexts_command(
+    model: str = "organism",
+    preset: str = "quick",
+    seed: int = 0,
+    *,
+    engine: str = "torch",
+    tensor_parallel_size: int = 1,
+    max_completion_length: int | None = None,
+    thinking: bool = True,
+) -> None:
+    """`sdlab measure contexts`: print Table 1 for a model, with intervals by problem, beside the paper's.
+
+    engine, tensor_parallel_size: as in `load_engine`. max_completion_length: tokens; the preset's, which suit the organism, when not given.
+    """
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
@@ -101,7 +117,11 @@ def contexts_command(model: str = "organism", preset: str = "quick", seed: int =
     from sdlab.world.splits import load_split
 
     size, console = sizes(preset), Console()
-    engine = load_engine(model)
+    if engine != "vllm" and tensor_parallel_size != 1:
+        raise SdlabError(f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; leave it at 1 with engine {engine!r}")
+    settings = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
+    limit = size.max_completion_length if max_completion_length is None else max_completion_length
+    sampler = load_engine(model, engine=engine, **settings)
     with Progress(console=console, transient=True) as board:
         bars = {}
 
@@ -109,9 +129,10 @@ def contexts_command(model: str = "organism", preset: str = "quick", seed: int =
             bars[name] = board.add_task(name, total=None)
             return lambda done, total: board.update(bars[name], completed=done, total=total)
 
-        selection = select(engine, load_split("train", seed), size.num_problems, seed, progress=follow("base pass rates"))
+        common = {"max_completion_length": limit, "thinking": thinking}
+        selection = select(sampler, load_split("train", seed), size.num_problems, seed, **common, progress=follow("base pass rates"))
         board.update(bars["base pass rates"], completed=1, total=1)
-        frame = run_contexts(engine, selection, size.num_generations, seed, progress=follow("four contexts"))
+        frame = run_contexts(sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts"))
     text = table_one(frame)
     table = Table(title=f"{model}: {len(selection.problems)} problems with base pass rate {LOW} to {HIGH}, {size.num_generations} samples each")
     for column in ("context", "score", "length", "markers", "per 1,000 tokens", "paper: score / length / markers"):
@@ -122,3 +143,5 @@ def contexts_command(model: str = "organism", preset: str = "quick", seed: int =
         table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), theirs)
     console.print(table)
     console.print("Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B.")
+    if frame["truncated"].any():
+        console.print(f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; raise max_completion_length if that is many.")

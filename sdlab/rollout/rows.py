@@ -1,0 +1,82 @@
+"""Prompts to token ids, and sampled token ids to Rollouts: what every engine does alike."""
+
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.rollout.types import Rollouts, SamplingParams
+
+THINK_TAGS = ("<think>", "</think>")
+
+
+def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> list[list[int]]:
+    """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of a context of `context`."""
+    if isinstance(prompts, str):
+        raise SdlabError("prompts must be a list of strings, not one string; write [prompt]")
+    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
+    for text, row in zip(prompts, ids):
+        if not row:
+            raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
+        if context is not None and len(row) + room > context:
+            raise SdlabError(
+                f"a prompt of {len(row)} tokens and a completion of up to {room} exceed the model's context of {context}; "
+                f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
+            )
+    return ids
+
+
+def decode(tokenizer, rows: list[list[int]]) -> list[str]:
+    """Texts of completions (token ids) without special tokens; think tags stay even in a tokenizer that calls them special.
+
+    Dropping them would make a completion's thinking part of its answer: contexts without thinking could not be made, and
+    nothing would look wrong.
+    """
+    if not rows:
+        return []
+    tags = [tag for tag in THINK_TAGS if tag in tokenizer.all_special_tokens]
+    if not tags:
+        return tokenizer.batch_decode(rows, skip_special_tokens=True)
+    dropped = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids(tags))
+    return tokenizer.batch_decode([[i for i in row if i not in dropped] for row in rows], skip_special_tokens=False)
+
+
+def collect(tokenizer, eos_ids: list[int], pad: int, prompts, prompt_ids, params: SamplingParams, tokens: torch.Tensor, logps: torch.Tensor) -> Rollouts:
+    """Rollouts of sampled tokens (B, T) and their log-probabilities (B, T): cut every row after its first end-of-sequence token and decode it.
+
+    Raises SdlabError when a log-probability is not finite.
+    """
+    is_end = torch.isin(tokens, torch.tensor(eos_ids))
+    mask = is_end.cumsum(-1) - is_end.long() == 0
+    longest = int(mask.sum(-1).max()) if len(tokens) else 0
+    mask, tokens = mask[:, :longest], tokens[:, :longest].masked_fill(~mask[:, :longest], pad)
+    logps = logps[:, :longest].masked_fill(~mask, 0.0)
+    if not torch.isfinite(logps).all():
+        raise SdlabError(
+            "the model's logits are not finite (NaN or infinite), so nothing can be sampled; "
+            "go back to an earlier checkpoint or train with a lower learning rate"
+        )
+    rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist())]
+    return Rollouts(
+        prompts=list(prompts),
+        prompt_ids=prompt_ids,
+        num_generations=params.num_generations,
+        completion_ids=tokens,
+        completion_mask=mask,
+        per_token_logps=logps,
+        truncated=~is_end.any(-1),
+        texts=decode(tokenizer, rows),
+    )
+
+
+def check_scored(prompts, completion_ids, temperature: float, top_k: int | None, vocab: int) -> list[int]:
+    """Lengths of the completions to be scored. Raises SdlabError for input that cannot be."""
+    if len(prompts) != len(completion_ids):
+        raise SdlabError(f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion")
+    if temperature < 0:
+        raise SdlabError(f"temperature={temperature} is not allowed; it must be 0 (scored as 1) or more")
+    if top_k is not None and not 1 <= top_k <= vocab:
+        raise SdlabError(f"top_k={top_k} is not allowed; it must be between 1 and the vocabulary's {vocab}")
+    for ids in completion_ids:
+        if len(ids) and not (0 <= min(ids) and max(ids) < vocab):
+            wrong = next(i for i in ids if not 0 <= i < vocab)
+            raise SdlabError(f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?")
+    return [len(ids) for ids in completion_ids]
