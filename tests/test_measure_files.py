@@ -5,7 +5,7 @@ import pandas
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.measure.files import markers_command, markers_report, read_texts
+from sdlab.measure.files import markers_command, markers_report, read_frame, read_texts
 
 ROWS = [
     {"id": "a", "prompt": "How many wait here, in this long long question?", "completion": "Wait, 3."},
@@ -127,3 +127,19 @@ def test_real_files(sdlab_real_data):
     read = read_texts(sdlab_real_data("reasoning_traces.json"))
     assert (len(read.texts), read.columns) == (10, ["message_thinking"])
     assert len(read_texts(sdlab_real_data("sciknoweval_chemistry_test.json"), "prompt").texts) == 210  # JSON lines inside
+
+
+def test_halves_of_characters_and_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"completion": "\\ud83d wait"}\n{"completion": "caf\xe9"}\n')
+    with pytest.raises(SdlabError, match="not UTF-8"):
+        read_texts(path)
+    assert read_frame(path, errors="replace")["completion"].tolist() == ["\ufffd wait", "caf\ufffd"]
+
+
+@pytest.mark.parametrize("line, reason", [("[" * 100_000, "nested too deeply"), ('{"text": ' + "1" * 5000 + "}", "a number of thousands of digits")])
+def test_json_that_python_will_not_read(tmp_path, line, reason):
+    for name, where in (("x.jsonl", "line 1: it"), ("x.json", "x.json: it")):
+        (tmp_path / name).write_text(line)
+        with pytest.raises(SdlabError, match=f"{where}.*{reason}"):
+            read_frame(tmp_path / name)

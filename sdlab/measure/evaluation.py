@@ -6,6 +6,7 @@ by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,12 @@ from sdlab.context import CONTEXTS, render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
 from sdlab.measure.markers import MARKERS, count_markers, total_markers
+from sdlab.rollout.checks import OutOfMemory
 from sdlab.score import extract_answer, verify
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
+DENSITIES = {"density": "markers", "density_substring": "markers_substring"}  # per 1,000 tokens, of these counts
+SCORED_TOKENS = 4096  # per batch when entropies are computed: all the probabilities of a large vocabulary lie in memory
 
 
 def evaluate(
@@ -28,6 +32,7 @@ def evaluate(
     context: str = "none",
     demonstrations: Sequence[str | None] | None = None,
     thinking: bool = True,
+    entropy: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pandas.DataFrame:
     """Sample G = params.num_generations completions of each of P problems and grade them: a frame of P*G rows.
@@ -35,8 +40,9 @@ def evaluate(
     `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its thinking is
     removed here, so that forgetting to cannot turn that context into the full solution. A None among them leaves that
     prompt plain, and its rows have guided=False.
-    Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward (0 or 1),
-    length (tokens), markers (all ten, whole words), truncated.
+    Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward (0 or 1; NaN without a truth),
+    length (tokens), markers (all ten, whole words), truncated; and with entropy=True, if the engine's scores have it and they
+    fit the memory, entropy: of the next token, nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was.
     Raises SdlabError on an unknown context, no problems, or demonstrations that do not fit context and problems.
     """
     if context not in CONTEXTS:
@@ -57,7 +63,8 @@ def evaluate(
     rows = []
     for row, text in enumerate(rollouts.texts):
         index, generation = divmod(row, rollouts.num_generations)
-        problem, answer = problems[index], extract_answer(text)
+        problem = problems[index]
+        answer = extract_answer(text, problem.answer or None)
         rows.append(
             {
                 "problem_id": problem.id,
@@ -70,13 +77,20 @@ def evaluate(
                 "completion": text,
                 "answer": answer,
                 "truth": problem.answer,
-                "reward": float(verify(answer, problem.answer)),
+                "reward": float(verify(answer, problem.answer)) if problem.answer else np.nan,
                 "length": lengths[row],
                 "markers": total_markers(text),
                 "truncated": truncated[row],
             }
         )
-    return pandas.DataFrame(rows)
+    frame = pandas.DataFrame(rows)
+    if entropy:
+        repeated = [prompt for prompt in prompts for _ in range(rollouts.num_generations)]
+        with suppress(OutOfMemory):  # the completions, which took far longer, are not lost for it
+            scores = engine.score(repeated, rollouts.completions(), batch_tokens=SCORED_TOKENS)
+            if scores.entropy is not None:
+                frame["entropy"] = (scores.entropy.sum(-1) / scores.completion_mask.sum(-1)).tolist()
+    return frame
 
 
 def summarise(
@@ -214,10 +228,10 @@ def _right(frame: pandas.DataFrame, k: int | None) -> tuple[pandas.Series, panda
 
 def _sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.Series]:
     """Numerator and denominator of a metric by problem, each (P,)."""
-    over, under = ("markers", "length") if metric == "density" else (metric, None)
+    over, under = (DENSITIES[metric], "length") if metric in DENSITIES else (metric, None)
     _need(frame, [over] + ([under] if under else []))
     if not pandas.api.types.is_numeric_dtype(frame[over]):
-        raise SdlabError(f"metric {metric!r} is not a number in this frame; choose a numeric column or density")
+        raise SdlabError(f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}")
     values = frame[over].astype(float) * (1000 if under else 1)
     shares = frame[under].astype(float) if under else values.notna().astype(float)
     keys = frame["problem_id"]

@@ -1,6 +1,7 @@
 """Reading texts from files, and the `sdlab markers` report about them."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 ENDINGS = (".json", ".jsonl", ".parquet", ".txt")
 # What a model wrote, most telling first; after these the column with the longest texts.
 TEXT_COLUMNS = ("completion", "response", "message_thinking", "thinking", "reasoning", "output", "generation", "text")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 LENGTH_COLUMNS = ("length", "completion_length", "num_tokens")
 
 
@@ -67,10 +69,10 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
     return Texts(texts, lengths, columns, used, skipped, empty_rows)
 
 
-def read_frame(file: str | Path) -> "pandas.DataFrame":
+def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
     """The rows of one file. json: a list of objects, of strings, an object of lists, or JSON lines; txt: one row, `text`.
 
-    Raises SdlabError when the file cannot be read, is empty, or is of another kind.
+    errors="replace" reads bytes that are not UTF-8 as U+FFFD. Raises SdlabError when the file cannot be read, is empty, or is of another kind.
     """
     import pandas
 
@@ -83,7 +85,7 @@ def read_frame(file: str | Path) -> "pandas.DataFrame":
             raise SdlabError(f"{file} is empty; give a file with at least one text")
         if kind == ".parquet":
             return pandas.read_parquet(file)
-        content = file.read_text(encoding="utf-8-sig")
+        content = file.read_text(encoding="utf-8-sig", errors=errors)
     except ImportError as error:
         raise SdlabError(f"reading {file} needs pyarrow; install it with: pip install pyarrow") from error
     except UnicodeDecodeError as error:
@@ -106,6 +108,8 @@ def _parse_json(content: str, file: Path):
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":  # several values: JSON lines under the name .json, as many data sets have it
                 raise SdlabError(f"cannot read {file}: line {error.lineno} is not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise SdlabError(f"cannot read {file}: {_beyond(error)}") from error
     rows = []
     for number, line in enumerate(content.split("\n"), 1):  # splitlines() would cut at rare separators inside strings
         if line.strip():
@@ -113,7 +117,14 @@ def _parse_json(content: str, file: Path):
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise SdlabError(f"cannot read {file}: line {number} is not JSON ({error.msg})") from error
+            except (ValueError, RecursionError) as error:
+                raise SdlabError(f"cannot read {file}: line {number}: {_beyond(error)}") from error
     return rows
+
+
+def _beyond(error: Exception) -> str:
+    """What JSON may say and Python will not read."""
+    return "it is nested too deeply to be read" if isinstance(error, RecursionError) else "it holds a number of thousands of digits; write it as a string"
 
 
 def _rows(data, file: Path) -> "pandas.DataFrame":
@@ -125,7 +136,11 @@ def _rows(data, file: Path) -> "pandas.DataFrame":
     rows = data if isinstance(data, list) else [data]
     if not rows:
         raise SdlabError(f"{file} holds no rows; give a file with at least one text")
-    return pandas.DataFrame([row if isinstance(row, dict) else {"text": row} for row in rows])
+    rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
+    try:
+        return pandas.DataFrame(rows)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may escape and no file can hold
+        return pandas.DataFrame(json.loads(_SURROGATES.sub("\ufffd", json.dumps(rows, ensure_ascii=False))))
 
 
 def _text(cell) -> str | None:
