@@ -1,4 +1,4 @@
-"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `benchmarks`, `train`, `sweep`, `reproduce`.
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `benchmarks`, `evaluate`, `import`, `compare`, `train`, `sweep`, `reproduce`, `recipe`.
 
 Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
 """
@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 from sdlab.errors import SdlabError
+from sdlab.scale.recipe_command import recipe
+from sdlab.study.evaluate_command import compare, evaluate, import_
 
 
 def tour(
@@ -121,6 +123,10 @@ def measure(
     model: str = "organism",
     preset: str = "quick",
     seed: int = 0,
+    engine: Literal["torch", "vllm"] = "torch",
+    tensor_parallel_size: int = 1,
+    max_completion_length: int | None = None,
+    thinking: bool = True,
 ) -> int:
     """Measure a model.
 
@@ -132,13 +138,22 @@ def measure(
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         preset: Sizes: smoke, quick or full.
         seed: Seed of the sampling.
+        engine: torch, or vllm for large models (contexts only, as the options below).
+        tensor_parallel_size: GPUs that share the model (vllm).
+        max_completion_length: Tokens; the preset's, which suits the organism, when not given.
+        thinking: Ask the chat template for thinking.
     """
-    if what == "splits":
-        from sdlab.study.card import splits_command as command
-    else:
-        from sdlab.study.contexts import contexts_command as command
+    options = {"engine": engine, "tensor_parallel_size": tensor_parallel_size, "max_completion_length": max_completion_length, "thinking": thinking}
+    if what == "contexts":
+        from sdlab.study.contexts import contexts_command
 
-    command(model, preset, seed)
+        contexts_command(model, preset, seed, **options)
+        return 0
+    if list(options.values()) != ["torch", 1, None, True]:
+        raise SdlabError("`measure splits` takes none of --engine, --tensor-parallel-size, --max-completion-length, --no-thinking; use `measure contexts`")
+    from sdlab.study.card import splits_command
+
+    splits_command(model, preset, seed)
     return 0
 
 
@@ -227,7 +242,7 @@ def reproduce(
 
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "train": train, "sweep": sweep, "reproduce": reproduce}
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "evaluate": evaluate, "import": import_, "compare": compare, "train": train, "sweep": sweep, "reproduce": reproduce, "recipe": recipe}
 
 
 def main(arguments: list[str] | None = None) -> int:

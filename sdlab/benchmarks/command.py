@@ -36,9 +36,10 @@ def benchmarks_command(name: str | None = None, split: str | None = None, source
 
 def benchmarks_table(source: str | Path | None = None):
     """A rich table of all benchmarks and splits; sizes counted where the file is on this machine (in the folder `source`, or the real data)."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "split", "distinct", "rows", "graded", "licence", "read from", title="Benchmarks")
+    columns = [Column(name, no_wrap=name in ("name", "distinct", "rows"), overflow="fold") for name in ("name", "split", "distinct", "rows", "graded", "licence", "read from")]
+    table = Table(*columns, title="Benchmarks")
     for benchmark in BENCHMARKS.values():
         for split in benchmark.files:
             table.add_row(benchmark.name, split, *_sizes(benchmark, split, source), GRADED[benchmark.grading], benchmark.licence, _place(benchmark, split, source))

@@ -1,0 +1,121 @@
+"""What a job learns from: its questions in the study's own order, or traces; as the data sets that TRL's trainers take."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdlab.context import build_messages, render_prompt
+from sdlab.errors import SdlabError, unknown
+from sdlab.files import write_atomic
+from sdlab.measure.files import read_frame
+from sdlab.scale.job import Job
+from sdlab.seeds import stream
+from sdlab.train.batch import draw
+from sdlab.train.sft import Trace
+from sdlab.world.problems import Problem
+from sdlab.world.splits import SPLITS
+
+TRACE_COLUMNS = ("prompt", "completion")  # "answer" may be there as well
+
+
+def job_problems(job: Job) -> list[Problem]:
+    """The questions of a GRPO or SDPO job: a split of the world, a file, or a benchmark; num_questions of them, chosen by config.seed.
+
+    Raises SdlabError when there is no such data, not that many questions, or a question whose answer is not known.
+    """
+    if job.data in SPLITS:
+        from sdlab.study.questions import training_questions
+
+        return training_questions(job.data, job.num_questions, None, job.config.seed)
+    if Path(job.data).expanduser().is_file():
+        from sdlab.benchmarks.files import load_problems
+
+        problems = load_problems(Path(job.data).expanduser())
+    elif Path(job.data).suffix:
+        raise SdlabError(f"no file {job.data}; give a file of questions, a benchmark, or one of the splits {', '.join(SPLITS)}")
+    else:
+        from sdlab.benchmarks.load import load_benchmark
+
+        problems = load_benchmark(job.data)
+    if any(not problem.answer for problem in problems):
+        raise SdlabError(f"{job.data} has questions without an answer, so no completion can be graded; train on other data")
+    if job.num_questions is None:
+        return problems
+    if not 1 <= job.num_questions <= len(problems):
+        raise SdlabError(f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to {len(problems)}")
+    problems = list(problems)
+    stream("questions", job.data, job.config.seed).shuffle(problems)
+    return problems[: job.num_questions]
+
+
+def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | None = None) -> list[Problem]:
+    """The questions whose rendered prompt has at most max_prompt_length tokens; TRL would cut off their beginning, or keep them whole.
+
+    context: tokens that the model can read. Raises SdlabError when no question is left, and when a kept prompt and a
+    completion of max_completion_length tokens exceed the context.
+    """
+    texts = [render_prompt(tokenizer, problem, thinking=job.config.thinking) for problem in problems]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    kept = [problem for problem, length in zip(problems, lengths) if length <= job.max_prompt_length]
+    if not kept:
+        raise SdlabError(f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the shortest has {min(lengths)} tokens")
+    longest = max(length for length in lengths if length <= job.max_prompt_length)
+    if context is not None and longest + job.config.max_completion_length > context:
+        raise SdlabError(
+            f"a prompt of {longest} tokens and a completion of up to {job.config.max_completion_length} exceed the model's context of {context}; "
+            f"choose max_completion_length at most {max(0, context - longest)}, or a smaller max_prompt_length"
+        )
+    return kept
+
+
+def question_rows(problems: Sequence[Problem], job: Job):
+    """A datasets.Dataset of steps * num_problems rows, in the order in which `sdlab.train` draws its problems.
+
+    Columns: prompt (messages), answer, problem (its place in `problems`). With shuffle_dataset=False TRL's step k holds the
+    problems of our step k.
+    """
+    from datasets import Dataset
+
+    places = range(len(problems))
+    order = [place for step in range(job.config.steps) for place in draw(places, job.config.num_problems, job.config.seed, step)]
+    return Dataset.from_list([{"prompt": build_messages(problems[i]), "answer": problems[i].answer, "problem": i} for i in order])
+
+
+def write_traces(traces: Sequence[Trace], path: str | Path) -> Path:
+    """Write traces as a jsonl file that an SFT job reads; returns its path."""
+    rows = [{"prompt": trace.problem.prompt, "completion": trace.completion, "answer": trace.problem.answer} for trace in traces]
+    return write_atomic(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_traces(path: str | Path) -> list[Trace]:
+    """Traces from a json, jsonl or parquet file with the columns prompt and completion. Raises SdlabError when they are missing or empty."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise SdlabError(f"no file {path}; an SFT job learns from a file of traces with the columns {' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)")
+    frame = read_frame(path)
+    for name in TRACE_COLUMNS:
+        if name not in frame:
+            raise unknown(f"column of {path.name} (wanted: {name})", ", ".join(map(str, frame.columns)), TRACE_COLUMNS)
+    traces = []
+    for number, row in enumerate(frame.to_dict("records")):
+        if not all(isinstance(row[name], str) and row[name] for name in TRACE_COLUMNS):
+            raise SdlabError(f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it")
+        problem = Problem(f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], str(row.get("answer") or ""))
+        traces.append(Trace(problem, row["completion"]))
+    return traces
+
+
+def trace_rows(traces: Sequence[Trace], tokenizer, job: Job):
+    """A datasets.Dataset of steps * batch_size rows input_ids and labels, the tokens and the order of `run_sft`.
+
+    Tokens are made here: TRL would render prompt and completion together, and some chat templates rewrite the thinking of a
+    turn that is over. Labels are -100 on the prompt.
+    """
+    from datasets import Dataset
+
+    prompts = tokenizer([render_prompt(tokenizer, trace.problem, thinking=job.config.thinking) for trace in traces], add_special_tokens=False)["input_ids"]
+    completions = tokenizer([trace.completion for trace in traces], add_special_tokens=False)["input_ids"]
+    completions = [[*ids, tokenizer.eos_token_id] for ids in completions]
+    config = job.config
+    order = [place for step in range(config.steps) for place in draw(range(len(traces)), config.batch_size, config.seed, step, key="traces")]
+    return Dataset.from_list([{"input_ids": prompts[i] + completions[i], "labels": [-100] * len(prompts[i]) + completions[i]} for i in order])

@@ -1,0 +1,135 @@
+"""Will it fit, and how long will it take? Memory and time of a job on a kind of GPU, to plan with.
+
+Orders of magnitude. The formulas and what they assume are in `sdlab.scale.costs`; what an estimate cannot know is in LIMITS.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.scale.checks import sizes
+from sdlab.scale.costs import GIB, Line, cache_bytes, memory_lines, sampling_seconds, time_lines
+from sdlab.scale.hardware import GPU, GPUS, Shape, shape_of
+from sdlab.scale.job import Job
+
+USABLE = 0.92  # of a GPU's memory; the rest is the CUDA context, communication buffers, fragmentation
+LIMITS = (
+    "response lengths: the mean given in the recipe, from before training; GRPO lengthens and SDPO shortens them",
+    "rows without a right sibling, which SDPO leaves out: all rows are counted",
+    "communication between GPUs, loading, saving, grading, weight transfer to vLLM, stragglers beyond one longest response per step",
+    "padding of rows to the longest of a micro-batch, and fused kernels that need less memory than TRL's plain losses",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory per GPU and time of a whole job."""
+
+    gpu: str
+    gpus: int
+    capacity: float  # usable bytes per GPU
+    memory: tuple[Line, ...]  # bytes per GPU
+    time: tuple[Line, ...]  # seconds per training step
+    steps: int
+    notes: tuple[str, ...]  # what does not fit and what to lower, what this GPU cannot do
+
+    @property
+    def bytes(self) -> float:
+        """Bytes per GPU, all parts together."""
+        return sum(line.value for line in self.memory)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the parts fit into what is usable, and vLLM's share holds the weights and one whole sequence."""
+        return not any(note.startswith("does not fit") for note in self.notes)
+
+    @property
+    def hours(self) -> float:
+        """Hours of all training steps."""
+        return self.steps * sum(line.value for line in self.time) / 3600
+
+
+def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
+    """Memory and time of `job` on its num_processes GPUs of a kind (see GPUS).
+
+    mean_length: expected tokens of a completion; half of max_completion_length when None. Raises SdlabError for an unknown
+    GPU or model, or a mean length outside 1..max_completion_length.
+    """
+    if gpu not in GPUS:
+        raise unknown("GPU", gpu, GPUS)
+    shape, kind, longest = shape_of(job.model), GPUS[gpu], job.config.max_completion_length
+    mean = longest / 2 if mean_length is None else mean_length
+    if not 1 <= mean <= longest:
+        raise SdlabError(f"mean_length={mean_length} is not allowed; it must be from 1 to max_completion_length ({longest})")
+    memory = tuple(memory_lines(job, shape, kind))
+    capacity = USABLE * kind.memory * GIB
+    notes = [] if kind.bf16 or not job.bf16 else [f"{gpu} has no bfloat16: set bf16 to false, for float32 at a fraction of this speed"]
+    notes += fit_notes(job, shape, kind, memory)
+    return Estimate(gpu, job.num_processes, capacity, memory, tuple(time_lines(job, shape, kind, mean)), job.config.steps, tuple(notes))
+
+
+def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
+    """What does not fit, and the fewest changes after which it does, each tried with the same formulas."""
+    wrong = _misfit(job, shape, gpu, memory)
+    if not wrong:
+        return []
+    changes = [other for other in _changes(job) if other[1] != job]
+    for count in (1, 2, 3):
+        found = []
+        for chosen in combinations(changes, count):
+            names = [name.partition("=")[0] for name, _, _ in chosen]
+            changed = job
+            for _, _, change in chosen:
+                changed = change(changed)
+            if len(set(names)) == count and not _misfit(changed, shape, gpu, memory_lines(changed, shape, gpu)) and _divides(changed):
+                found.append(" and ".join(name for name, _, _ in chosen))
+        if found:
+            return [f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, batch or LoRA is another experiment)"]
+    most = max(memory, key=lambda line: line.value)
+    return [f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger GPUs, or a smaller model"]
+
+
+def _changes(job: Job) -> list[tuple]:
+    """(name=value, the changed job, the change) of everything that may help; those that leave the experiment as it is come first."""
+
+    def of_job(**values):
+        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(one, **values)
+
+    def of_config(**values):
+        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(one, config=replace(one.config, **values))
+
+    config, shared = job.config, {} if job.accelerate in ("fsdp2", "zero3") else {"accelerate": "fsdp2"}
+    found = [of_job(gradient_checkpointing=True), of_job(per_device_rows=1)]
+    found += [of_job(vllm_gpu_memory_utilization=share) for share in (0.2, 0.3, 0.4, 0.5)] if job.use_vllm else []
+    found += [of_job(num_processes=times * job.num_processes, **shared) for times in (2, 4)]
+    found += [of_config(max_completion_length=max(1, config.max_completion_length // part)) for part in (2, 4)]
+    found += [of_config(num_problems=max(1, config.num_problems // 4))] if job.method != "sft" else []
+    found += [of_job(lora_rank=32)] if job.lora_rank is None else []
+    return [(name, change(job), change) for name, change in found]
+
+
+def _divides(job: Job) -> bool:
+    try:
+        sizes(job)
+    except SdlabError:
+        return False
+    return True
+
+
+def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
+    total, room = sum(line.value for line in memory), USABLE * gpu.memory * GIB
+    if total > room:
+        return f"{total / GIB:.0f} GiB of {room / GIB:.0f} usable"
+    if job.use_vllm and job.method != "sft":
+        one = shape.kv_bytes(job.max_prompt_length + job.config.max_completion_length)
+        if cache_bytes(job, shape, gpu) < one:
+            return f"vLLM's share does not hold the weights and one sequence ({(2 * shape.parameters + one) / GIB:.0f} GiB)"
+    return None
+
+
+def evaluation_hours(job: Job, gpu: str, samples: int, mean: float, longest: int) -> float:
+    """Hours to sample an evaluation of so many completions with vLLM on all of the job's GPUs, nothing else in their memory."""
+    shape = shape_of(job.model)
+    sizes = replace(job.config, num_problems=max(1, samples // job.config.num_generations), max_completion_length=longest)
+    alone = replace(job, config=sizes, use_vllm=True, vllm_mode="server")
+    return sampling_seconds(alone, shape, GPUS[gpu], min(mean, longest))[0] / 3600

@@ -1,0 +1,74 @@
+"""A training job at scale: which model learns from which questions by which method, on which processes. One JSON file holds it."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.files import write_atomic
+from sdlab.train.config import TrainConfig
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.sft import SFTConfig
+
+CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
+ACCELERATE = ("cpu", "single_gpu", "ddp", "fsdp2", "zero3")  # files in sdlab/scale/accelerate
+VLLM_MODES = ("colocate", "server")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything `sdlab.scale` needs to train. Raises SdlabError on a value that is not allowed."""
+
+    method: str  # sft, grpo, sdpo
+    model: str  # the organism, a folder, or a hub name
+    data: str  # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
+    config: TrainConfig  # the study's own settings: sizes, rates, losses
+    num_questions: int | None = None  # so many of the data, chosen by config.seed; None: all
+    max_prompt_length: int = 2048  # tokens
+    max_reprompt_length: int = 22528  # tokens of the teacher's prompt
+    per_device_rows: int = 1  # completions per process and micro-batch
+    num_processes: int = 1  # over all machines
+    num_machines: int = 1
+    accelerate: str = "cpu"
+    use_vllm: bool = False
+    vllm_mode: str = "colocate"
+    vllm_gpu_memory_utilization: float = 0.3
+    vllm_tensor_parallel_size: int = 1
+    vllm_server_base_url: str | None = None  # of vllm_mode "server", such as http://node7:8000
+    lora_rank: int | None = None  # None: all weights
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    save_steps: int = 10
+    output: str = "runs/scale"
+
+    def __post_init__(self):
+        for kind, value, allowed in (("method", self.method, CONFIGS), ("accelerate configuration", self.accelerate, ACCELERATE), ("vllm_mode", self.vllm_mode, VLLM_MODES)):
+            if value not in allowed:
+                raise unknown(kind, value, allowed)
+        if not isinstance(self.config, CONFIGS[self.method]):
+            raise SdlabError(f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}")
+        for name in ("max_prompt_length", "max_reprompt_length", "per_device_rows", "num_processes", "num_machines", "vllm_tensor_parallel_size", "save_steps"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1):
+                raise SdlabError(f"{name}={value!r} is not allowed; it must be a whole number of at least 1")
+
+
+def write_job(job: Job, path: str | Path) -> Path:
+    """Write a job as JSON; returns its path."""
+    return write_atomic(Path(path), json.dumps(asdict(job), indent=1) + "\n")
+
+
+def read_job(path: str | Path) -> Job:
+    """A job from its JSON file. Raises SdlabError when the file is missing or damaged, or names a setting that does not exist."""
+    try:
+        about = json.loads(Path(path).read_text(encoding="utf-8"))
+        method, config = about["method"], about["config"]
+        known, settings = {field.name for field in fields(Job)}, {field.name for field in fields(CONFIGS[method])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SdlabError(f"{path} is no job ({type(error).__name__}: {error}); write one with `sdlab recipe NAME`") from error
+    for kind, given, allowed in (("setting of a job", about, known), (f"setting of {method}", config, settings)):
+        for name in given:
+            if name not in allowed:
+                raise unknown(kind, name, sorted(allowed))
+    return Job(**about | {"config": CONFIGS[method](**config)})

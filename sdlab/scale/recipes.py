@@ -1,0 +1,126 @@
+"""The paper's experiments, one file each in sdlab/scale/recipes: what is trained how, how it is judged, what nobody says.
+
+Source: arXiv 2603.24472 and the authors' scripts (github.com/beanie00/self-distillation-analysis).
+"""
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.scale.hardware import GPUS
+from sdlab.scale.job import CONFIGS, Job
+from sdlab.train.config import TrainConfig
+
+RECIPES = Path(__file__).with_name("recipes")
+TINY_SIZES = {"steps": 10, "num_problems": 8, "num_generations": 8, "max_completion_length": 200, "learning_rate": TrainConfig.learning_rate, "warmup_steps": 1}
+TINY_TRACES = 32  # a step's traces of SFT
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How checkpoints are judged: benchmarks of sdlab.benchmarks and the paper's sampling."""
+
+    benchmarks: tuple[str, ...]
+    num_generations: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_completion_length: int
+    thinking: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment. mean_length, the expected tokens of a response, serves the estimate of time only."""
+
+    name: str
+    about: str
+    paper: str  # the figure or table it belongs to
+    settings: str  # whose hyper-parameters these are
+    found: str  # what the paper found
+    unknown: tuple[str, ...]
+    gpu: str  # a kind of sdlab.scale.hardware
+    mean_length: int
+    mean_length_source: str
+    job: Job
+    evaluation: Evaluation
+
+
+def recipe_names() -> list[str]:
+    """The recipes' names, sorted; numbers in them by size."""
+    return sorted((path.stem for path in RECIPES.glob("*.toml")), key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by name. Raises SdlabError for an unknown one, with the names that come closest."""
+    names = recipe_names()
+    if name not in names:
+        alike = [one for one in names if name in one] or difflib.get_close_matches(name, names, 5, 0.4)
+        raise unknown("recipe", name, alike or names)
+    return read_recipe(RECIPES / f"{name}.toml")
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """A recipe from its file. Raises SdlabError when it is missing or damaged, or has a setting that does not exist or is not allowed."""
+    path = Path(path)
+    try:
+        about = tomllib.loads(path.read_text(encoding="utf-8"))
+        job, config, judged = about.pop("job"), about.pop("config"), about.pop("evaluation")
+        method = job["method"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SdlabError(f"{path} is no recipe ({type(error).__name__}: {error}); it is a TOML file with [job], [config] and [evaluation]") from error
+    if method not in CONFIGS:
+        raise unknown("method", method, CONFIGS)
+    for what, given, known, left_out in (
+        ("recipe", about, Recipe, {"name", "job", "evaluation"}),
+        ("job", job, Job, {"config", "output"}),
+        (method, config, CONFIGS[method], set()),
+        ("evaluation", judged, Evaluation, set()),
+    ):
+        allowed = {field.name for field in fields(known)} - left_out
+        for name in given:
+            if name not in allowed:
+                raise unknown(f"setting of {what} in {path.name}", name, allowed)
+        missing = [name for name in allowed if name not in given] if known in (Recipe, Evaluation) else []
+        if missing:
+            raise SdlabError(f"{path.name}: {what} has no {', '.join(sorted(missing))}")
+    if about["gpu"] not in GPUS:
+        raise unknown("GPU", about["gpu"], GPUS)
+    made = Job(**job, config=CONFIGS[method](**config), output=f"runs/recipes/{path.stem}")
+    judge = Evaluation(**judged | {"benchmarks": tuple(judged["benchmarks"])})
+    return Recipe(**about | {"name": path.stem, "unknown": tuple(about["unknown"]), "job": made, "evaluation": judge})
+
+
+def on_gpus(job: Job, gpu: str, gpus: int) -> Job:
+    """The job on other hardware: processes, how weights are shared out, and no bfloat16 or vLLM where the GPU lacks the former.
+
+    Nothing else changes: batch and lengths are the experiment. Raises SdlabError for an unknown kind or fewer than one.
+    """
+    if gpu not in GPUS:
+        raise unknown("GPU", gpu, GPUS)
+    if gpus < 1:
+        raise SdlabError(f"gpus={gpus} is not allowed; it must be a whole number of at least 1")
+    accelerate = "single_gpu" if gpus == 1 else job.accelerate if job.accelerate in ("ddp", "fsdp2", "zero3") else "ddp" if job.lora_rank else "fsdp2"
+    able = GPUS[gpu].bf16  # vLLM loads these models in bfloat16, as their config.json says
+    return replace(job, num_processes=gpus, accelerate=accelerate, bf16=job.bf16 and able, use_vllm=job.use_vllm and able)
+
+
+def tiny_job(recipe: Recipe, output: str | Path) -> Job:
+    """The recipe on the organism: same method, context, teacher and loss; small sizes, the organism's own learning rate, one CPU process.
+
+    Questions are of the world's training split, as many as a coverage recipe has. SFT's traces are a file that
+    `sdlab.scale.recipe_command` writes. LoRA stays.
+    """
+    job, sizes = recipe.job, dict(TINY_SIZES)
+    if job.method == "sft":
+        sizes |= {"batch_size": TINY_TRACES}
+    words = job.data.split("-")  # dapo-8x8: eight questions
+    few = int(words[1].split("x")[0]) if words[0] == "dapo" and words[1][0].isdigit() else None
+    return replace(
+        job, model="organism", data="train" if job.method != "sft" else str(Path(output) / "traces.jsonl"), num_questions=few, config=replace(job.config, **sizes),
+        max_prompt_length=512, max_reprompt_length=1024, per_device_rows=16, num_processes=1, num_machines=1, accelerate="cpu",
+        use_vllm=False, bf16=False, gradient_checkpointing=False, lora_rank=job.lora_rank and min(job.lora_rank, 8), output=str(output),
+    )  # fmt: skip

@@ -1,0 +1,193 @@
+"""Training a job with TRL: what `accelerate launch` starts, `python -m sdlab.scale.train JOB.json`.
+
+The job's output folder becomes a run that the rest of sdlab reads (`sdlab.study.runs.load_run`): config.json, steps.jsonl with
+the columns of `sdlab.train.log`, model/ in Hugging Face format, finished.json. With LoRA, adapter/ holds the adapter and
+model/ the merged model. checkpoints/ holds what training goes on from with --resume.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.files import write_atomic
+from sdlab.rollout.checks import check_template, is_out_of_memory
+from sdlab.scale.checks import check_job, memory_advice
+from sdlab.scale.differences import differences, render
+from sdlab.scale.job import Job, read_job
+from sdlab.scale.trl_config import lora_arguments, trl_arguments, weight_dtype
+
+
+def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
+    """Train a job in this process (one of job.num_processes, as accelerate starts them); returns the job's output folder.
+
+    on_step(row) is called on the first process after every step. Raises SdlabError before anything loads for a job that cannot run,
+    and for an out-of-memory, which says what to lower.
+    """
+    folder = Path(job.output)
+    checkpoint = last_checkpoint(job) if resume else None
+    if not resume and (folder / "steps.jsonl").exists() and (folder / "steps.jsonl").stat().st_size:
+        raise SdlabError(f"{folder} already holds a run; choose another output, remove it, or go on with --resume")
+    check_job(job)
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first:
+        render(differences(job))
+    try:
+        trainer = make_trainer(job, on_step=on_step)
+        if first:
+            write_about(job)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save(trainer, job)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise SdlabError(f"out of memory; lower what the job needs, in this order: {memory_advice(job)}") from error
+        raise
+    return folder
+
+
+def make_trainer(job: Job, on_step=None):
+    """The TRL trainer of a job, ready to train. Raises SdlabError when the model or the data cannot be read or do not fit each other."""
+    from transformers import PrinterCallback
+
+    from sdlab.scale.data import fitting, job_problems, question_rows, read_traces, trace_rows
+    from sdlab.scale.study_trainer import StudyCallback, StudyGRPOTrainer, StudySFTTrainer, right_answer
+
+    path, tokenizer, context = load_tokenizer(job)
+    arguments = trl_arguments(job)
+    common = {"model": path, "processing_class": tokenizer, "peft_config": lora_config(job), "job": job}
+    if job.method == "sft":
+        from trl import SFTConfig
+
+        trainer = StudySFTTrainer(args=SFTConfig(**arguments), train_dataset=trace_rows(read_traces(job.data), tokenizer, job), **common)
+    else:
+        every = job_problems(job)
+        problems = fitting(every, tokenizer, job, context)
+        if len(problems) < len(every):
+            tell(f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer than {job.max_prompt_length} tokens")
+        common |= {"problems": problems, "train_dataset": question_rows(problems, job), "reward_funcs": right_answer(tokenizer)}
+        if job.method == "grpo":
+            from trl import GRPOConfig
+
+            trainer = StudyGRPOTrainer(args=GRPOConfig(**arguments), **common)
+        else:
+            from trl.experimental.sdpo import SDPOConfig
+
+            from sdlab.scale.sdpo_trainer import StudySDPOTrainer
+
+            trainer = StudySDPOTrainer(args=SDPOConfig(**arguments), **common)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StudyCallback(trainer, Path(job.output) / "steps.jsonl", on_step))
+    return trainer
+
+
+def load_tokenizer(job: Job) -> tuple:
+    """(folder or hub name, tokenizer, tokens that the model reads or None): TRL reads the model itself, and the teacher once more.
+
+    Raises SdlabError when the model is missing or damaged, or has no chat template that does what config.thinking asks for.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from sdlab.rollout.loading import find_model, told
+
+    path = str(find_model(job.model))
+    with told(job.model):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, padding_side="left", truncation_side="left")
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    check_template(tokenizer, job.config.thinking)
+    return path, tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def lora_config(job: Job):
+    """peft's configuration of a job with lora_rank, else None."""
+    if not job.lora_rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(**lora_arguments(job))
+
+
+def write_about(job: Job) -> None:
+    """The run's config.json: what was trained how, and from what."""
+    from sdlab.study.provenance import provenance
+
+    about = asdict(job)
+    config = about.pop("config")
+    written = {"method": job.method, "model": job.model, "config": config, "settings": about, "provenance": provenance(job.model, job.config.seed, **versions())}
+    write_atomic(Path(job.output) / "config.json", json.dumps(written, indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that train, those that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("trl", "accelerate", "datasets", "peft", "deepspeed", "vllm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(trainer, job: Job) -> None:
+    """The trained model in output/model, whole, so that `load_engine` reads it; every process takes part."""
+    folder = Path(job.output)
+    trainer.save_model(str(folder / ("adapter" if job.lora_rank else "model")))
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.accelerator.is_main_process:
+        return
+    if job.lora_rank:
+        merge(job)
+    write_atomic(folder / "finished.json", json.dumps({"steps": job.config.steps}) + "\n")
+
+
+def merge(job: Job) -> None:
+    """output/model: the base model with output/adapter added to its weights."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sdlab.rollout.loading import find_model
+
+    folder, path = Path(job.output), find_model(job.model)
+    base = AutoModelForCausalLM.from_pretrained(path, dtype=weight_dtype(job), trust_remote_code=False)
+    PeftModel.from_pretrained(base, str(folder / "adapter")).merge_and_unload().save_pretrained(folder / "model")
+    AutoTokenizer.from_pretrained(path, trust_remote_code=False).save_pretrained(folder / "model")
+
+
+def last_checkpoint(job: Job) -> Path | None:
+    """The newest checkpoint of a job, None when there is none yet. Raises SdlabError where going on would not be the same run."""
+    if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
+        raise SdlabError('a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume')
+    found = sorted((Path(job.output) / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    return found[-1] if found else None
+
+
+def tell(message: str) -> None:
+    """A line from the first process."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(message, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sdlab.scale.train", description="Train a job; accelerate starts one of these per process.")
+    parser.add_argument("job", help="the job's JSON file")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    given = parser.parse_args(arguments)
+
+    def follow(row: dict) -> None:
+        tell(f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers {row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s")
+
+    try:
+        folder = train(read_job(given.job), resume=given.resume, on_step=follow)
+    except SdlabError as error:
+        tell(f"error: {error}")
+        return 2
+    tell(f"wrote {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
