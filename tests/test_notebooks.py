@@ -174,7 +174,7 @@ def tidy(*cells, **options):
 
 
 def test_a_tidy_notebook_has_no_problems():
-    notebook = tidy("print(1)")
+    notebook = tidy("print(1)".ljust(110, "#"))
     notebook.cells[2].outputs = [new_output("stream", name="stdout", text="1\n")]
     assert problems(notebook) == []
 
@@ -193,6 +193,7 @@ UNTIDY = {
     "widget state": (lambda n: n.metadata.update(widgets={}), "outputs or metadata of a run"),
     "a path": (lambda n: n.cells[2].outputs.append(new_output("stream", text="in /home/ann/sdlab")), "a path of one machine: /home/ann"),
     "a long cell": (lambda n: n.cells[2].update(source="x = 1\n" * 21), "a cell of 21 lines, more than 20: x = 1"),
+    "a long line": (lambda n: n.cells[2].update(source="x = 1\ny = " + "1" * 107, id="c2"), "a line of 111 characters, more than 110, line 2 of cell c2: y = 111"),
     "no record": (lambda n: n.cells.append(code("1")), "the last code cell does not record"),
     "two parameter cells": (lambda n: n.cells[2].metadata.update(tags=["parameters"]), "2 cells tagged `parameters`"),
     "no parameter cell": (lambda n: n.cells.pop(1), "0 cells tagged `parameters`"),

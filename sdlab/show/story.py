@@ -1,8 +1,14 @@
-"""Pictures made for one place of the walkthrough: the figure to come (00), a fall told twice and doubt against belief (02)."""
+"""Pictures made for one place of the walkthrough: the figure to come (00), a fall told twice and doubt against belief (02), and more.
+
+Base pass rates (03), what two training sets cost and what made answers wrong (04), the clipped objective (05), a capped divergence (06).
+"""
 
 from __future__ import annotations
 
-from sdlab.show.charts import BLUE, CONTEXT_COLOURS, CONTEXT_LABELS, GREEN, ORANGE, RED, need, number
+from math import log
+
+from sdlab.errors import SdlabError
+from sdlab.show.charts import BLUE, CONTEXT_COLOURS, CONTEXT_LABELS, GREEN, METHOD_COLOURS, METHOD_LABELS, ORANGE, RED, need, number
 from sdlab.show.picture import INK, MUTED
 
 GREY = "#8c8c8c"
@@ -100,3 +106,102 @@ def doubt_chart(curve, law, *, by: str = "who", habit: float | None = None, fewe
     words = "; ".join(f"{name}: " + ", ".join(f"{row.mean:.0%} at {row.entropy:.1f} bits" for row in part.itertuples())
                       for name, part in dots.groupby(by, sort=False))
     return alt.layer(*layers).properties(width=460, height=270, title=alt.Title(title, subtitle=subtitle), description=words)
+
+
+def base_rate_chart(rates, samples: int, low: float, high: float, *, title: str = "How often the base model is right"):
+    """How many problems were solved in how many of `samples` tries; those with a rate from `low` to `high` are the chosen ones.
+
+    `rates`: a Series, the share of right answers of every problem that was tried.
+    """
+    import altair as alt
+    import numpy as np
+
+    if not len(rates):
+        raise SdlabError("base_rate_chart got no rates; give the share of right answers of at least one problem")
+    tried = (rates * samples).round().astype(int).value_counts().reindex(range(samples + 1), fill_value=0)
+    spread = tried.rename_axis("right").reset_index(name="problems")
+    spread["used"] = np.where((spread["right"] / samples).between(low, high), "chosen", "left out")
+    colours = alt.Scale(domain=["chosen", "left out"], range=[BLUE, "#c9ced6"])
+    x = alt.X("right:O", title=f"right of {samples} base samples", axis=alt.Axis(labelAngle=0))
+    bars = alt.Chart(spread).mark_bar(size=26).encode(x=x, y=alt.Y("problems:Q"), color=alt.Color("used:N", title=None, scale=colours))
+    words = f"Histogram of base pass rates; those from {low * samples:.0f}/{samples} to {high * samples:.0f}/{samples} are chosen"
+    return bars.properties(width=420, height=180, title=title, description=words)
+
+
+def relative_changes(changes, *, title: str, subtitle: str = ""):
+    """Changes of the score as shares of what it was: a row per `who`, a dot per model, a line from low to high where they are given.
+
+    `changes`: columns who, model (a method's name), change, low, high, in the order to show.
+    """
+    import altair as alt
+
+    need(changes, ["who", "model", "change", "low", "high"], "relative_changes")
+    shown = changes.assign(label=changes["model"].map(METHOD_LABELS))
+    models = list(dict.fromkeys(changes["model"]))
+    colours = alt.Scale(domain=[METHOD_LABELS[name] for name in models], range=[METHOD_COLOURS[name] for name in models])
+    base = alt.Chart(shown).encode(y=alt.Y("who:N", title=None, sort=list(shown["who"].unique())), yOffset="label:N",
+                                   color=alt.Color("label:N", title=None, scale=colours))
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=alt.X("change:Q", title="change of the score, relative to base", axis=alt.Axis(format="+.0%")))
+    words = "; ".join(f"{row.who}, {row.label} {row.change:+.0%}" for row in shown.itertuples())
+    return (base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q") + dots).properties(
+        width=420, height=alt.Step(13), title=alt.Title(title, subtitle=subtitle), description=words)
+
+
+def causes_chart(causes, *, title: str = "What made the answers wrong"):
+    """Wrong answers by cause, as shares of all answers: stacked bars, one per method, a panel per split.
+
+    `causes`: columns split, model (a method's name), cause (of `sdlab.measure.commits.CAUSES`, "right" left out) and share.
+    """
+    import altair as alt
+
+    from sdlab.measure.commits import CAUSES
+
+    need(causes, ["split", "model", "cause", "share"], "causes_chart")
+    causes = causes.assign(label=causes["model"].map(METHOD_LABELS))
+    order = [label for name, label in METHOD_LABELS.items() if name in set(causes["model"])]
+    words = "; ".join(f"{row.split}, {row.label}, {row.cause} {row.share:.0%}" for row in causes.itertuples())
+    return alt.Chart(causes).mark_bar().encode(
+        x=alt.X("share:Q", title="share of all answers that are wrong", axis=alt.Axis(format="%")),
+        y=alt.Y("label:N", title=None, sort=order),
+        color=alt.Color("cause:N", title="cause", sort=list(CAUSES), scale=alt.Scale(domain=list(CAUSES[1:]))),
+        order=alt.Order("place:Q"), row=alt.Row("split:N", title=None),
+    ).transform_calculate(place=f"indexof({list(CAUSES)}, datum.cause)").properties(
+        width=420, height=alt.Step(26), title=title, description=words)
+
+
+def clip_chart(lines, cases, limits: tuple[float, float], *, title: str = "Far enough is enough",
+               subtitle: str = "where the line is flat the token is no longer pushed; dashed: the clip range"):
+    """GRPO's objective of one token against its ratio, a line per advantage; dots: single cases; dashed: the two `limits` of the ratio.
+
+    `lines`: columns ratio, objective, advantage; `cases`: the same and push, the derivative by the token's log-probability.
+    """
+    import altair as alt
+    import pandas
+
+    need(lines, ["ratio", "objective", "advantage"], "clip_chart")
+    need(cases, ["ratio", "objective", "advantage", "push"], "clip_chart")
+    lines, dots = (frame.assign(advantage=frame["advantage"].map("{:+.0f}".format)) for frame in (lines, cases))
+    ends = [round(float(end), 2) for end in (lines["ratio"].min(), lines["ratio"].max())]
+    x = alt.X("ratio:Q", title="ratio: probability now / when sampled", scale=alt.Scale(domain=ends, nice=False, zero=False))
+    axes = {"x": x, "y": alt.Y("objective:Q", scale=alt.Scale(zero=False))}
+    colour = alt.Color("advantage:N", title="advantage", scale=alt.Scale(domain=["+1", "-1"], range=[BLUE, RED]))
+    curve = alt.Chart(lines).mark_line().encode(**axes, color=colour)
+    points = alt.Chart(dots).mark_point(filled=True, size=80, opacity=1).encode(**axes, color=colour)
+    rules = alt.Chart(pandas.DataFrame({"ratio": list(limits)})).mark_rule(strokeDash=[4, 4], color=GREY).encode(x=x)
+    words = "; ".join(f"advantage {row.advantage:+.0f}, ratio {row.ratio}: objective {row.objective:.2f}, push {row.push:.2f}" for row in cases.itertuples())
+    return alt.layer(rules, curve, points).properties(width=440, height=220, description=words, title=alt.Title(title, subtitle=subtitle))
+
+
+def divergence_chart(lines, *, title: str = "One token, one objection (dashed: log 2)"):
+    """The divergence between two distributions as the teacher's chance for a word goes to zero: columns p, alpha (a name) and nats."""
+    import altair as alt
+    import pandas
+
+    need(lines, ["p", "alpha", "nats"], "divergence_chart")
+    axis = alt.Axis(values=[1, 1e-2, 1e-4, 1e-6, 1e-8], format="~e")
+    x = alt.X("p:Q", scale=alt.Scale(type="log", domain=[1, 1e-8]), title="teacher's chance for a word the student gives .9", axis=axis)
+    curve = alt.Chart(lines).mark_line().encode(x=x, y=alt.Y("nats:Q", title="divergence (nats)"), color=alt.Color("alpha:N", title="alpha"))
+    bound = alt.Chart(pandas.DataFrame({"y": [log(2)]})).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
+    words = "; ".join(f"alpha {name}: up to {most:.2f} nats" for name, most in lines.groupby("alpha")["nats"].max().items())
+    return (curve + bound).properties(width=420, height=200, title=title, description=words)

@@ -12,6 +12,7 @@ from sdlab.study.clean import clean
 from sdlab.study.notebooks import failures_in
 
 LONGEST_CELL = 20  # lines of code
+LONGEST_LINE = 110  # characters: what JupyterLab shows of a line in a window of 1,200 pixels
 PARAMETERS = {"PRESET": "quick", "MODEL": "organism"}
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|tmp|Users|private|mnt)/[\w.-]+|[A-Z]:\\\\Users\\\\\w+)")
 ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # pictures: their base64 may spell anything
@@ -82,6 +83,9 @@ def _cells(notebook) -> list[str]:
         lines = len(cell.source.strip().splitlines())
         if lines > LONGEST_CELL:
             found.append(f"a cell of {lines} lines, more than {LONGEST_CELL}: {cell.source.strip().splitlines()[0]}")
+        for number, line in enumerate(cell.source.splitlines(), 1):
+            if len(line) > LONGEST_LINE:
+                found.append(f"a line of {len(line)} characters, more than {LONGEST_LINE}, line {number} of cell {cell.id}: {line.strip()[:60]}")
     if not code or not re.search(r"(?<![\w.])record\(", code[-1].source):
         found.append("the last code cell does not record what was found")
     return found
