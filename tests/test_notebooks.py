@@ -17,7 +17,7 @@ from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
-WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data", "08_task_coverage"]
+WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data", "08_task_coverage", "09_real_models"]
 
 
 def hints(values: dict, column: str) -> list[float]:
@@ -139,6 +139,15 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             row["verdict"] == "open" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["claims"].values()
         ),
         "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["claims"]) >= 13 and set(v["verdicts"]) <= {"holds", "fails", "open"},
+    },
+    "09_real_models": {
+        "calmer with the solution, both models": lambda v: len(v["markers"]) == 2 and all(m["solution"] < 0.5 * m["none"] for m in v["markers"].values()),
+        "a short limit cuts and costs": lambda v: v["cut"]["60"]["truncated"] > v["cut"]["240"]["truncated"] and v["cut"]["60"]["reward"] < v["cut"]["240"]["reward"],
+        "and makes answers look short and sure": lambda v: all(v["cut"]["60"][m] < v["cut"]["240"][m] for m in ("length", "markers")),
+        "truths are right against themselves": lambda v: all(one["right"] == one["questions"] > 0 for one in v["own_truths"].values()),
+        "few problems, wide interval": lambda v: v["thirty"]["low"] < v["thirty"]["mean"] < v["thirty"]["high"] and v["thirty"]["problems_needed"] > 30,
+        "the paper's machine holds it": lambda v: 50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1,
+        "TRL is not the paper by default": lambda v: v["differences"] > 20,
     },
 }
 
