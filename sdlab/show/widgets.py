@@ -130,7 +130,20 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
     handle = show_in_place(_captioned(first, f"{label}: {start}"))
     draw = guarded(lambda value: _captioned(function(value), f"{label}: {value}"))
     slider.observe(lambda change: handle.update(draw(change["new"])), names="value")
+    _leave_keys()
     return None
+
+
+# JupyterLab takes arrow keys pressed on a widget for itself and moves to another cell; in an area with this attribute it does not.
+# ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
+_KEYS = "<script>document.currentScript?.closest('.jp-OutputArea')?.setAttribute('data-lm-suppress-shortcuts', 'true')</script>"
+
+
+def _leave_keys() -> None:
+    """Leave the keys that are pressed in this cell's outputs to its widgets."""
+    from IPython.display import display
+
+    display({"text/html": _KEYS, "text/plain": ""}, raw=True)
 
 
 def _captioned(thing, caption: str) -> View:
@@ -209,4 +222,5 @@ def trace_explorer(frame, *, static: int = 3) -> View | None:
 
     problem.observe(changed, names="value")
     sample.observe(changed, names="value")
+    _leave_keys()
     return None
