@@ -142,8 +142,8 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
     },
     "09_real_models": {
         "calmer with the solution, both models": lambda v: len(v["markers"]) == 2 and all(m["solution"] < 0.5 * m["none"] for m in v["markers"].values()),
-        "a short limit cuts and costs": lambda v: v["cut"]["60"]["truncated"] > v["cut"]["240"]["truncated"] and v["cut"]["60"]["reward"] < v["cut"]["240"]["reward"],
-        "and makes answers look short and sure": lambda v: all(v["cut"]["60"][m] < v["cut"]["240"][m] for m in ("length", "markers")),
+        "a short limit cuts and costs": lambda v: v["cut"]["80"]["truncated"] > v["cut"]["240"]["truncated"] and v["cut"]["80"]["reward"] < v["cut"]["240"]["reward"],
+        "and makes answers look short and sure": lambda v: all(v["cut"]["80"][m] < v["cut"]["240"][m] for m in ("length", "markers")),
         "truths are right against themselves": lambda v: all(one["right"] == one["questions"] > 0 for one in v["own_truths"].values()),
         "few problems, wide interval": lambda v: v["thirty"]["low"] < v["thirty"]["mean"] < v["thirty"]["high"] and v["thirty"]["problems_needed"] > 30,
         "the paper's machine holds it": lambda v: 50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1,
