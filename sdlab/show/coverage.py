@@ -6,7 +6,7 @@ from sdlab.errors import SdlabError
 from sdlab.show.charts import BLUE, need, number
 from sdlab.show.picture import INK, OKABE_ITO
 
-COLOURS = (*OKABE_ITO[:6], "#767676", "#000000", "#8c510a", "#35978f")
+COLOURS = (*OKABE_ITO[:6], "#767676", "#000000", "#8c510a", "#a6d96a")
 
 
 def _ticks(values) -> list[float]:

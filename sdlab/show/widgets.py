@@ -134,9 +134,10 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
     return None
 
 
-# JupyterLab takes arrow keys pressed on a widget for itself and moves to another cell; in an area with this attribute it does not.
-# ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
-_KEYS = "<script>document.currentScript?.closest('.jp-OutputArea')?.setAttribute('data-lm-suppress-shortcuts', 'true')</script>"
+# JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that has the focus
+# carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
+_KEYS = ("<script>document.currentScript?.closest('.jp-OutputArea')?.addEventListener('focusin', "
+         "event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'))</script>")
 
 
 def _leave_keys() -> None:

@@ -10,7 +10,7 @@ from sdlab.study.provenance import MOMENTARY
 from sdlab.study.record import MIME
 
 RUN_ONLY_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
-KEPT_CELL_METADATA = ("tags", "jupyter")
+KEPT_CELL_METADATA = ("tags", "jupyter", "nbgrader")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
