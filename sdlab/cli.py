@@ -1,4 +1,4 @@
-"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `benchmarks`, `evaluate`, `import`, `compare`, `train`, `sweep`, `reproduce`, `recipe`.
+"""The command line: `sdlab tour`, `lab`, `pretrain`, `markers`, `measure`, `benchmarks`, `evaluate`, `import`, `compare`, `train`, `sweep`, `reproduce`, `recipe`, `labs`, `leaderboard`.
 
 Each command imports what it needs when it runs, so that `sdlab --help` answers at once.
 """
@@ -240,9 +240,57 @@ def reproduce(
     return 0
 
 
+def labs(what: Annotated[Literal["build", "grade"], tyro.conf.Positional], options: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
+    """Course labs: build the student versions, grade submissions.
+
+    Args:
+        what: build or grade.
+        options: See `sdlab labs build --help` and `sdlab labs grade --help`.
+    """
+    from sdlab.labs.command import main as run
+
+    return run([what, *options])
+
+
+def leaderboard(
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    secret: str | None = None,
+    seeds: int = 3,
+    steps: int = 40,
+    problems: int = 64,
+    timeout: float = 1800.0,
+    memory_gb: float = 4.0,
+    jobs: int = 1,
+    output: Path = Path("leaderboard.csv"),
+    model: str = "organism",
+) -> int:
+    """Train lab 4's repairs on hidden seeds and questions, judge them on hidden problems, and rank them.
+
+    Args:
+        files: Python files or lab-4 notebooks that define `repair`.
+        secret: Chooses seeds, questions and problems; better given as SDLAB_LEADERBOARD_SECRET.
+        seeds: Training runs of each submission; fewer than three decide nothing.
+        steps: Training steps, the same for everybody.
+        problems: Hidden problems of each of three kinds.
+        timeout: Seconds of one submission's training.
+        memory_gb: Memory of its process.
+        jobs: Submissions trained at once, each with one thread.
+        output: The table as csv.
+        model: The organism, or a folder with a model.
+    """
+    from dataclasses import replace
+
+    from sdlab.labs.leaderboard import Budget, leaderboard_command
+    from sdlab.labs.repair import BUDGET
+
+    budget = Budget(replace(BUDGET, steps=steps), seeds, problems, timeout=timeout, memory_gb=memory_gb, model=model)
+    return leaderboard_command(files, secret, budget, output, jobs)
+
+
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "evaluate": evaluate, "import": import_, "compare": compare, "train": train, "sweep": sweep, "reproduce": reproduce, "recipe": recipe}
+COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "evaluate": evaluate, "import": import_, "compare": compare, "train": train, "sweep": sweep, "reproduce": reproduce, "recipe": recipe,
+            "labs": labs, "leaderboard": leaderboard}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,6 +303,8 @@ def main(arguments: list[str] | None = None) -> int:
             return lab(tuple(arguments[1:]))  # whatever follows belongs to JupyterLab
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] in ("sft", "grpo", "sdpo"):
             return train(arguments[1], tuple(arguments[2:]))  # whose settings are its options
+        if arguments[:1] == ["labs"] and arguments[1:2] and arguments[1] in ("build", "grade"):
+            return labs(arguments[1], tuple(arguments[2:]))  # which have options of their own
         return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="sdlab", args=arguments, description=DESCRIPTION)
     except SdlabError as error:
         print(f"sdlab: {error}", file=sys.stderr)

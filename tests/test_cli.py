@@ -34,7 +34,7 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure", "benchmarks", "evaluate", "import", "compare", "recipe", "train", "sweep", "reproduce"))
+    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure", "benchmarks", "evaluate", "import", "compare", "recipe", "labs", "leaderboard", "train", "sweep", "reproduce"))
 
 
 def test_python_m_sdlab_is_sdlab():

@@ -1,0 +1,122 @@
+"""Student versions of the labs: solutions and hidden tests out, everything else as it is.
+
+The rules are nbgrader's (its preprocessors ClearSolutions and ClearHiddenTests with their default settings), so that a
+course may use either; nbgrader itself is not needed.
+"""
+
+import re
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.labs.cells import marking, read_notebook
+
+SOLUTION = ("BEGIN SOLUTION", "END SOLUTION")
+HIDDEN = ("BEGIN HIDDEN TESTS", "END HIDDEN TESTS")
+CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+TEXT_STUB = "YOUR ANSWER HERE"
+
+
+def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
+    """Write the student version of every notebook in `source_dir` to `output_dir` under the same name; returns the files.
+
+    All sources are checked before the first file is written. Raises SdlabError naming the notebook and the cell.
+    """
+    sources = sorted(Path(source_dir).glob("*.ipynb"))
+    if not sources:
+        raise SdlabError(f"no notebooks in {source_dir}; run from a clone of the repository, or name the folder of the solutions")
+    if Path(source_dir).resolve() == Path(output_dir).resolve():
+        raise SdlabError(f"the student versions would overwrite the solutions in {source_dir}; name another output folder")
+    import nbformat
+
+    versions = {path.name: nbformat.writes(student_version(read_source(path), path.stem)) for path in sources}
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    for name, text in versions.items():
+        (Path(output_dir) / name).write_text(text + "\n", encoding="utf-8")
+    return [Path(output_dir) / name for name in versions]
+
+
+def read_source(path: Path):
+    """The solution notebook at `path`, checked.
+
+    Raises SdlabError for unbalanced or misplaced markers, a grade_id used twice, a graded cell without points, a cell without an id.
+    """
+    notebook = read_notebook(path)
+    seen: dict[str, int] = {}
+    for number, cell in enumerate(notebook.cells, 1):
+        mark = marking(cell)
+        where = f"{path.name}, cell {number}" + (f" ({mark.grade_id})" if mark else "")
+        for markers, wanted, kind in ((SOLUTION, mark and mark.solution, "solution"), (HIDDEN, mark and mark.test, "test")):
+            if regions(cell.source, markers, where) and not wanted:
+                raise SdlabError(f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} cell; set it there")
+        if "id" not in cell:
+            raise SdlabError(f"{where}: no cell id; save the notebook in nbformat 4.5")
+        if mark is None:
+            continue
+        if mark.grade_id in seen:
+            raise SdlabError(f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs its own")
+        seen[mark.grade_id] = number
+        points = cell.metadata.nbgrader.get("points")
+        if mark.grade and (isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0):
+            raise SdlabError(f"{where}: a graded cell with points {points!r}; give it a number above 0")
+        if mark.test and cell.cell_type != "code":
+            raise SdlabError(f"{where}: a {cell.cell_type} cell graded by running it; make it a code cell, or solution: true to grade it by hand")
+    return notebook
+
+
+def student_version(source, name: str):
+    """A copy of the solution notebook `source` as students get it; `name` (lab1_...) is kept in its metadata for grading."""
+    import copy
+
+    notebook = copy.deepcopy(source)
+    notebook.metadata["sdlab"] = {"lab": name}
+    for cell in notebook.cells:
+        mark = marking(cell)
+        if mark and mark.solution and not cell.metadata.nbgrader.get("task"):
+            cell.source = without_solution(cell.source, CODE_STUB if cell.cell_type == "code" else TEXT_STUB)
+        if mark and mark.test:
+            cell.source = without_hidden(cell.source)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            for key in ("execution", "collapsed", "scrolled"):  # what JupyterLab notes about a run
+                cell.metadata.pop(key, None)
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def without_solution(code: str, stub: str) -> str:
+    """`code` with each solution region replaced by `stub` at the region's indentation; all of it where there is none."""
+    lines, last = [], 0
+    source = code.split("\n")
+    found = regions(code, SOLUTION, "")
+    for first, end in found:
+        indent = re.match(r"\s*", source[first]).group()
+        lines += source[last:first] + [indent + line for line in stub.split("\n")]
+        last = end + 1
+    return "\n".join(lines + source[last:]) if found else stub
+
+
+def without_hidden(code: str) -> str:
+    """`code` without its regions of hidden tests."""
+    lines, last = [], 0
+    source = code.split("\n")
+    for first, end in regions(code, HIDDEN, ""):
+        lines += source[last:first]
+        last = end + 1
+    return "\n".join(lines + source[last:])
+
+
+def regions(code: str, markers: tuple[str, str], where: str) -> list[tuple[int, int]]:
+    """(first, last) line of each region between the two `markers`. Raises SdlabError when they do not pair."""
+    found, opened = [], None
+    for number, line in enumerate(code.split("\n")):
+        begins, ends = markers[0] in line, markers[1] in line
+        if (begins and opened is not None) or (ends and opened is None):
+            raise SdlabError(f"{where}: line {number + 1}: ### {markers[0 if begins else 1]} without its other half; each BEGIN needs one END")
+        if begins:
+            opened = number
+        elif ends:
+            found.append((opened, number))
+            opened = None
+    if opened is not None:
+        raise SdlabError(f"{where}: line {opened + 1}: ### {markers[0]} is never ended; add ### {markers[1]}")
+    return found

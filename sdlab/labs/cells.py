@@ -1,0 +1,104 @@
+"""Lab notebooks: reading them, and what nbgrader's metadata says about a cell."""
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+
+LARGEST = 50_000_000  # bytes of a notebook; with figures in it a lab has two or three million
+
+
+def read_notebook(path: Path):
+    """The notebook at `path` in format 4. Raises SdlabError when it is missing, damaged, too large or no notebook."""
+    import nbformat
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise SdlabError(f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} MB are read; clear its outputs")
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SdlabError(f"could not read {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise SdlabError(f"{path.name} is not a notebook: its JSON is nested too deeply") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        if isinstance(error, SdlabError):
+            raise
+        what = "not a notebook" if path.suffix != ".ipynb" else "damaged: not valid JSON"
+        raise SdlabError(f"{path.name} is {what} ({str(error).splitlines()[0][:80]}); save it again in JupyterLab") from error
+    if not isinstance(raw, dict) or not ({"cells", "worksheets"} & set(raw)):
+        raise SdlabError(f"{path.name} is not a notebook: it has no cells; hand in the .ipynb file that JupyterLab saves")
+    try:
+        notebook = nbformat.convert(nbformat.from_dict(raw), 4) if raw.get("nbformat", 4) < 4 else nbformat.from_dict(raw)
+        for cell in notebook.cells:
+            cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
+            if not isinstance(cell.cell_type, str) or not isinstance(cell.setdefault("metadata", nbformat.NotebookNode()), dict):
+                raise TypeError("a cell without a type")
+    except Exception as error:  # nbformat's converters raise whatever they meet
+        raise SdlabError(f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again in JupyterLab") from error
+    notebook.setdefault("metadata", nbformat.NotebookNode())
+    return notebook
+
+
+@dataclass(frozen=True)
+class Marking:
+    """nbgrader's metadata of one cell (schema_version 3)."""
+
+    grade_id: str
+    grade: bool  # worth points
+    solution: bool  # written by the student
+    locked: bool
+    points: float
+
+    @property
+    def by_hand(self) -> bool:
+        return self.grade and self.solution
+
+    @property
+    def test(self) -> bool:
+        return self.grade and not self.solution
+
+
+def marking(cell) -> Marking | None:
+    """What nbgrader's metadata says about `cell`; None for a cell it does not mark."""
+    raw = cell.metadata.get("nbgrader")
+    if not isinstance(raw, dict) or not isinstance(raw.get("grade_id"), str):
+        return None
+    points = raw.get("points", 0)
+    points = float(points) if isinstance(points, (int, float)) else 0.0
+    task = bool(raw.get("task"))
+    return Marking(raw["grade_id"], bool(raw.get("grade")) or task, bool(raw.get("solution")) or task, bool(raw.get("locked")), points)
+
+
+def tagged(cell, tag: str) -> bool:
+    tags = cell.metadata.get("tags", [])
+    return isinstance(tags, list) and tag in tags
+
+
+def assigned(code: str) -> dict[str, ast.expr | None]:
+    """The names that `code` binds at its top level, each with the expression assigned to it where there is one."""
+    found: dict[str, ast.expr | None] = {}
+    for node in parsed(code):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                found.update({name.id: node.value for name in ast.walk(target) if isinstance(name, ast.Name)})
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found[node.target.id] = node.value
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found[node.name] = None
+    return found
+
+
+def imports(code: str) -> list[str]:
+    """The import statements at the top level of `code`, as text."""
+    return [ast.unparse(node) for node in parsed(code) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def parsed(code: str) -> list[ast.stmt]:
+    """The statements of a code cell; none where it is no Python (magics are looked past)."""
+    lines = ["pass" if line.lstrip()[:1] in ("%", "!") and not line[:1].isspace() else line for line in code.split("\n")]
+    try:
+        return ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []

@@ -1,0 +1,113 @@
+"""`sdlab labs build` and `sdlab labs grade`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sdlab.errors import SdlabError
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "labs"
+
+
+def build(output: Path = FOLDER, source: Path = FOLDER / "source") -> int:
+    """Write the student versions of the labs: without solutions, without hidden tests.
+
+    Args:
+        output: Folder for the student versions.
+        source: Folder of the solution notebooks.
+    """
+    from sdlab.labs.build import build_labs
+
+    for path in build_labs(source, output):
+        print(f"wrote {path}")
+    return 0
+
+
+def grade(
+    submissions: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SUBMISSION...")],
+    csv: Path | None = None,
+    timeout: float = 600.0,
+    cell_timeout: float = 180.0,
+    memory: int = 3000,
+    source: Path = FOLDER / "source",
+) -> int:
+    """Run submissions in separate processes and print the points per cell; for several, a table.
+
+    The exit status is 0 when all were graded, 1 when something was noticed about a submission that a person should look at.
+
+    Args:
+        submissions: Notebooks, or folders of them.
+        csv: Also write a row for each submission there.
+        timeout: Seconds for a submission.
+        cell_timeout: Seconds for each cell.
+        memory: MB that a submission may use.
+        source: Folder of the solution notebooks, or one of them.
+    """
+    from rich.console import Console
+
+    from sdlab.labs.grading import grade_class, open_walls, table
+
+    if not submissions:
+        raise SdlabError("no submission given; name .ipynb files or folders of them")
+    if not source.exists():
+        raise SdlabError(f"no solutions in {source}; run from a clone of the repository, or name them with --source")
+    find = (lambda path: source) if source.is_file() else (lambda path: find_source(path, source))
+    progress = lambda graded: print(f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s", file=sys.stderr)
+    results = grade_class(submissions, find, csv, progress=progress, timeout=timeout, cell_timeout=cell_timeout, memory_mb=memory)
+    if len(results) == 1:
+        _print_one(results[0])
+    else:
+        Console().print(table(results))
+    if csv is not None:
+        print(f"wrote {csv}")
+    if left := open_walls(results):
+        print(f"not closed off on this machine: {', '.join(left)}; grade submissions of strangers in a container", file=sys.stderr)
+    return 1 if any(graded.problems for graded in results) else 0
+
+
+def find_source(submission: Path, folder: Path) -> Path:
+    """The solution of the lab that `submission` is of: by the notebook's metadata, else by the lab's name in its path.
+
+    Raises SdlabError when there is none.
+    """
+    from sdlab.labs.cells import read_notebook
+
+    names = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if not names:
+        raise SdlabError(f"no solutions in {folder}; run from a clone of the repository, or name them with --source")
+    problem = None
+    try:
+        kept = read_notebook(submission).metadata.get("sdlab")
+        if isinstance(kept, dict) and kept.get("lab") in names:
+            return names[kept["lab"]]
+    except SdlabError as error:
+        problem = error  # its name may still say which lab, so that its points count as 0 there
+    for part in (submission.stem, submission.parent.name):
+        for name, path in names.items():
+            if name in part:
+                return path
+        for name, path in names.items():
+            if part.startswith(name.split("_")[0] + "_") or part == name.split("_")[0]:
+                return path
+    raise problem or SdlabError(f"{submission.name}: of which lab? Its metadata does not say; put one of these into its name: {', '.join(names)}")
+
+
+def _print_one(graded) -> None:
+    for identity, most in graded.max_points.items():
+        why = graded.errors.get(identity, "")
+        print(f"{identity}: {graded.points[identity]:g} of {most:g}{'   ' + why if why else ''}")
+    for identity, most in graded.manual.items():
+        print(f"{identity}: up to {most:g}, graded by hand")
+    for name, line in graded.errors.items():
+        if name not in graded.max_points:
+            print(f"{name}: {line}")
+    for line in graded.problems:
+        print(f"note: {line}")
+    print(f"{graded.total:g} of {graded.max_total:g} points; {graded.seconds:.0f} s, {graded.peak_memory_mb:.0f} MB")
+
+
+def main(arguments: list[str]) -> int:
+    """Run `sdlab labs` with the arguments after `labs`."""
+    return tyro.extras.subcommand_cli_from_dict({"build": build, "grade": grade}, prog="sdlab labs", args=arguments, description="Course labs: student versions and grading.")

@@ -1,0 +1,253 @@
+"""The leaderboard of lab 4: repairs trained and judged on seeds and problems that nobody has seen, ranked out of distribution.
+
+An instructor's secret chooses the training seeds, the training questions and the test problems, all of them outside the named
+splits. A submission is trained in a process of its own, which learns only its training seeds and hands back weights; they are judged
+here, so what a submission prints or returns is no score. Where the kernel has no walls, and for hostile code, run the command in a container.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sdlab.errors import SdlabError
+from sdlab.labs.repair import BUDGET
+from sdlab.measure.crossed import crossed_difference, crossed_interval
+from sdlab.measure.intervals import Interval
+from sdlab.seeds import stable_int, stream
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.world.splits import SEEDS as SPLIT_SEEDS
+from sdlab.world.splits import load_split
+
+SECRET = "SDLAB_LEADERBOARD_SECRET"  # the environment variable
+OUT_OF_DISTRIBUTION, IN_DOMAIN = ("unseen-types", "deeper"), ("in-domain",)
+REFERENCES = {"SDPO (reference)": "repair = Repair()", "GRPO (reference)": "repair = Repair(mix=1)"}
+HEADER = "from sdlab.labs.repair import Repair\n"
+KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SDLAB_DATA")  # of the environment; the secret is not among them
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every submission gets. Raises SdlabError on a value below its least."""
+
+    config: SDPOConfig = BUDGET
+    seeds: int = 3  # training runs; with fewer nothing is called significant
+    problems: int = 64  # of each of three hidden splits
+    generations: int = 4
+    timeout: float = 1800.0  # seconds, of one submission's training
+    memory_gb: float = 4.0  # of its process; the recorded budget with token weights takes about one
+    model: str = "organism"
+
+    def __post_init__(self):
+        for name, least in (("seeds", 1), ("problems", 2), ("generations", 1), ("timeout", 1), ("memory_gb", 1)):
+            if not getattr(self, name) >= least:
+                raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission's result: sums over generations per seed and problem, (S, P), or the reason why there is none."""
+
+    name: str
+    score: np.ndarray | None = None  # right answers out of distribution
+    tokens: np.ndarray | None = None  # of the same answers
+    in_domain: np.ndarray | None = None
+    generations: int = 1
+    reason: str = ""
+
+    def interval(self, what: str) -> Interval:
+        """The mean per answer of "score", "tokens" or "in_domain", 95% over seeds and problems."""
+        table = getattr(self, what)
+        return crossed_interval(table, np.full(table.shape, self.generations))
+
+
+def rank(entries: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
+    """{name: rank} of {name: (score (S, P), tokens (S, P))}, 1 the best: by score, and where scores are tied by fewer tokens.
+
+    The best entry and those right after it that are not significantly worse (crossed_difference: an interval over seeds and problems)
+    are tied; then the next best starts a new group. Entries tied in both share a rank, and the next rank counts them all: 1, 1, 3.
+    """
+    placed, names = {}, sorted(entries)
+    for level in _tied({name: -entries[name][0] for name in names}):
+        for group in _tied({name: entries[name][1] for name in level}):
+            placed |= dict.fromkeys(group, len(placed) + 1)
+    return placed
+
+
+def _tied(tables: dict[str, np.ndarray]) -> list[list[str]]:
+    """Names in groups, the smallest mean first; a group is its first entry and those right after it that do not differ significantly from it."""
+    groups = []
+    for name in sorted(tables, key=lambda name: tables[name].mean()):
+        if groups and not crossed_difference(tables[groups[-1][0]], tables[name]).significant:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
+
+
+def hidden_problems(split: str, count: int, secret: str) -> list:
+    """`count` problems of the split's kind that `secret` chooses, none of them in the split itself (its seed 0).
+
+    Raises SdlabError when there are not so many.
+    """
+    seeds = list(range(1, SPLIT_SEEDS))
+    stream("leaderboard", secret, split).shuffle(seeds)
+    pool = [problem for seed in seeds[:4] for problem in load_split(split, seed, limit=max(16, count // 2))]
+    stream("leaderboard", secret, split, "problems").shuffle(pool)
+    return pool[:count]
+
+
+def training_seeds(count: int, secret: str) -> list[tuple[int, int]]:
+    """`count` pairs that `secret` chooses: the run's seed, and the seed (1..15) of the split "train" it takes its questions from."""
+    return [(stable_int("leaderboard", secret, "run", k) % 2**31, 1 + stable_int("leaderboard", secret, "questions", k) % (SPLIT_SEEDS - 1)) for k in range(count)]
+
+
+def leaderboard(files: Sequence[str | Path], secret: str, budget: Budget = Budget(), *, jobs: int = 1, on_done=None) -> list[tuple[int, Entry]]:
+    """(rank, entry) of every submission and of SDPO and GRPO, best first; those that failed share the last rank, with their reason.
+
+    files: Python files or lab-4 notebooks that define `repair`. jobs: submissions trained at once, one thread each. on_done(entry) is
+    called as each is judged. Raises SdlabError without files or secret; a file that is missing or damaged is a submission that failed.
+    """
+    if not files:
+        raise SdlabError("no submissions; name Python files or lab-4 notebooks that define `repair`")
+    if not secret:
+        raise SdlabError(f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or set {SECRET}")
+    given = [Path(file) for file in files]
+    stems = [path.stem for path in given]
+    names = [path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in given]
+    names = [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+    work = {**dict(zip(names, given)), **REFERENCES}
+    with tempfile.TemporaryDirectory(prefix="sdlab-leaderboard-") as folder, ThreadPoolExecutor(max(1, jobs)) as pool:
+        places = {name: Path(folder) / str(i) for i, name in enumerate(work)}
+        trained = pool.map(lambda name: _train(work[name], places[name], secret, budget), work)
+        entries = []
+        for name, reason in zip(work, trained):
+            entries.append(Entry(name, reason=reason) if reason else _judge(name, places[name], secret, budget))
+            if on_done:
+                on_done(entries[-1])
+    good = {entry.name: (entry.score, entry.tokens) for entry in entries if not entry.reason}
+    ranks = rank(good)
+    return sorted(((ranks.get(entry.name, len(good) + 1), entry) for entry in entries), key=lambda pair: (pair[0], -pair[1].score.mean() if pair[1].score is not None else 0))
+
+
+def _train(source: Path | str, place: Path, secret: str, budget: Budget) -> str:
+    """Train one submission in a process of its own; returns why it failed, in one line, or ""."""
+    place.mkdir()
+    try:
+        if isinstance(source, Path):
+            if source.suffix not in (".py", ".ipynb"):
+                return f"{source.name} is neither a Python file nor a notebook"
+            shutil.copyfile(source, place / f"submission{source.suffix}")
+        else:
+            (place / "submission.py").write_text(HEADER + source)
+    except OSError as error:
+        return f"cannot read {source}: {error.strerror}"
+    task = {"model": budget.model, "config": asdict(budget.config), "seeds": training_seeds(budget.seeds, secret)}
+    (place / "task.json").write_text(json.dumps(task))
+    env = {name: os.environ[name] for name in KEPT if name in os.environ}
+    env |= {"HOME": str(place), "TMPDIR": str(place), "OMP_NUM_THREADS": "1", "CPU_LIMIT": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", f"from sdlab.labs.submission import child; child({budget.timeout!r}, {budget.memory_gb!r})"]
+    with open(place / "said", "wb") as said:
+        process = subprocess.Popen(command, cwd=place, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+        try:
+            status = process.wait(budget.timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # and whatever it started
+            except ProcessLookupError:
+                pass
+            process.wait()
+    if status is None:
+        return f"stopped after {budget.timeout:g} s (time limit)"
+    with open(place / "said", "rb") as said:
+        said.seek(max(0, said.seek(0, os.SEEK_END) - 4000))
+        lines = said.read().decode(errors="replace").strip().splitlines()
+    if status:
+        return lines[-1][:300] if lines else f"its process ended with status {status}"
+    return "" if all((place / f"{k}.safetensors").is_file() for k in range(budget.seeds)) else "its process ended before it was trained"
+
+
+def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
+    """The trained weights on the hidden problems."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from sdlab.measure.evaluation import evaluate
+    from sdlab.rollout.loading import load_engine
+    from sdlab.rollout.types import SamplingParams
+
+    engine, found = load_engine(budget.model), {what: [] for what in ("score", "tokens", "in_domain")}
+    for k in range(budget.seeds):
+        try:
+            weights = load_file(place / f"{k}.safetensors")
+        except (SafetensorError, OSError):
+            return Entry(name, reason="handed back weights that cannot be read")
+        for key, parameter in engine.model.named_parameters():
+            if key not in weights or weights[key].shape != parameter.shape or not weights[key].isfinite().all():
+                return Entry(name, reason=f"handed back weights without a finite {key}")
+            with torch.no_grad():
+                parameter.copy_(weights[key])
+        sums = {}
+        for split in (*OUT_OF_DISTRIBUTION, *IN_DOMAIN):
+            problems = hidden_problems(split, budget.problems, secret)
+            seed = stable_int("leaderboard", secret, "evaluation", k, split)
+            params = SamplingParams(budget.generations, budget.config.max_completion_length, 1.0, seed=seed)
+            frame = evaluate(engine, problems, params, thinking=budget.config.thinking)
+            sums[split] = frame.groupby("problem_id", sort=False)[["reward", "length"]].sum()
+        for what, column, splits in (("score", "reward", OUT_OF_DISTRIBUTION), ("tokens", "length", OUT_OF_DISTRIBUTION), ("in_domain", "reward", IN_DOMAIN)):
+            found[what].append(np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits]))
+    return Entry(name, **{what: np.stack(rows) for what, rows in found.items()}, generations=budget.generations)
+
+
+def leaderboard_command(files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int = 1) -> int:
+    """Print the table and write it as csv; returns 1 when a submission failed. Behind `sdlab leaderboard`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    ranked = leaderboard(
+        files, secret or os.environ.get(SECRET, ""), budget, jobs=jobs,
+        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or 'judged'}", markup=False, highlight=False),
+    )  # fmt: skip
+    counts = [place for place, entry in ranked if not entry.reason]
+    table = Table(title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals")
+    for column in ("rank", "submission", "score", "tokens", "in-domain", ""):
+        table.add_column(column)
+    rows = []
+    for place, entry in ranked:
+        note = entry.reason or ("tied" if counts.count(place) > 1 else "")
+        figures = {} if entry.reason else {what: entry.interval(what) for what in ("score", "tokens", "in_domain")}
+        table.add_row(str(place), _plain(entry.name), *(str(figures.get(what, "")) for what in ("score", "tokens", "in_domain")), _plain(note))
+        row = {"rank": place, "submission": entry.name}
+        for what in ("score", "tokens", "in_domain"):
+            numbers = vars(figures[what]) if figures else dict.fromkeys(("mean", "low", "high"), "")
+            row |= {f"{what}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else "" for key, value in numbers.items()}
+        rows.append(row | {"note": note})
+    console.print(table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with open(output, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    console.print(f"wrote {output}", markup=False)
+    return 1 if any(entry.reason for _, entry in ranked) else 0
+
+
+def _plain(text: str) -> str:
+    """Text that rich shows as it is."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,124 @@
+"""A submission against its source: which cells are run, in which order, and what is wrong with what was handed in."""
+
+import ast
+from dataclasses import dataclass
+
+from sdlab.labs.build import TEXT_STUB, without_hidden
+from sdlab.labs.cells import assigned, imports, marking, tagged
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell to run: `kind` is student (theirs, as it stands), given (the source's) or test (the source's, worth points)."""
+
+    kind: str
+    code: str
+    name: str  # the grade_id, or "cell 7"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, the test cells that are missing (0 points), and lines for the person who grades."""
+
+    steps: tuple[Step, ...]
+    missing: tuple[str, ...]
+    problems: tuple[str, ...]
+    imports: tuple[str, ...]  # the source's import statements
+    runnable: bool = True
+
+
+def match(submission, source) -> Plan:
+    """The plan for grading `submission` (both notebooks; `source` checked).
+
+    Cells are matched by grade_id. Locked cells are the source's; cells that only the student has run as they stand,
+    after the marked cell that they follow. The order of the marked cells is the source's.
+    """
+    problems: list[str] = []
+    marked = {mark.grade_id: (cell, mark) for cell in source.cells if (mark := marking(cell))}
+    statements = tuple(dict.fromkeys(line for cell in source.cells if cell.cell_type == "code" for line in imports(cell.source)))
+    runnable = _language(submission, problems)
+    parameters = next((cell for cell in source.cells if cell.cell_type == "code" and tagged(cell, "parameters")), None)
+    given = Step("given", parameters.source, "parameters") if parameters else None
+    head: list[Step] = []
+    blocks: dict[str, list[Step]] = {}
+    now, repeated, edited, placed = head, [], [], False
+    for number, cell in enumerate(submission.cells, 1):
+        own = marking(cell)
+        identity = own.grade_id if own and own.grade_id in marked else None
+        if identity:
+            again = identity in blocks
+            now = blocks.setdefault(identity, [])
+            original, mark = marked[identity]
+            if again:
+                repeated.append(identity)
+            if mark.by_hand and original.cell_type != "code":
+                if cell.source.strip() in ("", TEXT_STUB):
+                    problems.append(f"{identity}: not answered ({mark.points:g} points, graded by hand)")
+                continue
+            if not mark.solution:
+                if given and original is parameters:
+                    _year(cell.source, given.code, problems)
+                    placed = True
+                if original.cell_type == "code" and not again:
+                    now.append(Step("test" if mark.test else "given", original.source, identity))
+                    if _words(cell.source) not in (_words(original.source), _words(without_hidden(original.source))):
+                        edited.append(identity)
+                continue
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        now.append(Step("student", cell.source, identity or f"cell {number}"))
+        if given and (tagged(cell, "parameters") or "YEAR" in assigned(cell.source)):
+            _year(cell.source, given.code, problems)
+            now.append(given)
+            placed = True
+    if given and not placed:
+        head.insert(0, given)
+    if not blocks and marked:
+        problems.append("no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the notebook that was given out")
+    seen = list(blocks)
+    if seen != [identity for identity in marked if identity in blocks]:
+        problems.append(f"cells were reordered ({', '.join(seen)}); run in the lab's order")
+    steps, missing = list(head), []
+    for identity, (cell, mark) in marked.items():
+        steps += blocks.get(identity, [])
+        if identity not in blocks:
+            if mark.test:
+                missing.append(identity)
+            elif not mark.solution and cell.cell_type == "code":
+                steps.append(Step("given", cell.source, identity))
+    for what, names in (("deleted, so without points", missing), ("deleted", [i for i in marked if i not in blocks and marked[i][1].solution]), ("there more than once", repeated)):
+        if names and blocks:
+            problems.append(f"{what}: {', '.join(dict.fromkeys(names))}")
+    if edited:
+        problems.append(f"edited test cells: {', '.join(edited)}; the lab's own were run")
+    return Plan(tuple(steps), tuple(missing), tuple(dict.fromkeys(problems)), statements, runnable)
+
+
+def _language(submission, problems: list[str]) -> bool:
+    """Whether the notebook is one for Python; a kernel with another name is told and looked past."""
+    spec = submission.metadata.get("kernelspec") or {}
+    name, language = str(spec.get("name", "")), str(spec.get("language") or (submission.metadata.get("language_info") or {}).get("name") or "python")
+    if language.lower() not in ("python", "ipython", "python3"):
+        problems.append(f"made for the kernel {name!r} ({language}), which is not Python; nothing was run")
+        return False
+    if name and name != "python3":
+        problems.append(f"made for the kernel {name!r}, which is not here; run with sdlab's own Python")
+    return True
+
+
+def _year(code: str, source: str, problems: list[str]) -> None:
+    theirs, ours = (_constant(text, "YEAR") for text in (code, source))
+    if theirs != ours:
+        problems.append(f"made for YEAR {theirs}, this lab has YEAR {ours}; graded with YEAR {ours}")
+
+
+def _constant(code: str, name: str):
+    value = assigned(code).get(name)
+    try:
+        return ast.literal_eval(value) if value is not None else None
+    except ValueError:
+        return ast.unparse(value)
+
+
+def _words(code: str) -> list[str]:
+    return code.split()

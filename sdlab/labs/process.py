@@ -1,0 +1,271 @@
+"""Runs a plan's cells in the separate process, and stops it when it takes too long, grows too large or prints too much."""
+
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.labs.matching import Step
+
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CPU_LIMIT", "SDLAB_DATA", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+START_SECONDS = 120.0  # to import torch on a loaded machine
+GRACE_SECONDS = 5.0  # from the interruption of a cell to the end of its process
+RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds for the submission and for each cell, MB of memory for each of its processes and for all, MB that it may print."""
+
+    timeout: float = 600.0
+    cell_timeout: float = 180.0
+    memory_mb: int = 3000
+    output_mb: float = 20.0
+
+    def __post_init__(self):
+        for name, value, least in (("timeout", self.timeout, 1), ("cell_timeout", self.cell_timeout, 0.1), ("memory_mb", self.memory_mb, 200), ("output_mb", self.output_mb, 0.001)):
+            if not value >= least:
+                raise SdlabError(f"{name} {value!r} is too little; give at least {least}")
+
+
+@dataclass
+class Outcome:
+    """What became of each step: `errors` by its index in the plan (none: it worked), what was stopped, walls, MB."""
+
+    errors: dict[int, str] = field(default_factory=dict)
+    passed: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    walls: tuple[str, ...] = ()
+    peak_mb: float = 0.0
+
+
+def run_steps(steps: tuple[Step, ...], imports: tuple[str, ...], hidden: list[Path], limits: Limits) -> Outcome:
+    """Run `steps` in order. A cell that has to be stopped is left out, and the others are run again in a fresh process.
+
+    The files and folders in `hidden` cannot be read there (where Landlock is).
+    """
+    outcome, left_out = Outcome(), set()
+    deadline = time.monotonic() + limits.timeout
+    for _ in range(RESTARTS + 1):
+        culprit = _once(steps, imports, hidden, limits, deadline, left_out, outcome)
+        if culprit is None:
+            return outcome
+        left_out.add(culprit)
+        if time.monotonic() >= deadline:
+            break
+    for index, step in enumerate(steps):
+        if step.kind == "test" and index not in outcome.passed:
+            outcome.errors.setdefault(index, "not reached: the submission was stopped before")
+    return outcome
+
+
+def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set[int], outcome: Outcome) -> int | None:
+    """One process; returns the index of the step that ended it, None when all were run."""
+    folder = Path(tempfile.mkdtemp(prefix="sdlab-lab-"))
+    worker = None
+    try:
+        worker = _Worker(folder, imports, hidden, limits)
+        ready = worker.reply("ready", min(deadline, time.monotonic() + START_SECONDS))
+        if worker.why:
+            raise SdlabError(f"the process for grading did not start ({worker.why}): {worker.tail()}; give more --memory or check the installation with `python -m sdlab --help`")
+        outcome.walls = tuple(ready["walls"])
+        for index, step in enumerate(steps):
+            if index in left_out or (step.kind == "test" and index in outcome.passed | set(outcome.errors)):
+                continue  # a verdict stands
+            seconds = max(0.1, min(limits.cell_timeout, deadline - time.monotonic()))
+            token = secrets.token_hex(16)
+            worker.ask({"token": token, "kind": step.kind, "code": step.code, "seconds": seconds})
+            answer = worker.reply(token, time.monotonic() + seconds + GRACE_SECONDS)
+            outcome.peak_mb = max(outcome.peak_mb, worker.peak_mb)
+            if worker.why:
+                outcome.errors[index] = worker.why
+                outcome.problems.append(f"{step.name}: {worker.why}; stopped")
+                return index
+            if answer["ok"]:
+                outcome.passed.add(index)
+            else:
+                outcome.errors[index] = answer["error"]
+            if answer["put_back"]:
+                names = answer["put_back"]
+                outcome.problems.append(f"replaced {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; put back before the tests")
+            if answer["memory"]:
+                outcome.problems.append(f"{step.name}: needs more than the {limits.memory_mb} MB allowed; stopped")
+                return index
+            if answer["late"]:
+                outcome.problems.append(f"{step.name}: {answer['error']}; stopped")
+                if time.monotonic() >= deadline:
+                    return index
+        return None
+    finally:
+        if worker:
+            worker.stop()
+            outcome.peak_mb = max(outcome.peak_mb, worker.peak_mb)
+        _remove(folder)
+
+
+class _Worker:
+    """The started process with its pipes."""
+
+    def __init__(self, folder: Path, imports, hidden: list[Path], limits: Limits):
+        self.limits, self.why, self.peak_mb = limits, "", 0.0
+        self.printed, self.last, self.buffer, self.known = 0, b"", b"", {}
+        readable, listable = _readable(hidden)
+        replies, ours = os.pipe()
+        settings = {"replies": ours, "memory_mb": limits.memory_mb, "cpu_seconds": int(limits.timeout * (os.cpu_count() or 1)) + 60, "readable": readable, "listable": listable, "imports": list(imports)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sdlab.labs.worker", json.dumps(settings)], cwd=folder, env=_environment(folder), pass_fds=(ours,), start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        os.close(ours)
+        self.replies = replies
+        self.selector = selectors.DefaultSelector()
+        for handle in (replies, self.process.stdout.fileno()):
+            os.set_blocking(handle, False)
+            self.selector.register(handle, selectors.EVENT_READ)
+
+    def ask(self, request: dict) -> None:
+        try:
+            self.process.stdin.write((json.dumps(request) + "\n").encode())
+            self.process.stdin.flush()
+        except OSError:
+            pass  # it has ended; the missing reply will say so
+
+    def reply(self, token: str, until: float) -> dict | None:
+        """The reply with `token`; None, and the reason in `why`, when there will be none."""
+        looked = 0.0
+        while not self.why:
+            now = time.monotonic()
+            for key, _ in self.selector.select(max(0.0, min(0.25, until - now))):
+                try:
+                    data = os.read(key.fd, 1 << 16)
+                except OSError:
+                    data = b""
+                if not data:
+                    self.selector.unregister(key.fd)
+                elif key.fd == self.replies:
+                    self.buffer += data
+                else:
+                    self.printed += len(data)
+                    self.last = (self.last + data)[-2000:]
+            *lines, self.buffer = self.buffer.split(b"\n")
+            for line in lines:
+                answer = _parsed(line)
+                if answer is None or answer.get("token") != token:
+                    self.why = "wrote to the examiner's pipe"
+                    return None
+                self.peak_mb = max(self.peak_mb, answer["peak_mb"])
+                return answer
+            if self.printed > self.limits.output_mb * 1e6 or len(self.buffer) > 10_000_000:
+                self.why = f"printed more than {self.limits.output_mb:g} MB"
+            elif self.process.poll() is not None or not self.selector.get_map():
+                self.why = self._ended()
+            elif now >= until:
+                self.why = "did not end in time, nor when it was interrupted"
+            elif now - looked > 0.5:
+                looked = now
+                if self._memory_mb() > self.limits.memory_mb:
+                    self.why = f"needs more than the {self.limits.memory_mb} MB allowed"
+        return None
+
+    def _ended(self) -> str:
+        try:
+            status = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            status = None
+        names = {256 - number: number.name for number in signal.Signals}
+        return f"ended its process ({names.get(status, f'exit status {status}')})"
+
+    def _memory_mb(self) -> float:
+        """Memory of all its processes now; where there are several, what they share is left out."""
+        import psutil
+
+        try:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            self.known.update({process.pid: process for process in family})
+            resident = [process.memory_info().rss / 2**20 for process in family]
+            self.peak_mb = max([self.peak_mb, *resident])
+            if sum(resident) <= self.limits.memory_mb:
+                return sum(resident)
+            return sum(process.memory_full_info().uss for process in family) / 2**20
+        except psutil.Error:
+            return 0.0
+
+    def tail(self) -> str:
+        lines = [line for line in self.last.decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        """End it and whatever it started."""
+        import psutil
+
+        self._memory_mb()
+        for end in (self.process.terminate, self.process.kill):  # SIGTERM: it kills what it holds, then ends
+            if self.process.poll() is None:
+                end()
+            try:
+                self.process.wait(5)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        for process in self.known.values():
+            try:
+                process.kill()  # psutil checks that the id was not given to another process since
+            except psutil.Error:
+                pass
+        self.selector.close()
+        os.close(self.replies)
+        for pipe in (self.process.stdin, self.process.stdout):
+            try:
+                pipe.close()
+            except OSError:
+                pass
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """A home of its own, no keys or tokens, no hub."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    own = {"HOME": str(folder), "TMPDIR": str(folder), "IPYTHONDIR": str(folder / ".ipython"), "HF_HUB_OFFLINE": "1", "SDLAB_HEADLESS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8:replace", "TERM": "dumb"}
+    return passed | own | {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+
+
+def _readable(hidden: list[Path]) -> tuple[list[str], list[str]]:
+    """Folders that may be read (Python, its packages, sdlab and its data), and those that may only be listed."""
+    import sdlab
+    from sdlab.paths import data_dir
+
+    readable = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), str(Path(sdlab.__file__).resolve().parent), str(data_dir().resolve())}
+    listable = set()
+    for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        entry = os.path.realpath(entry)
+        inside = any(Path(path).resolve().is_relative_to(entry) for path in hidden)
+        (listable if inside else readable).add(entry)
+    return sorted(readable), sorted(listable)
+
+
+def _parsed(line: bytes) -> dict | None:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _remove(folder: Path) -> None:
+    def unlock(function, path, _):
+        try:
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700)
+            function(path)
+        except OSError:
+            pass
+
+    shutil.rmtree(folder, onerror=unlock)

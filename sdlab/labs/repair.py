@@ -1,0 +1,160 @@
+"""A repair of self-distillation: SDPO with one thing changed, within the same budget of steps (lab 4 and the leaderboard).
+
+Three things can be changed: what the teacher sees (`context`), how much each token counts (`token_weights`, a gate included), and
+how much of the loss is GRPO's (`mix`: one number, or one per row, which is routing). SRPO (arXiv 2604.02288) changes the last two.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas
+import torch
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.log import COLUMNS, Clock, Idle, step_row
+from sdlab.train.losses import group_advantages, grpo_token_loss, importance_weight, sdpo_token_loss, token_logps, token_weights
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, frozen_copy, teacher_view
+
+BUDGET = SDPOConfig(steps=40, warmup_steps=4, num_problems=16, num_generations=8)  # that of the recorded conditions
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair changes; by default nothing, which is SDPO. `Repair(mix=1)` is GRPO.
+
+    context: what the teacher sees (sdlab.train.teacher.TEACHER_CONTEXTS).
+    mix: GRPO's share of every row's loss, from 0 to 1: a number, or a function (rewards (B,), num_generations) -> (B,). The rest of
+    the share is SDPO's, for rows whose teacher sees a right sibling; a row with neither is left out.
+    token_weights: a function (student_logps (B, T, V), teacher_logps (B, T, V), rewards (B,), mask (B, T)) -> weights (B, T) that
+    multiply SDPO's loss per token. The mask is true at the tokens that are distilled; other places hold zeros. The log-probabilities
+    are those before the step's update, without gradient.
+    Raises SdlabError on an unknown context, a mix outside 0 to 1, and token_weights that cannot be called.
+    """
+
+    context: str = "solution"
+    mix: float | Callable[[torch.Tensor, int], torch.Tensor] = 0.0
+    token_weights: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+    def __post_init__(self):
+        if self.context not in TEACHER_CONTEXTS:
+            raise unknown("teacher context", self.context, TEACHER_CONTEXTS)
+        if not callable(self.mix) and not (isinstance(self.mix, (int, float)) and 0 <= self.mix <= 1):
+            raise SdlabError(f"mix={self.mix!r} is not allowed; give GRPO's share, 0 to 1, or a function of (rewards, num_generations)")
+        if self.token_weights is not None and not callable(self.token_weights):
+            raise SdlabError(f"token_weights={self.token_weights!r} is not allowed; give a function of (student_logps, teacher_logps, rewards, mask), or None")
+
+
+def run_repair(
+    engine, problems: Sequence, repair: Repair = Repair(), config: SDPOConfig = BUDGET, on_step: Callable[[dict], None] | None = None
+) -> pandas.DataFrame:
+    """Train `engine.model` in place on `problems` for config.steps steps; one row per step with the columns of `sdlab.train.log`.
+
+    The loss of a minibatch is [sum of share * GRPO + sum of (1 - share) * weight * SDPO] / tokens, over the tokens of all rows that
+    have a part in it. With the default repair it is `run_sdpo`, with mix=1 `run_grpo`, bit for bit. config.context is the repair's.
+    Ctrl-C returns the finished steps. Raises SdlabError when a function of the repair gives another shape or numbers that are not
+    finite, and when loss or gradient is not finite.
+    """
+    config, grpo = replace(config, context=repair.context), GRPOConfig()
+    student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+    teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
+    optimizer = make_optimizer(student, config)
+    idle, table = Idle("no row has a part in the loss; use easier problems or more generations"), []
+    try:
+        for step in range(config.steps):
+            clock = Clock()
+            # 1. sample and grade: G completions of each problem
+            batch = sample_batch(engine, problems, config, step)
+            rollouts, mask = batch.rollouts, batch.rollouts.completion_mask
+            clock.stage("sampling")
+            # 2. inform the teacher, compare the siblings, and share the rows out between the two losses
+            view = teacher_view(engine.tokenizer, batch.problems, rollouts.texts, batch.rewards, config.num_generations, config, step)
+            advantages = group_advantages(batch.rewards, config.num_generations)
+            share = _shares(repair, batch.rewards, config.num_generations)
+            distilled = [i for i in range(len(share)) if view.distilled[i] and share[i] < 1]
+            rewarded = [i for i in range(len(share)) if advantages[i] != 0 and share[i] > 0]
+            counted = sorted({*distilled, *(i for i in range(len(share)) if share[i] > 0)})  # a row without advantage counts in the mean
+            rows = Rows(engine, batch.prompts, rollouts.completions())
+            informed = Rows(engine, [view.prompts[i] if i in set(distilled) else batch.prompts[i] for i in range(len(share))], rollouts.completions())
+            factor = torch.ones(mask.shape)
+            if repair.token_weights is not None and distilled:
+                factor = _factors(repair, student, teacher.model, rows, informed, distilled, batch, config)
+            # 3. update, minibatch by minibatch
+            losses, norms = [], []
+            for minibatch in minibatches(counted, config.num_minibatches):
+                weights = rollouts.per_token_logps.new_zeros(mask.shape)
+                weights[minibatch] = token_weights(mask[minibatch], config.aggregation)
+                sdpo_weights, grpo_weights = weights * (1 - share)[:, None] * factor, weights * share[:, None]
+
+                def flat(part, *tensors):
+                    return (tensor[part][mask[part]].to(student.device) for tensor in tensors)
+
+                def sdpo_part(part):
+                    student_logps = (rows.logits(student, part) / config.temperature).log_softmax(-1)
+                    with torch.no_grad():
+                        teacher_logps = (informed.logits(teacher.model, part) / config.temperature).log_softmax(-1)
+                    ids, old, weight = flat(part, rollouts.completion_ids, rollouts.per_token_logps, sdpo_weights)
+                    now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
+                    ratio = importance_weight(now, old, config.distillation_is_clip)
+                    loss = sdpo_token_loss(student_logps, teacher_logps, config.distillation_alpha, config.distillation_topk, config.distillation_add_tail, ratio)
+                    return (weight * loss).sum()
+
+                def grpo_part(part):
+                    ids, old, gain, weight = flat(part, rollouts.completion_ids, rollouts.per_token_logps, advantages[:, None].expand(mask.shape), grpo_weights)
+                    logps = token_logps(rows.logits(student, part), ids, config.temperature)
+                    return (weight * grpo_token_loss(logps, old, gain, grpo.epsilon_low, grpo.epsilon_high)).sum()
+
+                distil, reward = (informed.plan(_both(distilled, minibatch), config.batch_tokens), rows.plan(_both(rewarded, minibatch), config.batch_tokens))
+                if distil or reward:
+                    losses.append(accumulate(student, distil, sdpo_part) + accumulate(student, reward, grpo_part))
+                    norms.append(apply_update(student, optimizer, config, step, losses[-1]))
+            teacher.follow()
+            clock.stage("update")
+            idle.step(len(losses))
+            # 4. log
+            table.append(step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len({*distilled, *rewarded}), clock=clock))
+            if on_step:
+                on_step(table[-1])
+    except KeyboardInterrupt:
+        pass  # what is finished is finished
+    return pandas.DataFrame(table, columns=COLUMNS)
+
+
+def _both(rows: Sequence[int], minibatch: Sequence[int]) -> list[int]:
+    return [i for i in minibatch if i in set(rows)]
+
+
+def _shares(repair: Repair, rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """GRPO's share of every row's loss, (B,)."""
+    if not callable(repair.mix):
+        return torch.full(rewards.shape, float(repair.mix))
+    share = torch.as_tensor(repair.mix(rewards.clone(), num_generations)).float()
+    if share.shape != rewards.shape or not ((share >= 0) & (share <= 1)).all():
+        raise SdlabError(f"mix gave shares of shape {tuple(share.shape)}, {share.min():.3g} to {share.max():.3g}; it must give {len(rewards)} numbers from 0 to 1")
+    return share
+
+
+@torch.no_grad()
+def _factors(repair: Repair, student, teacher, rows: Rows, informed: Rows, distilled: list[int], batch, config) -> torch.Tensor:
+    """The repair's weight of every token, (B, T), zero where nothing is distilled."""
+    used = torch.zeros_like(batch.rollouts.completion_mask, dtype=torch.bool)
+    used[distilled] = batch.rollouts.completion_mask[distilled].bool()
+    seen = []
+    for model, view in ((student, rows), (teacher, informed)):
+        logps = None
+        for part in view.plan(distilled, config.batch_tokens):
+            found = (view.logits(model, part) / config.temperature).log_softmax(-1).cpu()
+            logps = found.new_zeros(*used.shape, found.shape[-1]) if logps is None else logps
+            for row, tokens in zip(part, found.split([len(view.completions[i]) for i in part])):
+                logps[row, : len(tokens)] = tokens
+        seen.append(logps)
+    factor = torch.as_tensor(repair.token_weights(*seen, batch.rewards.clone(), used.clone()))
+    if factor.shape != used.shape:
+        raise SdlabError(f"token_weights gave shape {tuple(factor.shape)}; it must give one weight per token, {tuple(used.shape)}")
+    factor = factor.detach().float().masked_fill(~used, 0)
+    if not (factor.isfinite() & (factor >= 0)).all():
+        raise SdlabError("token_weights gave a weight that is negative or not finite at a distilled token; give finite weights of at least 0")
+    return factor

@@ -1,0 +1,217 @@
+"""Grading: points for right and wrong answers, and submissions that misbehave, each stopped and told in one line.
+
+About 3 s a submission on an idle core: each starts a Python of its own. The tiny lab needs no torch.
+"""
+
+import csv
+import importlib.util
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lab_maker import handed_in, tiny_lab, write
+from sdlab.errors import SdlabError
+from sdlab.labs.build import build_labs
+from sdlab.labs.cells import imports
+from sdlab.labs.command import find_source
+from sdlab.labs.grading import Graded, grade_class, grade_submission
+
+ALL, NONE = {"double-test": 3, "mean-test": 2}, {"double-test": 0, "mean-test": 0}
+MEAN = {"double-test": 0, "mean-test": 2}
+QUICK = {"timeout": 60, "cell_timeout": 2, "memory_mb": 600, "output_mb": 1}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write(tiny_lab(), tmp_path_factory.mktemp("source") / "lab9_tiny.ipynb")
+
+
+def graded(tmp_path, source, **cells) -> Graded:
+    return grade_submission(handed_in(tmp_path / "lab9_tiny.ipynb", **cells), source, **QUICK)
+
+
+def body(text: str) -> str:
+    return "def double(x):\n    " + text.replace("\n", "\n    ")
+
+
+def test_the_solution_earns_everything_and_the_student_version_nothing(tmp_path, source):
+    right = grade_submission(source, source, **QUICK)
+    assert right.points == ALL and right.total == right.max_total == 5 and right.manual == {"reflection": 5}
+    assert right.problems == () and right.errors == {} and right.peak_memory_mb > 10
+    student = grade_submission(build_labs(source.parent, tmp_path / "out")[0], source, **QUICK)
+    assert student.points == NONE and student.errors["double-test"].startswith("NotImplementedError")
+    assert student.problems == ("reflection: not answered (5 points, graded by hand)",)
+
+
+def test_a_wrong_answer_loses_its_own_points_and_only_the_hidden_test_sees_it(tmp_path, source):
+    wrong = graded(tmp_path, source, double=body("return abs(2 * x)"))
+    assert wrong.points == MEAN and "math.isclose(double(-1.5), -3.0)" in wrong.errors["double-test"]
+    broken = graded(tmp_path, source, mean="def mean(values:", imports="1 / 0")  # neither stops the rest
+    assert broken.points["double-test"] == 3 and broken.errors["cell 3"].startswith("ZeroDivisionError") and broken.points["mean-test"] == 0
+
+
+HOSTILE = {
+    "loops": (body("while True: pass"), MEAN, "took longer than 2 s"),
+    "loops and will not be interrupted": (body("import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"), MEAN, "did not end in time"),
+    "eats memory": (body("hog = []\nwhile True: hog.append(bytearray(50_000_000))"), MEAN, "needs more than the 600 MB allowed"),
+    "prints to exhaustion": (body("while True: print('x' * 10_000)"), MEAN, "printed more than 1 MB"),
+    "ends its process": (body("import os; os._exit(0)"), MEAN, "ended its process (exit status 0)"),
+    "kills its parent": (body("import os\ntry: os.kill(os.getppid(), 9)\nexcept PermissionError: pass\nos.killpg(0, 9)"), MEAN, "ended its process"),
+    "replaces builtins": ("import math, builtins\nbuiltins.abs = lambda x: 0\nmath.isclose = lambda *a: True\nabs = math.isclose\n" + body("return 4"), MEAN, "replaced builtins.abs, math.isclose; put back"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, source, name):
+    double, points, line = HOSTILE[name]
+    found = graded(tmp_path, source, double=double)
+    assert found.points == points
+    assert any(line in problem and "\n" not in problem for problem in found.problems), found.problems
+    assert found.seconds < 40
+
+
+def test_sys_exit_earns_nothing_and_ends_nothing(tmp_path, source):
+    found = graded(tmp_path, source, double=body("import sys; sys.exit(0)"), imports="import math\nLOG = []\nexit()")
+    assert found.points == MEAN and found.errors["double-test"] == "SystemExit: 0"
+
+
+def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source):
+    fake = "import os, json\nfor n in range(3, 64):\n    try: os.write(n, b'{\"token\": \"ready\", \"ok\": true}\\n')\n    except OSError: pass\n"
+    found = graded(tmp_path, source, double=body(fake + "return 0"), double_test="pass", mean="class Yes:\n    __eq__ = lambda *a: True\nmath = Yes()\nmean = lambda v: 2")
+    assert found.points == NONE
+    assert any("edited test cells: double-test" in line for line in found.problems) and any("examiner's pipe" in line for line in found.problems)
+
+
+def test_other_files_and_the_solution_are_out_of_reach(tmp_path, source):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("kept")
+    evil = f"""
+import math, os, shutil, pathlib, subprocess
+LOG = []
+for act in (lambda: os.remove({str(precious)!r}), lambda: pathlib.Path({str(precious)!r}).write_text("gone"), lambda: shutil.rmtree({str(tmp_path)!r}),
+            lambda: pathlib.Path({str(tmp_path / "new")!r}).write_text("x"), lambda: pathlib.Path({str(source)!r}).read_text()):
+    try: act(); LOG.append(True)
+    except OSError: LOG.append(False)
+subprocess.run(["rm", "-rf", {str(tmp_path)!r}])
+pathlib.Path("own.txt").write_text("fine")
+"""
+    found = graded(tmp_path, source, imports=evil, double=body("assert not any(LOG), LOG\nreturn 2 * x"))
+    if "files" not in found.walls:
+        pytest.skip("this kernel has no Landlock: files of the same user are not protected; grade in a container")
+    assert precious.read_text() == "kept" and not (tmp_path / "new").exists()
+    assert found.points == ALL, found.errors
+
+
+def test_there_is_no_network(tmp_path, source):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        call = f"import math, socket\nLOG = []\ntry:\n    socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)\nexcept OSError as error:\n    LOG.append(error)"
+        found = graded(tmp_path, source, imports=call, double=body("assert len(LOG) == 1\nreturn 2 * x"))
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert found.points == ALL
+
+
+def test_nothing_stays_behind(tmp_path, source):
+    mark = f"sdlab-left-{os.getpid()}"
+    found = graded(tmp_path, source, imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60) #{mark}'], start_new_session=True)")
+    if "processes" not in found.walls:
+        pytest.skip("no process namespace here: a process that leaves its group may outlive the grading")
+    time.sleep(0.2)
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert found.points == ALL and not any(mark.encode() in line for line in lines)
+
+
+def test_deleted_and_reordered_cells(tmp_path, source):
+    notebook = tiny_lab()
+    del notebook.cells[4]
+    lacking = grade_submission(write(notebook, tmp_path / "a.ipynb"), source, **QUICK)
+    assert lacking.points == MEAN and "deleted, so without points: double-test" in lacking.problems
+    notebook = tiny_lab()
+    notebook.cells[3:7] = notebook.cells[5:7] + notebook.cells[3:5]
+    turned = grade_submission(write(notebook, tmp_path / "b.ipynb"), source, **QUICK)
+    assert turned.points == ALL and any("reordered" in line for line in turned.problems)
+
+
+def test_another_years_lab_is_graded_with_this_years_seeds(tmp_path, source):
+    found = graded(tmp_path, source, parameters="YEAR: int = 2025")  # a hidden test reads YEAR
+    assert found.points == ALL and found.problems == ("made for YEAR 2025, this lab has YEAR 2026; graded with YEAR 2026",)
+
+
+def test_a_class_with_every_kind_of_file_is_graded_to_its_end(tmp_path, source):
+    folder = tmp_path / "class"
+    handed_in(folder / "a_good.ipynb")
+    (folder / "b_damaged.ipynb").write_text(json.dumps(tiny_lab())[:500])
+    (folder / "c_no_cells.ipynb").write_text('{"hello": 1}')
+    (folder / "d_picture.ipynb").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff")
+    other = tiny_lab()
+    other.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
+    write(other, folder / "e_r.ipynb")
+    other.metadata.kernelspec = {"name": "my-env", "display_name": "mine", "language": "python"}
+    write(other, folder / "f_gone.ipynb")
+    handed_in(folder / "g_exits.ipynb", double=body("import os; os._exit(1)"))
+    results = grade_class(folder, source, tmp_path / "class.csv", **QUICK)
+    rows = list(csv.DictReader((tmp_path / "class.csv").open()))
+    assert [row["total"] for row in rows] == ["5", "0", "0", "0", "0", "5", "2"]
+    assert [len(result.problems) for result in results] == [0, 1, 1, 1, 1, 1, 1]
+    assert ["not valid JSON" in rows[1]["problems"], "no cells" in rows[2]["problems"], "not Python" in rows[4]["problems"], "'my-env'" in rows[5]["problems"]] == [True] * 4
+    assert rows[6]["mean-test"] == "2" and rows[6]["double-test"] == "0" and float(rows[0]["seconds"]) > 0
+
+
+LABS = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
+WRONG_FILES = sorted((Path(__file__).parent / "labs").glob("wrong_lab*.py"))
+
+
+def wrong_answers():
+    """(lab's source, name, {grade_id: new source}, {test: points lost}) of every wrong answer in tests/labs."""
+    for file in WRONG_FILES:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        lab = next(LABS.glob(file.stem.removeprefix("wrong_") + "_*.ipynb"), None)
+        yield from ((lab, *wrong) for wrong in module.WRONG if lab)
+
+
+def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = False) -> tuple[Path, Path]:
+    """Source and submission with the marked cells, the parameters and the imports alone: the experiments earn no points."""
+    original = nbformat.read(path, as_version=4)
+    for cell in original.cells:
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata and "parameters" not in cell.metadata.get("tags", []):
+            cell.source = "\n".join(imports(cell.source))
+    write(original, to / path.name)
+    handed = build_labs(to, to / "student")[0] if student else write(original, to / "handed" / path.name)
+    notebook = nbformat.read(handed, as_version=4)
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
+    return write(notebook, handed), to / path.name
+
+
+@pytest.mark.parametrize("path", sorted(LABS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_to_the_student_version(tmp_path, path):
+    right = grade_submission(*only_graded(path, tmp_path / "right", {}))
+    assert right.total == right.max_total == 20 and sum(right.manual.values()) == 5, right.errors
+    assert right.problems == ()
+    untouched = grade_submission(*only_graded(path, tmp_path / "untouched", {}, student=True))
+    assert untouched.total == 0 and untouched.max_total == 20, untouched.points
+
+
+@pytest.mark.parametrize("lab, name, answers, lost", [pytest.param(*wrong, id=f"{wrong[0].stem.split('_')[0]}: {wrong[1]}") for wrong in wrong_answers()])
+def test_a_typical_wrong_answer_loses_exactly_its_points(tmp_path, lab, name, answers, lost):
+    found = grade_submission(*only_graded(lab, tmp_path, answers))
+    assert {identity: most - found.points[identity] for identity, most in found.max_points.items() if most > found.points[identity]} == lost, found.errors
+
+
+def test_bad_names_and_limits_are_told(tmp_path, source):
+    with pytest.raises(SdlabError, match="no submission"):
+        grade_class(tmp_path / "nowhere.ipynb", source)
+    with pytest.raises(SdlabError, match="memory_mb 5 is too little"):
+        grade_class(source, source, memory_mb=5)
+    with pytest.raises(SdlabError, match="of which lab"):
+        find_source(write(tiny_lab(), tmp_path / "mine.ipynb"), source.parent)
+    assert find_source(write(tiny_lab(), tmp_path / "lab9_smith.ipynb"), source.parent) == source
+    assert find_source(build_labs(source.parent, tmp_path / "out")[0].rename(tmp_path / "mine.ipynb"), source.parent) == source

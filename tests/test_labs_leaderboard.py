@@ -1,0 +1,233 @@
+"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables, and submissions from file to rank.
+
+Slow: the three tests that start submissions' processes, each of which imports torch (about 4 s of processor time each).
+"""
+
+import copy
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rollout_models as tiny
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.labs import leaderboard as board
+from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, leaderboard_command, rank, training_seeds
+from sdlab.labs.repair import Repair, run_repair
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.train import batch
+from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.losses import divergence
+from sdlab.train.sdpo import SDPOConfig, run_sdpo
+from sdlab.train.teacher import teacher_view
+from sdlab.world.pretrain import PretrainConfig, build_model
+from sdlab.world.splits import load_split
+from sdlab.world.tokenizer import build_tokenizer
+
+P, G, T = 3, 4, 12
+SIZES = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=300)
+PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
+SOURCES = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Random weights, sharpened so that tokens depend on what came before and some completions end."""
+    tokenizer = build_tokenizer()
+    shape = PretrainConfig(hidden_size=64, num_layers=1, intermediate_size=128)
+    model = tiny.sharpen(build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(100, 140)]
+    return model, tokenizer
+
+
+@pytest.fixture
+def engine(start):
+    return TorchEngine(copy.deepcopy(start[0]), start[1])
+
+
+@pytest.fixture(autouse=True)
+def graded(monkeypatch, request):
+    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every other one, the third."""
+    if "engine" in request.fixturenames:
+        monkeypatch.setattr(
+            batch, "grade", lambda texts, truths: [float(t == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1)) for i, t in enumerate(truths)]
+        )
+
+
+def weights(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def route(rewards, num_generations):
+    right = rewards.view(-1, num_generations) > 0.5
+    return 1 - (~right & right.any(1, keepdim=True)).flatten().float()
+
+
+@pytest.mark.parametrize("method", ["sdpo", "grpo", "sdpo_no_think"])
+def test_without_a_change_it_is_sdpo_and_with_mix_1_grpo_bit_for_bit(start, engine, one_thread, method):
+    other = TorchEngine(copy.deepcopy(start[0]), start[1])
+    context = "solution_no_think" if method == "sdpo_no_think" else "solution"
+    if method == "grpo":
+        wanted, got = run_grpo(other, PROBLEMS, GRPOConfig(**SIZES)), run_repair(engine, PROBLEMS, Repair(mix=1), SDPOConfig(**SIZES))
+    else:
+        wanted = run_sdpo(other, PROBLEMS, SDPOConfig(**SIZES, context=context))
+        got = run_repair(engine, PROBLEMS, Repair(context), SDPOConfig(**SIZES))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model)))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
+    columns = [column for column in wanted if not column.startswith("seconds")]
+    assert len(got) == 2 and got[columns].equals(wanted[columns])
+
+
+@pytest.mark.parametrize("mix", [0.25, route], ids=["a quarter GRPO", "routing"])
+def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, one_thread, mix):
+    seen = {}
+
+    def by_entropy(student, teacher, rewards, mask):
+        seen.update(student=student, teacher=teacher, mask=mask)
+        raw = torch.exp((teacher.exp() * teacher).sum(-1))
+        return raw / raw[mask].mean()
+
+    config = SDPOConfig(**SIZES | {"steps": 1}, num_minibatches=1, distillation_topk=None, temperature=0.8)
+    first = batch.sample_batch(engine, PROBLEMS, config, 0)
+    found = run_repair(engine, PROBLEMS, Repair(mix=mix, token_weights=by_entropy), config)["loss"].iloc[0]
+
+    view = teacher_view(start[1], first.problems, first.rollouts.texts, first.rewards, G, config, 0)
+    share = [mix] * (P * G) if mix == 0.25 else route(first.rewards, G).tolist()
+    mean = [first.rewards[i - i % G : i - i % G + G].mean().item() for i in range(P * G)]
+    rows, raw, total, tokens = {}, [], 0.0, 0
+    for i, ids in enumerate(first.rollouts.completions()):
+        sides = [predicted(start, prompt, ids, 0.8) for prompt in (first.prompts[i], view.prompts[i])]
+        distilled = view.distilled[i] and share[i] < 1
+        assert seen["mask"][i].sum() == (len(ids) if distilled else 0)
+        rows[i] = sides, [math.exp((t.exp() * t).sum()) for t in sides[1]], distilled
+        raw += rows[i][1] if distilled else []
+        tokens += len(ids) if distilled or share[i] > 0 else 0
+        if distilled:
+            for name, side in zip(("student", "teacher"), sides):
+                torch.testing.assert_close(seen[name][i, : len(ids)], side, atol=2e-4, rtol=1e-4)
+    for i, ((student, teacher), factors, distilled) in rows.items():
+        old = first.rollouts.per_token_logps[i, : len(student)]
+        ratio = (student[range(len(student)), first.rollouts.completions()[i]] - old).exp()
+        total += share[i] * -(ratio * (first.rewards[i].item() - mean[i])).sum().item()
+        if distilled:
+            total += (1 - share[i]) * sum(f / (sum(raw) / len(raw)) * divergence(s, t, 0.5).item() for f, s, t in zip(factors, student, teacher))
+    assert len({distilled for *_, distilled in rows.values()}) == 2
+    assert found == pytest.approx(total / tokens, rel=1e-3, abs=1e-6)
+
+
+def predicted(start, prompt, ids, temperature):
+    """log p of the next token at every token of `ids`, by the plain Hugging Face model."""
+    asked = start[1](prompt, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logits = start[0](torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
+    return (logits / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (dict(token_weights=lambda s, t, r, m: torch.ones(3)), "shape"),
+        (dict(token_weights=lambda s, t, r, m: -m.float()), "negative"),
+        (dict(token_weights=lambda s, t, r, m: m / 0.0), "finite"),
+        (dict(mix=lambda r, g: r + 1), "from 0 to 1"),
+        (dict(mix=lambda r, g: r[:2]), "shape"),
+    ],
+)
+def test_a_function_that_gives_nonsense_is_named(start, engine, change, said):
+    with pytest.raises(SdlabError, match=said):
+        run_repair(engine, PROBLEMS, Repair(**change), SDPOConfig(**SIZES))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
+
+
+@pytest.mark.parametrize("change", [dict(context="answer"), dict(mix=1.5), dict(mix="half"), dict(mix=math.nan), dict(token_weights=2)])
+def test_bad_repairs_are_refused(change):
+    with pytest.raises(SdlabError):
+        Repair(**change)
+
+
+WAVE = np.sin(np.arange(120)).reshape(3, 40)  # three seeds, forty problems; means of rolled waves differ by chance only
+
+
+def entry(score, tokens, k):
+    return score + np.roll(WAVE, k, 1), tokens + 5 * np.roll(WAVE, k, 1)
+
+
+def test_ranks_by_score_then_by_tokens_with_ties():
+    table = {"long": entry(9, 100, 0), "long, too": entry(9.01, 100, 7), "short": entry(8.99, 50, 3), "low": entry(5, 10, 1), "lower": entry(4, 1, 2)}
+    assert rank(table) == {"short": 1, "long": 2, "long, too": 2, "low": 4, "lower": 5}
+    assert rank(dict(reversed(table.items()))) == rank(table)
+    assert rank({}) == {} and rank({"alone": entry(1, 1, 0)}) == {"alone": 1}
+
+
+def test_a_tie_is_with_the_first_of_its_group_not_a_chain():
+    table = {name: (score + WAVE * 0 + np.roll(WAVE, k, 1), np.ones((3, 40))) for k, (name, score) in enumerate({"a": 0.36, "b": 0.24, "c": 0.12, "d": 0.0}.items())}
+    assert rank(table) == {"a": 1, "b": 1, "c": 3, "d": 3}  # a chain of neighbours would tie all four
+
+
+def test_two_seeds_are_never_significant():
+    assert rank({"a": (np.ones((2, 9)), np.ones((2, 9))), "b": (np.zeros((2, 9)), np.zeros((2, 9)))}) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("split", [*board.OUT_OF_DISTRIBUTION, *board.IN_DOMAIN])
+def test_hidden_problems_are_a_secret_s_own_and_in_no_named_split(split):
+    mine, again, other = (hidden_problems(split, 40, secret) for secret in ("plum", "plum", "pear"))
+    assert mine == again and len({problem.id for problem in mine}) == 40
+    assert {problem.prompt for problem in mine} != {problem.prompt for problem in other}
+    for named in ("train", *board.OUT_OF_DISTRIBUTION, *board.IN_DOMAIN):
+        assert not {problem.prompt for problem in mine} & {problem.prompt for problem in load_split(named)}
+    assert {problem.split for problem in mine} == {split}
+
+
+def test_training_seeds_are_a_secret_s_own_and_never_the_named_split():
+    pairs = training_seeds(50, "plum")
+    assert pairs == training_seeds(50, "plum") != training_seeds(50, "pear") and len(set(pairs)) == 50
+    assert {split_seed for _, split_seed in pairs} <= set(range(1, 16))
+
+
+SMALL = SDPOConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
+BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=300, model="organism-small")
+
+
+def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
+    """Two that work (one is lab 4's own notebook) and two that do not."""
+    good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
+    good.write_text("import os\nfrom sdlab.labs.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n")
+    lazy.write_text("print('1.0')\nrepair = 3\n")
+    monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
+    output = tmp_path / "out" / "leaderboard.csv"
+    files = [good, SOURCES / "lab4_repair_it.ipynb", lazy, missing]
+    assert leaderboard_command(files, None, BUDGET, output, jobs=2) == 1
+    with open(output, newline="") as file:
+        rows = {row["submission"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"good", "lab4_repair_it", "[lazy]", "missing", "SDPO (reference)", "GRPO (reference)"}
+    assert rows["[lazy]"]["rank"] == rows["missing"]["rank"] == "5"
+    assert "no `repair`" in rows["[lazy]"]["note"] and "No such file" in rows["missing"]["note"] and rows["[lazy]"]["score"] == ""
+    for name in ("good", "lab4_repair_it", "SDPO (reference)", "GRPO (reference)"):
+        assert rows[name]["rank"] == "1" and rows[name]["note"] == "tied", rows[name]  # one seed decides nothing
+        assert 0 <= float(rows[name]["score"]) <= 1 and 0 < float(rows[name]["tokens"]) <= 40
+    said = capsys.readouterr().out
+    assert "[lazy]" in said and "tied" in said
+
+
+@pytest.mark.parametrize("source, seconds, said", [("while True: pass", 12, "time limit"), ("x = bytearray(60 << 30)", 300, "memory limit"), ("raise SystemExit(0)", 300, "SystemExit")])
+def test_a_submission_that_misbehaves_is_stopped_and_reported(tmp_path, source, seconds, said):
+    (tmp_path / "bad.py").write_text(source)
+    assert said in board._train(tmp_path / "bad.py", tmp_path / "place", "plum", replace(BUDGET, timeout=seconds))
+
+
+def test_weights_that_are_none_are_not_judged(tmp_path):
+    (tmp_path / "0.safetensors").write_bytes(b"no weights")
+    assert "cannot be read" in board._judge("bad", tmp_path, "plum", BUDGET).reason
+
+
+def test_bad_input_is_one_line(tmp_path):
+    with pytest.raises(SdlabError, match="no submissions"):
+        leaderboard([], "plum", BUDGET)
+    with pytest.raises(SdlabError, match="secret"):
+        leaderboard([tmp_path / "a.py"], "", BUDGET)
+    with pytest.raises(SdlabError, match="seeds=0"):
+        Budget(seeds=0)
