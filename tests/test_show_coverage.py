@@ -3,9 +3,9 @@
 import pandas
 import pytest
 
+from pictures import check_picture
 from sdlab.errors import SdlabError
 from sdlab.show import coverage
-from sdlab.show.picture import picture_bundle
 
 LINES = pandas.DataFrame([{"set": name, "n": n, "met": n / k} for k, name in ((1, "broad"), (2, "narrow")) for n in (2, 20, 200)])
 DOTS = pandas.DataFrame({"set": ["a <b>", "c"], "exposures": [1.83, 6400.0], "who": ["paper", "files"]})
@@ -21,10 +21,7 @@ CHARTS = {
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_drawn_and_told(name):
-    make, words = CHARTS[name]
-    bundle = picture_bundle(make().to_dict())
-    assert words in bundle["text/plain"] and bundle["image/png"] and "<script" not in bundle["text/html"]
-    assert "<b>" not in bundle["text/html"]
+    check_picture(*CHARTS[name])
 
 
 def test_log_axes_are_labelled_within_the_data():

@@ -5,9 +5,9 @@ import math
 import pandas
 import pytest
 
+from pictures import check_picture
 from sdlab.errors import SdlabError
 from sdlab.show import story
-from sdlab.show.picture import picture_bundle
 
 RATES = pandas.Series([0, 1 / 8, 1 / 2, 1 / 2, 5 / 8, 1])
 CHANGES = pandas.DataFrame({
@@ -29,10 +29,7 @@ CHARTS = {
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_drawn_and_told(name):
-    make, words = CHARTS[name]
-    bundle = picture_bundle(make().to_dict())
-    assert words in bundle["text/plain"] and bundle["image/png"] and "<script" not in bundle["text/html"]
-    assert "<b>" not in bundle["text/html"]
+    check_picture(*CHARTS[name])
 
 
 def rows_of(chart: dict) -> list[dict]:

@@ -15,7 +15,7 @@ from sdlab.measure.files import read_frame
 from sdlab.measure.markers import total_markers
 from sdlab.score import MAX_ANSWER_CHARS, extract_answer, verify
 from sdlab.study.evaluations import cut_is_wrong, held
-from sdlab.study.import_columns import cell_of, cut_of, find_columns, generations_of, join, plain, prompt_of, text_of, truth_of, verdict_of
+from sdlab.study.import_columns import cell_of, cut_of, find_columns, generations_of, join, prompt_of, text_of, truth_of, verdict_of
 from sdlab.study.provenance import provenance
 from sdlab.study.results import Result, make_result, prompt_key, save_result, slug
 
