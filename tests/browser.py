@@ -1,7 +1,6 @@
 """A real JupyterLab in a real browser: a server on a temporary folder, and a page on one notebook of it."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
