@@ -65,7 +65,7 @@ def all_graded(monkeypatch, reward: float):
 
 
 def settings(method: str, **changes):
-    common = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=300)
+    common = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=100)
     return CONFIGS[method](**common | ({"batch_size": 4} if method == "sft" else {}) | changes)
 
 

@@ -15,7 +15,7 @@ from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, step_row
-from sdlab.train.losses import group_advantages, grpo_token_loss, importance_weight, sdpo_token_loss, token_logps, token_weights
+from sdlab.train.losses import all_logps, group_advantages, grpo_token_loss, importance_weight, sdpo_token_loss, token_logps, token_weights
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, frozen_copy, teacher_view
 
@@ -93,9 +93,9 @@ def run_repair(
                     return (tensor[part][mask[part]].to(student.device) for tensor in tensors)
 
                 def sdpo_part(part):
-                    student_logps = (rows.logits(student, part) / config.temperature).log_softmax(-1)
+                    student_logps = all_logps(rows.logits(student, part), config.temperature)
                     with torch.no_grad():
-                        teacher_logps = (informed.logits(teacher.model, part) / config.temperature).log_softmax(-1)
+                        teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
                     ids, old, weight = flat(part, rollouts.completion_ids, rollouts.per_token_logps, sdpo_weights)
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
                     ratio = importance_weight(now, old, config.distillation_is_clip)
@@ -146,7 +146,7 @@ def _factors(repair: Repair, student, teacher, rows: Rows, informed: Rows, disti
     for model, view in ((student, rows), (teacher, informed)):
         logps = None
         for part in view.plan(distilled, config.batch_tokens):
-            found = (view.logits(model, part) / config.temperature).log_softmax(-1).cpu()
+            found = all_logps(view.logits(model, part), config.temperature).cpu()
             logps = found.new_zeros(*used.shape, found.shape[-1]) if logps is None else logps
             for row, tokens in zip(part, found.split([len(view.completions[i]) for i in part])):
                 logps[row, : len(tokens)] = tokens

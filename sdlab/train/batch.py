@@ -8,7 +8,6 @@ import torch
 from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
 from sdlab.rollout.loop import run_all
-from sdlab.rollout.scoring import plan_batches
 from sdlab.rollout.torch_engine import worker_threads
 from sdlab.rollout.types import Rollouts, SamplingParams
 from sdlab.score import grade
@@ -50,10 +49,23 @@ class Rows:
         return completion_logits(model, prompts, order, [self.completions[i] for i in part], self.pad_id)
 
     def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
-        """`rows` in micro-batches of at most `batch_tokens` padded tokens; rows of one prompt stay together."""
-        lengths = [len(self.completions[i]) for i in rows]
-        same = [self.prompt_of[i] for i in rows]
-        return [[rows[i] for i in part] for part in plan_batches(lengths, [len(self.prompt_ids[p]) for p in same], same, batch_tokens)]
+        """`rows` in micro-batches of at most `batch_tokens` tokens (or a single row), of nearly equal size; rows of one prompt side by side.
+
+        A prompt counts once in each micro-batch. Where there are several, they are as a rule an even number: two cores end together, and no core count changes a sum.
+        """
+        order = sorted(rows, key=lambda i: (len(self.prompt_ids[self.prompt_of[i]]), self.prompt_of[i], len(self.completions[i])))
+        prompts = [self.prompt_of[i] for i in order]
+        total = sum(len(self.completions[i]) for i in order) + sum(len(self.prompt_ids[p]) for p in set(prompts))
+        count = -(-total // batch_tokens)
+        target = total / (count + count % 2 if count > 1 else 1)
+        parts, size = [], 0
+        for i, prompt, before in zip(order, prompts, [None, *prompts]):
+            more = len(self.completions[i]) + (len(self.prompt_ids[prompt]) if prompt != before else 0)
+            if not parts or size + more > batch_tokens or size + more / 2 > target:
+                parts, size, more = [*parts, []], 0, len(self.completions[i]) + len(self.prompt_ids[prompt])
+            parts[-1].append(i)
+            size += more
+        return parts
 
 
 def draw(items: Sequence, count: int, seed: int, step: int, key: str = "epoch") -> list:

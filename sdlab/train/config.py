@@ -20,7 +20,7 @@ class TrainConfig:
     warmup_steps: int = 10
     max_grad_norm: float = 1.0
     num_minibatches: int = 2  # optimizer updates per step; the paper's batch of 256 is two minibatches of 128
-    batch_tokens: int = 3072  # padded tokens per micro-batch: what a core's caches hold
+    batch_tokens: int = 3072  # per micro-batch, prompts counted once: what a core's caches hold
     seed: int = 0
 
     def __post_init__(self):

@@ -16,13 +16,16 @@ AGGREGATIONS = ("token_mean", "sequence_mean")
 LARGEST_LOG_RATIO = 80.0  # exp of more overflows float32, and the rarer side's e^-80 is no longer seen
 
 
-def token_logps(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """log softmax(logits / temperature) (..., V) at the token ids (...), in nats: (...). Raises SdlabError unless temperature > 0."""
+def all_logps(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """log softmax(logits / temperature) over the vocabulary, in nats: (..., V) to (..., V). Raises SdlabError unless temperature > 0."""
     if not temperature > 0:
         raise SdlabError(f"temperature {temperature} has no log-probabilities; give a number above 0")
-    if temperature != 1:
-        logits = logits / temperature
-    return logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
+
+
+def token_logps(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """`all_logps` of logits (..., V) at the token ids (...): (...)."""
+    return all_logps(logits, temperature).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def token_weights(completion_mask: torch.Tensor, how: str = "token_mean", total=None, dtype=torch.float32) -> torch.Tensor:

@@ -15,7 +15,7 @@ from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
 from sdlab.train.config import TrainConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
-from sdlab.train.losses import importance_weight, sdpo_token_loss, token_weights
+from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss, token_weights
 from sdlab.train.teacher import DEMONSTRATIONS, TEACHER_CONTEXTS, TEACHER_KINDS, Teacher, frozen_copy, teacher_view
 
 
@@ -76,9 +76,9 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
 
                 def loss_of(part):
                     at = mask[part]
-                    student_logps = (rows.logits(student, part) / config.temperature).log_softmax(-1)
+                    student_logps = all_logps(rows.logits(student, part), config.temperature)
                     with torch.no_grad():
-                        teacher_logps = (informed.logits(teacher.model, part) / config.temperature).log_softmax(-1)
+                        teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
                     ids, old, weight = (x[part][at].to(student_logps.device) for x in (rollouts.completion_ids, rollouts.per_token_logps, weights))
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
                     ratio = importance_weight(now, old, config.distillation_is_clip)
