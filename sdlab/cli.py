@@ -226,7 +226,7 @@ def reproduce(
     """Make the recorded results again; a stopped reproduction goes on.
 
     Args:
-        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, coverage, small.
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, long, coverage, small.
         seeds: Training seeds, each a run of its own; seeds that are recorded already and not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; data/runs when not given.

@@ -57,13 +57,24 @@ def _sweep() -> dict[str, Condition]:
     return found
 
 
+def _long() -> dict[str, Condition]:
+    """The main conditions at the paper's number of steps, judged on twice the problems and completions: has anything changed after step 40?"""
+    found = {}
+    for name in ("grpo", "sdpo", "sdpo_no_think"):
+        what = CONDITIONS[name]
+        plan = replace(what.plan, eval_every=20, final_problems=256, num_eval_generations=8)
+        found[f"{name}_long"] = replace(what, name=f"{name}_long", label=f"{what.label}, 100 steps", config=replace(what.config, steps=100), plan=plan)
+    return found
+
+
 CONDITIONS = _conditions()
 SWEEP = _sweep()
+LONG = _long()
 
 
 def groups() -> dict[str, dict[str, Condition]]:
     """The groups of conditions that can be asked for by one name."""
-    return {"main": CONDITIONS, "rates": SWEEP, "coverage": COVERAGE, "small": SMALL}
+    return {"main": CONDITIONS, "rates": SWEEP, "long": LONG, "coverage": COVERAGE, "small": SMALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
