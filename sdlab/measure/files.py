@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.errors import SdlabError
+from sdlab.errors import SdlabError, first_line
 from sdlab.measure.markers import marker_table
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
     except UnicodeDecodeError as error:
         raise SdlabError(f"cannot read {file}: it is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
-        raise SdlabError(f"cannot read {file}: {error.strerror or _first_line(error)}; check the file") from error
+        raise SdlabError(f"cannot read {file}: {error.strerror or first_line(error)}; check the file") from error
     except ValueError as error:
         if isinstance(error, SdlabError):
             raise
-        raise SdlabError(f"cannot read {file}: {_first_line(error)}; it may be damaged or cut off") from error
+        raise SdlabError(f"cannot read {file}: {first_line(error).rstrip('.')}; it may be damaged or cut off") from error
     if kind == ".txt":
         return pandas.DataFrame({"text": [content]})
     return _rows(_parse_json(content, file), file)
@@ -171,10 +171,6 @@ def _lengths(frame: "pandas.DataFrame") -> list[int] | None:
         if name in frame.columns and is_numeric_dtype(frame[name]) and (frame[name] >= 0).all():  # NaN is not >= 0
             return frame[name].astype(int).tolist()
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def markers_report(path: str | Path, match: str = "word", column: str | None = None) -> "pandas.DataFrame":

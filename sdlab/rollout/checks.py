@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from sdlab.errors import SdlabError
+from sdlab.errors import SdlabError, first_line
 
 # sdlab needs torch 2.13; 0.31 and 0.32 are the vLLM versions built for it (0.33 needs torch 2.14)
 VLLM_FROM, VLLM_BELOW = "0.31", "0.33"
@@ -28,7 +28,7 @@ def memory_told(lower: str):
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(f"out of memory ({first_line(error, 120) or type(error).__name__}); {lower}") from error
+        raise OutOfMemory(f"out of memory ({first_line(error, 120)}); {lower}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -48,11 +48,6 @@ def lack_of_memory(error: BaseException | None) -> str:
             return " ".join(text[at or 0 :].split())[:280] or type(error).__name__
         error = error.__cause__ or error.__context__
     return ""
-
-
-def first_line(error: BaseException, length: int = 200) -> str:
-    """The first line of an error's message that is not empty, cut to `length` characters."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:length]
 
 
 def require_vllm() -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from sdlab import paths
-from sdlab.errors import SdlabError, unknown
+from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
-from sdlab.rollout.checks import first_line, memory_told, require_vllm
+from sdlab.rollout.checks import memory_told, require_vllm
 
 if TYPE_CHECKING:
     from sdlab.rollout.torch_engine import TorchEngine
@@ -107,7 +107,7 @@ def told(model: str):
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = first_line(error) or type(error).__name__
+        reason = first_line(error)
         raise SdlabError(
             f"could not load the model {model!r}{offline}: {reason}; check the name and the network, or give a folder or \"organism\""
         ) from error

@@ -8,8 +8,8 @@ from contextlib import suppress
 import numpy as np
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.rollout.checks import OutOfMemory, first_line, is_out_of_memory, lack_of_memory, require_vllm
+from sdlab.errors import SdlabError, first_line
+from sdlab.rollout.checks import OutOfMemory, is_out_of_memory, lack_of_memory, require_vllm
 from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_keys
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores

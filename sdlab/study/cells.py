@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdlab import paths
-from sdlab.errors import SdlabError
+from sdlab.errors import SdlabError, first_line
 from sdlab.files import write_atomic
 from sdlab.study.provenance import granted_cores, peak_memory_mb
 from sdlab.study.run_files import read_about
@@ -223,7 +223,7 @@ def _on_ray(cells: Sequence[Cell], address: str, jobs: int | None, timeout: floa
             try:
                 reason = ray.get(ready)
             except ray.exceptions.RayError as error:
-                reason = f"{type(error).__name__}: its worker died {RETRIES + 1} times" if isinstance(error, ray.exceptions.WorkerCrashedError) else _first_line(error)
+                reason = f"{type(error).__name__}: its worker died {RETRIES + 1} times" if isinstance(error, ray.exceptions.WorkerCrashedError) else first_line(error)
             yield waiting.pop(ready), reason
 
 
@@ -249,7 +249,7 @@ def _cluster(address: str, jobs: int | None):
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", **here)
     except Exception as error:  # no cluster, another version of Ray or Python there, ...
-        raise SdlabError(f"could not join the Ray cluster {address!r}: {_first_line(error)}; start one with `ray start --head`, or leave --ray out") from error
+        raise SdlabError(f"could not join the Ray cluster {address!r}: {first_line(error)}; start one with `ray start --head`, or leave --ray out") from error
     try:
         yield ray
     finally:
@@ -267,7 +267,3 @@ def _check_answer(address: str) -> None:
     except (OSError, OverflowError, subprocess.SubprocessError) as error:
         why = getattr(error, "strerror", None) or "something else than Ray, or another version of it, is there"
         raise SdlabError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, or leave --ray out") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG, execute_notebook
 from papermill.translators import PythonTranslator
 
-from sdlab.errors import SdlabError, unknown
+from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.study.provenance import ROOT
 
 FOLDER = ROOT / "notebooks"
@@ -107,7 +107,7 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
         except DeadKernelError:
             stopped = watch.failure(f"DeadKernelError: the kernel died, perhaps out of memory. {_tail(log)}".strip())
         except (OSError, RuntimeError) as error:  # no kernel, no disk, no reply
-            stopped = watch.failure(f"{type(error).__name__}: {first_line(error)} {_tail(log)}".strip())
+            stopped = watch.failure(f"{type(error).__name__}: {first_line(error, 300)} {_tail(log)}".strip())
     done = watch.notebook
     done.cells = [cell for cell in done.cells if ERROR_MARKER_TAG not in cell.metadata.get("tags", [])]
     failures = failures_in(done)
@@ -195,7 +195,7 @@ def _error_in(output) -> str | None:
     if output.get("output_type") == "error":
         if output["ename"] == "SystemExit" and output["evalue"] in ("", "0"):
             return None
-        return f"{output['ename']}: {first_line(output['evalue'])}"
+        return f"{output['ename']}: {first_line(output['evalue'], 300)}"
     text = output.get("text", "") if output.get("name") == "stderr" else ""
     text = text if isinstance(text, str) else "".join(text)
     if "Traceback (most recent call last)" in text:  # a thread, a callback or a logger printed it
@@ -233,11 +233,6 @@ def _tail(log) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip() and "IPKernelApp" not in line]
     return strip_colour(lines[-1][:300]) if lines else ""
-
-
-def first_line(error) -> str:
-    lines = str(error).strip().splitlines()
-    return strip_colour(lines[0])[:300] if lines else ""
 
 
 def strip_colour(text: str) -> str:
