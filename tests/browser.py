@@ -144,7 +144,7 @@ class Lab:
                 continue
             found += [f"cell {i}: {out['ename']}: {out['evalue']}" for out in cell["outputs"] if out["output_type"] == "error"]
             found += [f"cell {i} was not run"] if cell["execution_count"] is None and "".join(cell["source"]).strip() else []
-        shown = self.page.locator(".jp-OutputArea").all_inner_texts()
+        shown = self.page.locator(".jp-OutputArea").all_text_contents()  # Chromium has no inner text for what is scrolled away
         return found + [text[:200] for text in shown if "Error displaying widget" in text or "Error creating widget" in text or "Traceback" in text]
 
     def close(self) -> None:

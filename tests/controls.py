@@ -9,7 +9,7 @@ ACTIVE = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
 
 def play(lab: Lab) -> list[str]:
     """Use every control; returns what was done, a line each. Fails where what is shown does not change or the keys do something else."""
-    return [line for kind in (flip_books, folds, dropdowns, sliders) for line in kind(lab)]
+    return [line for kind in (flip_books, folds, dropdowns, sliders, buttons) for line in kind(lab)]
 
 
 def flip_books(lab: Lab) -> list[str]:
@@ -95,6 +95,19 @@ def sliders(lab: Lab) -> list[str]:
         for key in ("ArrowRight", "ArrowUp", "ArrowLeft"):
             changes(lab, picture, lambda key=key: press(lab, key))
         done.append(f"slider: dragged to both ends, arrow keys, now at {said.inner_text()!r}")
+    return done
+
+
+def buttons(lab: Lab) -> list[str]:
+    done = []
+    for button in lab.page.locator(f"{OUTPUT} button.jupyter-button:not([disabled])").all():
+        if not button.is_visible():
+            continue
+        changes(lab, cell_of(button), button.click)
+        reach(lab, button)
+        for key in ("Enter", "Space"):
+            changes(lab, cell_of(button), lambda key=key: press(lab, key))
+        done.append(f"button {button.inner_text()!r}: pressed, Enter and Space")
     return done
 
 

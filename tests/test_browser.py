@@ -9,11 +9,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from browser import Lab, jupyter_server, launch, smoke_copy
-from controls import charts_without_words, play
+from controls import ACTIVE, charts_without_words, play, reach
 
 from sdlab.study.runs import load_run
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+LABS = sorted(FOLDER.glob("labs/lab*.ipynb"))  # what students get; their solutions are in labs/source
+NOTEBOOKS = [*sorted(FOLDER.glob("[0-9]*.ipynb")), *sorted(FOLDER.glob("labs/source/lab*.ipynb"))]
 # What a call in a notebook's source puts on the page.
 SHOWS = {"flip book": r"\b(flipbook|slider_view)\(", "dropdown": r"\btrace_explorer\(", "fold": r"\btoken_heatmap\("}
 
@@ -89,6 +91,21 @@ def test_a_notebook_runs_and_answers_to_mouse_and_keyboard(notebook, open_lab, t
             assert any(line.startswith(control) for line in done), f"a {control} is in the source but not on the page"
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("notebook", LABS, ids=[path.stem for path in LABS])
+def test_a_students_lab_runs_up_to_the_first_thing_to_write(notebook, open_lab, told):
+    lab = open_lab(notebook)
+    lab.run_all()
+    cells = lab.cells()
+    failed = [i for i, cell in enumerate(cells) if any(out["output_type"] == "error" for out in cell.get("outputs", []))]
+    graded = [i for i, cell in enumerate(cells) if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("grade")]
+    assert failed == graded[:1] and not lab.complaints
+    (error,) = (out for out in cells[failed[0]]["outputs"] if out["output_type"] == "error")
+    traceback = lab.page.locator(".jp-OutputArea-output", has_text="NotImplementedError").text_content()
+    assert error["ename"] == "NotImplementedError" and "# YOUR CODE HERE" in traceback and len(traceback.splitlines()) < 40
+    told.append(f"{notebook.stem}, the student's: stops in {lab.seconds:.0f} s at {cells[failed[0]]['metadata']['nbgrader']['grade_id']}, where the page says what is to be written")
+
+
 WIDGETS = """
 import altair, pandas
 from sdlab.show import setup, slider_view, trace_explorer
@@ -99,6 +116,20 @@ def picture(value):
 slider_view(picture, [1, 2, 3, 4, 5], "level", start=2, live=True)
 """, """
 trace_explorer(pandas.DataFrame([{"problem_id": p, "context": "none", "generation": g, "completion": f"wait, {p} {g}"} for p in "abc" for g in (0, 1)]))
+""", """
+import ipywidgets
+from IPython.display import display
+from sdlab.show.progress import show_in_place
+from sdlab.show.view import View
+from sdlab.show.widgets import leave_keys
+button, pressed = ipywidgets.Button(description="once more"), [0]
+display(button)
+handle = show_in_place(View("pressed 0 times"))
+def more(_):
+    pressed[0] += 1
+    handle.update(View(f"pressed {pressed[0]} times"))
+button.on_click(more)
+leave_keys();
 """
 
 
@@ -107,7 +138,8 @@ def test_a_live_slider_redraws_and_shows_what_went_wrong(open_lab, tmp_path, tol
     lab = open_lab(made(tmp_path / "widgets.ipynb", *WIDGETS))
     lab.run_all()
     assert not lab.errors() and not lab.complaints
-    told.append("a live slider and a trace explorer: " + "; ".join(play(lab)))
+    told.append("a live slider, a trace explorer and a button: " + "; ".join(play(lab)))
+    assert lab.page.get_by_text("pressed 3 times").count() == 1
     assert not lab.errors() and not lab.complaints and not charts_without_words(lab)
     handle = lab.page.locator(".noUi-handle")
     handle.focus()
@@ -147,26 +179,73 @@ def said(lab, cell: int) -> str:
     return "".join("".join(out.get("text", "")) for out in lab.cells()[cell]["outputs"])
 
 
+def by_toolbar(lab) -> None:
+    lab.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name='interrupt'] :is(button, jp-button)").first.click()
+
+
+def by_keys(lab) -> None:
+    lab.page.evaluate("() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; book.node.focus() }")
+    lab.page.keyboard.press("i")
+    lab.page.keyboard.press("i")
+
+
+def stop_button(lab):
+    return lab.page.get_by_role("button", name="Stop after this step")
+
+
+def press_stop(lab, key: str) -> None:
+    stop_button(lab).wait_for()
+    reach(lab, stop_button(lab))
+    active = lab.page.evaluate(ACTIVE)
+    lab.page.keyboard.press(key)
+    # The button vanishes, so its cell has the focus after that; the keys went to nothing else.
+    assert lab.page.evaluate("() => document.activeElement.classList.contains('jp-CodeCell')")
+    assert lab.page.evaluate(ACTIVE) == active and lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.mode") == "command"
+
+
+CONTRAST = """e => { const light = css => { const [r, g, b] = css.match(/[0-9.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    return .2126 * r + .7152 * g + .0722 * b + .05 }; const s = getComputedStyle(e), a = light(s.color), b = light(s.backgroundColor); return Math.max(a, b) / Math.min(a, b) }"""
+
+
+def in_the_dark(lab) -> None:
+    change = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
+    stop_button(lab).wait_for()
+    lab.page.evaluate(change, "JupyterLab Dark")
+    try:
+        lab.page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+        ratio = stop_button(lab).evaluate(CONTRAST)  # WCAG 2, of text and background
+        assert ratio >= 4.5, f"the button's words have a contrast of {ratio:.1f}"
+        stop_button(lab).click()
+    finally:
+        lab.page.evaluate(change, "JupyterLab Light")
+
+
+WAYS = {
+    "the toolbar's button": by_toolbar,
+    "the keys I, I": by_keys,
+    "the board's button": lambda lab: stop_button(lab).click(),
+    "the board's button, dark theme": in_the_dark,
+    "the board's button, Tab and Enter": lambda lab: press_stop(lab, "Enter"),
+    "the board's button, Tab and Space": lambda lab: press_stop(lab, "Space"),
+}
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("way", ["the toolbar's button", "the keys I, I"])
+@pytest.mark.parametrize("way", WAYS)
 def test_stopping_a_training_cell_keeps_what_there_is(way, open_lab, server, tmp_path, told):
-    name = "stop_by_mouse" if "button" in way else "stop_by_keys"
+    name = re.sub(r"\W+", "_", way)
     folder = server[1] / name
     cells = [source.replace('"stopped"', f'"{name}"') for source in TRAINING]
     lab = open_lab(made(tmp_path / f"{name}.ipynb", *cells))
     lab.start_all()
     board = lab.page.locator(".jp-OutputArea-output", has_text="stopped by hand, step")
-    for step in (0, 1, 2):  # the board is drawn in place while the cell is running
-        board.get_by_text(re.compile(rf"stopped by hand, step {step}\b")).wait_for(timeout=120_000)
-    assert lab.page.evaluate("window.ran") is None
-    if "button" in way:
-        lab.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name='interrupt'] :is(button, jp-button)").first.click()
-    else:
-        lab.page.evaluate("() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; book.node.focus() }")
-        lab.page.keyboard.press("i")
-        lab.page.keyboard.press("i")
+    for at_least in (r"\d", r"([2-9]|\d\d)"):  # the board is drawn in place while the cell is running
+        board.get_by_text(re.compile(rf"stopped by hand, step {at_least}")).wait_for(timeout=120_000)
+    assert lab.page.evaluate("window.ran") is None and board.count() == 1
+    WAYS[way](lab)
     lab.wait_until_run()
     assert not lab.errors() and not lab.complaints
+    assert not lab.page.get_by_role("button", name=re.compile("^Stop")).count() and "widget" not in str(lab.cells())  # nothing of the button stays
     rows = int(re.search(r"returned (\d+) rows", said(lab, 2))[1])
     assert 3 <= rows < 1000 and board.get_by_text(f"stopped by hand, step {rows - 1}:").count() == 1  # the last step is on the board
     # The folder was whole: a later cell took the run up where it was and made one step more.
@@ -174,6 +253,20 @@ def test_stopping_a_training_cell_keeps_what_there_is(way, open_lab, server, tmp
     run = load_run(folder)
     assert list(run.steps["step"]) == list(range(rows + 1)) and not run.finished and set(run.samples()["step"]) == set(range(rows + 1))
     told.append(f"training stopped by {way}: {rows} steps returned, {rows + 1} in the folder after going on")
+
+
+@pytest.mark.browser
+def test_where_a_press_would_not_be_heard_there_is_no_button(open_lab, tmp_path):
+    cells = [source.replace('"stopped"', '"no_subshells"').replace("steps=1000", "steps=6") for source in TRAINING[:3]]
+    lab = open_lab(made(tmp_path / "no_subshells.ipynb", *cells))
+    lab.page.evaluate("() => { window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.commsOverSubshells = 'disabled' }")
+    lab.page.evaluate("""() => { window.buttons = 0; window.frames_seen = 0; const look = () => {
+        window.buttons += [...document.querySelectorAll('.jp-OutputArea button')].filter(e => getComputedStyle(e).display !== 'none').length
+        window.frames_seen += 1; requestAnimationFrame(look) }; look() }""")  # every picture the page shows
+    lab.run_all()
+    assert not lab.errors() and not lab.complaints and "returned 6 rows" in said(lab, 2)
+    assert lab.page.evaluate("window.frames_seen") > 20
+    assert lab.page.evaluate("window.buttons") == 0 and "widget" not in str(lab.cells())
 
 
 def test_saved_pictures_say_what_they_show():

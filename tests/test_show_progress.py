@@ -1,8 +1,8 @@
-"""Progress and live boards, with a clock that the test turns."""
+"""Progress bars, with a clock that the test turns."""
 
 import pytest
 
-from sdlab.show.progress import Board, LiveBoard, is_headless
+from sdlab.show.progress import Board, is_headless
 
 
 class Clock:
@@ -93,22 +93,3 @@ def test_headless_without_a_kernel_and_by_request(monkeypatch):
     assert not is_headless()
     monkeypatch.setenv("SDLAB_HEADLESS", "1")
     assert is_headless()
-
-
-def test_live_board_throttles_and_shows_the_last_row():
-    clock, views = Clock(), []
-    with LiveBoard(("reward", "length"), title="GRPO", clock=clock, show=views.append) as made:
-        for step in range(25):
-            made.update({"step": step, "reward": 0.4 + 0.01 * step, "length": 70.0})
-            clock.now += 0.1
-    assert 3 <= len(views) <= 5
-    assert views[-1].text == "GRPO, step 24: score 0.64, length (tokens) 70"
-    assert "<object" in views[-1].html and len(made.rows) == 25
-    made.close()
-    assert len(views) <= 5  # nothing pending
-
-
-def test_live_board_with_none_of_its_columns_says_so_in_words():
-    views = []
-    LiveBoard(("reward",), show=views.append).update({"step": 1})
-    assert views[0].text.startswith("Training, step 1")

@@ -8,7 +8,7 @@ import importlib
 
 _HOME = {
     "View": "view", "highlight_markers": "tokens", "side_by_side": "tokens", "token_heatmap": "tokens",
-    "Board": "progress", "LiveBoard": "progress", "is_headless": "progress",
+    "Board": "progress", "LiveBoard": "live", "is_headless": "progress",
     "slider_view": "widgets", "flipbook": "widgets", "trace_view": "widgets", "trace_explorer": "widgets",
     "check_callbacks": "widgets",
 }

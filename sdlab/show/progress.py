@@ -1,4 +1,4 @@
-"""Progress that is drawn in place: a thin bar while something runs, one line when it is done, a live training board.
+"""Progress that is drawn in place: a thin bar while something runs, one line when it is done.
 
 In a notebook everything goes through one display handle, so what is saved is the last state, in exported HTML too.
 """
@@ -6,9 +6,10 @@ In a notebook everything goes through one display handle, so what is saved is th
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Self
 
-from sdlab.show.view import RULE, View, escape, to_html
+from sdlab.show.view import RULE, View, escape
 
 
 def in_notebook() -> bool:
@@ -66,7 +67,7 @@ class Board:
             self._rich.stop()
             self._rich = None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
@@ -138,73 +139,3 @@ def show_in_place(view: View, handle=None):
         return display(view, display_id=True)
     handle.update(view)
     return handle
-
-
-class LiveBoard:
-    """Small multiples that grow while something trains: `board.update({"step": 3, "reward": .41, ...})`.
-
-    `columns`: which entries of a row to draw. Redraws at most every `interval` seconds (headless: every 30), and once
-    more when the cell ends or at `close()`, so that the last row is never missing. Rows are kept in `board.rows`.
-    """
-
-    def __init__(self, columns: Sequence[str] = ("reward", "length", "markers"), *, title: str = "Training",
-                 step: str = "step", interval: float = 1.0, clock: Callable[[], float] = time.monotonic,
-                 show: Callable | None = None):
-        self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
-        self.interval = max(interval, 30.0) if show is None and is_headless() else interval
-        self.rows: list[dict] = []
-        self._drawn = self._handle = self._hooked = None
-        self._pending = False
-
-    def update(self, row: dict) -> None:
-        """Add one row (a dict with the step and any of the columns) and redraw if it is time."""
-        self.rows.append(dict(row))
-        self._pending = True
-        now = self.clock()
-        if self._drawn is None or now - self._drawn >= self.interval:
-            self._draw(now)
-        elif self._hooked is None and self._show is None and in_notebook():
-            from IPython import get_ipython
-
-            self._hooked = get_ipython().events
-            self._hooked.register("post_run_cell", self.close)
-
-    def close(self, *_) -> None:
-        """Draw rows that are not on the board yet. Also called by IPython at the end of the cell."""
-        if self._pending:
-            self._draw(self.clock())
-        if self._hooked is not None:
-            self._hooked.unregister("post_run_cell", self.close)
-            self._hooked = None
-
-    def __enter__(self) -> "LiveBoard":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def view(self) -> View:
-        """The board as a picture with the latest numbers in words under it."""
-        import pandas as pd
-
-        from sdlab.show.charts import METRIC_LABELS, number, training_curves
-
-        last = self.rows[-1]
-        shown = [name for name in self.columns if any(row.get(name) is not None for row in self.rows)]
-        words = ", ".join(f"{METRIC_LABELS.get(name, name)} {number(float(last[name]))}" for name in shown
-                          if last.get(name) is not None)
-        line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
-        if not shown:
-            return View(f"<div>{escape(line)}</div>", line)
-        frame = pd.DataFrame(self.rows)
-        if "method" not in frame:
-            frame["method"] = self.title
-        chart = training_curves(frame, shown, step=self.step, title=self.title, columns=4, width=190)
-        return View(f"{to_html(chart)}<div style='font-size:12px;opacity:.85'>{escape(line)}</div>", line)
-
-    def _draw(self, now: float) -> None:
-        self._drawn, self._pending = now, False
-        if self._show is not None:
-            self._show(self.view())
-        elif in_notebook():
-            self._handle = show_in_place(self.view(), self._handle)

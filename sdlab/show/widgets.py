@@ -130,21 +130,25 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
     handle = show_in_place(_captioned(first, f"{label}: {start}"))
     draw = guarded(lambda value: _captioned(function(value), f"{label}: {value}"))
     slider.observe(lambda change: handle.update(draw(change["new"])), names="value")
-    _leave_keys()
+    leave_keys()
     return None
 
 
 # JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that has the focus
 # carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
-_KEYS = ("<script>document.currentScript?.closest('.jp-OutputArea')?.addEventListener('focusin', "
-         "event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'))</script>")
+_KEYS = ("<script>{ const area = document.currentScript?.closest('.jp-OutputArea');"
+         " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'));%s }</script>")
+_BACK = " area?.addEventListener('click', event => event.target.closest('button') && area.closest('.jp-Cell')?.focus())"
 
 
-def _leave_keys() -> None:
-    """Leave the keys that are pressed in this cell's outputs to its widgets."""
+def leave_keys(*, back: bool = False):
+    """Leave the keys that are pressed in this cell's outputs to its widgets; gives the display handle.
+
+    back: the cell takes the focus from a button that was pressed, for a button that vanishes and would take it along.
+    """
     from IPython.display import display
 
-    display({"text/html": _KEYS, "text/plain": ""}, raw=True)
+    return display({"text/html": _KEYS % (_BACK if back else ""), "text/plain": ""}, raw=True, display_id=True)
 
 
 def _captioned(thing, caption: str) -> View:
@@ -223,5 +227,5 @@ def trace_explorer(frame, *, static: int = 3) -> View | None:
 
     problem.observe(changed, names="value")
     sample.observe(changed, names="value")
-    _leave_keys()
+    leave_keys()
     return None

@@ -1,0 +1,167 @@
+"""A board that grows while something trains, and the button that stops the training."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from sdlab.show.progress import in_notebook, is_headless, show_in_place
+from sdlab.show.view import View, escape, to_html
+
+
+class LiveBoard:
+    """Small multiples that grow while something trains: `board.update({"step": 3, "reward": .41, ...})`.
+
+    `columns`: which entries of a row to draw. Redraws at most every `interval` seconds (headless: every 30), and once
+    more when the cell ends or at `close()`, so that the last row is never missing. Rows are kept in `board.rows`.
+
+    With a reader who can press it, a stop button stands under the board until the cell ends. The `update` after a press
+    raises KeyboardInterrupt, for which every training of sdlab returns the finished steps and leaves a whole run folder.
+    """
+
+    def __init__(self, columns: Sequence[str] = ("reward", "length", "markers"), *, title: str = "Training",
+                 step: str = "step", interval: float = 1.0, clock: Callable[[], float] = time.monotonic,
+                 show: Callable | None = None):
+        self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
+        self.interval = max(interval, 30.0) if show is None and is_headless() else interval
+        self.rows: list[dict] = []
+        self._drawn = self._handle = self._hooked = self._stop = None
+        self._pending = False
+
+    def update(self, row: dict) -> None:
+        """Add one row (a dict with the step and any of the columns) and redraw if it is time.
+
+        Raises KeyboardInterrupt when the stop button was pressed, with this row kept and drawn.
+        """
+        self.rows.append(dict(row))
+        self._pending = True
+        if self._hooked is None and self._show is None and in_notebook():
+            self._begin()
+        now = self.clock()
+        if self._drawn is None or now - self._drawn >= self.interval:
+            self._draw(now)
+        if self._stop is not None:
+            if self._stop.pressed.is_set():
+                self.close()
+                raise KeyboardInterrupt(f"{self.title} was stopped by hand")
+            if len(self.rows) > self._first:  # one step after it was made: by now the page has its way to the kernel
+                self._stop.show()
+
+    def close(self, *_) -> None:
+        """Draw rows that are not on the board yet and take the button away. Also called by IPython at the end of the cell."""
+        if self._pending:
+            self._draw(self.clock())
+        if self._stop is not None:
+            self._stop.close()
+            self._stop = None
+        if self._hooked is not None:
+            self._hooked.unregister("post_run_cell", self.close)
+            self._hooked = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def view(self) -> View:
+        """The board as a picture with the latest numbers in words under it."""
+        import pandas as pd
+
+        from sdlab.show.charts import METRIC_LABELS, number, training_curves
+
+        last = self.rows[-1]
+        shown = [name for name in self.columns if any(row.get(name) is not None for row in self.rows)]
+        words = ", ".join(f"{METRIC_LABELS.get(name, name)} {number(float(last[name]))}" for name in shown
+                          if last.get(name) is not None)
+        line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
+        if not shown:
+            return View(f"<div>{escape(line)}</div>", line)
+        frame = pd.DataFrame(self.rows)
+        if "method" not in frame:
+            frame["method"] = self.title
+        chart = training_curves(frame, shown, step=self.step, title=self.title, columns=4, width=190)
+        return View(f"{to_html(chart)}<div style='font-size:12px;opacity:.85'>{escape(line)}</div>", line)
+
+    def _draw(self, now: float) -> None:
+        self._drawn, self._pending = now, False
+        if self._show is not None:
+            self._show(self.view())
+        elif in_notebook():
+            self._handle = show_in_place(self.view(), self._handle)
+
+    def _begin(self) -> None:
+        """In a cell that has not drawn on this board before: close at its end, and a button if someone may press it."""
+        from IPython import get_ipython
+
+        self._hooked = get_ipython().events
+        self._hooked.register("post_run_cell", self.close)
+        if somebody_runs_this_cell():
+            self._stop, self._first = StopButton(self.title), len(self.rows)
+
+
+def somebody_runs_this_cell() -> bool:
+    """True where a page with cells asked for this run: it names the cell, which nbclient (papermill, nbconvert) does not."""
+    if is_headless():
+        return False
+    from IPython import get_ipython
+
+    return bool(get_ipython().kernel.get_parent().get("metadata", {}).get("cellId"))
+
+
+class StopButton:
+    """A button that can be pressed while its cell is running: sets `pressed`, a threading.Event.
+
+    A running cell keeps the kernel's main thread, so a press is heard only where the page sends widget messages to a
+    *subshell*, another thread of the kernel (JEP 91; ipykernel 7 with JupyterLab 4.4, where it is the default). Whether it
+    does is tried out: the button is put on the page invisibly, the page says so by itself (`_view_count`), and only when
+    that is heard while the cell is running does the button appear. Elsewhere there is none, and never a dead one.
+    """
+
+    def __init__(self, title: str):
+        import ipywidgets
+
+        self.pressed, self._handles, self._is_heard, self._is_over = threading.Event(), [], False, False
+        self._button = ipywidgets.Button(
+            description="Stop after this step", tooltip=f"Stop {title}: the finished steps are kept",
+            layout={"display": "none", "width": "auto", "margin": "4px 0"})
+        self._button._view_count = 0  # not None: the page reports how often the button is on it
+        # ipykernel 7.4 sends the answers to a widget that was made in the main thread to the main thread, which is busy.
+        if hasattr(self._button.comm, "_reply_subshell_for"):
+            self._button.comm._reply_subshell_for = lambda data, chosen_by_the_page: chosen_by_the_page
+        self._button.observe(self._heard, names="_view_count")
+        self._button.on_click(self._press)
+
+    def show(self) -> None:
+        """Put it on the page, under what the cell has shown so far; nothing at the second call."""
+        if not self._handles:
+            from IPython.display import display
+
+            from sdlab.show.widgets import leave_keys
+
+            self._handles = [display(self._button, display_id=True), leave_keys(back=True)]
+
+    def _heard(self, change) -> None:
+        if not change["new"]:
+            return
+        self._is_heard = True
+        if self._is_over:
+            self._end()
+        else:
+            self._button.layout.display = "inline-block"
+
+    def _press(self, _) -> None:
+        self.pressed.set()
+        self._button.disabled, self._button.description = True, "Stopping ..."
+
+    def close(self) -> None:
+        """Take it from the page and from what is saved."""
+        self._is_over, self._button._view_count = True, None  # the page need not report that it is gone
+        for handle in self._handles:
+            handle.update({"text/plain": ""}, raw=True)
+        if self._is_heard or not self._handles:
+            self._end()  # else a report is on its way, and the kernel would complain that nobody takes it
+
+    def _end(self) -> None:
+        for part in (self._button, self._button.layout, self._button.style):
+            part.close()
