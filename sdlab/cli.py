@@ -275,7 +275,7 @@ def leaderboard(
         timeout: Seconds of one submission's training.
         memory_gb: Memory of its process.
         jobs: Submissions trained at once, each with one thread.
-        output: The table as csv.
+        output: The table as csv; finished results are kept beside it, in <output>_results.
         model: The organism, or a folder with a model.
     """
     from dataclasses import replace

@@ -17,9 +17,11 @@ import pytest
 from lab_maker import handed_in, tiny_lab, write
 from sdlab.errors import SdlabError
 from sdlab.labs.build import build_labs
-from sdlab.labs.cells import imports
+from sdlab.labs.cells import imports, read_notebook
 from sdlab.labs.command import find_source
 from sdlab.labs.grading import Graded, grade_class, grade_submission
+from sdlab.labs.matching import match
+from sdlab.labs.process import Outcome
 
 ALL, NONE = {"double-test": 3, "mean-test": 2}, {"double-test": 0, "mean-test": 0}
 MEAN = {"double-test": 0, "mean-test": 2}
@@ -138,6 +140,20 @@ def test_deleted_and_reordered_cells(tmp_path, source):
     assert turned.points == ALL and any("reordered" in line for line in turned.problems)
 
 
+def test_what_was_deleted_or_doubled_is_named(source):
+    notebook, original = tiny_lab(), read_notebook(source)
+    del notebook.cells[3]  # the solution cell of `double`; its test stays
+    notebook.cells.append(notebook.cells[3])
+    found = match(notebook, original)
+    assert found.missing == () and found.problems == ("deleted: double", "there more than once: double-test")
+    assert [step.name for step in found.steps if step.kind == "test"] == ["double-test", "mean-test"]
+    notebook = tiny_lab()
+    notebook.cells = [cell for cell in notebook.cells if cell.id not in ("parameters", "double-test", "mean-test", "reflection")]
+    found = match(notebook, original)
+    assert found.missing == ("double-test", "mean-test") and found.steps[0].name == "parameters"
+    assert found.problems == ("deleted, so without points: double-test, mean-test", "deleted: reflection")
+
+
 def test_another_years_lab_is_graded_with_this_years_seeds(tmp_path, source):
     found = graded(tmp_path, source, parameters="YEAR: int = 2025")  # a hidden test reads YEAR
     assert found.points == ALL and found.problems == ("made for YEAR 2025, this lab has YEAR 2026; graded with YEAR 2026",)
@@ -161,6 +177,55 @@ def test_a_class_with_every_kind_of_file_is_graded_to_its_end(tmp_path, source):
     assert [len(result.problems) for result in results] == [0, 1, 1, 1, 1, 1, 1]
     assert ["not valid JSON" in rows[1]["problems"], "no cells" in rows[2]["problems"], "not Python" in rows[4]["problems"], "'my-env'" in rows[5]["problems"]] == [True] * 4
     assert rows[6]["mean-test"] == "2" and rows[6]["double-test"] == "0" and float(rows[0]["seconds"]) > 0
+
+
+def shape(**changes):
+    """The solution's JSON with other top-level entries; None takes one out."""
+    return json.dumps({key: value for key, value in {**tiny_lab(), **changes}.items() if value is not None})
+
+
+NO_NOTEBOOK = {  # file: what is in it, and the line about it
+    "empty.ipynb": ("", "damaged: not valid JSON"),
+    "list.ipynb": ("[1, 2]", "has no cells"),
+    "page.html": ("<html></html>", "page.html is not a notebook"),
+    "lab9.py": ("def double(x): return 2 * x", "lab9.py is not a notebook"),
+    "deep.ipynb": ("[" * 100_000, "is not a notebook"),
+    "zip.ipynb": (b"PK\x03\x04\xff\xfe\x00", "damaged: not valid JSON"),
+    "no_list.ipynb": (shape(cells=5), "damaged notebook"),
+    "no_type.ipynb": (shape(cells=[{"source": "x"}]), "damaged notebook"),
+    "no_source.ipynb": (shape(cells=[{"cell_type": "code", "metadata": {}}]), "damaged notebook"),
+    "metadata.ipynb": (shape(metadata=[]), "damaged notebook"),
+    "other_lab.ipynb": (shape(cells=[{"cell_type": "markdown", "metadata": {}, "source": "hello"}]), "no cell of this lab is in it"),
+    "r.ipynb": (shape(metadata={"kernelspec": {"name": "ir", "language": "R"}}), "made for the kernel 'ir' (R), which is not Python; nothing was run"),
+    "julia.ipynb": (shape(metadata={"language_info": {"name": "julia"}}), "(julia), which is not Python; nothing was run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_NOTEBOOK)
+def test_what_is_no_notebook_of_this_lab_earns_nothing_with_one_clear_line(tmp_path, source, name, monkeypatch):
+    content, line = NO_NOTEBOOK[name]
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr("sdlab.labs.grading.run_steps", lambda *_: Outcome())  # none of it needs a process
+    (found,) = grade_class(tmp_path / name, source, **QUICK)
+    assert found.total == 0 and found.max_total == 5
+    assert any(line in problem for problem in found.problems) and all("\n" not in problem for problem in found.problems), found.problems
+
+
+@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {}}, {"kernelspec": None}, {"kernelspec": "python3"}, {"kernelspec": {"name": "gone"}, "language_info": 3}])
+def test_a_missing_or_odd_kernel_is_looked_past(tmp_path, source, metadata):
+    (tmp_path / "a.ipynb").write_text(shape(metadata=metadata))
+    plan = match(read_notebook(tmp_path / "a.ipynb"), read_notebook(source))
+    assert plan.runnable and [step.name for step in plan.steps if step.kind == "test"] == list(ALL)
+    assert plan.problems == (("made for the kernel 'gone', which is not here; run with sdlab's own Python",) if "language_info" in metadata else ())
+
+
+def test_a_notebook_that_breaks_the_grader_stops_nobody_else(tmp_path, source, monkeypatch):
+    for name in ("a", "b"):
+        handed_in(tmp_path / f"{name}.ipynb")
+    plans = iter([lambda *_: {}["gone"], match])
+    monkeypatch.setattr("sdlab.labs.grading.match", lambda *both: next(plans)(*both))
+    broken, right = grade_class(tmp_path, source, **QUICK)
+    assert broken.problems == ("could not be graded: KeyError: 'gone'",) and right.points == ALL
 
 
 LABS = Path(__file__).parents[1] / "notebooks" / "labs" / "source"

@@ -1,12 +1,17 @@
 """Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables, and submissions from file to rank.
 
-Slow: the three tests that start submissions' processes, each of which imports torch (about 4 s of processor time each).
+Slow: those that start submissions' processes, 20 in all, each of which imports torch (about 4 s of processor time each).
 """
 
 import copy
 import csv
 import math
-from dataclasses import replace
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, leaderboard_command, rank, training_seeds
 from sdlab.labs.repair import Repair, run_repair
+from sdlab.labs.trial import train
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train import batch
 from sdlab.train.grpo import GRPOConfig, run_grpo
@@ -29,7 +35,7 @@ from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
 
 P, G, T = 3, 4, 12
-SIZES = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=300)
+SIZES = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=100)
 PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
 SOURCES = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
 
@@ -190,6 +196,7 @@ def test_training_seeds_are_a_secret_s_own_and_never_the_named_split():
 
 SMALL = SDPOConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
 BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=300, model="organism-small")
+TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_seeds(1, "plum")}
 
 
 def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
@@ -213,10 +220,119 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     assert "[lazy]" in said and "tied" in said
 
 
-@pytest.mark.parametrize("source, seconds, said", [("while True: pass", 12, "time limit"), ("x = bytearray(60 << 30)", 300, "memory limit"), ("raise SystemExit(0)", 300, "SystemExit")])
-def test_a_submission_that_misbehaves_is_stopped_and_reported(tmp_path, source, seconds, said):
-    (tmp_path / "bad.py").write_text(source)
-    assert said in board._train(tmp_path / "bad.py", tmp_path / "place", "plum", replace(BUDGET, timeout=seconds))
+REPAIR = "from sdlab.labs.repair import Repair\n"
+BAD = {  # what it hands in, and what is said about it
+    "eats_memory": ("hog = bytearray(60 << 30)", "needs more than 4 GiB of memory (memory limit)"),
+    "prints": ("while True: print('x' * 100_000)", "printed more than 20 MB"),
+    "raises": ("raise ValueError('no idea')", "ValueError: no idea"),
+    "exits": ("import sys; sys.exit(0)", "SystemExit: 0"),
+    "ends_its_process": ("import os; os._exit(3)", "its process ended with status 3"),
+    "steals": ("import os\nfor other in os.listdir('..'): os.symlink(f'../{other}/0.safetensors', '0.safetensors'); os._exit(0)", "PermissionError"),
+    "links": ("import os; os.symlink('/etc/hostname', '0.safetensors'); os._exit(0)", "its process ended before it was trained"),
+    "overwrites_others": ("import pathlib\nfor other in pathlib.Path('..').resolve().iterdir(): (other / '0.safetensors').write_bytes(b'')", "PermissionError"),
+    "gives_nan": (REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards * float('nan'))", "it must give 8 numbers from 0 to 1"),
+    "wrong_shape": (REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards[:2])", "mix gave shares of shape (2,)"),
+}  # fmt: skip
+NEEDS = {"steals": "files", "overwrites_others": "files"}  # walls
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A board of all of BAD, one that calls home, one that deletes its folder and a good one, with its folder and who called."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for name, (source, _) in BAD.items():
+        (folder / f"{name}.py").write_text(source)
+    (folder / "good.py").write_text(REPAIR + "repair = Repair('solution_no_think', mix=0.5)")
+    (folder / "deletes.py").write_text(REPAIR + "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)\nrepair = Repair(mix=0.5)")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        (folder / "calls_home.py").write_text(f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)")
+        ranked = leaderboard(sorted(folder.glob("*.py")), "plum", BUDGET, jobs=2, kept=folder / "kept")
+        try:
+            server.accept()
+            called = True
+        except TimeoutError:
+            called = False
+    return folder, {entry.name: (place, entry) for place, entry in ranked}, called
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_submission_that_misbehaves_is_stopped_and_reported_in_one_line(mixed, name):
+    entry = mixed[1][name][1]
+    if NEEDS.get(name) not in (None, *entry.walls):
+        pytest.skip("this kernel has no Landlock: a submission's folder is not protected; run the board in a container")
+    assert BAD[name][1] in entry.reason and "\n" not in entry.reason and entry.score is None
+
+
+def test_the_network_is_out_of_reach(mixed):
+    _, entries, called = mixed
+    assert not called and "Error" in entries["calls_home"][1].reason
+
+
+def test_a_submission_has_every_wall_that_this_machine_gives(mixed):
+    code = "from sdlab.labs.isolation import *; print(*enter_namespaces() | wall_files(Path.cwd(), [], []))"
+    given = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name: set(entry.walls) for name, (_, entry) in mixed[1].items()} == {name: set(given) for name in mixed[1]}
+
+
+def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixed):
+    _, entries, _ = mixed
+    judged = {name for name, (_, entry) in entries.items() if not entry.reason}
+    assert {"good", "SDPO (reference)", "GRPO (reference)"} <= judged <= {"good", "deletes", "SDPO (reference)", "GRPO (reference)"}
+    assert {place for name, (place, _) in entries.items() if name not in judged} == {len(judged) + 1}
+    assert all(entries[name][0] == 1 and entries[name][1].score.shape == (1, 4) for name in judged)
+
+
+def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monkeypatch):
+    folder, entries, _ = mixed
+    asked, last = [], {"secret": "plum", "budget": BUDGET, "kept": folder / "kept"}
+    monkeypatch.setattr(board, "train", lambda source, *_, **__: (asked.append(getattr(source, "stem", source)), ("again", ()))[1])
+
+    def again(**changed):
+        asked.clear()
+        settings = last | changed
+        return {entry.name: entry for _, entry in leaderboard(files, settings["secret"], settings["budget"], kept=settings["kept"])}
+
+    (tmp_path / "renamed.py").write_text((folder / "good.py").read_text())
+    files = [tmp_path / "renamed.py", folder / "raises.py"]
+    found = again(budget=replace(BUDGET, timeout=900))  # more time changes no result
+    assert asked == ["raises"] and found["raises"].reason == "again"
+    for name, before in (("renamed", "good"), ("SDPO (reference)",) * 2, ("GRPO (reference)",) * 2):
+        assert all(np.array_equal(getattr(found[name], what), getattr(entries[before][1], what)) for what in ("score", "tokens", "in_domain"))
+    (tmp_path / "renamed.py").write_text((folder / "good.py").read_text() + "  # another content")
+    again()
+    assert asked == ["renamed", "raises"]
+    again(secret="pear")
+    assert len(asked) == 4
+    again(budget=replace(BUDGET, problems=3))
+    assert len(asked) == 4
+    for file in (folder / "kept").iterdir():
+        file.write_bytes(file.read_bytes()[:100])  # damaged
+    again()
+    assert len(asked) == 4
+
+
+def test_one_that_loops_is_stopped_when_its_time_is_over(tmp_path):
+    (tmp_path / "bad.py").write_text("while True: pass")
+    assert train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=8, memory_gb=4)[0] == "stopped after 8 s (time limit)"
+
+
+def test_an_interrupted_board_stops_what_runs(tmp_path):
+    (tmp_path / "bad.py").write_text("while True: pass")
+    stop, started = threading.Event(), time.monotonic()
+    threading.Timer(1, stop.set).start()
+    assert train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=300, memory_gb=4, stop=stop)[0] == "interrupted"
+    assert time.monotonic() - started < 30
+    judged = []
+
+    def enough(entry):
+        judged.append(entry.reason)
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        leaderboard([tmp_path / "x.txt", tmp_path / "bad.py"], "plum", BUDGET, on_done=enough)
+    assert judged == ["x.txt is neither a Python file nor a notebook"] and time.monotonic() - started < 60
 
 
 def test_weights_that_are_none_are_not_judged(tmp_path):

@@ -31,13 +31,14 @@ def read_notebook(path: Path):
         raise SdlabError(f"{path.name} is not a notebook: it has no cells; hand in the .ipynb file that JupyterLab saves")
     try:
         notebook = nbformat.convert(nbformat.from_dict(raw), 4) if raw.get("nbformat", 4) < 4 else nbformat.from_dict(raw)
+        if not isinstance(notebook.setdefault("metadata", nbformat.NotebookNode()), dict):
+            raise TypeError("metadata that are no table")
         for cell in notebook.cells:
             cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
             if not isinstance(cell.cell_type, str) or not isinstance(cell.setdefault("metadata", nbformat.NotebookNode()), dict):
                 raise TypeError("a cell without a type")
     except Exception as error:  # nbformat's converters raise whatever they meet
         raise SdlabError(f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again in JupyterLab") from error
-    notebook.setdefault("metadata", nbformat.NotebookNode())
     return notebook
 
 

@@ -47,14 +47,18 @@ def grade(
     """
     from rich.console import Console
 
-    from sdlab.labs.grading import grade_class, open_walls, table
+    from sdlab.labs.grading import grade_class, table
+    from sdlab.labs.isolation import left_open
 
     if not submissions:
         raise SdlabError("no submission given; name .ipynb files or folders of them")
     if not source.exists():
         raise SdlabError(f"no solutions in {source}; run from a clone of the repository, or name them with --source")
     find = (lambda path: source) if source.is_file() else (lambda path: find_source(path, source))
-    progress = lambda graded: print(f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s", file=sys.stderr)
+
+    def progress(graded):
+        print(f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s", file=sys.stderr)
+
     results = grade_class(submissions, find, csv, progress=progress, timeout=timeout, cell_timeout=cell_timeout, memory_mb=memory)
     if len(results) == 1:
         _print_one(results[0])
@@ -62,8 +66,8 @@ def grade(
         Console().print(table(results))
     if csv is not None:
         print(f"wrote {csv}")
-    if left := open_walls(results):
-        print(f"not closed off on this machine: {', '.join(left)}; grade submissions of strangers in a container", file=sys.stderr)
+    if line := left_open(graded.walls for graded in results if graded.peak_memory_mb):  # those that ran
+        print(line, file=sys.stderr)
     return 1 if any(graded.problems for graded in results) else 0
 
 

@@ -6,12 +6,20 @@ namespaces, an older kernel has no Landlock (5.13; 6.7 for TCP, 6.12 for signals
 
 import ctypes
 import os
-import resource
 import signal
 import struct
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from sdlab.errors import SdlabError
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None
+
+WALLS = {"network": "the network", "files": "other files", "processes": "other processes"}
 NEWUSER, NEWPID, NEWNET, NEWIPC = 0x10000000, 0x20000000, 0x40000000, 0x08000000  # linux/sched.h
 NO_NEW_PRIVS, DEATH_SIGNAL = 38, 1  # prctl
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on every architecture
@@ -20,6 +28,33 @@ LIST = 1 << 3
 OF_A_FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/proc", "/sys", "/dev", "/run/nvidia-persistenced")
 LARGEST_FILE = 256 << 20  # bytes
+
+
+def check_system() -> None:
+    """Raises SdlabError where processes cannot be limited at all."""
+    if resource is None or not hasattr(os, "fork"):
+        raise SdlabError(f"submissions are run in processes that only Linux and macOS can limit, and this is {sys.platform}; use a container, or WSL on Windows")
+
+
+def left_open(walls: Iterable[Collection[str]]) -> str:
+    """One line on what was not closed off for every submission, given the walls that each one had; "" when everything was."""
+    walls = list(walls)
+    left = [words for name, words in WALLS.items() if any(name not in had for had in walls)]
+    return f"not closed off on this machine: {', '.join(left)}; run submissions of strangers in a container" if left else ""
+
+
+def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
+    """Folders that a submission may read (Python, its packages, sdlab and its data), and those that it may only list: they hold `hidden` files."""
+    import sdlab
+    from sdlab.paths import data_dir
+
+    readable = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), str(Path(sdlab.__file__).resolve().parent), str(data_dir().resolve())}
+    listable = set()
+    for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        entry = os.path.realpath(entry)
+        inside = any(Path(path).resolve().is_relative_to(entry) for path in hidden)
+        (listable if inside else readable).add(entry)
+    return sorted(readable), sorted(listable)
 
 
 def enter_namespaces() -> set[str]:

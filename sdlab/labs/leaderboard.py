@@ -6,22 +6,23 @@ here, so what a submission prints or returns is no score. Where the kernel has n
 """
 
 import csv
-import json
 import os
-import shutil
-import signal
-import subprocess
+import secrets
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sdlab.errors import SdlabError
+from sdlab.labs.finished import TABLES, Finished
+from sdlab.labs.isolation import check_system, left_open
 from sdlab.labs.repair import BUDGET
+from sdlab.labs.trial import train
 from sdlab.measure.crossed import crossed_difference, crossed_interval
 from sdlab.measure.intervals import Interval
 from sdlab.seeds import stable_int, stream
@@ -33,7 +34,6 @@ SECRET = "SDLAB_LEADERBOARD_SECRET"  # the environment variable
 OUT_OF_DISTRIBUTION, IN_DOMAIN = ("unseen-types", "deeper"), ("in-domain",)
 REFERENCES = {"SDPO (reference)": "repair = Repair()", "GRPO (reference)": "repair = Repair(mix=1)"}
 HEADER = "from sdlab.labs.repair import Repair\n"
-KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SDLAB_DATA")  # of the environment; the secret is not among them
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Entry:
     in_domain: np.ndarray | None = None
     generations: int = 1
     reason: str = ""
+    walls: tuple[str, ...] | None = None  # what its process could not reach (sdlab.labs.isolation); None when none of its code ran now
 
     def interval(self, what: str) -> Interval:
         """The mean per answer of "score", "tokens" or "in_domain", 95% over seeds and problems."""
@@ -112,75 +113,65 @@ def training_seeds(count: int, secret: str) -> list[tuple[int, int]]:
     return [(stable_int("leaderboard", secret, "run", k) % 2**31, 1 + stable_int("leaderboard", secret, "questions", k) % (SPLIT_SEEDS - 1)) for k in range(count)]
 
 
-def leaderboard(files: Sequence[str | Path], secret: str, budget: Budget = Budget(), *, jobs: int = 1, on_done=None) -> list[tuple[int, Entry]]:
+def leaderboard(
+    files: Sequence[str | Path], secret: str, budget: Budget = Budget(), *, jobs: int = 1, kept: Path | None = None, on_done=None
+) -> list[tuple[int, Entry]]:
     """(rank, entry) of every submission and of SDPO and GRPO, best first; those that failed share the last rank, with their reason.
 
-    files: Python files or lab-4 notebooks that define `repair`. jobs: submissions trained at once, one thread each. on_done(entry) is
-    called as each is judged. Raises SdlabError without files or secret; a file that is missing or damaged is a submission that failed.
+    files: Python files or lab-4 notebooks that define `repair`. jobs: submissions trained at once, one thread each. kept: a folder for
+    finished results; what is there for the same submission, secret, budget and model is taken from it and not trained again (failures are).
+    on_done(entry) is called as each is judged. Raises SdlabError without files or secret, and where processes cannot be limited; a file
+    that is missing or damaged is a submission that failed.
     """
     if not files:
         raise SdlabError("no submissions; name Python files or lab-4 notebooks that define `repair`")
     if not secret:
         raise SdlabError(f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or set {SECRET}")
-    given = [Path(file) for file in files]
-    stems = [path.stem for path in given]
-    names = [path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in given]
-    names = [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
-    work = {**dict(zip(names, given)), **REFERENCES}
-    with tempfile.TemporaryDirectory(prefix="sdlab-leaderboard-") as folder, ThreadPoolExecutor(max(1, jobs)) as pool:
-        places = {name: Path(folder) / str(i) for i, name in enumerate(work)}
-        trained = pool.map(lambda name: _train(work[name], places[name], secret, budget), work)
-        entries = []
-        for name, reason in zip(work, trained):
-            entries.append(Entry(name, reason=reason) if reason else _judge(name, places[name], secret, budget))
-            if on_done:
-                on_done(entries[-1])
+    check_system()
+    work = {**dict(zip(_names([Path(file) for file in files]), map(Path, files))), **{name: HEADER + text for name, text in REFERENCES.items()}}
+    finished = Finished(kept, secret, budget) if kept else None
+    stop, entries = threading.Event(), []
+
+    def run(name: str, place: Path) -> Entry | tuple[str, tuple[str, ...] | None]:
+        if finished and (known := finished.find(work[name])):
+            return Entry(name, **known, generations=budget.generations)
+        task = {"model": budget.model, "config": asdict(budget.config), "seeds": training_seeds(budget.seeds, secret)}
+        try:
+            return train(work[name], place, task, timeout=budget.timeout, memory_gb=budget.memory_gb, stop=stop)
+        except OSError as error:  # no more processes or disk here: the others still get their turn
+            return f"could not be started: {error}", None
+
+    with tempfile.TemporaryDirectory(prefix="sdlab-leaderboard-", ignore_cleanup_errors=True) as folder, ThreadPoolExecutor(max(1, jobs)) as pool:
+        places = {name: Path(folder) / secrets.token_hex(8) for name in work}
+        trained = [pool.submit(run, name, places[name]) for name in work]
+        try:
+            for name, future in zip(work, trained):
+                entry = future.result()
+                if not isinstance(entry, Entry):
+                    reason, walls = entry
+                    entry = Entry(name, reason=reason, walls=walls) if reason else replace(_judge(name, places[name], secret, budget), walls=walls)
+                    if finished and not entry.reason:
+                        finished.keep({what: getattr(entry, what) for what in TABLES}, work[name])
+                entries.append(entry)
+                if on_done:
+                    on_done(entry)
+        finally:  # also when the user has seen enough: what runs is stopped, what waits is not begun
+            stop.set()
+            pool.shutdown(cancel_futures=True)
     good = {entry.name: (entry.score, entry.tokens) for entry in entries if not entry.reason}
     ranks = rank(good)
     return sorted(((ranks.get(entry.name, len(good) + 1), entry) for entry in entries), key=lambda pair: (pair[0], -pair[1].score.mean() if pair[1].score is not None else 0))
 
 
-def _train(source: Path | str, place: Path, secret: str, budget: Budget) -> str:
-    """Train one submission in a process of its own; returns why it failed, in one line, or ""."""
-    place.mkdir()
-    try:
-        if isinstance(source, Path):
-            if source.suffix not in (".py", ".ipynb"):
-                return f"{source.name} is neither a Python file nor a notebook"
-            shutil.copyfile(source, place / f"submission{source.suffix}")
-        else:
-            (place / "submission.py").write_text(HEADER + source)
-    except OSError as error:
-        return f"cannot read {source}: {error.strerror}"
-    task = {"model": budget.model, "config": asdict(budget.config), "seeds": training_seeds(budget.seeds, secret)}
-    (place / "task.json").write_text(json.dumps(task))
-    env = {name: os.environ[name] for name in KEPT if name in os.environ}
-    env |= {"HOME": str(place), "TMPDIR": str(place), "OMP_NUM_THREADS": "1", "CPU_LIMIT": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", f"from sdlab.labs.submission import child; child({budget.timeout!r}, {budget.memory_gb!r})"]
-    with open(place / "said", "wb") as said:
-        process = subprocess.Popen(command, cwd=place, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
-        try:
-            status = process.wait(budget.timeout)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)  # and whatever it started
-            except ProcessLookupError:
-                pass
-            process.wait()
-    if status is None:
-        return f"stopped after {budget.timeout:g} s (time limit)"
-    with open(place / "said", "rb") as said:
-        said.seek(max(0, said.seek(0, os.SEEK_END) - 4000))
-        lines = said.read().decode(errors="replace").strip().splitlines()
-    if status:
-        return lines[-1][:300] if lines else f"its process ended with status {status}"
-    return "" if all((place / f"{k}.safetensors").is_file() for k in range(budget.seeds)) else "its process ended before it was trained"
+def _names(files: list[Path]) -> list[str]:
+    """A name for each file: its stem, with its folder or a number where there are several."""
+    stems = [path.stem for path in files]
+    names = [path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in files]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
 def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
-    """The trained weights on the hidden problems."""
+    """The trained weights on the hidden problems; an entry with a reason when they are no weights of the model."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -213,14 +204,17 @@ def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
 
 
 def leaderboard_command(files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int = 1) -> int:
-    """Print the table and write it as csv; returns 1 when a submission failed. Behind `sdlab leaderboard`."""
+    """Print the table and write it as csv; returns 1 when a submission failed. Behind `sdlab leaderboard`.
+
+    Finished results are kept in the folder <output>_results beside the table, and taken from there when it is run again.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console, kept = Console(), output.with_name(output.stem + "_results")
     ranked = leaderboard(
-        files, secret or os.environ.get(SECRET, ""), budget, jobs=jobs,
-        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or 'judged'}", markup=False, highlight=False),
+        files, secret or os.environ.get(SECRET, ""), budget, jobs=jobs, kept=kept,
+        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or ('judged' if entry.walls is not None else 'as judged before')}", markup=False, highlight=False),
     )  # fmt: skip
     counts = [place for place, entry in ranked if not entry.reason]
     table = Table(title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals")
@@ -242,7 +236,9 @@ def leaderboard_command(files: Sequence[Path], secret: str | None, budget: Budge
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    console.print(f"wrote {output}", markup=False)
+    console.print(f"wrote {output}; finished results are in {kept}", markup=False)
+    if line := left_open(entry.walls for _, entry in ranked if entry.walls is not None):
+        print(line, file=sys.stderr)
     return 1 if any(entry.reason for _, entry in ranked) else 0
 
 

@@ -96,8 +96,8 @@ def match(submission, source) -> Plan:
 
 def _language(submission, problems: list[str]) -> bool:
     """Whether the notebook is one for Python; a kernel with another name is told and looked past."""
-    spec = submission.metadata.get("kernelspec") or {}
-    name, language = str(spec.get("name", "")), str(spec.get("language") or (submission.metadata.get("language_info") or {}).get("name") or "python")
+    spec, info = (found if isinstance(found := submission.metadata.get(key), dict) else {} for key in ("kernelspec", "language_info"))
+    name, language = str(spec.get("name", "")), str(spec.get("language") or info.get("name") or "python")
     if language.lower() not in ("python", "ipython", "python3"):
         problems.append(f"made for the kernel {name!r} ({language}), which is not Python; nothing was run")
         return False

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdlab.errors import SdlabError
+from sdlab.labs.family import Family
+from sdlab.labs.isolation import check_system, readable_folders
 from sdlab.labs.matching import Step
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CPU_LIMIT", "SDLAB_DATA", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -51,8 +53,9 @@ class Outcome:
 def run_steps(steps: tuple[Step, ...], imports: tuple[str, ...], hidden: list[Path], limits: Limits) -> Outcome:
     """Run `steps` in order. A cell that has to be stopped is left out, and the others are run again in a fresh process.
 
-    The files and folders in `hidden` cannot be read there (where Landlock is).
+    The files and folders in `hidden` cannot be read there (where Landlock is). Raises SdlabError where processes cannot be limited.
     """
+    check_system()
     outcome, left_out = Outcome(), set()
     deadline = time.monotonic() + limits.timeout
     for _ in range(RESTARTS + 1):
@@ -85,7 +88,7 @@ def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set
             token = secrets.token_hex(16)
             worker.ask({"token": token, "kind": step.kind, "code": step.code, "seconds": seconds})
             answer = worker.reply(token, time.monotonic() + seconds + GRACE_SECONDS)
-            outcome.peak_mb = max(outcome.peak_mb, worker.peak_mb)
+            outcome.peak_mb = max(outcome.peak_mb, worker.family.peak_mb)
             if worker.why:
                 outcome.errors[index] = worker.why
                 outcome.problems.append(f"{step.name}: {worker.why}; stopped")
@@ -108,7 +111,7 @@ def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set
     finally:
         if worker:
             worker.stop()
-            outcome.peak_mb = max(outcome.peak_mb, worker.peak_mb)
+            outcome.peak_mb = max(outcome.peak_mb, worker.family.peak_mb)
         _remove(folder)
 
 
@@ -116,9 +119,9 @@ class _Worker:
     """The started process with its pipes."""
 
     def __init__(self, folder: Path, imports, hidden: list[Path], limits: Limits):
-        self.limits, self.why, self.peak_mb = limits, "", 0.0
-        self.printed, self.last, self.buffer, self.known = 0, b"", b"", {}
-        readable, listable = _readable(hidden)
+        self.limits, self.why = limits, ""
+        self.printed, self.last, self.buffer = 0, b"", b""
+        readable, listable = readable_folders(hidden)
         replies, ours = os.pipe()
         settings = {"replies": ours, "memory_mb": limits.memory_mb, "cpu_seconds": int(limits.timeout * (os.cpu_count() or 1)) + 60, "readable": readable, "listable": listable, "imports": list(imports)}
         self.process = subprocess.Popen(
@@ -126,6 +129,7 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         os.close(ours)
+        self.family = Family(self.process.pid)
         self.replies = replies
         self.selector = selectors.DefaultSelector()
         for handle in (replies, self.process.stdout.fileno()):
@@ -162,7 +166,7 @@ class _Worker:
                 if answer is None or answer.get("token") != token:
                     self.why = "wrote to the examiner's pipe"
                     return None
-                self.peak_mb = max(self.peak_mb, answer["peak_mb"])
+                self.family.peak_mb = max(self.family.peak_mb, answer["peak_mb"])
                 return answer
             if self.printed > self.limits.output_mb * 1e6 or len(self.buffer) > 10_000_000:
                 self.why = f"printed more than {self.limits.output_mb:g} MB"
@@ -172,7 +176,7 @@ class _Worker:
                 self.why = "did not end in time, nor when it was interrupted"
             elif now - looked > 0.5:
                 looked = now
-                if self._memory_mb() > self.limits.memory_mb:
+                if self.family.memory_mb(self.limits.memory_mb) > self.limits.memory_mb:
                     self.why = f"needs more than the {self.limits.memory_mb} MB allowed"
         return None
 
@@ -184,30 +188,13 @@ class _Worker:
         names = {256 - number: number.name for number in signal.Signals}
         return f"ended its process ({names.get(status, f'exit status {status}')})"
 
-    def _memory_mb(self) -> float:
-        """Memory of all its processes now; where there are several, what they share is left out."""
-        import psutil
-
-        try:
-            family = psutil.Process(self.process.pid).children(recursive=True)
-            self.known.update({process.pid: process for process in family})
-            resident = [process.memory_info().rss / 2**20 for process in family]
-            self.peak_mb = max([self.peak_mb, *resident])
-            if sum(resident) <= self.limits.memory_mb:
-                return sum(resident)
-            return sum(process.memory_full_info().uss for process in family) / 2**20
-        except psutil.Error:
-            return 0.0
-
     def tail(self) -> str:
         lines = [line for line in self.last.decode(errors="replace").splitlines() if line.strip()]
         return lines[-1][:200] if lines else "it said nothing"
 
     def stop(self) -> None:
         """End it and whatever it started."""
-        import psutil
-
-        self._memory_mb()
+        self.family.memory_mb(self.limits.memory_mb)
         for end in (self.process.terminate, self.process.kill):  # SIGTERM: it kills what it holds, then ends
             if self.process.poll() is None:
                 end()
@@ -216,11 +203,7 @@ class _Worker:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        for process in self.known.values():
-            try:
-                process.kill()  # psutil checks that the id was not given to another process since
-            except psutil.Error:
-                pass
+        self.family.kill()
         self.selector.close()
         os.close(self.replies)
         for pipe in (self.process.stdin, self.process.stdout):
@@ -235,20 +218,6 @@ def _environment(folder: Path) -> dict[str, str]:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     own = {"HOME": str(folder), "TMPDIR": str(folder), "IPYTHONDIR": str(folder / ".ipython"), "HF_HUB_OFFLINE": "1", "SDLAB_HEADLESS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8:replace", "TERM": "dumb"}
     return passed | own | {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "4194304"}
-
-
-def _readable(hidden: list[Path]) -> tuple[list[str], list[str]]:
-    """Folders that may be read (Python, its packages, sdlab and its data), and those that may only be listed."""
-    import sdlab
-    from sdlab.paths import data_dir
-
-    readable = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), str(Path(sdlab.__file__).resolve().parent), str(data_dir().resolve())}
-    listable = set()
-    for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-        entry = os.path.realpath(entry)
-        inside = any(Path(path).resolve().is_relative_to(entry) for path in hidden)
-        (listable if inside else readable).add(entry)
-    return sorted(readable), sorted(listable)
 
 
 def _parsed(line: bytes) -> dict | None:

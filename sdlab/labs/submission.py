@@ -1,59 +1,71 @@
-"""A submission to lab 4's leaderboard, in the process it has to itself: read, trained, and its weights left in the folder."""
+"""A submission to lab 4's leaderboard, in the process it has to itself: read, trained, and its weights left in the folder.
+
+Nothing heavy is imported before the walls are up: a process with a second thread, as torch starts them, is refused namespaces.
+"""
+
+from __future__ import annotations
 
 import ast
 import json
 import os
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.labs.cells import marking, parsed, read_notebook
 from sdlab.labs.isolation import block_sockets, die_with_parent, enter_namespaces, limit, wall_files
-from sdlab.labs.repair import Repair, run_repair
-from sdlab.train.sdpo import SDPOConfig
-from sdlab.world.splits import load_split
+
+if TYPE_CHECKING:
+    from sdlab.labs.repair import Repair
 
 
-def child(timeout: float, memory_gb: float) -> None:
-    """What a submission's process runs, in a folder with submission.py or .ipynb and task.json: it leaves K.safetensors per run.
+def child(settings: dict) -> None:
+    """What a submission's process runs (sdlab.labs.trial starts it), in a folder with submission.py or .ipynb: it leaves K.safetensors per run.
 
     Behind the walls of sdlab.labs.isolation, as far as the kernel has them: no network, no writing elsewhere, limits.
     """
+    limits, task = f"{settings['memory_gb']:g} GiB of memory (memory limit)", settings["task"]
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     walls = enter_namespaces()
     inside = os.fork()
     if inside:
+        os.close(settings["walls"])
         os._exit(os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1]) % 256)
     die_with_parent()
-    limit(int(memory_gb * 1024), int(timeout) + 1)
-    readable = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), str(Path(__file__).resolve().parents[1]), str(paths.data_dir().resolve())}
-    wall_files(Path.cwd(), sorted(readable | {os.path.realpath(entry) for entry in sys.path if os.path.isdir(entry)}), [])
+    limit(int(settings["memory_gb"] * 1024), int(settings["timeout"]) + 1)
+    walls |= wall_files(Path.cwd(), settings["readable"], settings["listable"])
     if "network" not in walls:
         block_sockets()
+    os.write(settings["walls"], json.dumps(sorted(walls)).encode())
+    os.close(settings["walls"])
     try:
         from safetensors.torch import save_file
 
+        from sdlab.labs.repair import run_repair
         from sdlab.rollout.loading import load_engine
+        from sdlab.train.sdpo import SDPOConfig
+        from sdlab.world.splits import load_split
 
-        task = json.loads(Path("task.json").read_text())
         repair = load_repair(next(Path().glob("submission.*")))
         for k, (seed, split_seed) in enumerate(task["seeds"]):
             config, engine = SDPOConfig(**task["config"] | {"seed": seed}), load_engine(task["model"])
             run_repair(engine, load_split("train", split_seed, limit=min(4096, config.steps * config.num_problems)), repair, config)
             save_file({name: p.detach().cpu().contiguous() for name, p in engine.model.named_parameters()}, f"{k}.safetensors")
     except MemoryError:
-        _give_up(f"needs more than {memory_gb:g} GiB of memory (memory limit)")
+        _give_up(f"needs more than {limits}")
     except BaseException as error:  # whatever a submission does, SystemExit too
         text = str(error).strip().splitlines()
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            _give_up(f"needs more than {memory_gb:g} GiB of memory (memory limit)")
+            _give_up(f"needs more than {limits}")
         _give_up(str(text[0]) if isinstance(error, SdlabError) and text else f"{type(error).__name__}: {text[0] if text else 'no message'}")
     os._exit(0)
 
 
 def _give_up(reason: str) -> None:
-    print(f"\n{reason}", file=sys.stderr, flush=True)
-    os._exit(1)
+    try:
+        os.write(2, f"\n{reason}\n".encode(errors="replace"))  # the submission may have closed or replaced sys.stderr
+    finally:
+        os._exit(1)
 
 
 def load_repair(path: Path) -> Repair:
@@ -62,6 +74,8 @@ def load_repair(path: Path) -> Repair:
     Of a notebook only solution cells run whole; of other cells what defines something: imports, functions, classes and constants.
     So no experiment is repeated. Raises SdlabError when there is no notebook, or no Repair.
     """
+    from sdlab.labs.repair import Repair
+
     names = {"__name__": "submission"}
     for number, source in enumerate([path.read_text()] if path.suffix == ".py" else _definitions(path)):
         exec(compile(source, f"{path.name}[{number}]", "exec"), names)

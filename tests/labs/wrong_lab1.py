@@ -52,6 +52,15 @@ def context_information(given, alone, completion_mask, weights):
     return per_token, float((weights * per_token.sum(1)).sum() / (weights * tokens).sum())
 '''
 
+SHIFTED = '''
+def context_information(given, alone, completion_mask, weights):
+    """Shifts by one, as one must with logits; log-probabilities already stand at their own token."""
+    mask = completion_mask[:, 1:].bool()
+    per_token = torch.zeros_like(given)
+    per_token[:, 1:] = torch.where(mask, given[:, :-1] - alone[:, :-1], 0.0)
+    return per_token, float((weights * per_token.sum(1)).sum() / (weights * mask.sum(1)).sum())
+'''
+
 SUBSTRINGS = '''
 def count_markers(text):
     """Counts letters, not words: `unlikely` holds a `likely`."""
@@ -77,5 +86,6 @@ WRONG = [
     ("x not given, belief not renormalised", {"cmi": X_FORGOTTEN, "belief-entropy": NOT_RENORMALISED}, {"cmi-test": 4, "belief-entropy-test": 3}),
     ("sign flipped, ties broken by order", {"information": SIGN_FLIPPED, "rank-correlation": TIES_BY_ORDER}, {"information-test": 4, "rank-correlation-test": 3}),
     ("mask forgotten", {"information": MASK_FORGOTTEN}, {"information-test": 4}),
+    ("off by one: shifted as logits are", {"information": SHIFTED}, {"information-test": 4}),
     ("substrings counted, mean of rates", {"markers": SUBSTRINGS, "rate": MEAN_OF_RATES}, {"markers-test": 4, "rate-test": 2}),
 ]

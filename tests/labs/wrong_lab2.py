@@ -10,6 +10,13 @@ def advantages(rewards: torch.Tensor, scale: bool = False) -> torch.Tensor:
     return centred / (rewards.std(dim=1, keepdim=True, unbiased=False) + 1e-4) if scale else centred
 '''
 
+MEAN_OF_THE_BATCH = '''
+def advantages(rewards: torch.Tensor, scale: bool = False) -> torch.Tensor:
+    """Compares an answer with the whole batch instead of with its siblings."""
+    centred = rewards - rewards.mean()
+    return centred / (rewards.std() + 1e-4) if scale else centred
+'''
+
 SIGN_FLIPPED = '''
 def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0.2, epsilon_high=0.28):
     """The objective itself, to be made large, handed over as a loss."""
@@ -23,6 +30,41 @@ def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0
     """Clips the ratio on both sides whatever the advantage: the minimum is forgotten, and with it the repair."""
     ratio = (per_token_logps - old_per_token_logps.detach()).exp()
     return -ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages[:, None]
+'''
+
+WRONG_SIDE = '''
+def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0.2, epsilon_high=0.28):
+    """The larger of the two instead of the smaller: clips repair and lets progress run on."""
+    ratio = (per_token_logps - old_per_token_logps.detach()).exp()
+    clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+    return -torch.maximum(ratio * advantages[:, None], clipped * advantages[:, None])
+'''
+
+EPSILONS_SWAPPED = '''
+def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0.2, epsilon_high=0.28):
+    """The wide end below and the narrow one above."""
+    ratio = (per_token_logps - old_per_token_logps.detach()).exp()
+    clipped = ratio.clamp(1 - epsilon_high, 1 + epsilon_low)
+    return -torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
+'''
+
+OLD_NOT_DETACHED = '''
+def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0.2, epsilon_high=0.28):
+    """The right numbers, and a gradient into the old log-probabilities."""
+    ratio = (per_token_logps - old_per_token_logps).exp()
+    clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+    return -torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
+'''
+
+SHIFTED_MASK = '''
+def mean_loss(per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str) -> torch.Tensor:
+    """Drops the first token of each answer, as if the mask were that of the tokens' inputs."""
+    mask = completion_mask[:, 1:].bool()
+    kept = torch.where(mask, per_token_loss[:, 1:], 0.0)
+    if how == "token_mean":
+        return kept.sum() / mask.sum().clamp(min=1)
+    lengths = mask.sum(dim=1)
+    return (kept.sum(dim=1) / lengths.clamp(min=1)).sum() / (lengths > 0).sum().clamp(min=1)
 '''
 
 PADDING_COUNTED = '''
@@ -65,6 +107,11 @@ WRONG = [
     ("sign of the loss flipped", {"clipped-loss": SIGN_FLIPPED}, {"clipped-loss-test": 4}),
     ("minimum forgotten, and padding counted", {"clipped-loss": CLIPPED_RATIO_ONLY, "mean-loss": PADDING_COUNTED},
      {"clipped-loss-test": 4, "mean-loss-test": 4}),
+    ("mean of the batch instead of the group's", {"advantages": MEAN_OF_THE_BATCH}, {"advantages-test": 4}),
+    ("clipped on the wrong side", {"clipped-loss": WRONG_SIDE}, {"clipped-loss-test": 4}),
+    ("ends of the clip range swapped", {"clipped-loss": EPSILONS_SWAPPED}, {"clipped-loss-test": 4}),
+    ("old log-probabilities not detached", {"clipped-loss": OLD_NOT_DETACHED}, {"clipped-loss-test": 4}),
+    ("off by one: first token dropped", {"mean-loss": SHIFTED_MASK}, {"mean-loss-test": 4}),
     ("all right taken for a lesson, all wrong forgotten", {"teaching-groups": ANY_REWARD, "useful-share": ALL_WRONG_FORGOTTEN},
      {"teaching-groups-test": 2, "useful-share-test": 2}),
     ("answers taken for independent", {"first-rise": ANSWERS_AS_UNITS}, {"first-rise-test": 4}),

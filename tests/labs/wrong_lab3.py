@@ -52,6 +52,21 @@ def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: 
     return ((1 - alpha) * p * (p / m).log() + alpha * q * (q / m).log()).sum(-1)
 '''
 
+TEACHER_NOT_DETACHED = '''
+def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
+    """The right numbers, and a gradient into the teacher."""
+    def kl(p, q):
+        return (p.exp() * (p - q)).sum(-1)
+
+    if alpha in (0, 1):
+        return kl(student_logps, teacher_logps) if alpha else kl(teacher_logps, student_logps)
+    middle = torch.logaddexp(student_logps + math.log(1 - alpha), teacher_logps + math.log(alpha))
+    return (1 - alpha) * kl(student_logps, middle) + alpha * kl(teacher_logps, middle)
+'''
+
+SOFTMAX_OVER_TOKENS = TEACHER_NOT_DETACHED.replace("The right numbers, and a gradient into the teacher.", "Normalises over the tokens instead of the vocabulary.").replace(
+    "    def kl", "    student_logps, teacher_logps = student_logps.log_softmax(0), teacher_logps.detach().log_softmax(0)\n\n    def kl")  # fmt: skip
+
 NO_TAIL = '''
 def top_k_with_tail(student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int) -> tuple:
     """The k alone, made to sum to one."""
@@ -93,6 +108,8 @@ WRONG = [
     ("the pair of tags alone", {"strip-thinking": STRIP_PAIR}, {"strip-thinking-test": 3}),
     ("own sibling allowed", {"choose-demonstration": OWN_SIBLING}, {"choose-demonstration-test": 3}),
     ("ends of alpha swapped", {"divergence": ENDS_SWAPPED}, {"divergence-test": 4}),
+    ("softmax over the wrong axis", {"divergence": SOFTMAX_OVER_TOKENS}, {"divergence-test": 4}),
+    ("teacher not detached", {"divergence": TEACHER_NOT_DETACHED}, {"divergence-test": 4}),
     ("tail forgotten", {"top-k-tail": NO_TAIL}, {"top-k-tail-test": 4}),
     (
         "no generation prompt, no special ends, a tail of log 0, deviation over n",

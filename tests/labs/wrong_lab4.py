@@ -37,6 +37,18 @@ def entropy_weights(teacher_logps, mask, beta=1.0):
         {"entropy-weights-test": 4},
     ),
     (
+        "softmax over the wrong axis",
+        {
+            "entropy-weights": '''
+def entropy_weights(teacher_logps, mask, beta=1.0):
+    logps = teacher_logps.log_softmax(1)
+    raw = torch.exp(beta * (logps.exp() * logps).sum(-1))
+    return torch.where(mask, raw / raw[mask].mean(), torch.zeros_like(raw))
+'''
+        },
+        {"entropy-weights-test": 4},
+    ),
+    (
         "right answers distilled, too",
         {
             "route": '''

@@ -1,0 +1,61 @@
+"""Finished results of the leaderboard in a folder, so that a board that is run again trains only what is new."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from sdlab import __version__
+from sdlab.errors import SdlabError
+
+TABLES = ("score", "tokens", "in_domain")
+
+
+class Finished:
+    """The results in `folder` for one secret, budget and model. A result belongs to a submission's content, whatever its file is called.
+
+    The time and memory that were allowed make no difference to a result that is finished. Raises SdlabError when the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, secret: str, budget):
+        from sdlab.rollout.loading import load_engine
+
+        self.folder, self.seeds = Path(folder), budget.seeds
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SdlabError(f"could not make the folder {folder} for finished results: {error.strerror}") from error
+        settings = {key: value for key, value in asdict(budget).items() if key not in ("timeout", "memory_gb")}
+        weights = hashlib.sha256()
+        for name, parameter in load_engine(budget.model).model.named_parameters():
+            weights.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+        self._circumstances = json.dumps([secret, settings, weights.hexdigest(), __version__], sort_keys=True, default=str).encode() + b"\n"
+
+    def find(self, source: Path | str) -> dict[str, np.ndarray] | None:
+        """The kept tables of the submission `source` (a file, or Python text), or None; a damaged file counts as none."""
+        try:
+            with np.load(self._path(source), allow_pickle=False) as kept:
+                tables = {what: kept[what] for what in TABLES}
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+        whole = all(table.ndim == 2 and len(table) == self.seeds and np.isfinite(table).all() for table in tables.values())
+        return tables if whole and tables["score"].shape == tables["tokens"].shape else None
+
+    def keep(self, tables: dict[str, np.ndarray], source: Path | str) -> None:
+        """Write `tables`, whole or not at all. Raises SdlabError when that cannot be done."""
+        try:
+            path = self._path(source)
+            part = path.with_suffix(".part")
+            with open(part, "wb") as file:
+                np.savez(file, **tables)
+            os.replace(part, path)
+        except OSError as error:
+            raise SdlabError(f"could not keep a finished result in {self.folder}: {error.strerror}") from error
+
+    def _path(self, source: Path | str) -> Path:
+        content = source.read_bytes() if isinstance(source, Path) else source.encode()
+        return self.folder / f"{hashlib.sha256(self._circumstances + content).hexdigest()[:32]}.npz"

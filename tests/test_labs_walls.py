@@ -1,0 +1,204 @@
+"""Grading and the leaderboard where the kernel has no Landlock, no namespaces, neither, or is not Linux's: as it degrades, it says so.
+
+Slow: each of the five machines grades a good and a bad submission, two train three (of the leaderboard), 10 to 15 s each on an idle core. The kernel's refusals are real
+(tests/lab_without.py); that the machine is no Linux is played by a sitecustomize that only the processes under test see.
+"""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from lab_maker import handed_in, tiny_lab, write
+from lab_without import UNSHARE
+from sdlab.errors import SdlabError
+from sdlab.labs import family, isolation, leaderboard, process
+
+HERE = Path(__file__).parent
+LINUX = pytest.mark.skipif(sys.platform != "linux" or not UNSHARE, reason="needs Linux on x86-64 or arm64")
+NOT_LINUX = """
+import ctypes, resource, sys, types
+from sdlab.labs import isolation
+
+def refuse(*_):
+    raise AssertionError("a system call of Linux was made")
+
+def setrlimit(what, limits, own=resource.setrlimit):
+    if what == resource.RLIMIT_DATA:
+        raise ValueError("as macOS may say")
+    own(what, limits)
+
+isolation.sys = types.SimpleNamespace(**{**vars(sys), "platform": "darwin"})
+isolation.ctypes = types.SimpleNamespace(CDLL=refuse)
+isolation.resource = types.SimpleNamespace(**{**vars(resource), "setrlimit": setrlimit})
+"""
+OPEN = {  # the machine: what its report says is left open
+    "landlock": "other files",
+    "namespaces": "the network, other processes",
+    "process namespaces": "other processes",
+    "both": "the network, other files, other processes",
+    "not Linux": "the network, other files, other processes",
+}
+LINE = "not closed off on this machine: {}; run submissions of strangers in a container\n"
+LOOPS = "def double(x):\n    while True: pass"
+GROWS = "def mean(values):\n    hog = []\n    while True: hog.append(bytearray(b'x' * 20_000_000))"
+
+
+def on_a_machine(without: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`sdlab ARGUMENTS...` on a machine that lacks something."""
+    patch = folder / "patch"
+    patch.mkdir(exist_ok=True)
+    if without == "not Linux":
+        (patch / "sitecustomize.py").write_text(NOT_LINUX)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(patch), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    found = subprocess.run([sys.executable, HERE / "lab_without.py", without, *map(str, arguments)], capture_output=True, text=True, env=env, timeout=900, check=False)
+    if found.returncode == 77:
+        pytest.skip("this kernel has no seccomp filters")
+    return found
+
+
+@pytest.mark.parametrize("without", [pytest.param(name, marks=LINUX if name != "not Linux" else ()) for name in OPEN])
+def test_with_fewer_walls_grades_come_out_limits_hold_and_one_line_says_what_is_open(tmp_path, without):
+    source = write(tiny_lab(), tmp_path / "source" / "lab9_tiny.ipynb")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        call = f"import math, urllib.request\nLOG = []\ntry:\n    urllib.request.urlopen('http://127.0.0.1:{server.getsockname()[1]}', timeout=2)\nexcept OSError as error:\n    LOG.append(error)"
+        handed_in(tmp_path / "class" / "lab9_good.ipynb", imports=call, double="def double(x):\n    assert len(LOG) == 1\n    return 2 * x")
+        handed_in(tmp_path / "class" / "lab9_bad.ipynb", double=LOOPS, mean=GROWS)
+        found = on_a_machine(without, tmp_path, "labs", "grade", tmp_path / "class", "--source", source, "--csv", tmp_path / "class.csv", "--cell-timeout", "6", "--memory", "300")
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
+    assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, found.stderr
+    bad, good = csv.DictReader((tmp_path / "class.csv").open())
+    assert good["total"] == "5" and good["problems"] == good["errors"] == "", good
+    assert bad["total"] == "0" and "double-test: took longer than 6 s; stopped" in bad["problems"], bad
+    assert "mean-test: needs more than the 300 MB allowed" in bad["problems"], bad
+    assert float(bad["peak_memory_mb"]) < 3000
+
+
+@pytest.mark.parametrize("without", [pytest.param("both", marks=LINUX), "not Linux"])
+def test_the_leaderboard_with_fewer_walls_stops_what_loops_and_grows_and_says_what_is_open(tmp_path, without):
+    (tmp_path / "grows.py").write_text("hog = []\nwhile True: hog.append(bytearray(b'x' * 20_000_000))")
+    (tmp_path / "loops.py").write_text("while True: pass")
+    (tmp_path / "calls.py").write_text("import socket; socket.create_connection(('127.0.0.1', 9))")
+    notes = {}
+    for seconds, names in (("300", ("grows", "calls")), ("8", ("loops",))):
+        sizes = ("--steps", "1", "--seeds", "1", "--problems", "2", "--timeout", seconds, "--memory-gb", "1", "--model", "organism-small", "--output", tmp_path / "ranks.csv")
+        found = on_a_machine(without, tmp_path, "leaderboard", *(tmp_path / f"{name}.py" for name in names), "--secret", "plum", *sizes)
+        assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
+        assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, found.stderr
+        with open(tmp_path / "ranks.csv", newline="") as file:
+            notes |= {row["submission"]: row["note"] for row in csv.DictReader(file)}
+    assert notes["grows"] == "needs more than 1 GiB of memory (memory limit)" and notes["loops"] == "stopped after 8 s (time limit)"
+    assert notes["calls"] == "PermissionError: no network while a lab is graded"
+
+
+class Kernel:
+    """A libc whose system calls fail from the one named `refused` on; the others seem to work."""
+
+    def __init__(self, refused, abi=6):
+        self.refused, self.abi, self.asked = refused, abi, []
+        self.syscall, self.prctl = self._syscall, lambda *_: 0
+
+    def _syscall(self, number, *arguments):
+        name = {444: "abi" if arguments[0] is None else "ruleset", 445: "rule", 446: "restrict"}[number]
+        self.asked.append(name)
+        if name == self.refused:
+            return -1
+        return self.abi if name == "abi" else os.open(os.devnull, os.O_RDONLY) if name == "ruleset" else 0
+
+    def unshare(self, flags):
+        self.asked.append(flags)
+        return -1 if self.refused == "unshare" or (self.refused == "pids" and flags & isolation.NEWPID) else 0
+
+
+class Syscall:
+    """ctypes wants to set `restype` on it."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __call__(self, *arguments):
+        return self.kernel(*arguments)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(refused, abi, platform): what `isolation` sees of the system; nothing real is closed off."""
+
+    def make(refused=None, abi=6, platform="linux"):
+        kernel = Kernel(refused, abi)
+        kernel.syscall = Syscall(kernel._syscall)
+        monkeypatch.setattr(isolation, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: kernel, c_long=int, c_size_t=int))
+        monkeypatch.setattr(isolation, "sys", SimpleNamespace(platform=platform))
+        monkeypatch.setattr(isolation, "Path", lambda *_: SimpleNamespace(write_text=lambda _: None))
+        return kernel
+
+    return make
+
+
+@pytest.mark.parametrize("refused, abi, walls", [("abi", 6, set()), ("ruleset", 6, set()), ("restrict", 6, set()), (None, 1, {"files"}), (None, 4, {"files", "tcp"}), (None, 6, {"files", "tcp", "signals"}), ("rule", 6, {"files", "tcp", "signals"})])
+def test_a_wall_of_files_is_only_told_when_it_stands(machine, tmp_path, refused, abi, walls):
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    assert machine(refused, abi) and isolation.wall_files(tmp_path, [], []) == walls
+    assert not before or len(os.listdir("/proc/self/fd")) == before  # nothing is left open
+
+
+@pytest.mark.parametrize("refused, walls, asks", [("unshare", set(), 2), ("pids", {"network"}, 2), (None, {"network", "processes"}, 1)])
+def test_namespaces_fall_back_to_the_network_s_alone(machine, refused, walls, asks):
+    kernel = machine(refused)
+    assert isolation.enter_namespaces() == walls and len(kernel.asked) == asks
+
+
+def test_where_it_is_not_linux_nothing_is_asked_of_the_kernel(machine, tmp_path):
+    kernel = machine(platform="darwin")
+    assert isolation.enter_namespaces() == isolation.wall_files(tmp_path, [], []) == set() and kernel.asked == []
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, PermissionError])
+def test_a_limit_that_the_system_refuses_is_let_pass(monkeypatch, error):
+    asked = []
+
+    def setrlimit(what, limits):
+        asked.append(what)
+        raise error
+
+    monkeypatch.setattr(isolation.resource, "setrlimit", setrlimit)
+    isolation.limit(600, 60)
+    assert len(asked) >= 4
+
+
+@pytest.mark.parametrize("limited", [lambda folder: process.run_steps((), (), [], process.Limits()), lambda folder: leaderboard.leaderboard([folder / "a.py"], "plum")])
+def test_windows_is_told_in_one_line(monkeypatch, tmp_path, limited):
+    monkeypatch.setattr(isolation, "resource", None)
+    with pytest.raises(SdlabError, match="only Linux and macOS can limit"):
+        limited(tmp_path)
+
+
+def test_memory_is_watched_where_only_root_is_told_what_processes_share(monkeypatch):
+    """macOS: psutil refuses memory_full_info of another process."""
+
+    def refuse(self):
+        raise psutil.AccessDenied(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "memory_full_info", refuse)
+    code = "import os, time; hog = bytearray(b'x' * 100_000_000); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        seen = family.Family(os.getpid())
+        assert seen.memory_mb(50) > 95 and seen.peak_mb > 95
+        seen.kill()
+        assert child.wait(10) == -9
+    assert family.Family(child.pid).memory_mb(50) == 0
+
+
+def test_the_line_names_what_any_submission_lacked():
+    assert isolation.left_open([{"network", "files", "processes", "tcp"}]) == isolation.left_open([]) == ""
+    assert isolation.left_open([{"network", "files", "processes"}, {"files"}]) + "\n" == LINE.format("the network, other processes")
