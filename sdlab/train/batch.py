@@ -54,17 +54,22 @@ class Rows:
         A prompt counts once in each micro-batch. Where there are several, they are as a rule an even number: two cores end together, and no core count changes a sum.
         """
         order = sorted(rows, key=lambda i: (len(self.prompt_ids[self.prompt_of[i]]), self.prompt_of[i], len(self.completions[i])))
-        prompts = [self.prompt_of[i] for i in order]
-        total = sum(len(self.completions[i]) for i in order) + sum(len(self.prompt_ids[p]) for p in set(prompts))
-        count = -(-total // batch_tokens)
-        target = total / (count + count % 2 if count > 1 else 1)
-        parts, size = [], 0
-        for i, prompt, before in zip(order, prompts, [None, *prompts]):
-            more = len(self.completions[i]) + (len(self.prompt_ids[prompt]) if prompt != before else 0)
+        own = [len(self.completions[i]) for i in order]
+        shared = [len(self.prompt_ids[self.prompt_of[i]]) for i in order]
+        new = [n == 0 or self.prompt_of[i] != self.prompt_of[order[n - 1]] for n, i in enumerate(order)]
+        left = sum(own) + sum(size for size, first in zip(shared, new) if first)
+        count = -(-left // batch_tokens)
+        count += count % 2 if count > 1 else 0
+        parts, size, target = [], 0, 0
+        for n, i in enumerate(order):
+            more = own[n] + (shared[n] if new[n] else 0)
             if not parts or size + more > batch_tokens or size + more / 2 > target:
-                parts, size, more = [*parts, []], 0, len(self.completions[i]) + len(self.prompt_ids[prompt])
+                more = own[n] + shared[n]
+                left += 0 if new[n] else shared[n]
+                target, size = left / max(1, count - len(parts)), 0
+                parts.append([])
             parts[-1].append(i)
-            size += more
+            size, left = size + more, left - more
         return parts
 
 
