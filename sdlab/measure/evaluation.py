@@ -181,13 +181,13 @@ def compare(
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
     counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
     if not enough:
-        verdict = "too few problems to call any difference significant"
+        verdict = "too few problems to tell"
     elif excludes_zero:
-        verdict = "a significant difference"
+        verdict = "significant"
     else:
-        verdict = "the interval holds 0, so the difference is not significant"
-    interval = f"{confidence:.0%} interval {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
-    sentence = f"{metric}: {names[1]} minus {names[0]} is {change.mean:+.3g} ({interval}{counted}): {verdict}."
+        verdict = "not significant"
+    interval = f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
+    sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), excludes_zero and enough, sentence)
 
 
