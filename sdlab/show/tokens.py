@@ -204,5 +204,6 @@ def _top_table(tokens, numbers, unit: str, top: int, extra: Mapping[str, list]) 
         "<tr>" + "".join(f"<td {cell}>{value}</td>" for value in [
             i, f"<code>{escape(shown(tokens[i]))}</code>", f"{numbers[i]:+.3f}",
             *[escape(_short(column[i])) for column in extra.values()]]) + "</tr>" for i in chosen)
-    return (f"<details style='margin-top:8px;font-size:12px'><summary>The {len(chosen)} tokens with the largest values"
+    which = "token with the largest value" if len(chosen) == 1 else f"{len(chosen)} tokens with the largest values"
+    return (f"<details style='margin-top:8px;font-size:12px'><summary>The {which}"
             f"</summary><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>")
