@@ -20,7 +20,8 @@ CONTEXT_COLOURS = {"none": BLUE, "solution": RED, "solution_no_think": ORANGE, "
 METHOD_LABELS = {"base": "base", "sft_unguided": "SFT, unguided", "sft_guided": "SFT, guided", "grpo": "GRPO",
                  "sdpo": "SDPO", "sdpo_no_think": "SDPO without think"}
 METHOD_COLOURS = {"base": "#767676", "sft_unguided": SKY, "sft_guided": PINK, "grpo": GREEN, "sdpo": RED,
-                  "sdpo_no_think": ORANGE, "grpo_off": GREEN, "sdpo_off": RED}
+                  "sdpo_no_think": ORANGE, "grpo_off": GREEN, "sdpo_off": RED,
+                  "grpo_long": GREEN, "sdpo_long": RED, "sdpo_no_think_long": ORANGE}
 METRIC_LABELS = {"reward": "score", "length": "length (tokens)", "markers": "markers per answer",
                  "density": "markers per 1,000 tokens", "truncated": "cut off", "entropy": "entropy (nats)"}
 

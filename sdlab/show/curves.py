@@ -82,9 +82,9 @@ def split_curves(recorded, names: Sequence[str], metric: str | Sequence[str] = "
 
 def _named(labels: Mapping[str, str] | None) -> dict[str, str]:
     """What to call each condition: its recorded label unless `labels` has another."""
-    from sdlab.study.conditions import CONDITIONS
+    from sdlab.study.conditions import CONDITIONS, LONG
 
-    return {name: condition.label for name, condition in CONDITIONS.items()} | dict(labels or {})
+    return {name: condition.label for name, condition in (CONDITIONS | LONG).items()} | dict(labels or {})
 
 
 def _on_common_problems(recorded, names, splits):
