@@ -185,6 +185,14 @@ def test_recorded_results_come_back_with_provenance_and_intervals(tmp_path, monk
         load_recorded("grpo", folder=tmp_path / "nothing")
 
 
+def test_a_run_that_is_not_finished_is_not_recorded(tmp_path, monkeypatch):
+    before = make_record(tmp_path, monkeypatch, seeds=(0, 1)).read_bytes()
+    (tmp_path / "work" / "tiny" / "1" / "finished.json").unlink()
+    with pytest.raises(SdlabError, match="tiny is not finished with seed 1 in .*sdlab reproduce tiny"):
+        pack("tiny", (0, 1), tmp_path / "work", tmp_path / "runs")
+    assert (tmp_path / "runs" / "tiny.json").read_bytes() == before
+
+
 def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
     make_record(tmp_path, monkeypatch)
     at_once = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}

@@ -119,11 +119,14 @@ def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: st
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
     """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
 
-    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay as they are.
+    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay as they are. Raises
+    SdlabError when a run is not finished.
     """
     output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
+    if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
+        raise SdlabError(f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`")
     kept, origins = _already(name, settings, runs, output)
     for table in TABLES:
         frame = pandas.concat([*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())], ignore_index=True)
