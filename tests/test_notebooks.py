@@ -100,7 +100,8 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "a bare result objects to less": lambda v: v["loss_per_token_without_think"] < v["loss_per_token"],
         "some answers teach": lambda v: 0.2 < v["distilled"] <= 1,
         "it trained": lambda v: v["live_steps"] == 3 and v["live_kl"] > 0,
-        "all judged, or said what is missing": lambda v: len(v["findings"]) == 15 or len(v["not_recorded"]) > 0,
+        "all judged, or said what is missing": lambda v: len(v["findings"]) == 16 or len(v["not_recorded"]) > 0,
+        "forty steps against a hundred": lambda v: set(v["after_step_40"]) == {"grpo_long", "sdpo_long", "sdpo_no_think_long"} or len(v["not_recorded"]) > 0,
         "verdicts follow from intervals": lambda v: all(
             row["verdict"] == "not significant" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["findings"].values()
         ),
