@@ -32,18 +32,6 @@ def reprompt(tokenizer, question: str, demonstration: str | None = None) -> str:
     return tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
 '''
 
-ENDS_SWAPPED = '''
-def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
-    """KL(student || teacher) at 0 and KL(teacher || student) at 1."""
-    def kl(p, q):
-        return (p.exp() * (p - q)).sum(-1)
-
-    if alpha in (0, 1):
-        return kl(teacher_logps, student_logps) if alpha else kl(student_logps, teacher_logps)
-    middle = torch.logaddexp(student_logps + math.log(1 - alpha), teacher_logps + math.log(alpha))
-    return (1 - alpha) * kl(student_logps, middle) + alpha * kl(teacher_logps, middle)
-'''
-
 NO_SPECIAL_ENDS = '''
 def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
     """The formula of the middle everywhere, from probabilities: 0 at both ends, NaN where both are far."""
@@ -63,6 +51,9 @@ def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: 
     middle = torch.logaddexp(student_logps + math.log(1 - alpha), teacher_logps + math.log(alpha))
     return (1 - alpha) * kl(student_logps, middle) + alpha * kl(teacher_logps, middle)
 '''
+
+ENDS_SWAPPED = TEACHER_NOT_DETACHED.replace("The right numbers, and a gradient into the teacher.", "KL(student || teacher) at 0 and KL(teacher || student) at 1.").replace(
+    "kl(student_logps, teacher_logps) if alpha else kl(teacher_logps, student_logps)", "kl(teacher_logps, student_logps) if alpha else kl(student_logps, teacher_logps)")  # fmt: skip
 
 SOFTMAX_OVER_TOKENS = TEACHER_NOT_DETACHED.replace("The right numbers, and a gradient into the teacher.", "Normalises over the tokens instead of the vocabulary.").replace(
     "    def kl", "    student_logps, teacher_logps = student_logps.log_softmax(0), teacher_logps.detach().log_softmax(0)\n\n    def kl")  # fmt: skip
