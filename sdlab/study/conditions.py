@@ -17,7 +17,7 @@ from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
 SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}  # half the usual batch: made on two cores
-SWEPT = (3e-5, 1e-4, 3e-4)  # learning rates tried for every method
+SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # learning rates tried for every method
 SWEEP_STEPS = 20
 
 
