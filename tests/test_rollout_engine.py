@@ -121,6 +121,26 @@ def test_fast_path_follows_the_configuration(tokenizer, changes):
     same(TorchEngine(model, tokenizer).generate(prompts, params), TorchEngine(model, tokenizer, fast=False).generate(prompts, params))
 
 
+@pytest.mark.parametrize("make", [tiny.qwen3, tiny.llama])
+def test_in_bfloat16_what_is_sampled_is_nearly_what_the_model_says(tokenizer, make):
+    exact = TorchEngine(make(), tokenizer)
+    rounded = exact.in_bf16(True)
+    assert rounded.model is exact.model and exact.in_bf16(False) is exact and rounded.in_bf16(True) is rounded
+    got = rounded.generate(tiny.prompts(6), SamplingParams(4, 40, seed=1))
+    prompts = [prompt for prompt in got.prompts for _ in range(4)]
+    for engine in (exact, rounded):
+        off = (engine.score(prompts, got.completions()).per_token_logps - got.per_token_logps)[got.completion_mask].abs()
+        assert off.mean() < 0.01 and off.max() < 0.2
+    wanted = exact.score(prompts, got.completions()).per_token_logps
+    assert (wanted - got.per_token_logps)[got.completion_mask].abs().max() > 1e-5  # rounding there was
+
+
+def test_a_processor_without_bfloat16_is_told(tokenizer, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.warns(UserWarning, match="no instructions for bfloat16"):
+        TorchEngine(tiny.qwen3(layers=1), tokenizer).in_bf16(True)
+
+
 def test_other_variants_take_the_generic_path():
     assert not supports(tiny.llama())
     sliding = tiny.qwen3(layers=2, layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True)

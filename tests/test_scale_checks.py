@@ -152,6 +152,11 @@ def test_a_job_file_is_read_as_it_was_written(tmp_path):
     assert read_job(write_job(one, tmp_path / "job.json")) == one
 
 
+def test_a_jobs_data_type_is_the_jobs_own():
+    with pytest.raises(SdlabError, match="give the job itself bf16=True"):
+        job(GRPOConfig(bf16=True), "grpo")
+
+
 def test_the_program_says_what_is_wrong_before_anything_loads(tmp_path):
     path = write_job(replace(job(), per_device_rows=7), tmp_path / "job.json")
     code = "import sys; from sdlab.scale.train import main; status = main(sys.argv[1:]); print(sorted({'trl', 'torch', 'transformers'} & set(sys.modules))); sys.exit(status)"

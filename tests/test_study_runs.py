@@ -444,6 +444,14 @@ def test_another_run_is_named_with_both_values(stopped):
         open_run(stopped, Config(), method="toy", model="nobody/toy", settings=Settings(3))
 
 
+def test_a_setting_that_a_run_does_not_know_yet_is_as_it_is_by_default(stopped):
+    about = json.loads((stopped / "config.json").read_text())
+    about["config"].pop("splits")
+    (stopped / "config.json").write_text(json.dumps(about))
+    refused(stopped, "splits is ['near', 'far'] there and ['near'] here", config=Config(splits=("near",)))
+    start(stopped).close()
+
+
 @dataclass(frozen=True)
 class Settings:
     num_questions: int

@@ -195,6 +195,28 @@ def test_rows_hold_every_prompt_once_and_give_each_row_its_logits(case):
     assert not len(got)
 
 
+@pytest.mark.parametrize("model", [tiny.qwen3, tiny.llama])
+def test_bfloat16_is_as_near_as_torchs_autocast_and_the_weights_stay_float32(tokenizer, model):
+    """On the fast path and the generic one, against the model's own forward; random weights, so that rounding shows."""
+    engine = TorchEngine(model(), tokenizer)
+    exact, rounded = Case(engine), Case(engine.in_bf16(True))
+
+    def gradients(backward):
+        return torch.cat([part.flatten() for part in backward])
+
+    wanted, got = (gradients(one.accumulated(30)[1]) for one in (exact, rounded))
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = gradients(exact.plain()[1])
+    assert got.dtype == torch.float32 and 0 < (got - wanted).norm() < 1.1 * (theirs - wanted).norm() < 0.1 * wanted.norm()
+    with torch.no_grad():
+        wanted, got = (one.rows.logits(engine.model, range(12)).float() for one in (exact, rounded))
+        with torch.autocast("cpu", torch.bfloat16):
+            prompts = [engine.tokenizer(prompt)["input_ids"] for prompt in exact.prompts]
+            rows = [engine.model(torch.tensor([ids + more])).logits[0, len(ids) - 1 : -1] for ids, more in zip(prompts, exact.completions)]
+    assert 0 < (got - wanted).norm() < 1.1 * (torch.cat(rows) - wanted).norm() < 0.1 * wanted.norm()
+    assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 30, 45, 10**6])
 def test_a_plan_has_every_row_once_within_the_limit(case, batch_tokens):
     rows = [11, 3, 4, 0, 8, 5, 9]

@@ -307,6 +307,20 @@ def test_a_seed_gives_the_same_bits_and_another_others(start, tokenizer, graded,
 
 
 @pytest.mark.parametrize("method", CONFIGS)
+def test_in_bfloat16_the_update_of_the_same_batch_is_nearly_the_same(start, tokenizer, graded, monkeypatch, method):
+    module, sample, found = MODULES[method], MODULES[method].sample_batch, {}
+    monkeypatch.setattr(module, "sample_batch", lambda engine, *rest: sample(engine.in_bf16(False), *rest))
+    for bf16 in (False, True):
+        engine = TorchEngine(copy.deepcopy(start), tokenizer)
+        with monkeypatch.context() as patched:
+            recorder = Recorder(patched, method)
+            train(method, engine, settings(method, steps=1, num_minibatches=1, bf16=bf16))
+        found[bf16] = torch.cat([part.flatten() for part in recorder.updates[0][3]])
+        assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
+    assert 0 < (found[True] - found[False]).norm() < 0.1 * found[False].norm()
+
+
+@pytest.mark.parametrize("method", CONFIGS)
 def test_every_parameter_learns(engine, start, graded, method):
     train(method, engine, settings(method, steps=1))
     moved = {name: (a - b).abs().max().item() for (name, a), b in zip(engine.model.named_parameters(), start.parameters())}

@@ -28,6 +28,21 @@ def test_linear(rows, dtype, tolerance):
     same(linear(gaps.T, first), gaps.T @ first.T, [gaps, first], tolerance)
 
 
+def test_linear_in_bfloat16_rounds_inputs_and_result_once():
+    """Against float64: products of rounded numbers are exact there, so that only the result's own rounding is left."""
+    x, first, second = draw(50, 24, dtype=torch.float32), draw(16, 24, seed=1, dtype=torch.float32), draw(40, 24, seed=2, dtype=torch.float32)
+    got = linear(x, first, second, bf16=True)
+    rounded = [part.detach().bfloat16().double().requires_grad_() for part in (x, first, second)]
+    wanted = torch.cat([rounded[0] @ rounded[1].T, rounded[0] @ rounded[2].T], dim=1)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), wanted, rtol=2**-8, atol=1e-5)
+    weights = draw(50, 56, seed=9).detach().bfloat16()
+    mine = torch.autograd.grad(got, (x, first, second), weights)
+    for a, b in zip(mine, torch.autograd.grad(wanted, rounded, weights.double())):
+        assert a.dtype == torch.float32 and b.abs().max() > 0
+        torch.testing.assert_close(a.double(), b, rtol=2**-8, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(5, 8), (3, 2, 6), (4, 1)])
 def test_rms_norm(shape):
     x, weight = draw(*shape), draw(shape[-1], seed=1)

@@ -60,6 +60,7 @@ def run_repair(
     """
     config, grpo = replace(config, context=repair.context), GRPOConfig()
     student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+    engine = engine.in_bf16(config.bf16)
     teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
     optimizer = make_optimizer(student, config)
     idle, table = Idle("no row has a part in the loss; use easier problems or more generations"), []

@@ -1,6 +1,7 @@
 """The default rollout engine: torch, any Hugging Face causal language model, CPU or GPU."""
 
 import threading
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -25,12 +26,15 @@ class TorchEngine:
     """Samples from and scores with `model`; `model` may be trained between calls, no weights are kept.
 
     model: a Hugging Face causal language model. tokenizer: its tokenizer. fast=False forces the path that works for every
-    architecture (for tests and comparisons). Results are on the CPU.
+    architecture (for tests and comparisons). bf16=True takes the layers' matrix products in bfloat16, whatever the weights are in.
+    Results are on the CPU.
     """
 
-    def __init__(self, model, tokenizer, *, fast: bool = True):
+    def __init__(self, model, tokenizer, *, fast: bool = True, bf16: bool = False):
         self.model, self.tokenizer = model, tokenizer
-        self.fast = fast
+        self.fast, self.bf16 = fast, bf16
+        if bf16 and model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn("this processor has no instructions for bfloat16; bf16=True will be slower than float32 here", stacklevel=2)
         self.eos_ids = end_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_id = self.eos_ids[0] if pad is None else pad
@@ -59,7 +63,7 @@ class TorchEngine:
             weights = self.packed()
 
             def job(unit):
-                with torch.inference_mode():  # a property of the thread
+                with torch.inference_mode(), self.autocast(weights is None):  # properties of the thread
                     if weights is None:
                         decoder = HFDecoder(self.model, self.pad_id)
                     else:
@@ -109,7 +113,7 @@ class TorchEngine:
         counter = Counter(len(prompts), progress)
 
         def job(rows):
-            with torch.inference_mode():
+            with torch.inference_mode(), self.autocast(weights is None):
                 rows = [i for i in rows if lengths[i]]
                 if not rows:
                     return
@@ -147,7 +151,15 @@ class TorchEngine:
 
     def packed(self) -> PackedQwen3 | None:
         """The model's weights for the fast path, packed as they are now; None where the model needs the generic path."""
-        return PackedQwen3(self.model) if self.fast and supports(self.model) else None
+        return PackedQwen3(self.model, self.bf16) if self.fast and supports(self.model) else None
+
+    def in_bf16(self, wanted: bool) -> "TorchEngine":
+        """An engine on the same model with bf16 as wanted: this one where it is so already."""
+        return self if wanted == self.bf16 else TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=wanted)
+
+    def autocast(self, generic: bool):
+        """What the generic path runs under: torch's autocast where `bf16` is on. The fast path rounds by itself, and less."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16 and generic)
 
     def threads(self) -> int:
         """Worker threads for this model."""

@@ -48,6 +48,8 @@ class Job:
                 raise unknown(kind, value, allowed)
         if not isinstance(self.config, CONFIGS[self.method]):
             raise SdlabError(f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}")
+        if self.config.bf16:
+            raise SdlabError("config.bf16 is for the study's own loops; give the job itself bf16=True")
         for name in ("max_prompt_length", "max_reprompt_length", "per_device_rows", "num_processes", "num_machines", "vllm_tensor_parallel_size", "save_steps"):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1):

@@ -25,6 +25,7 @@ from sdlab.errors import SdlabError, first_line
 from sdlab.files import write_atomic
 from sdlab.study.provenance import granted_cores, peak_memory_mb
 from sdlab.study.run_files import read_about
+from sdlab.study.runs import defaults
 from sdlab.study.training import METHODS, Plan, train
 from sdlab.train.config import TrainConfig
 
@@ -53,8 +54,7 @@ def is_done(cell: Cell) -> bool:
     there = read_about(cell.folder)
     same = (there["method"], there["model"]) == (cell.method, cell.model)
     for part, wanted in (("config", cell.config), ("settings", cell.plan)):
-        wanted = json.loads(json.dumps(asdict(wanted)))
-        same = same and all(there[part].get(name) == wanted.get(name) for name in {*there[part], *wanted})
+        same = same and defaults(wanted) | there[part] == json.loads(json.dumps(asdict(wanted)))
     return same
 
 

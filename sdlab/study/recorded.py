@@ -19,9 +19,9 @@ from sdlab.files import sha256, write_atomic
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval
 from sdlab.measure.intervals import Interval
 from sdlab.study.cells import Cell, run_cells
+from sdlab.study.condition import Condition
 from sdlab.study.conditions import chosen, condition
-from sdlab.study.runs import LoadedRun, load_run
-from sdlab.study.training import Plan
+from sdlab.study.runs import LoadedRun, defaults, load_run
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
@@ -127,7 +127,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
     if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
         raise SdlabError(f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`")
-    kept, origins = _already(name, settings, runs, output)
+    kept, origins = _already(name, what, settings, runs, output)
     for table in TABLES:
         frame = pandas.concat([*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())], ignore_index=True)
         text = io.StringIO()
@@ -143,7 +143,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")
 
 
-def _already(name: str, settings: dict, runs: dict[int, LoadedRun], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
+def _already(name: str, what: Condition, settings: dict, runs: dict[int, LoadedRun], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
     """The recorded tables and provenance of a condition's seeds without a new run; nothing when made with other settings or weights."""
     nothing = {table: [] for table in TABLES}, {}
     try:
@@ -151,7 +151,7 @@ def _already(name: str, settings: dict, runs: dict[int, LoadedRun], output: Path
     except (OSError, ValueError):
         return nothing
     keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in runs}
-    same = {"config": record["config"] | {"seed": settings["config"]["seed"]}, "plan": asdict(Plan()) | record["plan"]}  # what a plan did not have yet is as it is by default
+    same = {"config": defaults(what.config) | record["config"] | {"seed": settings["config"]["seed"]}, "plan": defaults(what.plan) | record["plan"]}
     weights = [origin["model_sha256"] for origin in (*keep.values(), *(run.provenance for run in runs.values()))]
     if not keep or same != json.loads(json.dumps(settings)) or any(one != weights[0] for one in weights):
         return nothing

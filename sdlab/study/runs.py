@@ -16,7 +16,7 @@ import json
 import os
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import pandas
@@ -52,11 +52,17 @@ def open_run(folder, config, *, method: str, model: str, settings=None, resume: 
     refuse_foreign(folder, overwrite)  # before anything is written there
     lock = lock_folder(folder)
     try:
-        _begin(folder, wanted, resume, overwrite)
+        _begin(folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
     except BaseException:
         lock.release()
         raise
     return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
+
+
+def defaults(settings) -> dict:
+    """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
+    known = [] if settings is None else fields(settings)
+    return json.loads(json.dumps({field.name: field.default for field in known if field.default is not MISSING}))
 
 
 class Run:
@@ -230,11 +236,12 @@ def find_runs(root) -> list[Path]:
     return sorted(found)
 
 
-def _begin(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> None:
+def _begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bool) -> None:
     """Write config.json, unless the run that is there goes on as it is."""
     path = folder / "config.json"
     if path.exists() and not overwrite:
         there = read_about(folder)
+        there |= {part: before[part] | there[part] for part in before}
         _compare(folder, there, wanted)
         longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
         if (folder / "finished.json").exists() and not longer:

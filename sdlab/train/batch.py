@@ -40,13 +40,13 @@ class Rows:
         places = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         self.prompt_ids = engine.encode(list(places), max(map(len, completions), default=0))
         self.prompt_of = [places[text] for text in prompts]
-        self.completions, self.pad_id = completions, engine.pad_id
+        self.completions, self.pad_id, self.bf16 = completions, engine.pad_id, engine.bf16
 
     def logits(self, model, part: Sequence[int]) -> torch.Tensor:
         """Logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
         used = {prompt: n for n, prompt in enumerate(dict.fromkeys(self.prompt_of[i] for i in part))}
         prompts, order = [self.prompt_ids[p] for p in used], [used[self.prompt_of[i]] for i in part]
-        return completion_logits(model, prompts, order, [self.completions[i] for i in part], self.pad_id)
+        return completion_logits(model, prompts, order, [self.completions[i] for i in part], self.pad_id, self.bf16)
 
     def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
         """`rows` in micro-batches of at most `batch_tokens` tokens (or a single row), of nearly equal size; rows of one prompt side by side.

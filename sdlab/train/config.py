@@ -21,6 +21,7 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     num_minibatches: int = 2  # optimizer updates per step; the paper's batch of 256 is two minibatches of 128
     batch_tokens: int = 3072  # per micro-batch, prompts counted once: what a core's caches hold
+    bf16: bool = False  # the layers' matrix products in bfloat16; weights, optimizer and losses stay in float32
     seed: int = 0
 
     def __post_init__(self):

@@ -14,19 +14,24 @@ from sdlab.train.operations import attention, linear, rms_norm, rotate, swiglu
 LONGEST = 2048  # tokens of a row on the fast path: it keeps every attention weight for the backward pass
 
 
-def completion_logits(model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int = 0) -> torch.Tensor:
+def completion_logits(
+    model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int = 0, bf16: bool = False
+) -> torch.Tensor:
     """Logits (M, V) that predict each of the M completion tokens, row after row, with a graph where gradients are on.
 
     Row n's completion (token ids, not empty) continues prompts[rows[n]] (token ids, not empty). Plain Qwen3 models without biases
     take the fast path on a CPU, every other causal language model the one through its own cache. Logits are before temperature.
+    bf16: the layers' matrix products are taken in bfloat16; weights, residual stream, norms, attention and head stay as they are (on
+    the other path: torch's autocast).
     """
     longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions))
     if model.device.type == "cpu" and longest <= LONGEST and supports(model) and not model.config.attention_bias:
-        return _qwen3_logits(model, prompts, rows, completions)
-    return generic_logits(model, prompts, rows, completions, pad)
+        return _qwen3_logits(model, prompts, rows, completions, bf16)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        return generic_logits(model, prompts, rows, completions, pad)
 
 
-def _qwen3_logits(model, prompts, rows, completions) -> torch.Tensor:
+def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
     """As completion_logits, on the weights of a plain Qwen3 model. The last prompt token belongs to the completions' part."""
     inner, config, device = model.model, model.config, model.device
     heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -41,16 +46,16 @@ def _qwen3_logits(model, prompts, rows, completions) -> torch.Tensor:
     for number, layer in enumerate(inner.layers):
         mixer, mlp = layer.self_attn, layer.mlp
         h = _norm(layer.input_layernorm, x)
-        qkv = linear(h, mixer.q_proj.weight, mixer.k_proj.weight, mixer.v_proj.weight).view(len(h), -1, size)
+        qkv = linear(h, mixer.q_proj.weight, mixer.k_proj.weight, mixer.v_proj.weight, bf16=bf16).to(x.dtype).view(len(h), -1, size)
         q, k, v = qkv.split([heads, kv_heads, kv_heads], dim=1)
         q, k = rotate(_norm(mixer.q_norm, q), cos, sin), rotate(_norm(mixer.k_norm, k), cos, sin)
         last = number + 1 == len(inner.layers)  # there, nobody reads what the prompts' tokens would become
         if last:
             x, q = x[shared:], q[shared:]
         mixed = attention(q, k, v, lengths, prefixes, mixer.scaling, skipped=len(prompts) if last else 0).flatten(1)
-        x = x + linear(mixed, mixer.o_proj.weight)
+        x = x + linear(mixed, mixer.o_proj.weight, bf16=bf16)
         h = _norm(layer.post_attention_layernorm, x)
-        x = x + linear(swiglu(linear(h, mlp.gate_proj.weight, mlp.up_proj.weight)), mlp.down_proj.weight)
+        x = x + linear(swiglu(linear(h, mlp.gate_proj.weight, mlp.up_proj.weight, bf16=bf16)), mlp.down_proj.weight, bf16=bf16)
     return linear(_norm(inner.norm, x), model.lm_head.weight)
 
 

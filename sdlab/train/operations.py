@@ -25,9 +25,31 @@ def _onednn(x, weight):
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
-def linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-    """F.linear(x, torch.cat(weights)), x (M, K), weights (N_i, K): (M, sum of N_i). On a CPU in float32 through oneDNN."""
+class _LinearBF16(torch.autograd.Function):
+    """float32 weights; their gradient is rounded once, like everything a bfloat16 product returns."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        x16, weight16 = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(x16, weight16)
+        ctx.came = x.dtype
+        return F.linear(x16, weight16)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x16, weight16 = ctx.saved_tensors
+        return (grad @ weight16).to(ctx.came), (grad.T @ x16).float()
+
+
+def linear(x: torch.Tensor, *weights: torch.Tensor, bf16: bool = False) -> torch.Tensor:
+    """F.linear(x, torch.cat(weights)), x (M, K), weights (N_i, K): (M, sum of N_i). On a CPU in float32 through oneDNN.
+
+    bf16: x and weights, of any data type, are rounded to bfloat16, sums are taken in float32, and the result is bfloat16.
+    """
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    if bf16:
+        return _LinearBF16.apply(x, weight)
     if x.device.type == "cpu" and x.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return _Linear.apply(x, weight)
     return F.linear(x, weight)

@@ -49,6 +49,7 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
     that. Ctrl-C returns the finished steps. Raises SdlabError for bad settings and when loss or gradient is not finite.
     """
     student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+    engine = engine.in_bf16(config.bf16)
     teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
     optimizer = make_optimizer(student, config)
     state = {"model": student, "optimizer": optimizer} | ({"teacher": teacher.model} if teacher.kind == "ema" else {})

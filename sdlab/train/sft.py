@@ -44,6 +44,7 @@ def run_sft(engine, problems: Sequence, traces: Sequence[Trace], config: SFTConf
     that. Ctrl-C returns the finished steps. Raises SdlabError for bad settings and when loss or gradient is not finite.
     """
     student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+    engine = engine.in_bf16(config.bf16)
     optimizer = make_optimizer(student, config)
     state = {"model": student, "optimizer": optimizer}
     table = run.restore(state) if run else []

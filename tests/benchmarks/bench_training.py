@@ -10,6 +10,8 @@ step warms up. A step lasts from the end of one optimizer step to the end of the
 What differs: our importance ratios take the probabilities recorded while sampling, and we also measure the divergence from the base
 model; TRL does neither here. TRL computes each row's prompt, rows that teach nothing and (GRPO) the policy's entropy, which cannot be
 switched off; we compute a prompt once per group and leave such rows out. TRL averages SDPO's loss per completion, we per token.
+In bfloat16 TRL gets what is fastest for it on a CPU, bfloat16 weights (its bf16=True, autocast over float32 weights: --dtype float32
+--trl-options '{"bf16": true}'); ours are float32 weights with the layers' products in bfloat16.
 """
 
 import argparse
@@ -38,7 +40,7 @@ def config_for(method: str, args, seed: int):
     """Our run function and its settings."""
     common = dict(
         steps=args.steps + 1, num_problems=args.problems, num_generations=args.generations, max_completion_length=args.max_tokens,
-        learning_rate=args.learning_rate, warmup_steps=0, num_minibatches=1, seed=seed,
+        learning_rate=args.learning_rate, warmup_steps=0, num_minibatches=1, bf16=args.dtype == "bfloat16", seed=seed,
     )  # fmt: skip
     if method == "grpo":
         from sdlab.train.grpo import GRPOConfig, run_grpo
@@ -51,7 +53,7 @@ def config_for(method: str, args, seed: int):
 
 def ours(method: str, args, seed: int) -> dict:
     """One round on our side, in the form of `_trl_steps.run`."""
-    engine = load_engine(args.model, device="cpu", dtype=getattr(torch, args.dtype))
+    engine = load_engine(args.model, device="cpu")
     problems = load_split(args.split, limit=args.problems * (args.steps + 1))
     run, config = config_for(method, args, seed)
     ends = []
@@ -212,7 +214,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="timed steps per round, after one that warms up")
     parser.add_argument("--threads", type=int, default=None, help="torch threads of each side (default: as torch finds)")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="weights and arithmetic of both sides")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="arithmetic of both sides")
     parser.add_argument("--model", default="organism", help="organism or a folder")
     parser.add_argument("--split", default="train")
     parser.add_argument("--problems", type=int, default=32)
