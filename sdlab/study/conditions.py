@@ -37,6 +37,7 @@ def _conditions() -> dict[str, Condition]:
         Condition("sdpo_ema", "SDPO, moving teacher (EMA .05)", "sdpo", replace(sdpo, teacher_model_kind="ema")),
         Condition("grpo_off", "GRPO, thinking off", "grpo", replace(grpo, thinking=False)),
         Condition("sdpo_off", "SDPO, thinking off", "sdpo", replace(sdpo, thinking=False)),
+        Condition("sdpo_fast", "SDPO, three times the learning rate", "sdpo", replace(sdpo, learning_rate=1e-3)),
         Condition("sdpo_slow", "SDPO, a third of the learning rate", "sdpo", replace(sdpo, learning_rate=1e-4)),
         Condition("sdpo_slower", "SDPO, a tenth of the learning rate", "sdpo", replace(sdpo, learning_rate=3e-5)),
         Condition("sdpo_top20", "SDPO, top-k 20", "sdpo", replace(sdpo, distillation_topk=20)),
