@@ -21,6 +21,7 @@ from sdlab.study.conditions import CONDITIONS, condition
 from sdlab.study.recorded import load_recorded, pack
 from sdlab.study.runs import load_run
 from sdlab.study.traces import build_traces
+from sdlab.study.rates import sweep_table
 from sdlab.study.training import LAST_STEPS, Plan, train
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -247,9 +248,20 @@ def test_the_recorded_sweep_chose_the_rates():
 
     if not list((paths.data_dir() / "runs").glob("rate_*.json")):
         pytest.skip("no sweep is recorded in this checkout")
+    table = sweep_table()
     for name, column, sign in (("grpo", "reward", 1), ("sdpo", "loss", -1), ("sft_unguided", "loss", -1)):
         ends = {}
         for rate in conditions.SWEPT:
             steps = load_recorded(f"rate_{name}_{rate:.0e}").steps.sort_values("step")
             ends[rate] = sign * steps.groupby("seed")[column].apply(lambda column: column.tail(LAST_STEPS).mean()).mean()
-        assert max(ends, key=ends.get) == CONDITIONS[name].config.learning_rate
+        best, used = max(ends, key=ends.get), CONDITIONS[name].config.learning_rate
+        method = CONDITIONS[name].method
+        assert table[(table["method"] == method) & table["best"]]["learning_rate"].tolist() == [best]
+        assert best not in (conditions.SWEPT[0], conditions.SWEPT[-1])  # else the best may lie beyond
+        if method == "grpo":
+            assert best == used
+        else:  # a little better by its own measure, and no better score
+            assert ends[best] - ends[used] < 0.06 * abs(ends[used])
+            chosen, default = (f"rate_{name}_{rate:.0e}" for rate in (best, used))
+            gain = load_recorded(chosen, default).difference(default, chosen, "reward", "unseen-types")
+            assert gain.interval.mean < 0 or not gain.significant
