@@ -1,5 +1,7 @@
 """Generation: against full recomputation with the Hugging Face model, and invariant to everything it should not depend on."""
 
+import sys
+
 import pytest
 import rollout_models as tiny
 import torch
@@ -178,12 +180,12 @@ def test_padding_order_and_company_change_nothing(exact, tokenizer, kind, two_wo
 def test_units_and_threads_change_nothing(exact, monkeypatch):
     prompts, params = tiny.prompts(10, seed=6), SamplingParams(3, 40, seed=8)
     whole = exact.generate(prompts, params)
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), sys.getswitchinterval()
     monkeypatch.setattr(TorchEngine, "threads", lambda self: 3)
     for rows in (1, 2, 5, 16):  # fewer rows than one prompt's generations, and more
         monkeypatch.setattr(TorchEngine, "unit_rows", lambda self, *_, rows=rows: rows)
         same(exact.generate(prompts, params), whole)
-    assert torch.get_num_threads() == before
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == before
 
 
 @pytest.mark.parametrize("count, generations, max_rows", [(10, 3, 8), (4, 8, 3), (1, 5, 100), (32, 8, 128), (7, 2, 5)])

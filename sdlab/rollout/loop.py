@@ -1,5 +1,6 @@
 """The sampling loop over one unit of rows, and the worker threads that share the units."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -9,6 +10,9 @@ import torch
 
 from sdlab.rollout.sampling import choose
 from sdlab.rollout.types import SamplingParams
+
+
+PATIENCE = 5e-4  # seconds a worker waits before it asks for the interpreter: Python's 5 ms are a hundred of its operations
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def run_all(jobs: Iterable[Callable], threads: int, poll: Callable[[], None] = l
             results.append(job())
             poll()
         return results
-    before = torch.get_num_threads()
+    before, patience = torch.get_num_threads(), sys.getswitchinterval()
+    sys.setswitchinterval(min(patience, PATIENCE))
     # the initializer runs inside each worker: torch's thread count is a property of the calling thread
     pool = ThreadPoolExecutor(min(threads, len(jobs)), initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -131,4 +136,5 @@ def run_all(jobs: Iterable[Callable], threads: int, poll: Callable[[], None] = l
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        sys.setswitchinterval(patience)
         torch.set_num_threads(before)  # a part of the count is shared by all threads
