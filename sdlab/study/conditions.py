@@ -69,14 +69,21 @@ def _long() -> dict[str, Condition]:
     return found
 
 
+def _bf16() -> dict[str, Condition]:
+    """Two of the main conditions with products in bfloat16: is it faster for nothing?"""
+    made = [CONDITIONS[name] for name in ("grpo", "sdpo")]
+    return {f"{what.name}_bf16": replace(what, name=f"{what.name}_bf16", label=f"{what.label}, bfloat16", config=replace(what.config, bf16=True)) for what in made}
+
+
 CONDITIONS = _conditions()
 SWEEP = _sweep()
 LONG = _long()
+BF16 = _bf16()
 
 
 def groups() -> dict[str, dict[str, Condition]]:
     """The groups of conditions that can be asked for by one name."""
-    return {"main": CONDITIONS, "rates": SWEEP, "long": LONG, "coverage": COVERAGE, "small": SMALL}
+    return {"main": CONDITIONS, "rates": SWEEP, "long": LONG, "bf16": BF16, "coverage": COVERAGE, "small": SMALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:

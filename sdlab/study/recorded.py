@@ -95,7 +95,7 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
 
 
 def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str | None = None) -> list[Path]:
-    """Run conditions (or groups of them: main, rates, long, coverage, small) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
+    """Run conditions (or groups of them: main, rates, long, bf16, coverage, small) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
 
     jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
     stopped reproduction goes on. model: another one than the conditions' own. Raises SdlabError naming the runs that failed, after the others are done.
