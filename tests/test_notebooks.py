@@ -106,6 +106,8 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             row["verdict"] == "not significant" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["findings"].values()
         ),
         "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["findings"]) and set(v["verdicts"]) <= {"agrees", "disagrees", "not significant"},
+        "every answer judged": lambda v: v["answers"] >= 8,
+        "five rates, and none rescues it": lambda v: v["rates"] == v["rates_below"] == 5 or len(v["not_recorded"]) > 0,
         "peaks lie within runs": lambda v: all(0 <= shape["peak"] <= shape["last"] for shape in v["shapes"].values()),
     },
     "07_task_coverage_data": {
