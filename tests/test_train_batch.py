@@ -209,7 +209,8 @@ def test_bfloat16_is_as_near_as_torchs_autocast_and_the_weights_stay_float32(tok
         theirs = gradients(exact.plain()[1])
     assert got.dtype == torch.float32 and 0 < (got - wanted).norm() < 1.1 * (theirs - wanted).norm() < 0.1 * wanted.norm()
     with torch.no_grad():
-        wanted, got = (one.rows.logits(engine.model, range(12)).float() for one in (exact, rounded))
+        wanted, got = (one.rows.logits(engine.model, range(12)) for one in (exact, rounded))
+        assert wanted.dtype == got.dtype == torch.float32
         with torch.autocast("cpu", torch.bfloat16):
             prompts = [engine.tokenizer(prompt)["input_ids"] for prompt in exact.prompts]
             rows = [engine.model(torch.tensor([ids + more])).logits[0, len(ids) - 1 : -1] for ids, more in zip(prompts, exact.completions)]

@@ -22,13 +22,14 @@ def completion_logits(
     Row n's completion (token ids, not empty) continues prompts[rows[n]] (token ids, not empty). Plain Qwen3 models without biases
     take the fast path on a CPU, every other causal language model the one through its own cache. Logits are before temperature.
     bf16: the layers' matrix products are taken in bfloat16; weights, residual stream, norms, attention and head stay as they are (on
-    the other path: torch's autocast).
+    the other path torch's autocast decides).
     """
     longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions))
     if model.device.type == "cpu" and longest <= LONGEST and supports(model) and not model.config.attention_bias:
         return _qwen3_logits(model, prompts, rows, completions, bf16)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        return generic_logits(model, prompts, rows, completions, pad)
+        logits = generic_logits(model, prompts, rows, completions, pad)
+    return logits.float() if bf16 else logits  # small divergences vanish in bfloat16
 
 
 def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
