@@ -18,10 +18,10 @@ from sdlab.errors import SdlabError
 from sdlab.study import conditions, recorded
 from sdlab.study.cells import run_cell
 from sdlab.study.conditions import CONDITIONS, condition
+from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import load_recorded, pack
 from sdlab.study.runs import load_run
 from sdlab.study.traces import build_traces
-from sdlab.study.rates import sweep_table
 from sdlab.study.training import LAST_STEPS, Plan, train
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig

@@ -4,8 +4,8 @@ import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.study.conditions import SWEEP
+from sdlab.study.coverage_table import training_ends
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
-from sdlab.study.training import LAST_STEPS
 
 MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1), "sft": ("loss", -1)}  # what a method optimises: a column of its log, and whether more is better
 COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high", "best")
@@ -14,7 +14,7 @@ COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high",
 def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-types")) -> pandas.DataFrame:
     """Three rows per method and rate, columns COLUMNS.
 
-    measure "reward" or "loss": the training column that the method optimises, mean over the last LAST_STEPS steps and the seeds, low and
+    measure "reward" or "loss": the training column that the method optimises, mean over the last five steps and the seeds, low and
     high its lowest and highest seed; `best` marks the method's best rate by it. The other measures are the splits: the score after
     training, low and high its 95% interval over seeds and problems. recorded: None loads what is recorded of the sweep.
     Raises SdlabError when nothing of it is recorded.
@@ -28,8 +28,7 @@ def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-t
     for name in recorded.provenance:
         what = SWEEP[name]
         column, sign = MEASURES[what.method]
-        steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
-        ends = steps.groupby("seed")[column].apply(lambda values: values.tail(LAST_STEPS).mean())
+        ends = training_ends(recorded, name, column)
         common = {"method": what.method, "learning_rate": what.config.learning_rate, "seeds": len(ends)}
         rows.append(common | {"measure": column, "mean": ends.mean(), "low": ends.min(), "high": ends.max(), "rank": sign * ends.mean()})
         rows += [common | {"measure": split} | vars(recorded.interval(name, "reward", split)) for split in splits]

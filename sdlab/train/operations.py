@@ -32,14 +32,13 @@ class _LinearBF16(torch.autograd.Function):
     def forward(ctx, x, weight):
         x16, weight16 = x.bfloat16(), weight.bfloat16()
         ctx.save_for_backward(x16, weight16)
-        ctx.came = x.dtype
         return F.linear(x16, weight16)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x16, weight16 = ctx.saved_tensors
-        return (grad @ weight16).to(ctx.came), (grad.T @ x16).float()
+        return grad @ weight16, grad.T @ x16  # autograd gives them the data types of x and weight
 
 
 def linear(x: torch.Tensor, *weights: torch.Tensor, bf16: bool = False) -> torch.Tensor:
