@@ -22,7 +22,9 @@ def _limit(cpu_seconds: float) -> None:
 def _protect() -> None:
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a notebook's interrupt is for the parent, which stops us itself
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a notebook's interrupt is for the parent, which stops us itself
     try:
         import resource
 
@@ -48,7 +50,9 @@ def main(cpu_seconds: float) -> None:
     truths = lru_cache(1024)(read)
 
     def same(answer: str, truth: str) -> bool:
-        return verify(truths(truth), read(answer), timeout_seconds=None)  # the truth goes first: verify is not symmetric
+        return verify(
+            truths(truth), read(answer), timeout_seconds=None
+        )  # the truth goes first: verify is not symmetric
 
     same(r"\frac{1}{2}", "0.5")  # builds the parser's tables before the clock counts
     print("ready", file=replies, flush=True)

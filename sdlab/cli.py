@@ -51,7 +51,9 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
     first = find()[0]
     page = f"/lab/tree/{first.parent.name}/{first.name}"  # in the address, so that it is also right with --no-browser
     options = [f"--ServerApp.root_dir={first.parent.parent}", f"--LabApp.default_url={page}"]
-    return subprocess.run([sys.executable, "-m", "jupyter", "lab", *options, *arguments], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "jupyter", "lab", *options, *arguments], check=False
+    ).returncode
 
 
 def pretrain(
@@ -85,8 +87,18 @@ def pretrain(
     from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
 
-    config = PretrainConfig(seed=seed, hidden_size=hidden_size, intermediate_size=intermediate_size, num_layers=num_layers, steps=steps)
-    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    config = PretrainConfig(
+        seed=seed,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_layers=num_layers,
+        steps=steps,
+    )
+    columns = (
+        TextColumn("{task.description} {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
         bar = board.add_task("step", total=None, note="")
 
@@ -95,7 +107,11 @@ def pretrain(
 
         run(output, config, device=device, resume=resume, progress=follow)
         scores = board.add_task("scores", total=None, note="for the model card")
-        measured = measure_splits(load_engine(str(output)), CARD_PROBLEMS, progress=lambda done, total: board.update(scores, completed=done, total=total))
+        measured = measure_splits(
+            load_engine(str(output)),
+            CARD_PROBLEMS,
+            progress=lambda done, total: board.update(scores, completed=done, total=total),
+        )
     print(f"wrote {write_card(output, measured)}")
     return 0
 
@@ -143,21 +159,30 @@ def measure(
         max_completion_length: Tokens; the preset's, which suits the organism, when not given.
         thinking: Ask the chat template for thinking.
     """
-    options = {"engine": engine, "tensor_parallel_size": tensor_parallel_size, "max_completion_length": max_completion_length, "thinking": thinking}
+    options = {
+        "engine": engine,
+        "tensor_parallel_size": tensor_parallel_size,
+        "max_completion_length": max_completion_length,
+        "thinking": thinking,
+    }
     if what == "contexts":
         from sdlab.study.contexts import contexts_command
 
         contexts_command(model, preset, seed, **options)
         return 0
     if list(options.values()) != ["torch", 1, None, True]:
-        raise SdlabError("`measure splits` takes none of --engine, --tensor-parallel-size, --max-completion-length, --no-thinking; use `measure contexts`")
+        raise SdlabError(
+            "`measure splits` takes none of --engine, --tensor-parallel-size, --max-completion-length, --no-thinking; use `measure contexts`"
+        )
     from sdlab.study.card import splits_command
 
     splits_command(model, preset, seed)
     return 0
 
 
-def benchmarks(name: tyro.conf.Positional[str | None] = None, split: str | None = None, source: Path | None = None) -> int:
+def benchmarks(
+    name: tyro.conf.Positional[str | None] = None, split: str | None = None, source: Path | None = None
+) -> int:
     """List the real benchmarks; with a name, its counts and an example.
 
     Args:
@@ -171,7 +196,10 @@ def benchmarks(name: tyro.conf.Positional[str | None] = None, split: str | None 
     return 0
 
 
-def train(method: Annotated[Literal["sft", "grpo", "sdpo"], tyro.conf.Positional], options: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
+def train(
+    method: Annotated[Literal["sft", "grpo", "sdpo"], tyro.conf.Positional],
+    options: tyro.conf.Positional[tuple[str, ...]] = (),
+) -> int:
     """Train a model in a run folder that survives a kill and goes on where it was.
 
     Args:
@@ -240,7 +268,10 @@ def reproduce(
     return 0
 
 
-def labs(what: Annotated[Literal["build", "grade"], tyro.conf.Positional], options: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
+def labs(
+    what: Annotated[Literal["build", "grade"], tyro.conf.Positional],
+    options: tyro.conf.Positional[tuple[str, ...]] = (),
+) -> int:
     """Course labs: build the student versions, grade submissions.
 
     Args:
@@ -283,14 +314,31 @@ def leaderboard(
     from sdlab.labs.leaderboard import Budget, leaderboard_command
     from sdlab.labs.repair import BUDGET
 
-    budget = Budget(replace(BUDGET, steps=steps), seeds, problems, timeout=timeout, memory_gb=memory_gb, model=model)
+    budget = Budget(
+        replace(BUDGET, steps=steps), seeds, problems, timeout=timeout, memory_gb=memory_gb, model=model
+    )
     return leaderboard_command(files, secret, budget, output, jobs)
 
 
 CARD_PROBLEMS = 100  # per split, behind the scores of the model card
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
-COMMANDS = {"tour": tour, "lab": lab, "pretrain": pretrain, "markers": markers, "measure": measure, "benchmarks": benchmarks, "evaluate": evaluate, "import": import_, "compare": compare, "train": train, "sweep": sweep, "reproduce": reproduce, "recipe": recipe,
-            "labs": labs, "leaderboard": leaderboard}
+COMMANDS = {
+    "tour": tour,
+    "lab": lab,
+    "pretrain": pretrain,
+    "markers": markers,
+    "measure": measure,
+    "benchmarks": benchmarks,
+    "evaluate": evaluate,
+    "import": import_,
+    "compare": compare,
+    "train": train,
+    "sweep": sweep,
+    "reproduce": reproduce,
+    "recipe": recipe,
+    "labs": labs,
+    "leaderboard": leaderboard,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -305,7 +353,9 @@ def main(arguments: list[str] | None = None) -> int:
             return train(arguments[1], tuple(arguments[2:]))  # whose settings are its options
         if arguments[:1] == ["labs"] and arguments[1:2] and arguments[1] in ("build", "grade"):
             return labs(arguments[1], tuple(arguments[2:]))  # which have options of their own
-        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="sdlab", args=arguments, description=DESCRIPTION)
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="sdlab", args=arguments, description=DESCRIPTION
+        )
     except SdlabError as error:
         print(f"sdlab: {error}", file=sys.stderr)
         return 2

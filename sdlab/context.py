@@ -27,7 +27,9 @@ def strip_thinking(text: str) -> str:
     return re.sub(r"<think>.*\Z", "", text, flags=re.DOTALL).strip()
 
 
-def demonstration_for(context: str, solution: str | None = None, regenerated: str | None = None) -> str | None:
+def demonstration_for(
+    context: str, solution: str | None = None, regenerated: str | None = None
+) -> str | None:
     """What stands in the prompt under `context`: nothing, the solution, its text without thinking, or y~.
 
     `solution` is a correct completion y, `regenerated` a correct completion written with the solution in view.
@@ -39,7 +41,9 @@ def demonstration_for(context: str, solution: str | None = None, regenerated: st
     return choices[context] if context in choices else solution and strip_thinking(solution)
 
 
-def build_messages(problem, demonstration: str | None = None, feedback: str | None = None) -> list[dict[str, str]]:
+def build_messages(
+    problem, demonstration: str | None = None, feedback: str | None = None
+) -> list[dict[str, str]]:
     """Chat messages for a problem, with a demonstration and an environment's feedback where given."""
     parts = [SOLUTION.format(demonstration=demonstration)] if demonstration else []
     parts += [feedback] if feedback else []
@@ -49,11 +53,15 @@ def build_messages(problem, demonstration: str | None = None, feedback: str | No
     return [{"role": "user", "content": content}]
 
 
-def render_prompt(tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True) -> str:
+def render_prompt(
+    tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True
+) -> str:
     """The prompt as one string, through the tokenizer's own chat template.
 
     Raises SdlabError when there is none, or when thinking cannot be turned off in it (`sdlab.rollout.checks.check_template`).
     """
     check_template(tokenizer, thinking)
     messages = build_messages(problem, demonstration, feedback)
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )

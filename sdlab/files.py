@@ -28,7 +28,9 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise SdlabError(f"could not write {path}: {error.strerror}; free some space or choose another folder") from error
+        raise SdlabError(
+            f"could not write {path}: {error.strerror}; free some space or choose another folder"
+        ) from error
     return path
 
 

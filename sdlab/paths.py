@@ -9,7 +9,10 @@ def data_dir() -> Path:
     return Path(os.environ.get("SDLAB_DATA") or Path(__file__).resolve().parent.parent / "data")
 
 
-SHIPPED = ("organism", "organism-small")  # models that lie in `data`; the second is there to see what depends on size
+SHIPPED = (
+    "organism",
+    "organism-small",
+)  # models that lie in `data`; the second is there to see what depends on size
 
 
 def shipped(model: str) -> Path | None:

@@ -24,7 +24,9 @@ from pathlib import Path
 from sdlab.errors import SdlabError
 from sdlab.tool_calls import is_calls, read_calls, same_calls
 
-MAX_ANSWER_CHARS = 500  # ten times MATH500's longest truth; a longer answer is right only as the truth's very text
+MAX_ANSWER_CHARS = (
+    500  # ten times MATH500's longest truth; a longer answer is right only as the truth's very text
+)
 CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
 WALL_SECONDS = 30.0  # the parent's own limit, should the worker sleep or its timer not exist
 START_SECONDS = 120.0
@@ -48,7 +50,9 @@ def extract_answer(text: str, truth: str | None = None) -> str | None:
     they are all read (`sdlab.tool_calls.read_calls`). Raises SdlabError when it is "": such a problem cannot be graded.
     """
     if truth == "":
-        raise SdlabError("a problem without a ground truth cannot be graded (programs are listed, never run); choose another benchmark")
+        raise SdlabError(
+            "a problem without a ground truth cannot be graded (programs are listed, never run); choose another benchmark"
+        )
     if truth is not None and is_calls(truth):
         return read_calls(text)
     if truth is not None and _CHOICE.fullmatch(_plain(truth)):
@@ -139,7 +143,9 @@ def _verify(answer: str, truth: str) -> bool:
 def grade(completions: list[str], truths: list[str]) -> list[float]:
     """Rewards (B,), 1.0 or 0.0, of B completions against their B truths. Raises SdlabError when the lengths differ or a truth is ""."""
     if len(completions) != len(truths):
-        raise SdlabError(f"{len(completions)} completions but {len(truths)} truths; give one truth per completion")
+        raise SdlabError(
+            f"{len(completions)} completions but {len(truths)} truths; give one truth per completion"
+        )
     return [float(verify(extract_answer(text, truth), truth)) for text, truth in zip(completions, truths)]
 
 
@@ -152,11 +158,18 @@ class _Worker:
         # -P: the script's folder stays off sys.path, so that no module of ours shadows a library's
         command = [sys.executable, "-P", str(script), str(CPU_SECONDS)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
         )
         if self._reply(START_SECONDS) != "ready":
             self.stop()
-            raise SdlabError('the grader did not start; install it with: pip install "math-verify[antlr4_13_2]==0.9.*"')
+            raise SdlabError(
+                'the grader did not start; install it with: pip install "math-verify[antlr4_13_2]==0.9.*"'
+            )
 
     def usable(self) -> bool:
         return self.owner == os.getpid() and self.process.poll() is None
@@ -169,7 +182,9 @@ class _Worker:
             reply = self._reply(WALL_SECONDS)
         except BrokenPipeError:
             reply = ""
-        except BaseException:  # interrupted between question and reply: the next reply would answer the wrong question
+        except (
+            BaseException
+        ):  # interrupted between question and reply: the next reply would answer the wrong question
             self.stop()
             raise
         if reply:

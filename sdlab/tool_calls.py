@@ -50,9 +50,13 @@ def truth_calls(truth: str) -> str:
     """The calls of a ground truth in the form of `read_calls`. Raises SdlabError when it is no list of calls."""
     try:
         rows = _decoder.decode(truth)
-        return _canonical([{"Action": row["Action"], "Action_Input": _arguments(row["Action_Input"])} for row in rows])
+        return _canonical(
+            [{"Action": row["Action"], "Action_Input": _arguments(row["Action_Input"])} for row in rows]
+        )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SdlabError(f'{truth[:80]!r} is no list of tool calls; it must read [{{"Action": "name", "Action_Input": "{{}}"}}, ...]') from error
+        raise SdlabError(
+            f'{truth[:80]!r} is no list of tool calls; it must read [{{"Action": "name", "Action_Input": "{{}}"}}, ...]'
+        ) from error
 
 
 def _arguments(cell) -> dict:

@@ -17,7 +17,10 @@ import nbformat
 
 PATIENCE = 240  # seconds for all cells of a notebook at preset smoke; JupyterLab itself gets as long to start
 # JupyterLab asks for these and the server says that there are none; it does so without any notebook of ours.
-HARMLESS = re.compile(r"favicon|api/settings|api/translations|/lab/api/(news|update|workspaces)|api/me|nbconvert|source map", re.IGNORECASE)
+HARMLESS = re.compile(
+    r"favicon|api/settings|api/translations|/lab/api/(news|update|workspaces)|api/me|nbconvert|source map",
+    re.IGNORECASE,
+)
 
 
 def smoke_copy(notebook: Path, folder: Path) -> Path:
@@ -27,7 +30,9 @@ def smoke_copy(notebook: Path, folder: Path) -> Path:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if "parameters" in cell.metadata.get("tags", []):
-                cell.source = re.sub(r'^(PRESET\b[^=\n]*= *)"\w*"', r'\1"smoke"', cell.source, flags=re.MULTILINE)
+                cell.source = re.sub(
+                    r'^(PRESET\b[^=\n]*= *)"\w*"', r'\1"smoke"', cell.source, flags=re.MULTILINE
+                )
     nbformat.write(copy, folder / notebook.name)
     return folder / notebook.name
 
@@ -40,7 +45,9 @@ def jupyter_server(folder: Path):
     tree, settings = folder / "tree", folder / "settings" / "@jupyterlab" / "apputils-extension"
     tree.mkdir(exist_ok=True)
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # else it asks, over the notebook
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false"}'
+    )  # else it asks, over the notebook
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -94,9 +101,17 @@ class Lab:
         self.name, self.address, self.complaints, self.seconds = name, address, [], 0.0
         self.page = browser.new_page(viewport={"width": 1300, "height": 1000})
         self.page.set_default_timeout(30_000)
-        self.page.on("console", lambda message: self._heard(message.type, f"{message.text} {(message.location or {}).get('url', '')}"))
+        self.page.on(
+            "console",
+            lambda message: self._heard(
+                message.type, f"{message.text} {(message.location or {}).get('url', '')}"
+            ),
+        )
         self.page.on("pageerror", lambda error: self._heard("error", str(error)))
-        self.page.goto(f"{address}/lab/workspaces/{hashlib.sha256(name.encode()).hexdigest()[:8]}/tree/{name}", timeout=PATIENCE * 1000)
+        self.page.goto(
+            f"{address}/lab/workspaces/{hashlib.sha256(name.encode()).hexdigest()[:8]}/tree/{name}",
+            timeout=PATIENCE * 1000,
+        )
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE * 1000)
         self.page.wait_for_function(
             "() => { const s = window.jupyterapp.shell.currentWidget?.context?.sessionContext; return s && s.isReady && s.session?.kernel?.status === 'idle' }",
@@ -129,8 +144,12 @@ class Lab:
     def idle(self) -> None:
         """Wait until the kernel has nothing to do and the page has drawn it."""
         self.page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === 'idle'", timeout=PATIENCE * 1000)
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === 'idle'",
+            timeout=PATIENCE * 1000,
+        )
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     def cells(self) -> list[dict]:
         """The notebook's cells with their outputs, as they are now."""
@@ -142,10 +161,24 @@ class Lab:
         for i, cell in enumerate(self.cells()):
             if cell["cell_type"] != "code":
                 continue
-            found += [f"cell {i}: {out['ename']}: {out['evalue']}" for out in cell["outputs"] if out["output_type"] == "error"]
-            found += [f"cell {i} was not run"] if cell["execution_count"] is None and "".join(cell["source"]).strip() else []
-        shown = self.page.locator(".jp-OutputArea").all_text_contents()  # Chromium has no inner text for what is scrolled away
-        return found + [text[:200] for text in shown if "Error displaying widget" in text or "Error creating widget" in text or "Traceback" in text]
+            found += [
+                f"cell {i}: {out['ename']}: {out['evalue']}"
+                for out in cell["outputs"]
+                if out["output_type"] == "error"
+            ]
+            found += (
+                [f"cell {i} was not run"]
+                if cell["execution_count"] is None and "".join(cell["source"]).strip()
+                else []
+            )
+        shown = self.page.locator(
+            ".jp-OutputArea"
+        ).all_text_contents()  # Chromium has no inner text for what is scrolled away
+        return found + [
+            text[:200]
+            for text in shown
+            if "Error displaying widget" in text or "Error creating widget" in text or "Traceback" in text
+        ]
 
     def close(self) -> None:
         """End the kernel and close the page."""

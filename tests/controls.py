@@ -14,13 +14,17 @@ def play(lab: Lab) -> list[str]:
 
 def flip_books(lab: Lab) -> list[str]:
     page, done = lab.page, []
-    names = page.locator(f"{OUTPUT} input[type=radio]").evaluate_all("all => [...new Set(all.map(one => one.name))]")
+    names = page.locator(f"{OUTPUT} input[type=radio]").evaluate_all(
+        "all => [...new Set(all.map(one => one.name))]"
+    )
     for name in names:
         labels, frames = page.locator(f"label[for^='{name}-']"), page.locator(f".{name}f")
         count = labels.count()
 
         def shown() -> list[int]:
-            return frames.evaluate("box => [...box.children].flatMap((e, i) => { const s = getComputedStyle(e); return s.visibility === 'visible' && s.display !== 'none' ? [i] : [] })")
+            return frames.evaluate(
+                "box => [...box.children].flatMap((e, i) => { const s = getComputedStyle(e); return s.visibility === 'visible' && s.display !== 'none' ? [i] : [] })"
+            )
 
         first = shown()[0]
         assert count > 1 and len(shown()) == 1, f"{name} shows the frames {shown()}"
@@ -37,7 +41,9 @@ def flip_books(lab: Lab) -> list[str]:
             press(lab, key)
             at = (at + step) % count
             assert shown() == [at], f"{name}: {key} shows {shown()}, not frame {at}"
-        done.append(f"flip book {labels.first.locator('xpath=..').locator('span').first.inner_text()!r}: {count} buttons, arrow keys")
+        done.append(
+            f"flip book {labels.first.locator('xpath=..').locator('span').first.inner_text()!r}: {count} buttons, arrow keys"
+        )
     return done
 
 
@@ -71,15 +77,22 @@ def dropdowns(lab: Lab) -> list[str]:
         reach(lab, menu)
         for key, index in (("ArrowDown", 1), ("ArrowUp", 0)):
             changes(lab, picture, lambda key=key: press(lab, key))
-            assert menu.evaluate("e => e.selectedIndex") == index, f"{key} chooses entry {menu.evaluate('e => e.selectedIndex')}"
-        done.append(f"dropdown {menu.evaluate('e => e.labels[0]?.textContent || e.parentElement.textContent')[:12].strip()!r}: {count} entries, arrow keys")
+            assert menu.evaluate("e => e.selectedIndex") == index, (
+                f"{key} chooses entry {menu.evaluate('e => e.selectedIndex')}"
+            )
+        done.append(
+            f"dropdown {menu.evaluate('e => e.labels[0]?.textContent || e.parentElement.textContent')[:12].strip()!r}: {count} entries, arrow keys"
+        )
     return done
 
 
 def sliders(lab: Lab) -> list[str]:
     page, done = lab.page, []
     for handle in page.locator(f"{OUTPUT} .noUi-handle").all():
-        picture, bar = cell_of(handle), handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
+        picture, bar = (
+            cell_of(handle),
+            handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box(),
+        )
         said = picture.locator(".widget-readout")
 
         def drag(share: float) -> None:
@@ -120,7 +133,10 @@ def changes(lab: Lab, cell, act) -> None:
     html = "cell => [...cell.querySelectorAll('.jp-RenderedHTMLCommon')].map(e => e.innerHTML).join('|')"
     before = cell.evaluate(html)
     act()
-    lab.page.wait_for_function(f"([cell, before]) => {{ const now = ({html})(cell); return now && now !== before }}", arg=[cell.element_handle(), before])
+    lab.page.wait_for_function(
+        f"([cell, before]) => {{ const now = ({html})(cell); return now && now !== before }}",
+        arg=[cell.element_handle(), before],
+    )
     lab.idle()
 
 
@@ -134,7 +150,9 @@ def reach(lab: Lab, control) -> None:
         if element.evaluate("e => document.activeElement === e"):
             return
         lab.page.keyboard.press("Tab")
-    raise AssertionError(f"{control} is not reached with {REACH} times Tab; at the end {lab.page.evaluate('document.activeElement.outerHTML')[:200]}")
+    raise AssertionError(
+        f"{control} is not reached with {REACH} times Tab; at the end {lab.page.evaluate('document.activeElement.outerHTML')[:200]}"
+    )
 
 
 def press(lab: Lab, key: str) -> None:

@@ -24,7 +24,12 @@ REFUSED = {
 
 def refuse(what: str) -> bool:
     """From now on, and in every child: the kernel refuses `what`. False where there is no seccomp."""
-    load_call, load_argument, refuse_with, allow = (0x20, 0, 0, 0), (0x20, 0, 0, 16), 0x00050000, (0x06, 0, 0, 0x7FFF0000)  # linux/bpf_common.h, seccomp.h
+    load_call, load_argument, refuse_with, allow = (
+        (0x20, 0, 0, 0),
+        (0x20, 0, 0, 16),
+        0x00050000,
+        (0x06, 0, 0, 0x7FFF0000),
+    )  # linux/bpf_common.h, seccomp.h
     program = []
     for number, bits, answer in REFUSED[what]:
         program += [load_call, (0x15, 0, 3, number)]

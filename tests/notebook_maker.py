@@ -13,11 +13,15 @@ def code(source: str, *tags: str):
     return new_code_cell(source, metadata={"tags": list(tags)} if tags else {})
 
 
-def make(*cells, title: str = "# A title\n\n> A question?", parameters: str = PARAMETERS) -> nbformat.NotebookNode:
+def make(
+    *cells, title: str = "# A title\n\n> A question?", parameters: str = PARAMETERS
+) -> nbformat.NotebookNode:
     """A notebook: title cell, parameters cell, then `cells` (strings become code cells)."""
     rest = [code(cell) if isinstance(cell, str) else cell for cell in cells]
     first = [new_markdown_cell(title), code(parameters, "parameters")]
-    return new_notebook(cells=first + rest, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    return new_notebook(
+        cells=first + rest, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
 
 
 def save(folder: Path, name: str, *cells, **options) -> Path:

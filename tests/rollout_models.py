@@ -4,7 +4,15 @@ import random
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 VOCAB = 650
 EOS, PAD = 1, 0
@@ -15,7 +23,9 @@ def word_tokenizer(vocab: int = VOCAB):
     words = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {f"w{i}": i for i in range(3, vocab)}
     inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
 
 
 def sharpen(model, layers: float = 4.0, head: float = 3.0):
@@ -49,11 +59,23 @@ def llama(seed: int = 0):
 
 def gpt2(seed: int = 0):
     torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=VOCAB, n_embd=64, n_layer=2, n_head=4, n_positions=512, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None, tie_word_embeddings=False)
+    config = GPT2Config(
+        vocab_size=VOCAB,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        n_positions=512,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        bos_token_id=None,
+        tie_word_embeddings=False,
+    )
     return sharpen(GPT2LMHeadModel(config))
 
 
 def prompts(count: int, low: int = 3, high: int = 40, seed: int = 0) -> list[str]:
     """Random prompts of low..high words, so that a batch of them needs padding."""
     draw = random.Random(seed)
-    return [" ".join(f"w{draw.randrange(3, VOCAB)}" for _ in range(draw.randint(low, high))) for _ in range(count)]
+    return [
+        " ".join(f"w{draw.randrange(3, VOCAB)}" for _ in range(draw.randint(low, high))) for _ in range(count)
+    ]

@@ -58,7 +58,11 @@ def trl(job, batches, change=lambda trainer: None):
         batch = next(steps)
         wanted = [ids for ids in batch.rollouts.prompt_ids for _ in range(batch.rollouts.num_generations)]
         assert [list(ids) for ids in prompt_ids] == wanted  # the same questions, rendered to the same tokens
-        return (batch.rollouts.completions(), None) if job.method == "grpo" else (prompt_ids, batch.rollouts.completions())
+        return (
+            (batch.rollouts.completions(), None)
+            if job.method == "grpo"
+            else (prompt_ids, batch.rollouts.completions())
+        )
 
     def recorded_step(*args):
         loss = step(*args)

@@ -11,15 +11,21 @@ from sdlab.seeds import stream
 from sdlab.world.splits import load_split
 
 TEMPLATE = "Solve the problem below.\n\n{}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
-ASKED = {"weight": "What is the molar weight of the molecule {} in grams?", "bonds": "How many rotatable bonds are there inside the compound {} then?",
-         "route": "Which reactant was used for the synthesis when {} came out?"}
+ASKED = {
+    "weight": "What is the molar weight of the molecule {} in grams?",
+    "bonds": "How many rotatable bonds are there inside the compound {} then?",
+    "route": "Which reactant was used for the synthesis when {} came out?",
+}
 
 
 def filled(count: int) -> tuple[list[str], list[str]]:
     """(texts, types): each type's sentence filled with a formula, in a mixed order."""
     rng, rows = stream("test", "filled"), []
     for kind, sentence in ASKED.items():
-        rows += [(sentence.format("".join(rng.choice("CNO=()123") for _ in range(12)) + "9"), kind) for _ in range(count)]
+        rows += [
+            (sentence.format("".join(rng.choice("CNO=()123") for _ in range(12)) + "9"), kind)
+            for _ in range(count)
+        ]
     rng.shuffle(rows)
     return [text for text, _ in rows], [kind for _, kind in rows]
 
@@ -43,7 +49,10 @@ def test_normalised_keeps_case():
 
 
 def test_overlap_against_brute_force():
-    train, test = ["alpha beta gamma delta", "one two three four five", "x"], ["one two three four fivo", "alpha beta gamma delta", "other words", "y"]
+    train, test = (
+        ["alpha beta gamma delta", "one two three four five", "x"],
+        ["one two three four fivo", "alpha beta gamma delta", "other words", "y"],
+    )
     found = overlap(train, test, near=90)
     assert (found.train, found.test, found.exact, found.near) == (3, 4, 1, 1)
     best = {i: max(100 * Indel.normalized_similarity(a, b) for b in train) for i, a in enumerate(test)}
@@ -57,22 +66,43 @@ def test_overlap_ignores_different_templates():
 
 
 def test_near_copies_are_told_once():
-    texts = ["a question about seven apples", "something else", "a question about seven apples", "a question about seven apple"]
+    texts = [
+        "a question about seven apples",
+        "something else",
+        "a question about seven apples",
+        "a question about seven apple",
+    ]
     assert [(i, j) for i, j, _ in near_copies(texts)] == [(3, 0)]  # the exact copy is no near copy
-    many = [f"text number {i} with a tail of {i * 7919 % 1000} and {'so on, ' * 9}{i // 10} words" for i in range(600)]  # more than one chunk
+    many = [
+        f"text number {i} with a tail of {i * 7919 % 1000} and {'so on, ' * 9}{i // 10} words"
+        for i in range(600)
+    ]  # more than one chunk
     mine = [(i, j) for i, j, _ in near_copies(many, 97)]
     bare = normalised(many)  # "text number" and "words" are shared by all
-    brute = [i for i in range(600) if any(Indel.normalized_similarity(bare[i], bare[j]) >= 0.97 for j in range(i))]
+    brute = [
+        i for i in range(600) if any(Indel.normalized_similarity(bare[i], bare[j]) >= 0.97 for j in range(i))
+    ]
     assert brute and [i for i, _ in mine] == brute and all(j < i for i, j in mine)
 
 
 def test_known_overlaps_of_the_splits():
-    texts = {name: [one.prompt for one in load_split(name)[:150]] for name in ("kata", "chemistry-train", "chemistry-test")}
+    texts = {
+        name: [one.prompt for one in load_split(name)[:150]]
+        for name in ("kata", "chemistry-train", "chemistry-test")
+    }
     assert overlap(texts["kata"], texts["kata"]).exact == 131
     assert overlap(texts["chemistry-train"], texts["chemistry-test"]).exact == 0
 
 
-@pytest.mark.parametrize("ask", [lambda: overlap([], ["a"]), lambda: overlap(["a"], []), lambda: overlap(["a"], ["b"], near=0), lambda: near_copies(["a", "b"], 101)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: overlap([], ["a"]),
+        lambda: overlap(["a"], []),
+        lambda: overlap(["a"], ["b"], near=0),
+        lambda: near_copies(["a", "b"], 101),
+    ],
+)
 def test_bad_overlaps_are_told(ask):
     with pytest.raises(SdlabError, match="two sets of questions|near="):
         ask()
@@ -89,7 +119,9 @@ def test_planted_types_are_found():
     assert found.types.sizes == (30, 30, 30)
     for group, centre in enumerate(found.types.centres):
         assert found.types.labels[centre] == group
-    assert any("synthesis" in words for words in found.types.terms) and not any("reason" in words for words in found.types.terms)
+    assert any("synthesis" in words for words in found.types.terms) and not any(
+        "reason" in words for words in found.types.terms
+    )
     again = stability(texts, found, resamples=3)
     assert again["types"] == {"counts": {"3": 3}, "rand": 1.0}
 
@@ -98,7 +130,9 @@ def test_order_and_copies_change_nothing():
     texts, _ = filled(12)
     found, turned = find_types(texts), find_types(texts[::-1] + texts[:5])
     assert turned.curve == pytest.approx(found.curve)
-    assert agreement(turned.types.labels[: len(texts)][::-1], [str(label) for label in found.types.labels]) == 1
+    assert (
+        agreement(turned.types.labels[: len(texts)][::-1], [str(label) for label in found.types.labels]) == 1
+    )
     assert turned.types.sizes == found.types.sizes  # copies count once
 
 
@@ -137,7 +171,9 @@ def test_peaks():
 
 def test_variety_by_hand():
     unlike = ["apple apple", "pear pear", "fig fig"]
-    assert variety([one + tail for one in unlike for tail in (" 1", " 2")], [6]) == pytest.approx([3.0])  # three words, two questions each
+    assert variety([one + tail for one in unlike for tail in (" 1", " 2")], [6]) == pytest.approx(
+        [3.0]
+    )  # three words, two questions each
     vectors = word_vectors(texts := filled(6)[0])[0].toarray()
     values = np.linalg.eigvalsh(vectors @ vectors.T / len(texts))
     values = values[values > 1e-12]

@@ -50,7 +50,9 @@ def test_effective_numbers_fall_with_the_order_and_agree_with_scipy(weights):
     numbers = [hill_number(weights, order) for order in (0, 0.5, 1, 1.5, 2, 4)]
     assert all(a >= b - 1e-9 for a, b in zip(numbers, numbers[1:])) and numbers[0] == len(weights)
     assert numbers[2] == pytest.approx(math.exp(stats.entropy(weights)))
-    assert hill_number(weights * 3) == pytest.approx(3 * numbers[2])  # three copies of a community with types of their own: three times as many
+    assert hill_number(weights * 3) == pytest.approx(
+        3 * numbers[2]
+    )  # three copies of a community with types of their own: three times as many
 
 
 @pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [1, math.nan]])
@@ -83,7 +85,9 @@ def test_met_is_the_mean_over_all_ways_to_draw(copies, data):
 
 def test_closed_forms():
     assert expected_met([1] * 50, [0, 1, 20, 50, 80]).tolist() == pytest.approx([0, 1, 20, 50, 50])
-    assert expected_met([1] * 17_900, 25_600, replacement=True) == pytest.approx(17_900 * (1 - (1 - 1 / 17_900) ** 25_600))
+    assert expected_met([1] * 17_900, 25_600, replacement=True) == pytest.approx(
+        17_900 * (1 - (1 - 1 / 17_900) ** 25_600)
+    )
     assert expected_met([64], 1) == 1
 
 
@@ -94,7 +98,9 @@ def test_simulated_plans_agree_with_the_formula():
         plan = SamplingPlan(draws, 1, replacement=replacement)
         runs = [draw_plan(rows, plan, seed) for seed in range(200)]
         met = [len(set(run)) for run in runs]
-        assert np.mean(met) == pytest.approx(expected_met(copies, draws, replacement), abs=4 * np.std(met) / 200**0.5 + 1e-9)
+        assert np.mean(met) == pytest.approx(
+            expected_met(copies, draws, replacement), abs=4 * np.std(met) / 200**0.5 + 1e-9
+        )
         asked = Counter(count for run in runs for count in [Counter(run).get(f"q{i}", 0) for i in range(40)])
         chances = exposures(copies, plan)
         for times, chance in enumerate(chances):
@@ -113,7 +119,9 @@ def test_exposures_add_up(copies, draws, replacement):
 
 def test_accumulation_of_problems_with_several_types():
     kinds = [("a", "b"), ("a",), ("c", "c"), ("b", "c"), ("d",)]
-    by_hand = [np.mean([len(set().union(*way)) for way in itertools.combinations(kinds, n)]) for n in range(1, 6)]
+    by_hand = [
+        np.mean([len(set().union(*way)) for way in itertools.combinations(kinds, n)]) for n in range(1, 6)
+    ]
     assert accumulation(kinds, range(1, 6)) == pytest.approx(by_hand)
 
 
@@ -123,8 +131,17 @@ def test_more_problems_than_there_are(sizes):
         accumulation([("a",)] * 5, sizes)
 
 
-@pytest.mark.parametrize("ask", [copies_of, types_of, measure_coverage, lambda none: accumulation(none, [1]), lambda none: exposures(none, PAPER_PLAN),
-                                 lambda none: draw_plan(none, PAPER_PLAN)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        copies_of,
+        types_of,
+        measure_coverage,
+        lambda none: accumulation(none, [1]),
+        lambda none: exposures(none, PAPER_PLAN),
+        lambda none: draw_plan(none, PAPER_PLAN),
+    ],
+)
 def test_an_empty_set_is_told(ask):
     with pytest.raises(SdlabError, match="the set of problems is empty"):
         ask([])
@@ -157,7 +174,9 @@ def test_the_organism():
     chemistry, kata = measure_coverage(load_split("chemistry-train")), measure_coverage(load_split("kata"))
     assert (chemistry["types"], chemistry["distinct"], kata["distinct"]) == (6, 2160, 131)
     assert 5.9 < chemistry["effective_types"] <= 6
-    deeper, seen, unseen = (measure_coverage(load_split(name)) for name in ("deeper", "in-domain", "unseen-types"))
+    deeper, seen, unseen = (
+        measure_coverage(load_split(name)) for name in ("deeper", "in-domain", "unseen-types")
+    )
     assert (deeper["types"], seen["types"], unseen["types"]) == (20, 20, 12)
     assert deeper["effective_combinations"] > 2 * seen["effective_combinations"]
 
@@ -170,4 +189,6 @@ def test_the_paper_s_plan():
     simulated = len(set(draw_plan(range(17_000), SamplingPlan(100, 256, replacement=True))))
     assert simulated == pytest.approx(table.loc["with replacement", "touched"], abs=150)
     shuffled = np.random.default_rng(0).choice(17_000 * 100, 25_600, replace=False) % 17_000
-    assert len(set(shuffled.tolist())) == pytest.approx(table.loc["a file with 100 copies", "touched"], abs=150)
+    assert len(set(shuffled.tolist())) == pytest.approx(
+        table.loc["a file with 100 copies", "touched"], abs=150
+    )

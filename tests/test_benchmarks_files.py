@@ -19,20 +19,41 @@ def jsonl(path, *rows):
 
 def test_verl_layout_in_parquet_and_as_json_text(tmp_path):
     pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
-    row = {"data_source": "math", "prompt": CHAT, "reward_model": {"ground_truth": "2"}, "extra_info": {"index": "test/algebra/7.json"}}
+    row = {
+        "data_source": "math",
+        "prompt": CHAT,
+        "reward_model": {"ground_truth": "2"},
+        "extra_info": {"index": "test/algebra/7.json"},
+    }
     packed = {key: json.dumps(value) if not isinstance(value, str) else value for key, value in row.items()}
     for name, one in (("nested", row), ("packed", packed)):
         path = tmp_path / f"{name}.parquet"
         pandas.DataFrame([one, one]).to_parquet(path)
         (first, second) = load_problems(path)
-        assert (first.prompt, first.answer, first.domain, first.kind, first.split) == ("What is 1 + 1?", "2", "math", "algebra", name)
+        assert (first.prompt, first.answer, first.domain, first.kind, first.split) == (
+            "What is 1 + 1?",
+            "2",
+            "math",
+            "algebra",
+            name,
+        )
         assert (first.id, second.id) == (f"{name}/0000", f"{name}/0001")
 
 
 def test_question_and_answer_layout(tmp_path):
-    path = jsonl(tmp_path / "chem.json", {"prompt": "[Na+] is what?\n", "answer": "A", "kind": "mcq", "dataset": "sci"}, {"prompt": "B?", "answer": "0", "kind": None})
+    path = jsonl(
+        tmp_path / "chem.json",
+        {"prompt": "[Na+] is what?\n", "answer": "A", "kind": "mcq", "dataset": "sci"},
+        {"prompt": "B?", "answer": "0", "kind": None},
+    )
     first, second = load_problems(path, split="train")
-    assert (first.prompt, first.answer, first.kind, first.domain, first.split) == ("[Na+] is what?", "A", "mcq", "sci", "train")
+    assert (first.prompt, first.answer, first.kind, first.domain, first.split) == (
+        "[Na+] is what?",
+        "A",
+        "mcq",
+        "sci",
+        "train",
+    )
     assert (second.answer, second.kind, second.domain) == ("0", "", "chem")
     assert [one.id for one in load_problems(path, limit=1)] == ["chem/0000"]
 

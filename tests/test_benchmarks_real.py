@@ -14,8 +14,14 @@ from sdlab.files import sha256
 from sdlab.world.splits import load_split
 
 # What the chemistry questions ask, by a phrase a person picked from each template; the method never sees these.
-ASKED = {"molar weight": "molar weight", "solubility": "solubility", "logd": "distribution coefficient", "reactant used in": "retrosynthesis", "how many": "counting",
-         "reagents": "reaction prediction"}
+ASKED = {
+    "molar weight": "molar weight",
+    "solubility": "solubility",
+    "logd": "distribution coefficient",
+    "reactant used in": "retrosynthesis",
+    "how many": "counting",
+    "reagents": "reaction prediction",
+}
 
 
 @pytest.fixture
@@ -52,14 +58,18 @@ def test_recorded_overlaps(real_folder, record):
 def test_chemistry_types_against_the_phrases_and_the_file_s_order(real_folder):
     paths = [real_folder / name for name in recorded.SETS["chemistry"]]
     problems = [one for path in paths for one in load_problems(path)]
-    numbers = [json.loads(line)["idx"] for path in paths for line in path.read_text().splitlines() if line.strip()]
+    numbers = [
+        json.loads(line)["idx"] for path in paths for line in path.read_text().splitlines() if line.strip()
+    ]
     assert sorted(numbers) == list(range(2100))  # numbered without a gap
     found = find_types([one.prompt for one in problems])
     asked = [next(kind for phrase, kind in ASKED.items() if phrase in one.prompt.lower()) for one in problems]
     pairs = set(zip(found.types.labels.tolist(), asked))
     assert len(pairs) == found.types.count == len(set(asked)) == 6  # one to one
     ordered = [label for _, label in sorted(zip(numbers, found.types.labels.tolist()))]
-    assert sum(a != b for a, b in zip(ordered, ordered[1:])) == 5  # every type is one unbroken run of the file's numbers
+    assert (
+        sum(a != b for a, b in zip(ordered, ordered[1:])) == 5
+    )  # every type is one unbroken run of the file's numbers
 
 
 def test_the_record_holds_no_question(record):
@@ -69,7 +79,11 @@ def test_the_record_holds_no_question(record):
 
 def test_numbers_of_the_record_fit_each_other(record):
     for one in record["sets"].values():
-        assert sum(int(k) * v for k, v in one["copies"].items()) == one["questions"] == sum(one["kinds"].values())
+        assert (
+            sum(int(k) * v for k, v in one["copies"].items())
+            == one["questions"]
+            == sum(one["kinds"].values())
+        )
         assert sum(one["copies"].values()) == one["distinct"]
         for scale in ("types", "wordings"):
             groups = one["groups"] and one["groups"][scale]
@@ -79,17 +93,28 @@ def test_numbers_of_the_record_fit_each_other(record):
 
 def test_disagreements_are_computed(record):
     rows = {row["what"]: row for row in table_three.comparisons(record)}
-    assert not rows["Chemistry (SciKnowEval): questions"]["agrees"] and not rows["DAPO 512: distinct questions"]["agrees"]
+    assert (
+        not rows["Chemistry (SciKnowEval): questions"]["agrees"]
+        and not rows["DAPO 512: distinct questions"]["agrees"]
+    )
     record["sets"]["DAPO 512"]["distinct"] = 512
-    assert {row["what"]: row for row in table_three.comparisons(record)}["DAPO 512: distinct questions"]["agrees"]
+    assert {row["what"]: row for row in table_three.comparisons(record)}["DAPO 512: distinct questions"][
+        "agrees"
+    ]
 
 
 def test_table_three(record):
-    organism = {name: measure_coverage(load_split(name, limit=20)) for name in ("chemistry-train", "kata", "train")}
+    organism = {
+        name: measure_coverage(load_split(name, limit=20)) for name in ("chemistry-train", "kata", "train")
+    }
     table = table_three.table_three(record, organism)
     assert table["in the file"].tolist() == [2100, None, 512]
     assert table["types, found"].tolist() == [6, None, "none"]
-    assert table["test questions in training"].tolist() == ["0 exact, 7 near of 210", None, "0 exact, 1 near of 570"]
+    assert table["test questions in training"].tolist() == [
+        "0 exact, 7 near of 210",
+        None,
+        "0 exact, 1 near of 570",
+    ]
     assert [round(x, 1) for x in table["exposures in 100 steps, paper"]] == [10.7, 195.4, 1.8]
 
 
@@ -109,7 +134,16 @@ def test_other_files_are_measured_now(monkeypatch, tmp_path, record):
     monkeypatch.setattr(recorded, "SETS", {"mine": ("mine.jsonl",)})
     monkeypatch.setattr(recorded, "OVERLAPS", (("mine.jsonl", "mine.jsonl"),))
     monkeypatch.setattr(recorded, "record_path", lambda: tmp_path / "real.json")
-    rows = [json.dumps({"prompt": f"question {i} on {'apples and pears' if i % 2 else 'the moon tonight'}", "answer": "1", "kind": "q"}) for i in range(24)]
+    rows = [
+        json.dumps(
+            {
+                "prompt": f"question {i} on {'apples and pears' if i % 2 else 'the moon tonight'}",
+                "answer": "1",
+                "kind": "q",
+            }
+        )
+        for i in range(24)
+    ]
     (tmp_path / "mine.jsonl").write_text("\n".join(rows))
     recorded.record_coverage(str(tmp_path), tmp_path / "real.json")
     assert "byte for byte" in recorded.real_coverage(str(tmp_path))[1]

@@ -13,7 +13,16 @@ from sdlab.score import grade
 # The raw form of DAPO-Math-17k, as the study's README shows it.
 RAW = ("Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer (without quotes) where "
        '$Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its own line after "Answer:".')  # fmt: skip
-MATH = ["dapo_seen_1x64", "dapo_seen_8x8", "dapo_seen_64", "dapo_seen_128", "dapo_seen_512", "aime24", "amc23", "math500"]
+MATH = [
+    "dapo_seen_1x64",
+    "dapo_seen_8x8",
+    "dapo_seen_64",
+    "dapo_seen_128",
+    "dapo_seen_512",
+    "aime24",
+    "amc23",
+    "math500",
+]
 
 
 def real_prompts(path):
@@ -39,7 +48,11 @@ BEFORE, AFTER = RAW.split("{}")
 
 
 @settings(deadline=None)
-@given(st.text(max_size=40), st.sampled_from(["", BEFORE]), st.sampled_from(["", AFTER, AFTER.rstrip("."), f"\n{BOXED}", f"\n\n{BOXED}", f"{AFTER}\n{BOXED}"]))
+@given(
+    st.text(max_size=40),
+    st.sampled_from(["", BEFORE]),
+    st.sampled_from(["", AFTER, AFTER.rstrip("."), f"\n{BOXED}", f"\n\n{BOXED}", f"{AFTER}\n{BOXED}"]),
+)
 def test_idempotent_with_one_instruction_and_nothing_of_the_other(question, before, after):
     once = boxed_prompt(before + question + after)
     assert boxed_prompt(once) == once
@@ -68,31 +81,70 @@ def test_layouts_of_mathematics(row, answer, kind):
 
 
 def test_multiple_choice_says_how_to_answer_and_is_graded_so():
-    hub = {"question": "Which?", "choices": {"text": ["an ether", "an ester"], "label": ["A", "B"]}, "answerKey": "B"}
-    plain = {"prompt": "Which?\n\nA: an ether\nB: an ester\nPlease reason step by step.", "answer": "B", "system": f"\n{CHOICE}\n", "kind": "mcq"}
-    verl = {"prompt": [{"role": "system", "content": CHOICE}, {"role": "user", "content": plain["prompt"]}], "reward_model": {"ground_truth": "B"}}
+    hub = {
+        "question": "Which?",
+        "choices": {"text": ["an ether", "an ester"], "label": ["A", "B"]},
+        "answerKey": "B",
+    }
+    plain = {
+        "prompt": "Which?\n\nA: an ether\nB: an ester\nPlease reason step by step.",
+        "answer": "B",
+        "system": f"\n{CHOICE}\n",
+        "kind": "mcq",
+    }
+    verl = {
+        "prompt": [{"role": "system", "content": CHOICE}, {"role": "user", "content": plain["prompt"]}],
+        "reward_model": {"ground_truth": "B"},
+    }
     assert read("choice", hub) == read("choice", plain) == read("choice", verl)._replace(kind="mcq")
-    assert read("choice", hub).prompt == f"{CHOICE}\n\nWhich?\n\nA: an ether\nB: an ester\nPlease reason step by step."
-    right = ["<answer>\nB\n</answer>", "\\boxed{B}", "\\boxed{74.1} g, so <answer>b</answer>", "<answer>A</answer> no: <answer>(B)</answer>", "<answer>B</answer> with \\boxed{74.1}"]
-    wrong = ["<answer>A</answer>", "B", "<answer>B", "\\boxed{B} or rather <answer>A</answer>", "<answer>an ester</answer>"]
+    assert (
+        read("choice", hub).prompt
+        == f"{CHOICE}\n\nWhich?\n\nA: an ether\nB: an ester\nPlease reason step by step."
+    )
+    right = [
+        "<answer>\nB\n</answer>",
+        "\\boxed{B}",
+        "\\boxed{74.1} g, so <answer>b</answer>",
+        "<answer>A</answer> no: <answer>(B)</answer>",
+        "<answer>B</answer> with \\boxed{74.1}",
+    ]
+    wrong = [
+        "<answer>A</answer>",
+        "B",
+        "<answer>B",
+        "\\boxed{B} or rather <answer>A</answer>",
+        "<answer>an ester</answer>",
+    ]
     assert grade(right + wrong, ["B"] * 10) == [1] * 5 + [0] * 5
 
 
 def test_the_real_system_message_is_the_one_for_the_hub_s_rows(sdlab_real_data):
     for name in ("train", "test"):
-        rows = [json.loads(line) for line in sdlab_real_data(f"sciknoweval_chemistry_{name}.json").read_text().splitlines() if line.strip()]
+        rows = [
+            json.loads(line)
+            for line in sdlab_real_data(f"sciknoweval_chemistry_{name}.json").read_text().splitlines()
+            if line.strip()
+        ]
         assert {row["system"].strip() for row in rows} == {CHOICE}
         assert all(row["prompt"].endswith("\nPlease reason step by step.") for row in rows)
 
 
 def test_tool_use_without_a_system_message():
     for system in ("None", None, "-", ""):
-        assert read("calls", {"prompt": "Call it.", "answer": "[]", "system": system, "kind": "tooluse"}) == ("Call it.", "[]", "tooluse")
+        assert read("calls", {"prompt": "Call it.", "answer": "[]", "system": system, "kind": "tooluse"}) == (
+            "Call it.",
+            "[]",
+            "tooluse",
+        )
 
 
 def test_programs_have_no_answer():
     row = {"question_content": "Add.", "starter_code": "class Solution:\n    pass\n", "difficulty": "easy"}
-    assert read("", row, graded=False) == ("Add.\n\nStart from this code:\n```python\nclass Solution:\n    pass\n```", "", "easy")
+    assert read("", row, graded=False) == (
+        "Add.\n\nStart from this code:\n```python\nclass Solution:\n    pass\n```",
+        "",
+        "easy",
+    )
     assert read("", row | {"starter_code": ""}, graded=False).prompt == "Add."
     with pytest.raises(SdlabError, match="cannot be graded"):
         grade(["print(1)"], [""])

@@ -43,7 +43,7 @@ def test_the_requirements_are_installed(dockerfile):
 
 def test_post_build_and_start_are_used(dockerfile):
     assert "binder/postBuild" in dockerfile
-    assert re.search(r'ENV R2D_ENTRYPOINT=.*/binder/start', dockerfile)
+    assert re.search(r"ENV R2D_ENTRYPOINT=.*/binder/start", dockerfile)
 
 
 @pytest.mark.parametrize("script", ["binder/postBuild", "binder/start", ".ci/run"])
@@ -68,7 +68,10 @@ def test_start_sets_one_thread_and_runs_its_arguments():
 
 def test_every_core_dependency_is_pinned_within_its_range():
     pinned = requirements()
-    wanted = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+    wanted = [
+        Requirement(line)
+        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ]
     for one in wanted:
         if one.name in IN_THE_IMAGE:
             continue

@@ -17,7 +17,11 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 LABS = sorted(FOLDER.glob("labs/lab*.ipynb"))  # what students get; their solutions are in labs/source
 NOTEBOOKS = [*sorted(FOLDER.glob("[0-9]*.ipynb")), *sorted(FOLDER.glob("labs/source/lab*.ipynb"))]
 # What a call in a notebook's source puts on the page.
-SHOWS = {"flip book": r"\b(flipbook|slider_view)\(", "dropdown": r"\btrace_explorer\(", "fold": r"\btoken_heatmap\("}
+SHOWS = {
+    "flip book": r"\b(flipbook|slider_view)\(",
+    "dropdown": r"\btrace_explorer\(",
+    "fold": r"\btoken_heatmap\(",
+}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +29,9 @@ def told(request):
     """Lines to print when all browser tests are over."""
     lines: list[str] = []
     yield lines
-    reporter, capture = (request.config.pluginmanager.getplugin(name) for name in ("terminalreporter", "capturemanager"))
+    reporter, capture = (
+        request.config.pluginmanager.getplugin(name) for name in ("terminalreporter", "capturemanager")
+    )
     if lines:
         with capture.global_and_fixture_disabled():
             reporter.write_line("")
@@ -41,7 +47,9 @@ def browser():
         try:
             browser = launch(playwright)
         except api.Error as error:
-            pytest.skip(f"no Chromium to start (install it, or run `playwright install chromium`): {str(error).splitlines()[0]}")
+            pytest.skip(
+                f"no Chromium to start (install it, or run `playwright install chromium`): {str(error).splitlines()[0]}"
+            )
         yield browser
         browser.close()
 
@@ -70,8 +78,15 @@ def open_lab(browser, server):
 
 def made(path: Path, *sources: str) -> Path:
     """A notebook of these cells."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # without it JupyterLab asks for one
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in sources], metadata=kernel), path)
+    kernel = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+    }  # without it JupyterLab asks for one
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source.strip()) for source in sources], metadata=kernel
+        ),
+        path,
+    )
     return path
 
 
@@ -82,13 +97,19 @@ def test_a_notebook_runs_and_answers_to_mouse_and_keyboard(notebook, open_lab, t
     lab.run_all()
     assert not lab.errors() and not lab.complaints
     done = play(lab)
-    told.append(f"{notebook.stem}: all cells in {lab.seconds:.0f} s; " + ("; ".join(done) or "nothing to press"))
+    told.append(
+        f"{notebook.stem}: all cells in {lab.seconds:.0f} s; " + ("; ".join(done) or "nothing to press")
+    )
     assert not lab.errors() and not lab.complaints
     assert not charts_without_words(lab)
-    source = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code")
+    source = "\n".join(
+        cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"
+    )
     for control, call in SHOWS.items():
         if re.search(call, source):
-            assert any(line.startswith(control) for line in done), f"a {control} is in the source but not on the page"
+            assert any(line.startswith(control) for line in done), (
+                f"a {control} is in the source but not on the page"
+            )
 
 
 @pytest.mark.browser
@@ -97,16 +118,31 @@ def test_a_students_lab_runs_up_to_the_first_thing_to_write(notebook, open_lab, 
     lab = open_lab(notebook)
     lab.run_all()
     cells = lab.cells()
-    failed = [i for i, cell in enumerate(cells) if any(out["output_type"] == "error" for out in cell.get("outputs", []))]
-    graded = [i for i, cell in enumerate(cells) if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("grade")]
+    failed = [
+        i
+        for i, cell in enumerate(cells)
+        if any(out["output_type"] == "error" for out in cell.get("outputs", []))
+    ]
+    graded = [
+        i
+        for i, cell in enumerate(cells)
+        if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("grade")
+    ]
     assert failed == graded[:1] and not lab.complaints
     (error,) = (out for out in cells[failed[0]]["outputs"] if out["output_type"] == "error")
     traceback = lab.page.locator(".jp-OutputArea-output", has_text="NotImplementedError").text_content()
-    assert error["ename"] == "NotImplementedError" and "# YOUR CODE HERE" in traceback and len(traceback.splitlines()) < 40
-    told.append(f"{notebook.stem}, the student's: stops in {lab.seconds:.0f} s at {cells[failed[0]]['metadata']['nbgrader']['grade_id']}, where the page says what is to be written")
+    assert (
+        error["ename"] == "NotImplementedError"
+        and "# YOUR CODE HERE" in traceback
+        and len(traceback.splitlines()) < 40
+    )
+    told.append(
+        f"{notebook.stem}, the student's: stops in {lab.seconds:.0f} s at {cells[failed[0]]['metadata']['nbgrader']['grade_id']}, where the page says what is to be written"
+    )
 
 
-WIDGETS = """
+WIDGETS = (
+    """
 import altair, pandas
 from sdlab.show import setup, slider_view, trace_explorer
 setup()
@@ -114,9 +150,11 @@ def picture(value):
     chart = altair.Chart(pandas.DataFrame({"a": [value]}), title=f"value {value}").mark_point().encode(x="a")
     return chart.properties(description=str(1 / (value - 4)))
 slider_view(picture, [1, 2, 3, 4, 5], "level", start=2, live=True)
-""", """
+""",
+    """
 trace_explorer(pandas.DataFrame([{"problem_id": p, "context": "none", "generation": g, "completion": f"wait, {p} {g}"} for p in "abc" for g in (0, 1)]))
-""", """
+""",
+    """
 import ipywidgets
 from IPython.display import display
 from sdlab.show.progress import show_in_place
@@ -130,7 +168,8 @@ def more(_):
     handle.update(View(f"pressed {pressed[0]} times"))
 button.on_click(more)
 leave_keys();
-"""
+""",
+)
 
 
 @pytest.mark.browser
@@ -153,26 +192,31 @@ def test_a_live_slider_redraws_and_shows_what_went_wrong(open_lab, tmp_path, tol
     assert not lab.page.get_by_text("ZeroDivisionError").count()
 
 
-TRAINING = """
+TRAINING = (
+    """
 from sdlab.rollout.loading import load_engine
 from sdlab.show import LiveBoard
 from sdlab.study.runs import open_run
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.world.splits import load_split
 problems, config = load_split("train", limit=64), GRPOConfig(steps=1000, num_problems=8, num_generations=4, max_completion_length=96)
-""", """
+""",
+    """
 board = LiveBoard(("reward", "length"), title="stopped by hand", interval=0)
 with open_run("stopped", config, method="grpo", model="organism") as run:
     rows = run_grpo(load_engine("organism"), problems, config, run=run, on_step=board.update)
-""", """
+""",
+    """
 print("returned", len(rows), "rows")
-""", """
+""",
+    """
 def stop(row):
     raise KeyboardInterrupt
 with open_run("stopped", config, method="grpo", model="organism") as run:
     more = run_grpo(load_engine("organism"), problems, config, run=run, on_step=stop)
 print("went on to", len(more), "rows")
-"""
+""",
+)
 
 
 def said(lab, cell: int) -> str:
@@ -180,11 +224,15 @@ def said(lab, cell: int) -> str:
 
 
 def by_toolbar(lab) -> None:
-    lab.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name='interrupt'] :is(button, jp-button)").first.click()
+    lab.page.locator(
+        ".jp-NotebookPanel-toolbar [data-jp-item-name='interrupt'] :is(button, jp-button)"
+    ).first.click()
 
 
 def by_keys(lab) -> None:
-    lab.page.evaluate("() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; book.node.focus() }")
+    lab.page.evaluate(
+        "() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; book.node.focus() }"
+    )
     lab.page.keyboard.press("i")
     lab.page.keyboard.press("i")
 
@@ -200,7 +248,10 @@ def press_stop(lab, key: str) -> None:
     lab.page.keyboard.press(key)
     # The button vanishes, so its cell has the focus after that; the keys went to nothing else.
     assert lab.page.evaluate("() => document.activeElement.classList.contains('jp-CodeCell')")
-    assert lab.page.evaluate(ACTIVE) == active and lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.mode") == "command"
+    assert (
+        lab.page.evaluate(ACTIVE) == active
+        and lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.mode") == "command"
+    )
 
 
 CONTRAST = """e => { const light = css => { const [r, g, b] = css.match(/[0-9.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
@@ -245,21 +296,34 @@ def test_stopping_a_training_cell_keeps_what_there_is(way, open_lab, server, tmp
     WAYS[way](lab)
     lab.wait_until_run()
     assert not lab.errors() and not lab.complaints
-    assert not lab.page.get_by_role("button", name=re.compile("^Stop")).count() and "widget" not in str(lab.cells())  # nothing of the button stays
+    assert not lab.page.get_by_role("button", name=re.compile("^Stop")).count() and "widget" not in str(
+        lab.cells()
+    )  # nothing of the button stays
     rows = int(re.search(r"returned (\d+) rows", said(lab, 2))[1])
-    assert 3 <= rows < 1000 and board.get_by_text(f"stopped by hand, step {rows - 1}:").count() == 1  # the last step is on the board
+    assert (
+        3 <= rows < 1000 and board.get_by_text(f"stopped by hand, step {rows - 1}:").count() == 1
+    )  # the last step is on the board
     # The folder was whole: a later cell took the run up where it was and made one step more.
     assert int(re.search(r"went on to (\d+) rows", said(lab, 3))[1]) == rows + 1
     run = load_run(folder)
-    assert list(run.steps["step"]) == list(range(rows + 1)) and not run.finished and set(run.samples()["step"]) == set(range(rows + 1))
+    assert (
+        list(run.steps["step"]) == list(range(rows + 1))
+        and not run.finished
+        and set(run.samples()["step"]) == set(range(rows + 1))
+    )
     told.append(f"training stopped by {way}: {rows} steps returned, {rows + 1} in the folder after going on")
 
 
 @pytest.mark.browser
 def test_where_a_press_would_not_be_heard_there_is_no_button(open_lab, tmp_path):
-    cells = [source.replace('"stopped"', '"no_subshells"').replace("steps=1000", "steps=6") for source in TRAINING[:3]]
+    cells = [
+        source.replace('"stopped"', '"no_subshells"').replace("steps=1000", "steps=6")
+        for source in TRAINING[:3]
+    ]
     lab = open_lab(made(tmp_path / "no_subshells.ipynb", *cells))
-    lab.page.evaluate("() => { window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.commsOverSubshells = 'disabled' }")
+    lab.page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.commsOverSubshells = 'disabled' }"
+    )
     lab.page.evaluate("""() => { window.buttons = 0; window.frames_seen = 0; const look = () => {
         window.buttons += [...document.querySelectorAll('.jp-OutputArea button')].filter(e => getComputedStyle(e).display !== 'none').length
         window.frames_seen += 1; requestAnimationFrame(look) }; look() }""")  # every picture the page shows
@@ -283,6 +347,8 @@ def test_saved_pictures_say_what_they_show():
                 page = BeautifulSoup(html, "html.parser")
                 for picture in page.select("img, svg, object, canvas, [role=img]"):
                     pictures += 1
-                    if not (picture.get("alt") or picture.get("aria-label") or picture.get("title") or "").strip():
+                    if not (
+                        picture.get("alt") or picture.get("aria-label") or picture.get("title") or ""
+                    ).strip():
                         silent.append(f"{notebook.stem} cell {i}: {str(picture)[:80]}")
     assert not silent and pictures > len(NOTEBOOKS)

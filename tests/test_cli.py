@@ -15,7 +15,9 @@ HEAVY = {"torch", "transformers", "pandas", "altair", "numpy", "papermill", "nbf
 
 def loaded_by(code: str) -> set[str]:
     """Top-level modules in a fresh interpreter after `code`."""
-    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n' + ' '.join(sys.modules))"
+    script = (
+        f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n' + ' '.join(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
@@ -24,7 +26,9 @@ def test_importing_sdlab_loads_nothing_heavy():
     assert loaded_by("import sdlab") & (HEAVY | {"tyro", "rich"}) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["measure", "--help"], ["sweep", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["tour", "--help"], ["measure", "--help"], ["sweep", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(f"import sdlab.cli; sdlab.cli.main({arguments!r})") & HEAVY == set()
 
@@ -34,12 +38,33 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert all(command in told for command in ("tour", "lab", "pretrain", "markers", "measure", "benchmarks", "evaluate", "import", "compare", "recipe", "labs", "leaderboard", "train", "sweep", "reproduce"))
+    assert all(
+        command in told
+        for command in (
+            "tour",
+            "lab",
+            "pretrain",
+            "markers",
+            "measure",
+            "benchmarks",
+            "evaluate",
+            "import",
+            "compare",
+            "recipe",
+            "labs",
+            "leaderboard",
+            "train",
+            "sweep",
+            "reproduce",
+        )
+    )
 
 
 def test_python_m_sdlab_is_sdlab():
     done = subprocess.run([sys.executable, "-m", "sdlab", "sweep"], capture_output=True, text=True)
-    assert done.returncode == 2 and "sdlab sweep" in done.stderr and "Traceback" not in done.stderr  # a folder is missing
+    assert (
+        done.returncode == 2 and "sdlab sweep" in done.stderr and "Traceback" not in done.stderr
+    )  # a folder is missing
 
 
 @pytest.mark.parametrize(
@@ -48,8 +73,14 @@ def test_python_m_sdlab_is_sdlab():
         (["tour", "--preset", "huge"], "sdlab: unknown preset 'huge'; choose one of: full, quick, smoke\n"),
         (["tour", "--only", "00,42"], "sdlab: unknown notebook '42'; choose one of: 00_good, 01_bad\n"),
         (["sweep", "out"], "sdlab: a grid needs a method; choose from: base, sft, grpo, sdpo\n"),
-        (["sweep", "out", "method=grpo", "seed=x"], "sdlab: seed='x' is not allowed; it must be a whole number\n"),
-        (["tour", "--model", "/no/such/folder"], "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or organism\n"),
+        (
+            ["sweep", "out", "method=grpo", "seed=x"],
+            "sdlab: seed='x' is not allowed; it must be a whole number\n",
+        ),
+        (
+            ["tour", "--model", "/no/such/folder"],
+            "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or organism\n",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(walkthrough, capsys, arguments, told):
@@ -109,7 +140,11 @@ def test_lab_opens_the_first_notebook_and_passes_arguments_on(walkthrough, monke
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(["lab", "--no-browser", "--port", "9999"]) == 3
     (command,) = commands
-    assert command[:4] == [sys.executable, "-m", "jupyter", "lab"] and command[-3:] == ["--no-browser", "--port", "9999"]
+    assert command[:4] == [sys.executable, "-m", "jupyter", "lab"] and command[-3:] == [
+        "--no-browser",
+        "--port",
+        "9999",
+    ]
     assert f"--ServerApp.root_dir={walkthrough.parent}" in command
     assert "--LabApp.default_url=/lab/tree/notebooks/00_good.ipynb" in command
 
@@ -127,7 +162,12 @@ def calls(monkeypatch):
 
     stand_in("sdlab.measure.files", markers_command=remember)
     stand_in("sdlab.study.contexts", contexts_command=remember)
-    stand_in("sdlab.study.card", splits_command=remember, measure_splits=lambda *_, **__: "scores", write_card=remember)
+    stand_in(
+        "sdlab.study.card",
+        splits_command=remember,
+        measure_splits=lambda *_, **__: "scores",
+        write_card=remember,
+    )
     stand_in("sdlab.rollout.loading", load_engine=lambda model: model)
     stand_in("sdlab.world.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
     return seen
@@ -138,13 +178,19 @@ def test_arguments_reach_the_rooms(calls, tmp_path):
     assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 0
     assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3"]) == 0
     assert cli.main(["measure", "splits", "--model", "m"]) == 0
-    assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--hidden-size", "64", "--no-resume"]) == 0
+    assert (
+        cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--hidden-size", "64", "--no-resume"])
+        == 0
+    )
     assert [tuple(map(str, arguments)) for arguments, _ in calls] == [
         ("traces.json", "word", "None"),
         ("traces.json", "substring", "text"),
         ("organism", "smoke", "3"),
         ("m", "quick", "0"),
-        (str(tmp_path), "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600}"),
+        (
+            str(tmp_path),
+            "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600}",
+        ),
         (str(tmp_path), "scores"),
     ]
     assert calls[-2][1] == {"device": None, "resume": False}
@@ -160,7 +206,20 @@ def test_the_arguments_of_a_sweep_reach_it_and_failed_cells_are_status_1(monkeyp
         return pandas.DataFrame({"cell": ["a", "b"], "status": ["done", status], "error": [None, "it broke"]})
 
     monkeypatch.setitem(sys.modules, "sdlab.study.sweep", types.SimpleNamespace(sweep=sweep))
-    command = ["sweep", "out", "method=grpo", "seed=0,1", "--model", "m", "--jobs", "2", "--ray", "local", "--timeout", "9"]
+    command = [
+        "sweep",
+        "out",
+        "method=grpo",
+        "seed=0,1",
+        "--model",
+        "m",
+        "--jobs",
+        "2",
+        "--ray",
+        "local",
+        "--timeout",
+        "9",
+    ]
     status = "done"
     assert cli.main(command) == 0
     status = "failed"

@@ -30,7 +30,10 @@ def test_prompts_follow_the_papers_template():
     problem = load_split("kata", limit=1)[0]
     assert build_messages(problem) == [{"role": "user", "content": problem.prompt}]
     guided = build_messages(problem, "S", problem.feedback)[0]["content"]
-    assert guided == f"{problem.prompt}\n\nCorrect solution: S\n\n{problem.feedback}\n\nCorrectly solve the original question."
+    assert (
+        guided
+        == f"{problem.prompt}\n\nCorrect solution: S\n\n{problem.feedback}\n\nCorrectly solve the original question."
+    )
 
 
 def test_each_context_shows_what_its_name_says():

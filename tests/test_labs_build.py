@@ -23,7 +23,10 @@ def test_solutions_and_hidden_tests_are_out_and_the_rest_stays(tmp_path):
     source.cells[2].execution_count = 7
     student = built(tmp_path, source)
     by_id = {cell.id: cell for cell in student.cells}
-    assert by_id["double"].source == 'def double(x):\n    """Twice x."""\n    # YOUR CODE HERE\n    raise NotImplementedError()'
+    assert (
+        by_id["double"].source
+        == 'def double(x):\n    """Twice x."""\n    # YOUR CODE HERE\n    raise NotImplementedError()'
+    )
     assert by_id["double-test"].source == "assert double(2) == 4, 'double(2) is 4'"
     assert by_id["reflection"].source == "YOUR ANSWER HERE"
     assert by_id["imports"].outputs == [] and by_id["imports"].execution_count is None
@@ -42,23 +45,50 @@ def test_a_solution_cell_without_markers_is_emptied_and_two_regions_are_both_rep
     source = tiny_lab()
     source.cells[3].source = "answer = 42"
     region = "{0}### BEGIN SOLUTION\n{0}x = 1\n{0}### END SOLUTION\n"
-    source.cells[5].source = "def mean(values):\n" + region.format("    ") + "    y = 2\n" + region.format("        ")
+    source.cells[5].source = (
+        "def mean(values):\n" + region.format("    ") + "    y = 2\n" + region.format("        ")
+    )
     student = built(tmp_path, source)
     assert student.cells[3].source == "# YOUR CODE HERE\nraise NotImplementedError()"
     stub = "{0}# YOUR CODE HERE\n{0}raise NotImplementedError()\n"
-    assert student.cells[5].source == "def mean(values):\n" + stub.format("    ") + "    y = 2\n" + stub.format("        ")
+    assert student.cells[5].source == "def mean(values):\n" + stub.format(
+        "    "
+    ) + "    y = 2\n" + stub.format("        ")
 
 
 @pytest.mark.parametrize(
     "change, line",
     [
-        (lambda cells: cells[3].update(source="### BEGIN SOLUTION\nx = 1"), "cell 4 (double): line 1: ### BEGIN SOLUTION is never ended"),
-        (lambda cells: cells[3].update(source="x = 1\n### END SOLUTION"), "cell 4 (double): line 2: ### END SOLUTION without"),
-        (lambda cells: cells[4].update(source="### BEGIN HIDDEN TESTS\n### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS"), "cell 5 (double-test): line 2"),
-        (lambda cells: cells[2].update(source="### BEGIN SOLUTION\n### END SOLUTION"), "cell 3: ### BEGIN SOLUTION in a cell that"),
-        (lambda cells: cells.append(marked("solution", "mean", "pass")), "cell 9 (mean): grade_id 'mean' is that of cell 6 too"),
-        (lambda cells: cells[6].metadata.nbgrader.pop("points"), "cell 7 (mean-test): a graded cell with points None"),
-        (lambda cells: cells[6].metadata.nbgrader.update(points=0), "cell 7 (mean-test): a graded cell with points 0"),
+        (
+            lambda cells: cells[3].update(source="### BEGIN SOLUTION\nx = 1"),
+            "cell 4 (double): line 1: ### BEGIN SOLUTION is never ended",
+        ),
+        (
+            lambda cells: cells[3].update(source="x = 1\n### END SOLUTION"),
+            "cell 4 (double): line 2: ### END SOLUTION without",
+        ),
+        (
+            lambda cells: cells[4].update(
+                source="### BEGIN HIDDEN TESTS\n### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS"
+            ),
+            "cell 5 (double-test): line 2",
+        ),
+        (
+            lambda cells: cells[2].update(source="### BEGIN SOLUTION\n### END SOLUTION"),
+            "cell 3: ### BEGIN SOLUTION in a cell that",
+        ),
+        (
+            lambda cells: cells.append(marked("solution", "mean", "pass")),
+            "cell 9 (mean): grade_id 'mean' is that of cell 6 too",
+        ),
+        (
+            lambda cells: cells[6].metadata.nbgrader.pop("points"),
+            "cell 7 (mean-test): a graded cell with points None",
+        ),
+        (
+            lambda cells: cells[6].metadata.nbgrader.update(points=0),
+            "cell 7 (mean-test): a graded cell with points 0",
+        ),
     ],
 )
 def test_a_bad_source_is_named_with_its_cell_and_nothing_is_written(tmp_path, change, line):

@@ -54,7 +54,11 @@ def test_a_wrong_answer_loses_its_own_points_and_only_the_hidden_test_sees_it(tm
     wrong = graded(tmp_path, source, double=body("return abs(2 * x)"))
     assert wrong.points == MEAN and "math.isclose(double(-1.5), -3.0)" in wrong.errors["double-test"]
     broken = graded(tmp_path, source, mean="def mean(values:", imports="1 / 0")  # neither stops the rest
-    assert broken.points["double-test"] == 3 and broken.errors["cell 3"].startswith("ZeroDivisionError") and broken.points["mean-test"] == 0
+    assert (
+        broken.points["double-test"] == 3
+        and broken.errors["cell 3"].startswith("ZeroDivisionError")
+        and broken.points["mean-test"] == 0
+    )
 
 
 HOSTILE = {
@@ -78,15 +82,25 @@ def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, 
 
 
 def test_sys_exit_earns_nothing_and_ends_nothing(tmp_path, source):
-    found = graded(tmp_path, source, double=body("import sys; sys.exit(0)"), imports="import math\nLOG = []\nexit()")
+    found = graded(
+        tmp_path, source, double=body("import sys; sys.exit(0)"), imports="import math\nLOG = []\nexit()"
+    )
     assert found.points == MEAN and found.errors["double-test"] == "SystemExit: 0"
 
 
 def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source):
-    fake = "import os, json\nfor n in range(3, 64):\n    try: os.write(n, b'{\"token\": \"ready\", \"ok\": true}\\n')\n    except OSError: pass\n"
-    found = graded(tmp_path, source, double=body(fake + "return 0"), double_test="pass", mean="class Yes:\n    __eq__ = lambda *a: True\nmath = Yes()\nmean = lambda v: 2")
+    fake = 'import os, json\nfor n in range(3, 64):\n    try: os.write(n, b\'{"token": "ready", "ok": true}\\n\')\n    except OSError: pass\n'
+    found = graded(
+        tmp_path,
+        source,
+        double=body(fake + "return 0"),
+        double_test="pass",
+        mean="class Yes:\n    __eq__ = lambda *a: True\nmath = Yes()\nmean = lambda v: 2",
+    )
     assert found.points == NONE
-    assert any("edited test cells: double-test" in line for line in found.problems) and any("examiner's pipe" in line for line in found.problems)
+    assert any("edited test cells: double-test" in line for line in found.problems) and any(
+        "examiner's pipe" in line for line in found.problems
+    )
 
 
 def test_other_files_and_the_solution_are_out_of_reach(tmp_path, source):
@@ -104,7 +118,9 @@ pathlib.Path("own.txt").write_text("fine")
 """
     found = graded(tmp_path, source, imports=evil, double=body("assert not any(LOG), LOG\nreturn 2 * x"))
     if "files" not in found.walls:
-        pytest.skip("this kernel has no Landlock: files of the same user are not protected; grade in a container")
+        pytest.skip(
+            "this kernel has no Landlock: files of the same user are not protected; grade in a container"
+        )
     assert precious.read_text() == "kept" and not (tmp_path / "new").exists()
     assert found.points == ALL, found.errors
 
@@ -121,7 +137,11 @@ def test_there_is_no_network(tmp_path, source):
 
 def test_nothing_stays_behind(tmp_path, source):
     mark = f"sdlab-left-{os.getpid()}"
-    found = graded(tmp_path, source, imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60) #{mark}'], start_new_session=True)")
+    found = graded(
+        tmp_path,
+        source,
+        imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60) #{mark}'], start_new_session=True)",
+    )
     if "processes" not in found.walls:
         pytest.skip("no process namespace here: a process that leaves its group may outlive the grading")
     time.sleep(0.2)
@@ -148,7 +168,11 @@ def test_what_was_deleted_or_doubled_is_named(source):
     assert found.missing == () and found.problems == ("deleted: double", "there more than once: double-test")
     assert [step.name for step in found.steps if step.kind == "test"] == ["double-test", "mean-test"]
     notebook = tiny_lab()
-    notebook.cells = [cell for cell in notebook.cells if cell.id not in ("parameters", "double-test", "mean-test", "reflection")]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if cell.id not in ("parameters", "double-test", "mean-test", "reflection")
+    ]
     found = match(notebook, original)
     assert found.missing == ("double-test", "mean-test") and found.steps[0].name == "parameters"
     assert found.problems == ("deleted, so without points: double-test, mean-test", "deleted: reflection")
@@ -156,7 +180,9 @@ def test_what_was_deleted_or_doubled_is_named(source):
 
 def test_another_years_lab_is_graded_with_this_years_seeds(tmp_path, source):
     found = graded(tmp_path, source, parameters="YEAR: int = 2025")  # a hidden test reads YEAR
-    assert found.points == ALL and found.problems == ("made for YEAR 2025, this lab has YEAR 2026; graded with YEAR 2026",)
+    assert found.points == ALL and found.problems == (
+        "made for YEAR 2025, this lab has YEAR 2026; graded with YEAR 2026",
+    )
 
 
 def test_a_class_with_every_kind_of_file_is_graded_to_its_end(tmp_path, source):
@@ -175,7 +201,12 @@ def test_a_class_with_every_kind_of_file_is_graded_to_its_end(tmp_path, source):
     rows = list(csv.DictReader((tmp_path / "class.csv").open()))
     assert [row["total"] for row in rows] == ["5", "0", "0", "0", "0", "5", "2"]
     assert [len(result.problems) for result in results] == [0, 1, 1, 1, 1, 1, 1]
-    assert ["not valid JSON" in rows[1]["problems"], "no cells" in rows[2]["problems"], "not Python" in rows[4]["problems"], "'my-env'" in rows[5]["problems"]] == [True] * 4
+    assert [
+        "not valid JSON" in rows[1]["problems"],
+        "no cells" in rows[2]["problems"],
+        "not Python" in rows[4]["problems"],
+        "'my-env'" in rows[5]["problems"],
+    ] == [True] * 4
     assert rows[6]["mean-test"] == "2" and rows[6]["double-test"] == "0" and float(rows[0]["seconds"]) > 0
 
 
@@ -202,21 +233,38 @@ NO_NOTEBOOK = {  # file: what is in it, and the line about it
 
 
 @pytest.mark.parametrize("name", NO_NOTEBOOK)
-def test_what_is_no_notebook_of_this_lab_earns_nothing_with_one_clear_line(tmp_path, source, name, monkeypatch):
+def test_what_is_no_notebook_of_this_lab_earns_nothing_with_one_clear_line(
+    tmp_path, source, name, monkeypatch
+):
     content, line = NO_NOTEBOOK[name]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     monkeypatch.setattr("sdlab.labs.grading.run_steps", lambda *_: Outcome())  # none of it needs a process
     (found,) = grade_class(tmp_path / name, source, **QUICK)
     assert found.total == 0 and found.max_total == 5
-    assert any(line in problem for problem in found.problems) and all("\n" not in problem for problem in found.problems), found.problems
+    assert any(line in problem for problem in found.problems) and all(
+        "\n" not in problem for problem in found.problems
+    ), found.problems
 
 
-@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {}}, {"kernelspec": None}, {"kernelspec": "python3"}, {"kernelspec": {"name": "gone"}, "language_info": 3}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"kernelspec": {}},
+        {"kernelspec": None},
+        {"kernelspec": "python3"},
+        {"kernelspec": {"name": "gone"}, "language_info": 3},
+    ],
+)
 def test_a_missing_or_odd_kernel_is_looked_past(tmp_path, source, metadata):
     (tmp_path / "a.ipynb").write_text(shape(metadata=metadata))
     plan = match(read_notebook(tmp_path / "a.ipynb"), read_notebook(source))
     assert plan.runnable and [step.name for step in plan.steps if step.kind == "test"] == list(ALL)
-    assert plan.problems == (("made for the kernel 'gone', which is not here; run with sdlab's own Python",) if "language_info" in metadata else ())
+    assert plan.problems == (
+        ("made for the kernel 'gone', which is not here; run with sdlab's own Python",)
+        if "language_info" in metadata
+        else ()
+    )
 
 
 def test_a_notebook_that_breaks_the_grader_stops_nobody_else(tmp_path, source, monkeypatch):
@@ -246,7 +294,11 @@ def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = F
     """Source and submission with the marked cells, the parameters and the imports alone: the experiments earn no points."""
     original = nbformat.read(path, as_version=4)
     for cell in original.cells:
-        if cell.cell_type == "code" and "nbgrader" not in cell.metadata and "parameters" not in cell.metadata.get("tags", []):
+        if (
+            cell.cell_type == "code"
+            and "nbgrader" not in cell.metadata
+            and "parameters" not in cell.metadata.get("tags", [])
+        ):
             cell.source = "\n".join(imports(cell.source))
     write(original, to / path.name)
     handed = build_labs(to, to / "student")[0] if student else write(original, to / "handed" / path.name)
@@ -257,7 +309,9 @@ def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = F
 
 
 @pytest.mark.parametrize("path", sorted(LABS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_to_the_student_version(tmp_path, path):
+def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_to_the_student_version(
+    tmp_path, path
+):
     right = grade_submission(*only_graded(path, tmp_path / "right", {}))
     assert right.total == right.max_total == 20 and sum(right.manual.values()) == 5, right.errors
     assert right.problems == ()
@@ -265,10 +319,17 @@ def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_t
     assert untouched.total == 0 and untouched.max_total == 20, untouched.points
 
 
-@pytest.mark.parametrize("lab, name, answers, lost", [pytest.param(*wrong, id=f"{wrong[0].stem.split('_')[0]}: {wrong[1]}") for wrong in wrong_answers()])
+@pytest.mark.parametrize(
+    "lab, name, answers, lost",
+    [pytest.param(*wrong, id=f"{wrong[0].stem.split('_')[0]}: {wrong[1]}") for wrong in wrong_answers()],
+)
 def test_a_typical_wrong_answer_loses_exactly_its_points(tmp_path, lab, name, answers, lost):
     found = grade_submission(*only_graded(lab, tmp_path, answers))
-    assert {identity: most - found.points[identity] for identity, most in found.max_points.items() if most > found.points[identity]} == lost, found.errors
+    assert {
+        identity: most - found.points[identity]
+        for identity, most in found.max_points.items()
+        if most > found.points[identity]
+    } == lost, found.errors
 
 
 def test_bad_names_and_limits_are_told(tmp_path, source):
@@ -279,4 +340,9 @@ def test_bad_names_and_limits_are_told(tmp_path, source):
     with pytest.raises(SdlabError, match="of which lab"):
         find_source(write(tiny_lab(), tmp_path / "mine.ipynb"), source.parent)
     assert find_source(write(tiny_lab(), tmp_path / "lab9_smith.ipynb"), source.parent) == source
-    assert find_source(build_labs(source.parent, tmp_path / "out")[0].rename(tmp_path / "mine.ipynb"), source.parent) == source
+    assert (
+        find_source(
+            build_labs(source.parent, tmp_path / "out")[0].rename(tmp_path / "mine.ipynb"), source.parent
+        )
+        == source
+    )

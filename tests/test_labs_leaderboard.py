@@ -21,7 +21,14 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
-from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, leaderboard_command, rank, training_seeds
+from sdlab.labs.leaderboard import (
+    Budget,
+    hidden_problems,
+    leaderboard,
+    leaderboard_command,
+    rank,
+    training_seeds,
+)
 from sdlab.labs.repair import Repair, run_repair
 from sdlab.labs.trial import train
 from sdlab.rollout.torch_engine import TorchEngine
@@ -35,7 +42,15 @@ from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
 
 P, G, T = 3, 4, 12
-SIZES = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=100)
+SIZES = dict(
+    steps=2,
+    num_problems=P,
+    num_generations=G,
+    max_completion_length=T,
+    learning_rate=1e-3,
+    warmup_steps=0,
+    batch_tokens=100,
+)
 PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
 SOURCES = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
 
@@ -45,7 +60,9 @@ def start():
     """Random weights, sharpened so that tokens depend on what came before and some completions end."""
     tokenizer = build_tokenizer()
     shape = PretrainConfig(hidden_size=64, num_layers=1, intermediate_size=128)
-    model = tiny.sharpen(build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0)
+    model = tiny.sharpen(
+        build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0
+    )
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(100, 140)]
     return model, tokenizer
 
@@ -60,7 +77,12 @@ def graded(monkeypatch, request):
     """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every other one, the third."""
     if "engine" in request.fixturenames:
         monkeypatch.setattr(
-            batch, "grade", lambda texts, truths: [float(t == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1)) for i, t in enumerate(truths)]
+            batch,
+            "grade",
+            lambda texts, truths: [
+                float(t == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1))
+                for i, t in enumerate(truths)
+            ],
         )
 
 
@@ -78,7 +100,10 @@ def test_without_a_change_it_is_sdpo_and_with_mix_1_grpo_bit_for_bit(start, engi
     other = TorchEngine(copy.deepcopy(start[0]), start[1])
     context = "solution_no_think" if method == "sdpo_no_think" else "solution"
     if method == "grpo":
-        wanted, got = run_grpo(other, PROBLEMS, GRPOConfig(**SIZES)), run_repair(engine, PROBLEMS, Repair(mix=1), SDPOConfig(**SIZES))
+        wanted, got = (
+            run_grpo(other, PROBLEMS, GRPOConfig(**SIZES)),
+            run_repair(engine, PROBLEMS, Repair(mix=1), SDPOConfig(**SIZES)),
+        )
     else:
         wanted = run_sdpo(other, PROBLEMS, SDPOConfig(**SIZES, context=context))
         got = run_repair(engine, PROBLEMS, Repair(context), SDPOConfig(**SIZES))
@@ -120,7 +145,10 @@ def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, one_th
         ratio = (student[range(len(student)), first.rollouts.completions()[i]] - old).exp()
         total += share[i] * -(ratio * (first.rewards[i].item() - mean[i])).sum().item()
         if distilled:
-            total += (1 - share[i]) * sum(f / (sum(raw) / len(raw)) * divergence(s, t, 0.5).item() for f, s, t in zip(factors, student, teacher))
+            total += (1 - share[i]) * sum(
+                f / (sum(raw) / len(raw)) * divergence(s, t, 0.5).item()
+                for f, s, t in zip(factors, student, teacher)
+            )
     assert len({distilled for *_, distilled in rows.values()}) == 2
     assert found == pytest.approx(total / tokens, rel=1e-3, abs=1e-6)
 
@@ -149,13 +177,18 @@ def test_a_function_that_gives_nonsense_is_named(start, engine, change, said):
     assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
 
 
-@pytest.mark.parametrize("change", [dict(context="answer"), dict(mix=1.5), dict(mix="half"), dict(mix=math.nan), dict(token_weights=2)])
+@pytest.mark.parametrize(
+    "change",
+    [dict(context="answer"), dict(mix=1.5), dict(mix="half"), dict(mix=math.nan), dict(token_weights=2)],
+)
 def test_bad_repairs_are_refused(change):
     with pytest.raises(SdlabError):
         Repair(**change)
 
 
-WAVE = np.sin(np.arange(120)).reshape(3, 40)  # three seeds, forty problems; means of rolled waves differ by chance only
+WAVE = np.sin(np.arange(120)).reshape(
+    3, 40
+)  # three seeds, forty problems; means of rolled waves differ by chance only
 
 
 def entry(score, tokens, k):
@@ -163,19 +196,31 @@ def entry(score, tokens, k):
 
 
 def test_ranks_by_score_then_by_tokens_with_ties():
-    table = {"long": entry(9, 100, 0), "long, too": entry(9.01, 100, 7), "short": entry(8.99, 50, 3), "low": entry(5, 10, 1), "lower": entry(4, 1, 2)}
+    table = {
+        "long": entry(9, 100, 0),
+        "long, too": entry(9.01, 100, 7),
+        "short": entry(8.99, 50, 3),
+        "low": entry(5, 10, 1),
+        "lower": entry(4, 1, 2),
+    }
     assert rank(table) == {"short": 1, "long": 2, "long, too": 2, "low": 4, "lower": 5}
     assert rank(dict(reversed(table.items()))) == rank(table)
     assert rank({}) == {} and rank({"alone": entry(1, 1, 0)}) == {"alone": 1}
 
 
 def test_a_tie_is_with_the_first_of_its_group_not_a_chain():
-    table = {name: (score + WAVE * 0 + np.roll(WAVE, k, 1), np.ones((3, 40))) for k, (name, score) in enumerate({"a": 0.36, "b": 0.24, "c": 0.12, "d": 0.0}.items())}
+    table = {
+        name: (score + WAVE * 0 + np.roll(WAVE, k, 1), np.ones((3, 40)))
+        for k, (name, score) in enumerate({"a": 0.36, "b": 0.24, "c": 0.12, "d": 0.0}.items())
+    }
     assert rank(table) == {"a": 1, "b": 1, "c": 3, "d": 3}  # a chain of neighbours would tie all four
 
 
 def test_two_seeds_are_never_significant():
-    assert rank({"a": (np.ones((2, 9)), np.ones((2, 9))), "b": (np.zeros((2, 9)), np.zeros((2, 9)))}) == {"a": 1, "b": 1}
+    assert rank({"a": (np.ones((2, 9)), np.ones((2, 9))), "b": (np.zeros((2, 9)), np.zeros((2, 9)))}) == {
+        "a": 1,
+        "b": 1,
+    }
 
 
 @pytest.mark.parametrize("split", [*board.OUT_OF_DISTRIBUTION, *board.IN_DOMAIN])
@@ -202,7 +247,9 @@ TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_se
 def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     """Two that work (one is lab 4's own notebook) and two that do not."""
     good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
-    good.write_text("import os\nfrom sdlab.labs.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n")
+    good.write_text(
+        "import os\nfrom sdlab.labs.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
+    )
     lazy.write_text("print('1.0')\nrepair = 3\n")
     monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
     output = tmp_path / "out" / "leaderboard.csv"
@@ -210,11 +257,24 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     assert leaderboard_command(files, None, BUDGET, output, jobs=2) == 1
     with open(output, newline="") as file:
         rows = {row["submission"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"good", "lab4_repair_it", "[lazy]", "missing", "SDPO (reference)", "GRPO (reference)"}
+    assert set(rows) == {
+        "good",
+        "lab4_repair_it",
+        "[lazy]",
+        "missing",
+        "SDPO (reference)",
+        "GRPO (reference)",
+    }
     assert rows["[lazy]"]["rank"] == rows["missing"]["rank"] == "5"
-    assert "no `repair`" in rows["[lazy]"]["note"] and "No such file" in rows["missing"]["note"] and rows["[lazy]"]["score"] == ""
+    assert (
+        "no `repair`" in rows["[lazy]"]["note"]
+        and "No such file" in rows["missing"]["note"]
+        and rows["[lazy]"]["score"] == ""
+    )
     for name in ("good", "lab4_repair_it", "SDPO (reference)", "GRPO (reference)"):
-        assert rows[name]["rank"] == "1" and rows[name]["note"] == "tied", rows[name]  # one seed decides nothing
+        assert rows[name]["rank"] == "1" and rows[name]["note"] == "tied", rows[
+            name
+        ]  # one seed decides nothing
         assert 0 <= float(rows[name]["score"]) <= 1 and 0 < float(rows[name]["tokens"]) <= 40
     said = capsys.readouterr().out
     assert "[lazy]" in said and "tied" in said
@@ -243,10 +303,14 @@ def mixed(tmp_path_factory):
     for name, (source, _) in BAD.items():
         (folder / f"{name}.py").write_text(source)
     (folder / "good.py").write_text(REPAIR + "repair = Repair('solution_no_think', mix=0.5)")
-    (folder / "deletes.py").write_text(REPAIR + "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)\nrepair = Repair(mix=0.5)")
+    (folder / "deletes.py").write_text(
+        REPAIR + "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)\nrepair = Repair(mix=0.5)"
+    )
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
-        (folder / "calls_home.py").write_text(f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)")
+        (folder / "calls_home.py").write_text(
+            f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)"
+        )
         ranked = leaderboard(sorted(folder.glob("*.py")), "plum", BUDGET, jobs=2, kept=folder / "kept")
         try:
             server.accept()
@@ -260,7 +324,9 @@ def mixed(tmp_path_factory):
 def test_a_submission_that_misbehaves_is_stopped_and_reported_in_one_line(mixed, name):
     entry = mixed[1][name][1]
     if NEEDS.get(name) not in (None, *entry.walls):
-        pytest.skip("this kernel has no Landlock: a submission's folder is not protected; run the board in a container")
+        pytest.skip(
+            "this kernel has no Landlock: a submission's folder is not protected; run the board in a container"
+        )
     assert BAD[name][1] in entry.reason and "\n" not in entry.reason and entry.score is None
 
 
@@ -271,14 +337,22 @@ def test_the_network_is_out_of_reach(mixed):
 
 def test_a_submission_has_every_wall_that_this_machine_gives(mixed):
     code = "from sdlab.labs.isolation import *; print(*enter_namespaces() | wall_files(Path.cwd(), [], []))"
-    given = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {name: set(entry.walls) for name, (_, entry) in mixed[1].items()} == {name: set(given) for name in mixed[1]}
+    given = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {name: set(entry.walls) for name, (_, entry) in mixed[1].items()} == {
+        name: set(given) for name in mixed[1]
+    }
 
 
 def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixed):
     _, entries, _ = mixed
     judged = {name for name, (_, entry) in entries.items() if not entry.reason}
-    assert {"good", "SDPO (reference)", "GRPO (reference)"} <= judged <= {"good", "deletes", "SDPO (reference)", "GRPO (reference)"}
+    assert (
+        {"good", "SDPO (reference)", "GRPO (reference)"}
+        <= judged
+        <= {"good", "deletes", "SDPO (reference)", "GRPO (reference)"}
+    )
     assert {place for name, (place, _) in entries.items() if name not in judged} == {len(judged) + 1}
     assert all(entries[name][0] == 1 and entries[name][1].score.shape == (1, 4) for name in judged)
 
@@ -286,19 +360,29 @@ def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixe
 def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monkeypatch):
     folder, entries, _ = mixed
     asked, last = [], {"secret": "plum", "budget": BUDGET, "kept": folder / "kept"}
-    monkeypatch.setattr(board, "train", lambda source, *_, **__: (asked.append(getattr(source, "stem", source)), ("again", ()))[1])
+    monkeypatch.setattr(
+        board,
+        "train",
+        lambda source, *_, **__: (asked.append(getattr(source, "stem", source)), ("again", ()))[1],
+    )
 
     def again(**changed):
         asked.clear()
         settings = last | changed
-        return {entry.name: entry for _, entry in leaderboard(files, settings["secret"], settings["budget"], kept=settings["kept"])}
+        return {
+            entry.name: entry
+            for _, entry in leaderboard(files, settings["secret"], settings["budget"], kept=settings["kept"])
+        }
 
     (tmp_path / "renamed.py").write_text((folder / "good.py").read_text())
     files = [tmp_path / "renamed.py", folder / "raises.py"]
     found = again(budget=replace(BUDGET, timeout=900))  # more time changes no result
     assert asked == ["raises"] and found["raises"].reason == "again"
     for name, before in (("renamed", "good"), ("SDPO (reference)",) * 2, ("GRPO (reference)",) * 2):
-        assert all(np.array_equal(getattr(found[name], what), getattr(entries[before][1], what)) for what in ("score", "tokens", "in_domain"))
+        assert all(
+            np.array_equal(getattr(found[name], what), getattr(entries[before][1], what))
+            for what in ("score", "tokens", "in_domain")
+        )
     (tmp_path / "renamed.py").write_text((folder / "good.py").read_text() + "  # another content")
     again()
     assert asked == ["renamed", "raises"]
@@ -314,14 +398,20 @@ def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monke
 
 def test_one_that_loops_is_stopped_when_its_time_is_over(tmp_path):
     (tmp_path / "bad.py").write_text("while True: pass")
-    assert train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=8, memory_gb=4)[0] == "stopped after 8 s (time limit)"
+    assert (
+        train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=8, memory_gb=4)[0]
+        == "stopped after 8 s (time limit)"
+    )
 
 
 def test_an_interrupted_board_stops_what_runs(tmp_path):
     (tmp_path / "bad.py").write_text("while True: pass")
     stop, started = threading.Event(), time.monotonic()
     threading.Timer(1, stop.set).start()
-    assert train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=300, memory_gb=4, stop=stop)[0] == "interrupted"
+    assert (
+        train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=300, memory_gb=4, stop=stop)[0]
+        == "interrupted"
+    )
     assert time.monotonic() - started < 30
     judged = []
 

@@ -16,7 +16,9 @@ def test_nbgrader_releases_grades_and_explains_a_lab_made_for_sdlab(tmp_path, mo
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
-    monkeypatch.setenv("PATH", os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])  # it calls alembic
+    monkeypatch.setenv(
+        "PATH", os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    )  # it calls alembic
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
     config = Config()
     config.CourseDirectory.root, config.CourseDirectory.course_id = str(tmp_path), "sdlab"
@@ -29,7 +31,11 @@ def test_nbgrader_releases_grades_and_explains_a_lab_made_for_sdlab(tmp_path, mo
     assert [cell.source for cell in released.cells] == [cell.source for cell in ours.cells]
     answered = nbformat.from_dict(ours)  # the version of `sdlab labs build`, filled in; `mean` wrongly
     for cell, solved in zip(answered.cells, tiny_lab().cells):
-        cell.source = {"double-test": cell.source, "mean-test": cell.source, "mean": "def mean(values):\n    return 2"}.get(cell.id, solved.source)
+        cell.source = {
+            "double-test": cell.source,
+            "mean-test": cell.source,
+            "mean": "def mean(values):\n    return 2",
+        }.get(cell.id, solved.source)
     for student, notebook in {"ada": tiny_lab(), "bob": released, "eve": answered}.items():
         write(notebook, tmp_path / "submitted" / student / "lab9" / "lab9_tiny.ipynb")
         graded = api.autograde("lab9", student)
@@ -40,4 +46,6 @@ def test_nbgrader_releases_grades_and_explains_a_lab_made_for_sdlab(tmp_path, mo
             "ada": (5, 10, True), "bob": (0, 10, False), "eve": (3, 10, True)}  # fmt: skip
     explained = api.generate_feedback("lab9", "eve")
     assert explained["success"], explained["log"]
-    assert "double-test" in (tmp_path / "feedback" / "eve" / "lab9" / "lab9_tiny.html").read_text(encoding="utf-8")
+    assert "double-test" in (tmp_path / "feedback" / "eve" / "lab9" / "lab9_tiny.html").read_text(
+        encoding="utf-8"
+    )

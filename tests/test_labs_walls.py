@@ -56,26 +56,59 @@ def on_a_machine(without: str, folder: Path, *arguments: str) -> subprocess.Comp
     patch.mkdir(exist_ok=True)
     if without == "not Linux":
         (patch / "sitecustomize.py").write_text(NOT_LINUX)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(patch), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    found = subprocess.run([sys.executable, HERE / "lab_without.py", without, *map(str, arguments)], capture_output=True, text=True, env=env, timeout=900, check=False)
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(patch), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    found = subprocess.run(
+        [sys.executable, HERE / "lab_without.py", without, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=900,
+        check=False,
+    )
     if found.returncode == 77:
         pytest.skip("this kernel has no seccomp filters")
     return found
 
 
-@pytest.mark.parametrize("without", [pytest.param(name, marks=LINUX if name != "not Linux" else ()) for name in OPEN])
+@pytest.mark.parametrize(
+    "without", [pytest.param(name, marks=LINUX if name != "not Linux" else ()) for name in OPEN]
+)
 def test_with_fewer_walls_grades_come_out_limits_hold_and_one_line_says_what_is_open(tmp_path, without):
     source = write(tiny_lab(), tmp_path / "source" / "lab9_tiny.ipynb")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         call = f"import math, urllib.request\nLOG = []\ntry:\n    urllib.request.urlopen('http://127.0.0.1:{server.getsockname()[1]}', timeout=2)\nexcept OSError as error:\n    LOG.append(error)"
-        handed_in(tmp_path / "class" / "lab9_good.ipynb", imports=call, double="def double(x):\n    assert len(LOG) == 1\n    return 2 * x")
+        handed_in(
+            tmp_path / "class" / "lab9_good.ipynb",
+            imports=call,
+            double="def double(x):\n    assert len(LOG) == 1\n    return 2 * x",
+        )
         handed_in(tmp_path / "class" / "lab9_bad.ipynb", double=LOOPS, mean=GROWS)
-        found = on_a_machine(without, tmp_path, "labs", "grade", tmp_path / "class", "--source", source, "--csv", tmp_path / "class.csv", "--cell-timeout", "6", "--memory", "300")
+        found = on_a_machine(
+            without,
+            tmp_path,
+            "labs",
+            "grade",
+            tmp_path / "class",
+            "--source",
+            source,
+            "--csv",
+            tmp_path / "class.csv",
+            "--cell-timeout",
+            "6",
+            "--memory",
+            "300",
+        )
         with pytest.raises(TimeoutError):
             server.accept()
     assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
-    assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, found.stderr
+    assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, (
+        found.stderr
+    )
     bad, good = csv.DictReader((tmp_path / "class.csv").open())
     assert good["total"] == "5" and good["problems"] == good["errors"] == "", good
     assert bad["total"] == "0" and "double-test: took longer than 6 s; stopped" in bad["problems"], bad
@@ -90,13 +123,41 @@ def test_the_leaderboard_with_fewer_walls_stops_what_loops_and_grows_and_says_wh
     (tmp_path / "calls.py").write_text("import socket; socket.create_connection(('127.0.0.1', 9))")
     notes = {}
     for seconds, names in (("300", ("grows", "calls")), ("8", ("loops",))):
-        sizes = ("--steps", "1", "--seeds", "1", "--problems", "2", "--timeout", seconds, "--memory-gb", "1", "--model", "organism-small", "--output", tmp_path / "ranks.csv")
-        found = on_a_machine(without, tmp_path, "leaderboard", *(tmp_path / f"{name}.py" for name in names), "--secret", "plum", *sizes)
+        sizes = (
+            "--steps",
+            "1",
+            "--seeds",
+            "1",
+            "--problems",
+            "2",
+            "--timeout",
+            seconds,
+            "--memory-gb",
+            "1",
+            "--model",
+            "organism-small",
+            "--output",
+            tmp_path / "ranks.csv",
+        )
+        found = on_a_machine(
+            without,
+            tmp_path,
+            "leaderboard",
+            *(tmp_path / f"{name}.py" for name in names),
+            "--secret",
+            "plum",
+            *sizes,
+        )
         assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
-        assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, found.stderr
+        assert (
+            found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1
+        ), found.stderr
         with open(tmp_path / "ranks.csv", newline="") as file:
             notes |= {row["submission"]: row["note"] for row in csv.DictReader(file)}
-    assert notes["grows"] == "needs more than 1 GiB of memory (memory limit)" and notes["loops"] == "stopped after 8 s (time limit)"
+    assert (
+        notes["grows"] == "needs more than 1 GiB of memory (memory limit)"
+        and notes["loops"] == "stopped after 8 s (time limit)"
+    )
     assert notes["calls"] == "PermissionError: no network while a lab is graded"
 
 
@@ -136,7 +197,9 @@ def machine(monkeypatch):
     def make(refused=None, abi=6, platform="linux"):
         kernel = Kernel(refused, abi)
         kernel.syscall = Syscall(kernel._syscall)
-        monkeypatch.setattr(isolation, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: kernel, c_long=int, c_size_t=int))
+        monkeypatch.setattr(
+            isolation, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: kernel, c_long=int, c_size_t=int)
+        )
         monkeypatch.setattr(isolation, "sys", SimpleNamespace(platform=platform))
         monkeypatch.setattr(isolation, "Path", lambda *_: SimpleNamespace(write_text=lambda _: None))
         return kernel
@@ -144,14 +207,28 @@ def machine(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("refused, abi, walls", [("abi", 6, set()), ("ruleset", 6, set()), ("restrict", 6, set()), (None, 1, {"files"}), (None, 4, {"files", "tcp"}), (None, 6, {"files", "tcp", "signals"}), ("rule", 6, {"files", "tcp", "signals"})])
+@pytest.mark.parametrize(
+    "refused, abi, walls",
+    [
+        ("abi", 6, set()),
+        ("ruleset", 6, set()),
+        ("restrict", 6, set()),
+        (None, 1, {"files"}),
+        (None, 4, {"files", "tcp"}),
+        (None, 6, {"files", "tcp", "signals"}),
+        ("rule", 6, {"files", "tcp", "signals"}),
+    ],
+)
 def test_a_wall_of_files_is_only_told_when_it_stands(machine, tmp_path, refused, abi, walls):
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     assert machine(refused, abi) and isolation.wall_files(tmp_path, [], []) == walls
     assert not before or len(os.listdir("/proc/self/fd")) == before  # nothing is left open
 
 
-@pytest.mark.parametrize("refused, walls, asks", [("unshare", set(), 2), ("pids", {"network"}, 2), (None, {"network", "processes"}, 1)])
+@pytest.mark.parametrize(
+    "refused, walls, asks",
+    [("unshare", set(), 2), ("pids", {"network"}, 2), (None, {"network", "processes"}, 1)],
+)
 def test_namespaces_fall_back_to_the_network_s_alone(machine, refused, walls, asks):
     kernel = machine(refused)
     assert isolation.enter_namespaces() == walls and len(kernel.asked) == asks
@@ -159,7 +236,9 @@ def test_namespaces_fall_back_to_the_network_s_alone(machine, refused, walls, as
 
 def test_where_it_is_not_linux_nothing_is_asked_of_the_kernel(machine, tmp_path):
     kernel = machine(platform="darwin")
-    assert isolation.enter_namespaces() == isolation.wall_files(tmp_path, [], []) == set() and kernel.asked == []
+    assert (
+        isolation.enter_namespaces() == isolation.wall_files(tmp_path, [], []) == set() and kernel.asked == []
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, PermissionError])
@@ -175,7 +254,13 @@ def test_a_limit_that_the_system_refuses_is_let_pass(monkeypatch, error):
     assert len(asked) >= 4
 
 
-@pytest.mark.parametrize("limited", [lambda folder: process.run_steps((), (), [], process.Limits()), lambda folder: leaderboard.leaderboard([folder / "a.py"], "plum")])
+@pytest.mark.parametrize(
+    "limited",
+    [
+        lambda folder: process.run_steps((), (), [], process.Limits()),
+        lambda folder: leaderboard.leaderboard([folder / "a.py"], "plum"),
+    ],
+)
 def test_windows_is_told_in_one_line(monkeypatch, tmp_path, limited):
     monkeypatch.setattr(isolation, "resource", None)
     with pytest.raises(SdlabError, match="only Linux and macOS can limit"):
@@ -201,4 +286,6 @@ def test_memory_is_watched_where_only_root_is_told_what_processes_share(monkeypa
 
 def test_the_line_names_what_any_submission_lacked():
     assert isolation.left_open([{"network", "files", "processes", "tcp"}]) == isolation.left_open([]) == ""
-    assert isolation.left_open([{"network", "files", "processes"}, {"files"}]) + "\n" == LINE.format("the network, other processes")
+    assert isolation.left_open([{"network", "files", "processes"}, {"files"}]) + "\n" == LINE.format(
+        "the network, other processes"
+    )

@@ -14,7 +14,9 @@ from sdlab.seeds import stream
 from sdlab.world.reasoner import explain, sample
 from sdlab.world.splits import load_split
 
-PROBLEMS = load_split("in-domain", limit=40) + load_split("deeper", limit=20) + load_split("unseen-types", limit=20)
+PROBLEMS = (
+    load_split("in-domain", limit=40) + load_split("deeper", limit=20) + load_split("unseen-types", limit=20)
+)
 
 
 def written(problem):
@@ -28,7 +30,9 @@ def written(problem):
         if choice.role == "propose":
             proposal = re.search(r"\d+", said)[0]
             if said.startswith(" So "):
-                done.append([slot, proposal, float(choice.entropy > 0), 0.0])  # at entropy 0 it is the only one left
+                done.append(
+                    [slot, proposal, float(choice.entropy > 0), 0.0]
+                )  # at entropy 0 it is the only one left
         elif choice.role == "recheck" and taken == 0:
             done[-1][3] = 1.0
         elif choice.role == "check" and said.endswith("yes."):
@@ -40,20 +44,39 @@ def written(problem):
 def test_every_commitment_is_read_as_it_was_made(problem):
     text, truth = written(problem)
     frame = commits([text], [problem])
-    assert list(frame[["slot", "value", "unchecked", "looked_again"]].itertuples(index=False, name=None)) == truth
+    assert (
+        list(frame[["slot", "value", "unchecked", "looked_again"]].itertuples(index=False, name=None))
+        == truth
+    )
     right = {slot.name: slot.candidates[slot.truth] for slot in problem.slots}
     assert frame["right"].tolist() == [float(right[slot] == value) for slot, value, *_ in truth]
     assert frame["fact"].dropna().eq(1).all()  # the reasoner makes no mistakes about facts
-    assert all(text[a:b] == f" So {slot} is {value}." for a, b, slot, value in frame[["start", "end", "slot", "value"]].itertuples(index=False))
-    assert frame.groupby("slot")["final"].agg(list).map(lambda ends: ends == [0.0] * (len(ends) - 1) + [1.0]).all()
+    assert all(
+        text[a:b] == f" So {slot} is {value}."
+        for a, b, slot, value in frame[["start", "end", "slot", "value"]].itertuples(index=False)
+    )
+    assert (
+        frame.groupby("slot")["final"]
+        .agg(list)
+        .map(lambda ends: ends == [0.0] * (len(ends) - 1) + [1.0])
+        .all()
+    )
 
 
 def test_the_reasoner_checks_rightly_and_errs_only_unchecked():
-    texts = [sample(problem, stream("commits many", problem.id, i)).text for problem in PROBLEMS for i in range(4)]
+    texts = [
+        sample(problem, stream("commits many", problem.id, i)).text for problem in PROBLEMS for i in range(4)
+    ]
     asked = [problem for problem in PROBLEMS for _ in range(4)]
     frame = commits(texts, asked)
-    shares = summarise(frame, (), ["unchecked", "right_if_unchecked", "right_if_checked"]).set_index("metric")["mean"]
-    assert shares["right_if_checked"] == 1 and shares["right_if_unchecked"] < 0.95 and 0.05 < shares["unchecked"] < 0.95
+    shares = summarise(frame, (), ["unchecked", "right_if_unchecked", "right_if_checked"]).set_index(
+        "metric"
+    )["mean"]
+    assert (
+        shares["right_if_checked"] == 1
+        and shares["right_if_unchecked"] < 0.95
+        and 0.05 < shares["unchecked"] < 0.95
+    )
     found = {cause(text, problem) for text, problem in zip(texts, asked)}
     assert found == {"right", "unchecked"}
     for text, problem in zip(texts, asked):
@@ -63,7 +86,9 @@ def test_the_reasoner_checks_rightly_and_errs_only_unchecked():
 @pytest.mark.parametrize("problem", PROBLEMS[:30], ids=lambda p: p.id)
 def test_statements_are_the_problems_own(problem):
     for i, slot in enumerate(problem.slots):
-        assert [statement(problem, i, value) for value in slot.candidates] == [words for words, _ in slot.tests]
+        assert [statement(problem, i, value) for value in slot.candidates] == [
+            words for words, _ in slot.tests
+        ]
     assert statement(problem, 0, "31") == statement(problem, 0, "0") == ""
 
 
@@ -75,7 +100,9 @@ def test_a_nudge_is_something_the_reasoner_could_have_written():
         assert (prefix is None) == all(looked or not unchecked for *_, unchecked, looked in truth)
         if prefix is not None:
             nudged += 1
-            whole = sample(problem, stream("after the nudge", problem.id), prefix=prefix).text  # raises when nothing like it is in the language
+            whole = sample(
+                problem, stream("after the nudge", problem.id), prefix=prefix
+            ).text  # raises when nothing like it is in the language
             assert whole.startswith(prefix) and explain(whole, problem).log_prob > float("-inf")
             first = commits([whole], [problem]).query("start < @at", local_dict={"at": len(prefix)}).iloc[-1]
             assert first["unchecked"] == 1 and first["looked_again"] == 1
@@ -83,11 +110,21 @@ def test_a_nudge_is_something_the_reasoner_could_have_written():
     assert nudged > 20
 
 
-
-
-TWO = next(p for p in PROBLEMS if p.split == "in-domain" and all(len(slot.candidates) >= 3 for slot in p.slots))
-RIGHT, WRONG = ([slot.candidates[i] for slot in TWO.slots for i in [slot.truth if right else (slot.truth + 1) % len(slot.candidates)]] for right in (True, False))
-CHECKED = [f"\n{slot.name}: Maybe {value}. Check: {statement(TWO, i, value)} So {slot.name} is {value}." for i, (slot, value) in enumerate(zip(TWO.slots, RIGHT))]
+TWO = next(
+    p for p in PROBLEMS if p.split == "in-domain" and all(len(slot.candidates) >= 3 for slot in p.slots)
+)
+RIGHT, WRONG = (
+    [
+        slot.candidates[i]
+        for slot in TWO.slots
+        for i in [slot.truth if right else (slot.truth + 1) % len(slot.candidates)]
+    ]
+    for right in (True, False)
+)
+CHECKED = [
+    f"\n{slot.name}: Maybe {value}. Check: {statement(TWO, i, value)} So {slot.name} is {value}."
+    for i, (slot, value) in enumerate(zip(TWO.slots, RIGHT))
+]
 LIE = statement(TWO, 0, RIGHT[0]).split(",")[0] + ", need 99, no."
 OTHERS = ", ".join(v for v in TWO.slots[0].candidates if v != RIGHT[0])
 REFUTED = statement(TWO, 0, WRONG[0])
@@ -97,8 +134,14 @@ CASES = {  # first line, cause
     "guessed after a survey": (f"\nA: could be {OTHERS} or {RIGHT[0]}. So A is {WRONG[0]}.", "unchecked"),
     "looked again in vain": (f"\nA: So A is {WRONG[0]}. Wait, check A: {REFUTED}", "other"),
     "against its own check": (f"\nA: Maybe {WRONG[0]}. Check: {REFUTED} So A is {WRONG[0]}.", "other"),
-    "the right one refuted by a lie": (f"\nA: Maybe {RIGHT[0]}. Check: {LIE} So A is {WRONG[0]}.", "wrong fact"),
-    "the wrong one carried by a lie": (f"\nA: Perhaps {WRONG[0]}. Test: {statement(TWO, 0, RIGHT[0])} So A is {WRONG[0]}.", "wrong fact"),
+    "the right one refuted by a lie": (
+        f"\nA: Maybe {RIGHT[0]}. Check: {LIE} So A is {WRONG[0]}.",
+        "wrong fact",
+    ),
+    "the wrong one carried by a lie": (
+        f"\nA: Perhaps {WRONG[0]}. Test: {statement(TWO, 0, RIGHT[0])} So A is {WRONG[0]}.",
+        "wrong fact",
+    ),
     "left off the list": (f"\nA: could be {OTHERS}. So A is {WRONG[0]}.", "short list"),
     "nothing committed": ("\nA: Maybe 3. Check:", "other"),
     "a number out of range": ("\nA: Maybe 77. Check: digit sum 14, need 3, no. So A is 77.", "wrong fact"),
@@ -109,7 +152,13 @@ CASES = {  # first line, cause
 def test_causes(case):
     line, expected = CASES[case]
     answer = TWO.answer if expected == "right" else "61"
-    assert cause(f"<think>{line}{CHECKED[1]}\nA + B = {answer}.\n</think>\n\nThe answer is \\boxed{{{answer}}}.", TWO) == expected
+    assert (
+        cause(
+            f"<think>{line}{CHECKED[1]}\nA + B = {answer}.\n</think>\n\nThe answer is \\boxed{{{answer}}}.",
+            TWO,
+        )
+        == expected
+    )
 
 
 def test_a_wrong_sum_is_the_cause_only_when_every_number_is_right():
@@ -121,7 +170,10 @@ def test_a_wrong_sum_is_the_cause_only_when_every_number_is_right():
 def test_a_second_look_that_refutes_reopens_the_slot():
     text = f"<think>\nA: So A is {WRONG[0]}. Wait, check A: {REFUTED}\nA: Try {RIGHT[0]}. Test: {statement(TWO, 0, RIGHT[0])} So A is {RIGHT[0]}."
     frame = commits([text], [TWO])
-    assert frame[["unchecked", "looked_again", "right", "final", "fact"]].values.tolist() == [[1, 1, 0, 0, 1], [0, 0, 1, 1, 1]]
+    assert frame[["unchecked", "looked_again", "right", "final", "fact"]].values.tolist() == [
+        [1, 1, 0, 0, 1],
+        [0, 0, 1, 1, 1],
+    ]
 
 
 @given(st.lists(st.sampled_from([
@@ -138,7 +190,9 @@ def test_any_text_is_read(parts):
 
 
 def test_empty_and_misfit_input():
-    assert commits([], []).empty and list(commits([""], [TWO]).columns) == list(commits([CHECKED[0]], [TWO]).columns)
+    assert commits([], []).empty and list(commits([""], [TWO]).columns) == list(
+        commits([CHECKED[0]], [TWO]).columns
+    )
     with pytest.raises(SdlabError, match="2 texts but 1 problems"):
         commits(["", ""], [TWO])
     with pytest.raises(SdlabError, match="number hunts"):

@@ -27,7 +27,9 @@ def test_intervals_agree_with_a_plain_loop_over_resamples():
 def test_intervals_cover_the_truth_when_seeds_and_problems_vary():
     rng, held = np.random.default_rng(2), 0
     for _ in range(120):
-        found = crossed_interval(rng.normal(0, 0.05, (5, 1)) + rng.normal(0, 0.2, (1, 60)) + rng.normal(0, 0.3, (5, 60)))
+        found = crossed_interval(
+            rng.normal(0, 0.05, (5, 1)) + rng.normal(0, 0.2, (1, 60)) + rng.normal(0, 0.3, (5, 60))
+        )
         held += found.low <= 0 <= found.high
     assert held >= 106  # 95% of 120 is 114; fewer than 106 has a chance below 1%
 
@@ -50,10 +52,14 @@ def test_a_shift_of_every_cell_is_found_exactly_and_pairing_removes_what_is_shar
 
 def test_two_seeds_are_never_significant():
     a = np.zeros((2, 50))
-    assert not crossed_difference(a, a + 1).significant and "not significant" in str(crossed_difference(a, a + 1))
+    assert not crossed_difference(a, a + 1).significant and "not significant" in str(
+        crossed_difference(a, a + 1)
+    )
 
 
-@pytest.mark.parametrize("over, under", [(np.zeros(3), None), (np.zeros((0, 3)), None), (np.zeros((2, 3)), np.ones((2, 4)))])
+@pytest.mark.parametrize(
+    "over, under", [(np.zeros(3), None), (np.zeros((0, 3)), None), (np.zeros((2, 3)), np.ones((2, 4)))]
+)
 def test_wrong_tables_are_named(over, under):
     with pytest.raises(SdlabError, match="shapes"):
         crossed_interval(over, under)
@@ -64,7 +70,9 @@ def test_wrong_tables_are_named(over, under):
 def test_seeds_alone_have_students_interval():
     values = np.array([0.1, 0.4, 0.35, 0.2, 0.3])
     found = seeds_interval(values)
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
+    assert (found.low, found.high) == pytest.approx(
+        stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    )
     assert np.isnan(seeds_interval([0.3]).low) and seeds_interval([0.3]).mean == 0.3
     with pytest.raises(SdlabError, match="one number per seed"):
         seeds_interval([])
@@ -76,7 +84,9 @@ def test_seeds_are_compared_in_pairs():
     a, b = level + rng.normal(size=5) * 0.01, level + 0.1 + rng.normal(size=5) * 0.01
     found = seeds_difference(a, b)
     paired = stats.ttest_rel(b, a).confidence_interval()
-    assert (found.interval.low, found.interval.high) == pytest.approx((paired.low, paired.high)) and found.significant
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (paired.low, paired.high)
+    ) and found.significant
     assert not seeds_difference(a[:2], b[:2]).significant  # two seeds never decide
     with pytest.raises(SdlabError, match="same seeds on both sides"):
         seeds_difference(a, b[:3])

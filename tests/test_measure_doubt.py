@@ -56,7 +56,9 @@ def test_hedged_and_law_are_what_the_trace_says():
     trace = written(PROBLEMS[1], 3)
     frame = proposals([trace.text], [PROBLEMS[1]])
     own = [(choice, taken) for choice, taken in trace.steps if choice.role == "propose"]
-    assert frame["hedged"].tolist() == [int(total_markers(choice.options[taken]) > 0) for choice, taken in own]
+    assert frame["hedged"].tolist() == [
+        int(total_markers(choice.options[taken]) > 0) for choice, taken in own
+    ]
     assert frame["entropy"].tolist() == pytest.approx([choice.entropy / log(2) for choice, _ in own])
     assert frame["law"].tolist() == pytest.approx([hedging_law(choice.entropy / log(2)) for choice, _ in own])
 

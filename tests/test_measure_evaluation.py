@@ -42,11 +42,20 @@ class Engine:
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         progress and progress(len(texts), len(texts))
         return Rollouts(
-            prompts, [[1]] * len(prompts), params.num_generations, mask.long(), mask, -mask.float(), lengths > 40, texts
+            prompts,
+            [[1]] * len(prompts),
+            params.num_generations,
+            mask.long(),
+            mask,
+            -mask.float(),
+            lengths > 40,
+            texts,
         )
 
 
-PROBLEMS = [Problem(f"hunt/{i}", "hunt", "in-domain", "a x b", f"Question {i}?", str(30 + i)) for i in range(3)]
+PROBLEMS = [
+    Problem(f"hunt/{i}", "hunt", "in-domain", "a x b", f"Question {i}?", str(30 + i)) for i in range(3)
+]
 TEXTS = [
     ["Wait, check. \\boxed{30}", "\\boxed{31}"],
     ["<think>hmm \\boxed{31}</think> It is \\boxed{7}", "Maybe \\boxed{31}"],
@@ -56,7 +65,9 @@ TEXTS = [
 
 def test_rows_of_evaluate():
     told = []
-    frame = evaluate(Engine(TEXTS), PROBLEMS, SamplingParams(num_generations=2), progress=lambda *at: told.append(at))
+    frame = evaluate(
+        Engine(TEXTS), PROBLEMS, SamplingParams(num_generations=2), progress=lambda *at: told.append(at)
+    )
     assert frame["problem_id"].tolist() == ["hunt/0", "hunt/0", "hunt/1", "hunt/1", "hunt/2", "hunt/2"]
     assert frame["generation"].tolist() == [0, 1] * 3
     assert frame["reward"].tolist() == [1, 0, 0, 1, 0, 1]
@@ -98,7 +109,13 @@ def test_evaluate_refuses(problems, options, message):
 def made(rewards, context="none", length=100, markers=1):
     """A frame from {problem: rewards}."""
     rows = [
-        {"problem_id": problem, "context": context, "generation": g, "reward": float(reward), "truncated": False}
+        {
+            "problem_id": problem,
+            "context": context,
+            "generation": g,
+            "reward": float(reward),
+            "truncated": False,
+        }
         | {"length": length * (g + 1), "markers": markers, "completion": "wait" * markers}
         for problem, group in rewards.items()
         for g, reward in enumerate(group)
@@ -107,18 +124,25 @@ def made(rewards, context="none", length=100, markers=1):
 
 
 def test_summarise_against_means_by_hand():
-    frame = pandas.concat([made({"p": [1, 0], "q": [1, 1], "r": [0, 0]}), made({"p": [1, 1], "q": [1, 1]}, "solution", 10, 0)])
+    frame = pandas.concat(
+        [made({"p": [1, 0], "q": [1, 1], "r": [0, 0]}), made({"p": [1, 1], "q": [1, 1]}, "solution", 10, 0)]
+    )
     long = summarise(frame, by="context").set_index(["context", "metric"])
     assert long.loc[("none", "reward"), ["mean", "problems", "generations"]].tolist() == [0.5, 3, 6]
     assert long.loc[("none", "length"), "mean"] == 150
-    assert long.loc[("none", "density"), "mean"] == pytest.approx(1000 * 6 / 900)  # not the mean of 1/100 and 1/200
+    assert long.loc[("none", "density"), "mean"] == pytest.approx(
+        1000 * 6 / 900
+    )  # not the mean of 1/100 and 1/200
     assert long.loc[("solution", "reward"), ["mean", "low", "high"]].tolist() == [1, 1, 1]
     assert long.loc[("none", "reward"), "low"] < 0.5 < long.loc[("none", "reward"), "high"]
     everything = summarise(frame, metrics=["reward"])
     assert everything.columns.tolist() == ["metric", "mean", "low", "high", "problems", "generations"]
     assert everything["mean"].tolist() == [0.7]
     cells = table_one(frame)
-    assert cells.index.tolist() == ["none", "solution"] and cells.loc["solution", "reward"] == "1.00 [1.00, 1.00]"
+    assert (
+        cells.index.tolist() == ["none", "solution"]
+        and cells.loc["solution", "reward"] == "1.00 [1.00, 1.00]"
+    )
 
 
 def test_intervals_are_by_problem_not_by_row():
@@ -138,7 +162,12 @@ def test_summarise_refuses():
 def test_marker_means():
     frame = made({"p": [1, 0], "q": [1, 1]}).assign(completion=["wait wait", "hmm", "", "unlikely"])
     table = marker_means(frame).set_index("marker")
-    assert (len(table), table.loc["wait", "mean"], table.loc["hmm", "mean"], table.loc["likely", "mean"]) == (10, 0.5, 0.25, 0)
+    assert (len(table), table.loc["wait", "mean"], table.loc["hmm", "mean"], table.loc["likely", "mean"]) == (
+        10,
+        0.5,
+        0.25,
+        0,
+    )
     assert table.loc["wait", "density"] == pytest.approx(1000 * 2 / 600)
     assert marker_means(frame, match="substring").set_index("marker").loc["likely", "mean"] == 0.25
 
@@ -149,7 +178,9 @@ def test_avg_and_pass_at_k_against_enumeration():
     assert avg_at_k(frame).mean == pytest.approx(3 / 12)
     assert avg_at_k(frame, 2).mean == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
     for k in (1, 2, 3):
-        by_hand = np.mean([np.mean([max(s) for s in itertools.combinations(group, k)]) for group in rewards.values()])
+        by_hand = np.mean(
+            [np.mean([max(s) for s in itertools.combinations(group, k)]) for group in rewards.values()]
+        )
         assert mean_pass_at_k(frame, k).mean == pytest.approx(by_hand)
     for wrong in (lambda: avg_at_k(frame, 5), lambda: avg_at_k(frame, 0), lambda: mean_pass_at_k(frame, 5)):
         with pytest.raises(SdlabError):
@@ -168,8 +199,16 @@ def test_compare_says_what_it_can():
     better = {p: group | (random.random(8) < 0.5) for p, group in base.items()}
     found = compare(made(base), made(better), names=("none", "solution"))
     expected = np.mean(list(better.values())) - np.mean(list(base.values()))
-    assert found.significant and found.difference.mean == pytest.approx(expected) and found.b - found.a == pytest.approx(expected)
-    assert "solution minus none" in found.sentence and found.sentence.endswith("30 problems), significant") and len(found.sentence) < 90
+    assert (
+        found.significant
+        and found.difference.mean == pytest.approx(expected)
+        and found.b - found.a == pytest.approx(expected)
+    )
+    assert (
+        "solution minus none" in found.sentence
+        and found.sentence.endswith("30 problems), significant")
+        and len(found.sentence) < 90
+    )
     shuffled = {p: random.permutation(group) for p, group in base.items()}
     same = compare(made(base), made(shuffled))
     assert not same.significant and "not significant" in same.sentence

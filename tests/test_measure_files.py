@@ -40,7 +40,9 @@ def test_text_files_lists_of_strings_and_chats(tmp_path):
     assert read_texts(tmp_path / "one.txt").texts == ["wait\nwait"]
     (tmp_path / "two.json").write_text(json.dumps(["maybe", "so"]))
     assert read_texts(tmp_path / "two.json").texts == ["maybe", "so"]
-    chat = [{"messages": [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "likely"}], "n": 1}]
+    chat = [
+        {"messages": [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "likely"}], "n": 1}
+    ]
     (tmp_path / "three.json").write_text(json.dumps(chat))
     assert read_texts(tmp_path / "three.json").texts == ["hm\nlikely"]
 
@@ -56,7 +58,11 @@ def test_column_is_told_or_the_longest(tmp_path):
 
 
 def test_token_counts_of_a_run_are_used(tmp_path):
-    rows = [{"completion": "Wait, 3.", "length": 5}, {"completion": None, "length": 90}, {"completion": "Hmm", "length": 15}]
+    rows = [
+        {"completion": "Wait, 3.", "length": 5},
+        {"completion": None, "length": 90},
+        {"completion": "Hmm", "length": 15},
+    ]
     table = markers_report(write(tmp_path / "x.jsonl", "jsonl", rows)).set_index("marker")
     assert table.loc["total", "per_1000_tokens"] == pytest.approx(1000 * 2 / 20)
 
@@ -119,14 +125,21 @@ def test_command_prints_what_it_read(tmp_path, capsys):
     path = write(tmp_path / "[run].json", "json", ROWS)
     markers_command(str(path), match="substring")
     out = capsys.readouterr().out.replace("\n", " ")
-    assert "[run].json" in out and "column 'completion'" in out and "substring" in out and "per 1,000 words" in out
+    assert (
+        "[run].json" in out
+        and "column 'completion'" in out
+        and "substring" in out
+        and "per 1,000 words" in out
+    )
     assert "│ total         │     3 │" in out
 
 
 def test_real_files(sdlab_real_data):
     read = read_texts(sdlab_real_data("reasoning_traces.json"))
     assert (len(read.texts), read.columns) == (10, ["message_thinking"])
-    assert len(read_texts(sdlab_real_data("sciknoweval_chemistry_test.json"), "prompt").texts) == 210  # JSON lines inside
+    assert (
+        len(read_texts(sdlab_real_data("sciknoweval_chemistry_test.json"), "prompt").texts) == 210
+    )  # JSON lines inside
 
 
 def test_halves_of_characters_and_bytes_that_are_no_text(tmp_path):
@@ -137,7 +150,13 @@ def test_halves_of_characters_and_bytes_that_are_no_text(tmp_path):
     assert read_frame(path, errors="replace")["completion"].tolist() == ["\ufffd wait", "caf\ufffd"]
 
 
-@pytest.mark.parametrize("line, reason", [("[" * 100_000, "nested too deeply"), ('{"text": ' + "1" * 5000 + "}", "a number of thousands of digits")])
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"text": ' + "1" * 5000 + "}", "a number of thousands of digits"),
+    ],
+)
 def test_json_that_python_will_not_read(tmp_path, line, reason):
     for name, where in (("x.jsonl", "line 1: it"), ("x.json", "x.json: it")):
         (tmp_path / name).write_text(line)

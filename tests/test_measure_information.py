@@ -35,7 +35,11 @@ def tables(*sizes):
     """Random joint tables with zeros among their entries."""
     shape = st.tuples(*(st.integers(1, size) for size in sizes))
     entry = st.one_of(st.just(0.0), st.floats(0.01, 1.0))
-    return shape.flatmap(lambda s: arrays(float, s, elements=entry)).filter(lambda p: p.sum() > 0).map(lambda p: p / p.sum())
+    return (
+        shape.flatmap(lambda s: arrays(float, s, elements=entry))
+        .filter(lambda p: p.sum() > 0)
+        .map(lambda p: p / p.sum())
+    )
 
 
 def by_hand(p_xyc) -> float:
@@ -97,13 +101,19 @@ def test_names_do_not_matter(p, rng):
     moved = p
     for axis, size in enumerate(p.shape):
         moved = np.take(moved, rng.sample(range(size), size), axis)
-    assert info.conditional_mutual_information(moved) == pytest.approx(info.conditional_mutual_information(p), abs=1e-9)
-    assert info.conditional_mutual_information(p.transpose(0, 2, 1)) == pytest.approx(info.conditional_mutual_information(p), abs=1e-9)
+    assert info.conditional_mutual_information(moved) == pytest.approx(
+        info.conditional_mutual_information(p), abs=1e-9
+    )
+    assert info.conditional_mutual_information(p.transpose(0, 2, 1)) == pytest.approx(
+        info.conditional_mutual_information(p), abs=1e-9
+    )
 
 
 def test_known_values():
     copy = np.eye(4) / 4
-    assert info.mutual_information(copy) == pytest.approx(math.log(4)) and info.conditional_entropy(copy) == pytest.approx(0)
+    assert info.mutual_information(copy) == pytest.approx(math.log(4)) and info.conditional_entropy(
+        copy
+    ) == pytest.approx(0)
     assert info.mutual_information(copy) * info.BITS == pytest.approx(2)
     assert info.mutual_information(np.outer([0.2, 0.8], [0.5, 0.3, 0.2])) == pytest.approx(0, abs=1e-12)
     flip = 0.1  # binary symmetric channel: log 2 - H(flip)
@@ -159,11 +169,16 @@ def test_a_credible_claim_has_endless_traces_and_the_likely_ones_hold_nearly_eve
 def test_exact_information_of_hints_against_its_definition(reliability):
     contexts = hints(PROBLEM, reliability)
     table = trace_table(PROBLEM, contexts)
-    traces = [{t.text: math.exp(t.log_prob) for t in enumerate_traces(PROBLEM, evidence)} for _, evidence in contexts]
+    traces = [
+        {t.text: math.exp(t.log_prob) for t in enumerate_traces(PROBLEM, evidence)}
+        for _, evidence in contexts
+    ]
     total = 0.0
     for (weight, _), row in zip(contexts, traces):
         for text, p in row.items():
-            total += weight * p * math.log(p / sum(w * other[text] for (w, _), other in zip(contexts, traces)))
+            total += (
+                weight * p * math.log(p / sum(w * other[text] for (w, _), other in zip(contexts, traces)))
+            )
     assert table.information == pytest.approx(total, abs=1e-5) and table.unlisted < 1e-5
     assert table.plug_in == pytest.approx(table.information + table.gap, rel=1e-12)
     assert table.gap > 0.0001
@@ -175,7 +190,9 @@ def test_hints_run_from_nothing_to_a_revelation():
     values = [trace_table(PROBLEM, hints(PROBLEM, r)).information for r in (0.5, 0.6, 0.75, 0.9, 1.0)]
     assert values[0] == pytest.approx(0, abs=1e-12) and values[-1] == pytest.approx(math.log(2), abs=1e-12)
     assert values == sorted(values)
-    assert trace_table(PROBLEM, hints(PROBLEM, 1.0)).expect(lambda text: is_right(PROBLEM, text)) == pytest.approx(0.5)
+    assert trace_table(PROBLEM, hints(PROBLEM, 1.0)).expect(
+        lambda text: is_right(PROBLEM, text)
+    ) == pytest.approx(0.5)
 
 
 def test_hints_follow_the_prior():
@@ -191,7 +208,11 @@ def test_hints_follow_the_prior():
 def test_the_plug_in_is_infinite_where_a_context_allows_a_sentence_of_its_own():
     table = trace_table(PROBLEM, hints(PROBLEM, 0.97))
     assert table.plug_in == math.inf == table.gap and table.information < math.log(2)
-    own = [t for t, mixed, alone in zip(table.texts, table.mixture, table.alone) if mixed > 0 and alone == 0 and t != REST]
+    own = [
+        t
+        for t, mixed, alone in zip(table.texts, table.mixture, table.alone)
+        if mixed > 0 and alone == 0 and t != REST
+    ]
     assert own and all("Actually no." in text for text in own)
 
 
@@ -208,8 +229,12 @@ def test_sampling_agrees_with_the_exact_value():
 
 
 def test_sampling_works_on_problems_too_big_to_list():
-    frame = sampled_information(load_split("deeper", limit=3), lambda problem: hints(problem, 1.0, slot=1), num_traces=4)
-    for problem in load_split("deeper", limit=3):  # a revelation about one slot is worth its whole entropy, in every trace
+    frame = sampled_information(
+        load_split("deeper", limit=3), lambda problem: hints(problem, 1.0, slot=1), num_traces=4
+    )
+    for problem in load_split(
+        "deeper", limit=3
+    ):  # a revelation about one slot is worth its whole entropy, in every trace
         found = frame.loc[frame["problem_id"] == problem.id, "information"]
         assert found.to_numpy() == pytest.approx(math.log(len(problem.slots[1].candidates)), abs=1e-9)
     with pytest.raises(SdlabError, match="sums to 0.5"):
@@ -233,7 +258,9 @@ def test_solutions_come_with_the_prior():
     found = solutions(PROBLEM, SIBLINGS)
     assert math.fsum(p for p, _, _ in found) == pytest.approx(1)
     for v, sibling in enumerate(SIBLINGS):
-        assert math.fsum(p for p, text, _ in found if is_right(sibling, text)) == pytest.approx(PROBLEM.slots[0].prior[v])
+        assert math.fsum(p for p, text, _ in found if is_right(sibling, text)) == pytest.approx(
+            PROBLEM.slots[0].prior[v]
+        )
     assert {e.claims[0][1] for _, _, e in found} == {0.9, 0.98}
 
 
@@ -258,7 +285,9 @@ def test_the_chain_against_the_full_table_of_solutions():
     assert info.mutual_information((joint / joint.sum()).T) == pytest.approx(chain["solution"], abs=1e-3)
     said = [e.answer for _, e in contexts]
     merged = np.array([joint[[a == answer for a in said]].sum(0) for answer in sorted(set(said))])
-    assert info.mutual_information((merged / merged.sum()).T) == pytest.approx(chain["solution_no_think"], abs=1e-3)
+    assert info.mutual_information((merged / merged.sum()).T) == pytest.approx(
+        chain["solution_no_think"], abs=1e-3
+    )
     with pytest.raises(SdlabError, match="more than 20 traces"):
         likely_traces(PROBLEM, limit=20)
     with pytest.raises(SdlabError, match="choose a family of 2"):
@@ -294,7 +323,13 @@ SHOWN = ["w7 w8", "w9", "w10 w11 w12"]
 
 def test_a_models_information_against_its_whole_table(engine):
     rows = [(shown, [token]) for shown in SHOWN for token in range(VOCAB)]
-    found = model_information(engine, [QUESTION] * len(rows), [ids for _, ids in rows], [s for s, _ in rows], rivals=[SHOWN] * len(rows))
+    found = model_information(
+        engine,
+        [QUESTION] * len(rows),
+        [ids for _, ids in rows],
+        [s for s, _ in rows],
+        rivals=[SHOWN] * len(rows),
+    )
     frame = found.frame.assign(shown=[shown for shown, _ in rows])
     p = np.exp(frame["given"].to_numpy()).reshape(3, VOCAB)
     assert p.sum(1) == pytest.approx([1, 1, 1], abs=1e-5)
@@ -305,14 +340,20 @@ def test_a_models_information_against_its_whole_table(engine):
     plug_in = np.mean([stats.entropy(row, alone) for row in p])
     assert weights @ frame["nats"] == pytest.approx(plug_in, abs=1e-5)
     gap = stats.entropy(joint.sum(0), alone)
-    assert weights @ frame["nats"] == pytest.approx(info.mutual_information(joint.T) + gap, abs=1e-5) and gap > 0.01
+    assert (
+        weights @ frame["nats"] == pytest.approx(info.mutual_information(joint.T) + gap, abs=1e-5)
+        and gap > 0.01
+    )
 
 
 def test_per_token_differences_against_plain_forward_passes(engine):
     text = "w13 w14 w15"
     found = model_information(engine, [QUESTION], [text], ["w7 w8"])
     sums = []
-    for content in ("w3 w4 w5\n\nCorrect solution: w7 w8\n\nCorrectly solve the original question.", "w3 w4 w5"):
+    for content in (
+        "w3 w4 w5\n\nCorrect solution: w7 w8\n\nCorrectly solve the original question.",
+        "w3 w4 w5",
+    ):
         prompt = engine.tokenizer(content + " ", add_special_tokens=False)["input_ids"]
         ids = torch.tensor([prompt + [13, 14, 15, EOS]])
         with torch.no_grad():
@@ -329,19 +370,27 @@ def test_per_token_differences_against_plain_forward_passes(engine):
 
 def test_no_context_is_worth_nothing(engine):
     found = model_information(engine, [QUESTION], [[5, 6]], [None], rivals=[[None]])
-    assert found.per_token[0] == pytest.approx([0, 0]) and found.frame["information"].tolist() == pytest.approx([0], abs=1e-9)
+    assert found.per_token[0] == pytest.approx([0, 0]) and found.frame[
+        "information"
+    ].tolist() == pytest.approx([0], abs=1e-9)
 
 
 def test_traces_with_a_known_truth(engine):
     families = mixed_families()
-    assert len(families) == len({problem.id for problem, _ in families}) == sum(len(load_families(n)) for n in (2, 3, 4, 5))
+    assert (
+        len(families)
+        == len({problem.id for problem, _ in families})
+        == sum(len(load_families(n)) for n in (2, 3, 4, 5))
+    )
     draws = draw_traces(families[:6], 3)
     assert [len(d.solutions) for d in draws[::3]] == [2, 3, 4, 5, 2, 3]
     assert draw_traces(families[:6], 3) == draws != draw_traces(families[:6], 3, seed=1)
     for draw in draws:
         under = [log_prob(draw.text, draw.problem, read_evidence(draw.problem, s)) for s in draw.solutions]
         assert draw.exact["given"] == pytest.approx(under[draw.chosen])
-        assert draw.exact["information"] == pytest.approx(under[draw.chosen] - math.log(np.mean(np.exp(under))))
+        assert draw.exact["information"] == pytest.approx(
+            under[draw.chosen] - math.log(np.mean(np.exp(under)))
+        )
         assert draw.exact["information"] <= math.log(len(under)) + 1e-9
         assert draw.right == is_right(draw.problem, draw.solutions[draw.chosen])
     frame, found = compare_with_truth(engine, draws)

@@ -90,7 +90,11 @@ def test_nearly_degenerate_cases_still_have_an_interval():
 
 def test_seeds_repeat_and_bad_input_is_refused():
     over, under = np.arange(12.0), np.ones(12)
-    assert ratio_interval(over, under, seed=1) == ratio_interval(over, under, seed=1) != ratio_interval(over, under, seed=2)
+    assert (
+        ratio_interval(over, under, seed=1)
+        == ratio_interval(over, under, seed=1)
+        != ratio_interval(over, under, seed=2)
+    )
     assert ratio_interval(over, under, 0.5).low > ratio_interval(over, under, 0.95).low
     for arguments in (([], []), ([1, 2], [1]), ([1, 2], [1, 1], 95)):
         with pytest.raises(SdlabError):

@@ -79,5 +79,7 @@ def test_real_traces_against_grep(sdlab_real_data, tmp_path):
     path.write_text("\n".join(texts))
     for marker in TEN:
         command = ["grep", "-o", "-i", "-w", marker, str(path)]
-        found = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout.split()
+        found = subprocess.run(
+            command, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        ).stdout.split()
         assert len(found) == table[marker], marker

@@ -8,11 +8,23 @@ from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import ratio_interval
-from sdlab.measure.problem_rates import pass_at_k_curve, pass_columns, problem_rates, rate_interval, score_interval
+from sdlab.measure.problem_rates import (
+    pass_at_k_curve,
+    pass_columns,
+    problem_rates,
+    rate_interval,
+    score_interval,
+)
 
 
 def rows(**rewards):
-    return pandas.DataFrame([{"problem_id": p, "reward": r, "length": 10.0 * i} for p, values in rewards.items() for i, r in enumerate(values)])
+    return pandas.DataFrame(
+        [
+            {"problem_id": p, "reward": r, "length": 10.0 * i}
+            for p, values in rewards.items()
+            for i, r in enumerate(values)
+        ]
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 4, 16])
@@ -20,15 +32,24 @@ def test_a_rates_interval_is_where_the_data_would_be_a_surprise(samples):
     for right in range(samples + 1):
         found = rate_interval(right, samples)
         exact = stats.binomtest(right, samples).proportion_ci(method="exact")
-        assert found.mean == right / samples and (found.low, found.high) == pytest.approx((exact.low, exact.high))
-        at_least, at_most = (stats.binom.sf(right - 1, samples, found.low), stats.binom.cdf(right, samples, found.high))
+        assert found.mean == right / samples and (found.low, found.high) == pytest.approx(
+            (exact.low, exact.high)
+        )
+        at_least, at_most = (
+            stats.binom.sf(right - 1, samples, found.low),
+            stats.binom.cdf(right, samples, found.high),
+        )
         assert found.low == 0 if right == 0 else at_least == pytest.approx(0.025)
         assert found.high == 1 if right == samples else at_most == pytest.approx(0.025)
 
 
 def test_a_rates_interval_holds_the_truth_at_least_as_often_as_it_says():
     for rate in (0.02, 0.3, 0.5, 0.97):
-        held = sum(stats.binom.pmf(c, 16, rate) for c in range(17) if rate_interval(c, 16).low <= rate <= rate_interval(c, 16).high)
+        held = sum(
+            stats.binom.pmf(c, 16, rate)
+            for c in range(17)
+            if rate_interval(c, 16).low <= rate <= rate_interval(c, 16).high
+        )
         assert held >= 0.95
 
 
@@ -42,10 +63,19 @@ def test_one_row_per_problem():
     nan = float("nan")
     table = problem_rates(rows(b=[1, 0, 1, 1], a=[0, 0], c=[nan, nan], d=[1, nan])).set_index("problem_id")
     assert table.index.tolist() == ["b", "a", "c", "d"]
-    assert table["generations"].tolist() == [4, 2, 2, 2] and table["graded"].tolist() == [4, 2, 0, 1] and table["right"].tolist() == [3, 0, 0, 1]
-    assert table["rate"].tolist()[:2] == [0.75, 0.0] and np.isnan(table.loc["c", ["rate", "low", "high"]].astype(float)).all()
+    assert (
+        table["generations"].tolist() == [4, 2, 2, 2]
+        and table["graded"].tolist() == [4, 2, 0, 1]
+        and table["right"].tolist() == [3, 0, 0, 1]
+    )
+    assert (
+        table["rate"].tolist()[:2] == [0.75, 0.0]
+        and np.isnan(table.loc["c", ["rate", "low", "high"]].astype(float)).all()
+    )
     assert table["length"].tolist() == [15, 5, 5, 5]
-    assert tuple(table.loc["b", ["low", "high"]]) == pytest.approx(tuple(stats.beta.ppf([0.025, 0.975], [3, 4], [2, 1])))
+    assert tuple(table.loc["b", ["low", "high"]]) == pytest.approx(
+        tuple(stats.beta.ppf([0.025, 0.975], [3, 4], [2, 1]))
+    )
     with pytest.raises(SdlabError, match=r"reward 0\.5 is not allowed"):
         problem_rates(rows(a=[0.5]))
     with pytest.raises(SdlabError, match="missing: .'reward'"):
@@ -94,14 +124,19 @@ def test_a_low_score_that_many_problems_carry_is_resampled_and_one_that_few_carr
 
 @pytest.mark.parametrize("solved", [0, 1, 29, 30])
 def test_what_never_happened_has_the_exact_limits(solved):
-    found, exact = score_interval([1.0] * solved + [0.0] * (30 - solved)), stats.binomtest(solved, 30).proportion_ci(method="exact")
+    found, exact = (
+        score_interval([1.0] * solved + [0.0] * (30 - solved)),
+        stats.binomtest(solved, 30).proportion_ci(method="exact"),
+    )
     assert found.low <= exact.low + 1e-9 and found.high >= exact.high - 1e-9  # never narrower
     if solved in (0, 30):
         assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_one_right_sample_of_480_does_not_make_the_score_certain():
-    assert score_interval([1 / 16] + [0] * 29).high == pytest.approx(stats.beta.ppf(0.975, 1 + 1 / 16, 30 - 1 / 16))
+    assert score_interval([1 / 16] + [0] * 29).high == pytest.approx(
+        stats.beta.ppf(0.975, 1 + 1 / 16, 30 - 1 / 16)
+    )
 
 
 def test_near_the_ends_it_holds_the_truth_about_as_often_as_it_says():

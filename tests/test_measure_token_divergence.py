@@ -37,11 +37,34 @@ def distributions(engine, prompt, completion):
 def test_every_column_against_plain_forward_passes(engine, room, monkeypatch):
     monkeypatch.setattr(module, "ROOM", room)  # one completion at a time, or all together
     told = []
-    found = token_divergence(engine, STUDENT, TEACHER, COMPLETIONS, names=["a", "a", "b"], top_k=None, progress=lambda *done: told.append(done))
-    assert found["name"].tolist() == ["a"] * 7 + ["b"] * 3 and found["position"].tolist() == [0, 1, 2, 3, 4, 0, 1, 0, 1, 2]
+    found = token_divergence(
+        engine,
+        STUDENT,
+        TEACHER,
+        COMPLETIONS,
+        names=["a", "a", "b"],
+        top_k=None,
+        progress=lambda *done: told.append(done),
+    )
+    assert found["name"].tolist() == ["a"] * 7 + ["b"] * 3 and found["position"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0,
+        1,
+        0,
+        1,
+        2,
+    ]
     assert told[-1] == (3, 3) and len(told) == (3 if room == 1 else 1)
     for row, (completion, asked, informed) in enumerate(zip(COMPLETIONS, STUDENT, TEACHER)):
-        p, q, mine = distributions(engine, asked, completion), distributions(engine, informed, completion), found[found["row"] == row]
+        p, q, mine = (
+            distributions(engine, asked, completion),
+            distributions(engine, informed, completion),
+            found[found["row"] == row],
+        )
         at = np.arange(len(completion))
         assert np.allclose(mine["student"], np.log(p[at, completion]), atol=1e-4)
         assert np.allclose(mine["teacher"], np.log(q[at, completion]), atol=1e-4)
@@ -50,14 +73,23 @@ def test_every_column_against_plain_forward_passes(engine, room, monkeypatch):
         assert np.allclose(mine["entropy"], entropy(p, axis=1), atol=1e-4)
         assert mine["token"].tolist() == [engine.tokenizer.decode([token]) for token in completion]
     assert (found.loc[found["row"] < 2, "divergence"] > 1e-4).all()
-    assert (found.loc[found["row"] == 2, "divergence"].abs() < 1e-9).all()  # the same prompt: nothing to object to
+    assert (
+        found.loc[found["row"] == 2, "divergence"].abs() < 1e-9
+    ).all()  # the same prompt: nothing to object to
 
 
 def test_temperature_and_the_ends_of_alpha(engine):
     for alpha, order in ((0.0, 1), (1.0, -1)):
-        found = token_divergence(engine, STUDENT[:1], TEACHER[:1], COMPLETIONS[:1], alpha=alpha, top_k=None, temperature=1.7)
-        p, q = (d ** (1 / 1.7) for d in (distributions(engine, prompt[0], COMPLETIONS[0]) for prompt in (STUDENT, TEACHER)))
-        assert np.allclose(found["divergence"], entropy(*(q, p)[::order], axis=1), atol=1e-4)  # scipy normalises
+        found = token_divergence(
+            engine, STUDENT[:1], TEACHER[:1], COMPLETIONS[:1], alpha=alpha, top_k=None, temperature=1.7
+        )
+        p, q = (
+            d ** (1 / 1.7)
+            for d in (distributions(engine, prompt[0], COMPLETIONS[0]) for prompt in (STUDENT, TEACHER))
+        )
+        assert np.allclose(
+            found["divergence"], entropy(*(q, p)[::order], axis=1), atol=1e-4
+        )  # scipy normalises
 
 
 @pytest.mark.parametrize("k, tail", [(3, True), (3, False), (100, True), (tiny.VOCAB, True)])
@@ -68,8 +100,16 @@ def test_its_mean_is_the_loss_of_training(engine, k, tail):
     padded = torch.zeros(2, len(COMPLETIONS), width, tiny.VOCAB, dtype=torch.float64)
     for side, prompts in enumerate((STUDENT, TEACHER)):
         for row, (prompt, completion) in enumerate(zip(prompts, COMPLETIONS)):
-            padded[side, row, : len(completion)] = torch.from_numpy(distributions(engine, prompt, completion)).log()
-    loss = sdpo_loss(*padded, mask, torch.ones(len(COMPLETIONS), dtype=torch.bool), top_k=None if k == tiny.VOCAB else k, tail=tail)
+            padded[side, row, : len(completion)] = torch.from_numpy(
+                distributions(engine, prompt, completion)
+            ).log()
+    loss = sdpo_loss(
+        *padded,
+        mask,
+        torch.ones(len(COMPLETIONS), dtype=torch.bool),
+        top_k=None if k == tiny.VOCAB else k,
+        tail=tail,
+    )
     assert found["divergence"].mean() == pytest.approx(loss.item(), abs=1e-5)
 
 
@@ -87,10 +127,25 @@ def test_a_marker_may_be_cut_into_tokens():
     inner.decoder = None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", unk_token="<unk>")
     engine = TorchEngine(tiny.qwen3(layers=1, vocab=len(pieces)), tokenizer)
-    ids = [pieces.index(piece) for piece in ("May", "be", " ", "A", ".", " ", "check", "ing", ".", " ", "wait", "<eos>")]
+    ids = [
+        pieces.index(piece)
+        for piece in ("May", "be", " ", "A", ".", " ", "check", "ing", ".", " ", "wait", "<eos>")
+    ]
     found = token_divergence(engine, ["A"], ["A."], [ids])
     assert "".join(found["token"]).startswith("Maybe A. checking. wait")
-    assert found["marker"].tolist()[:11] == ["maybe", "maybe", "", "", "", "", "", "", "", "", "wait"]  # "checking" is no whole word
+    assert found["marker"].tolist()[:11] == [
+        "maybe",
+        "maybe",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "wait",
+    ]  # "checking" is no whole word
 
 
 def test_heat_ratio_by_hand():
@@ -101,7 +156,9 @@ def test_heat_ratio_by_hand():
     found = heat_ratio(tokens)
     assert found.mean == pytest.approx((1.5 / 3) / (0.5 / 5))
     alone = [heat_ratio(tokens[tokens["name"] == name]).mean for name in "ab"]
-    assert (found.low, found.high) == pytest.approx((min(alone), max(alone)))  # a resample may hold one problem twice
+    assert (found.low, found.high) == pytest.approx(
+        (min(alone), max(alone))
+    )  # a resample may hold one problem twice
     assert heat_ratio(tokens, "u").mean == pytest.approx((6 / 3) / (4 / 5))
     one = heat_ratio(tokens[tokens["name"] == "a"])
     assert one.mean == pytest.approx(8) and np.isnan(one.low)
@@ -113,7 +170,9 @@ def test_heat_ratio_covers_the_truth():
     for _ in range(60):
         names = np.repeat(np.arange(40), 20)
         marker = np.where(rng.random(800) < 0.2, "wait", "")
-        heat = np.repeat(rng.gamma(4, 0.25, 40), 20) * rng.exponential(1, 800) * np.where(marker == "wait", 3, 1)
+        heat = (
+            np.repeat(rng.gamma(4, 0.25, 40), 20) * rng.exponential(1, 800) * np.where(marker == "wait", 3, 1)
+        )
         found = heat_ratio(pandas.DataFrame({"name": names, "marker": marker, "divergence": heat}))
         hits += found.low <= 3 <= found.high
     assert 51 <= hits <= 60

@@ -17,7 +17,18 @@ from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
-WALKTHROUGH = ["00_start_here", "01_conditional_mutual_information", "02_epistemic_markers", "03_four_contexts", "04_sft", "05_grpo", "06_sdpo", "07_task_coverage_data", "08_task_coverage", "09_real_models"]
+WALKTHROUGH = [
+    "00_start_here",
+    "01_conditional_mutual_information",
+    "02_epistemic_markers",
+    "03_four_contexts",
+    "04_sft",
+    "05_grpo",
+    "06_sdpo",
+    "07_task_coverage_data",
+    "08_task_coverage",
+    "09_real_models",
+]
 
 
 def hints(values: dict, column: str) -> list[float]:
@@ -35,54 +46,104 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "every answer counted": lambda v: v["answers"] == 2 * 4 * v["problems"],
     },
     "01_conditional_mutual_information": {
-        "from nothing to log 2": lambda v: v["hints"]["0.50"]["information"] == 0 and abs(v["hints"]["1.00"]["information"] - 0.693147) < 1e-5,
-        "a hint worth more the more reliable": lambda v: sorted(hints(v, "information")) == hints(v, "information"),
+        "from nothing to log 2": lambda v: (
+            v["hints"]["0.50"]["information"] == 0
+            and abs(v["hints"]["1.00"]["information"] - 0.693147) < 1e-5
+        ),
+        "a hint worth more the more reliable": lambda v: (
+            sorted(hints(v, "information")) == hints(v, "information")
+        ),
         "and the calmer": lambda v: sorted(hints(v, "markers"), reverse=True) == hints(v, "markers"),
-        "the plug-in counts too much": lambda v: v["true_plug_in"]["mean"] > 2 * v["true_information"]["mean"],
+        "the plug-in counts too much": lambda v: (
+            v["true_plug_in"]["mean"] > 2 * v["true_information"]["mean"]
+        ),
         "for the model too": lambda v: v["model_plug_in"]["mean"] > 2 * v["model_information"]["mean"],
-        "the model is near the truth": lambda v: abs(v["model_information"]["mean"] - v["true_information"]["mean"]) < 0.25,
+        "the model is near the truth": lambda v: (
+            abs(v["model_information"]["mean"] - v["true_information"]["mean"]) < 0.25
+        ),
         "never above the entropy": lambda v: 0 < v["true_information"]["mean"] < 1.61,
-        "processing loses": lambda v: v["chain"]["solution"] > max(v["chain"]["regenerated"], v["chain"]["solution_no_think"]),
+        "processing loses": lambda v: (
+            v["chain"]["solution"] > max(v["chain"]["regenerated"], v["chain"]["solution_no_think"])
+        ),
         "sometimes without bound": lambda v: None in v["plug_in_of_hints"] and v["infinite_plug_ins"] < 0.3,
-        "less used, more doubt": lambda v: v["written_from"]["solution"]["markers"] < v["written_from"]["solution_no_think"]["markers"],
+        "less used, more doubt": lambda v: (
+            v["written_from"]["solution"]["markers"] < v["written_from"]["solution_no_think"]["markers"]
+        ),
     },
     "02_epistemic_markers": {
-        "the paper's falls": lambda v: (round(v["paper_count_fall"], 1), round(v["paper_density_fall"], 1)) == (20.7, 3.0),
+        "the paper's falls": lambda v: (
+            (round(v["paper_count_fall"], 1), round(v["paper_density_fall"], 1)) == (20.7, 3.0)
+        ),
         "hedges when unsure": lambda v: v["hedged_when_unsure"]["low"] > 0.5,
         "not when sure": lambda v: v["hedged_when_sure"]["high"] < 0.2,
         "calmer, not only shorter": lambda v: v["organism_count_fall"] > v["organism_density_fall"] > 2,
-        "its tone changes more than its length": lambda v: v["organism_density_fall"] ** 2 > v["organism_count_fall"],
+        "its tone changes more than its length": lambda v: (
+            v["organism_density_fall"] ** 2 > v["organism_count_fall"]
+        ),
         "traces can be followed": lambda v: v["traces_followed"] > 0.5,
         "mostly on the rule": lambda v: 0 <= v["bins_off_the_rule"] <= v["bins"] / 2,
         "no marker in disguise": lambda v: v["extra_as_substrings"] == 0,
         "ten markers": lambda v: len(v["markers_per_answer"]) == 10,
     },
     "03_four_contexts": {
-        "the solution makes it right": lambda v: v["table_one"]["solution"]["reward"]["low"] > v["table_one"]["none"]["reward"]["mean"],
-        "and short": lambda v: v["table_one"]["solution"]["length"]["high"] < v["table_one"]["none"]["length"]["low"],
-        "and sure": lambda v: v["table_one"]["solution"]["markers"]["high"] < v["table_one"]["none"]["markers"]["low"],
-        "without think most of the doubt stays": lambda v: v["table_one"]["solution_no_think"]["markers"]["mean"] > 0.6 * v["table_one"]["none"]["markers"]["mean"],
-        "regenerated between": lambda v: v["table_one"]["solution"]["markers"]["mean"]
-        <= v["table_one"]["regenerated"]["markers"]["mean"] <= v["table_one"]["solution_no_think"]["markers"]["mean"],
+        "the solution makes it right": lambda v: (
+            v["table_one"]["solution"]["reward"]["low"] > v["table_one"]["none"]["reward"]["mean"]
+        ),
+        "and short": lambda v: (
+            v["table_one"]["solution"]["length"]["high"] < v["table_one"]["none"]["length"]["low"]
+        ),
+        "and sure": lambda v: (
+            v["table_one"]["solution"]["markers"]["high"] < v["table_one"]["none"]["markers"]["low"]
+        ),
+        "without think most of the doubt stays": lambda v: (
+            v["table_one"]["solution_no_think"]["markers"]["mean"]
+            > 0.6 * v["table_one"]["none"]["markers"]["mean"]
+        ),
+        "regenerated between": lambda v: (
+            v["table_one"]["solution"]["markers"]["mean"]
+            <= v["table_one"]["regenerated"]["markers"]["mean"]
+            <= v["table_one"]["solution_no_think"]["markers"]["mean"]
+        ),
         "markers are where teacher and student part": lambda v: v["marker_heat"] > 1.5,
         "problems are middling": lambda v: v["table_one"]["none"]["reward"]["mean"] < v["base_score_all"],
-        "a bare answer helps where training showed how": lambda v: v["table_one"]["solution_no_think"]["reward"]["mean"] > v["table_one"]["none"]["reward"]["mean"],
+        "a bare answer helps where training showed how": lambda v: (
+            v["table_one"]["solution_no_think"]["reward"]["mean"] > v["table_one"]["none"]["reward"]["mean"]
+        ),
         "it can subtract": lambda v: v["subtractions_right"] > 0.8,
         "and does so too early, sometimes": lambda v: 0 < v["steps_too_early"] < 0.7,
     },
     "04_sft": {
-        "guided data are short": lambda v: v["data"]["sft_guided"]["length"]["high"] < v["data"]["sft_unguided"]["length"]["low"],
-        "and sure": lambda v: v["data"]["sft_guided"]["markers"]["high"] < v["data"]["sft_unguided"]["markers"]["low"],
-        "their loss sits where they commit": lambda v: v["loss_on_so"]["guided"] > 3 * v["loss_on_so"]["unguided"],
-        "and they hardly ever check": lambda v: v["unchecked_in_data"]["guided data"] > v["unchecked_in_data"]["unguided data"] + 0.3,
-        "the filter for right answers takes guesses out": lambda v: v["unchecked_in_data"]["the right ones"] < v["unchecked_in_data"]["everything it wrote"],
-        "guided training teaches to guess": lambda v: v["unchecked"]["sft_guided"]["mean"] > v["unchecked"]["base"]["mean"],
+        "guided data are short": lambda v: (
+            v["data"]["sft_guided"]["length"]["high"] < v["data"]["sft_unguided"]["length"]["low"]
+        ),
+        "and sure": lambda v: (
+            v["data"]["sft_guided"]["markers"]["high"] < v["data"]["sft_unguided"]["markers"]["low"]
+        ),
+        "their loss sits where they commit": lambda v: (
+            v["loss_on_so"]["guided"] > 3 * v["loss_on_so"]["unguided"]
+        ),
+        "and they hardly ever check": lambda v: (
+            v["unchecked_in_data"]["guided data"] > v["unchecked_in_data"]["unguided data"] + 0.3
+        ),
+        "the filter for right answers takes guesses out": lambda v: (
+            v["unchecked_in_data"]["the right ones"] < v["unchecked_in_data"]["everything it wrote"]
+        ),
+        "guided training teaches to guess": lambda v: (
+            v["unchecked"]["sft_guided"]["mean"] > v["unchecked"]["base"]["mean"]
+        ),
         "told to look, it is right oftener": lambda v: v["every_nudge_gain"]["mean"] > 0,
         "and knows its facts": lambda v: v["facts_when_nudged"]["first look, SFT, guided"]["mean"] > 0.8,
         "nothing is cut off": lambda v: v["cut_off"] < 0.05,
-        "recorded where it was judged": lambda v: not v["recorded"] or all({"in-domain", "unseen-types"} <= set(row) for row in v["recorded"].values()),
-        "a share only of a loss": lambda v: (v["recovered_by_one_nudge"] is None) == (v["recovered_by_every_nudge"] is None),
-        "verdicts in three words": lambda v: set(v["verdicts"].values()) <= {"smaller", "not significant", "larger"},
+        "recorded where it was judged": lambda v: (
+            not v["recorded"]
+            or all({"in-domain", "unseen-types"} <= set(row) for row in v["recorded"].values())
+        ),
+        "a share only of a loss": lambda v: (
+            (v["recovered_by_one_nudge"] is None) == (v["recovered_by_every_nudge"] is None)
+        ),
+        "verdicts in three words": lambda v: (
+            set(v["verdicts"].values()) <= {"smaller", "not significant", "larger"}
+        ),
     },
     "05_grpo": {
         "the only right one of four": lambda v: v["advantage_of_the_only_right"] == 0.75,
@@ -92,7 +153,9 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "groups to learn from": lambda v: 0.2 < v["base_score"] < 0.95 and v["silent_groups"] < 0.7,
         "right answers checked more": lambda v: v["right_minus_wrong"]["confirmed"]["low"] > 0,
         "the model moved": lambda v: v["updates"] > 0 and v["kl_at_the_end"] > 1e-8,
-        "recorded where it was judged": lambda v: not v["recorded"] or {"in-domain", "unseen-types"} <= set(v["recorded"]),
+        "recorded where it was judged": lambda v: (
+            not v["recorded"] or {"in-domain", "unseen-types"} <= set(v["recorded"])
+        ),
     },
     "06_sdpo": {
         "the teacher objects most at markers": lambda v: v["marker_heat"]["low"] > 1.5,
@@ -100,56 +163,114 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "a bare result objects to less": lambda v: v["loss_per_token_without_think"] < v["loss_per_token"],
         "some answers teach": lambda v: 0.2 < v["distilled"] <= 1,
         "it trained": lambda v: v["live_steps"] == 3 and v["live_kl"] > 0,
-        "all judged, or said what is missing": lambda v: len(v["findings"]) == 16 or len(v["not_recorded"]) > 0,
-        "forty steps against a hundred": lambda v: set(v["after_step_40"]) == {"grpo_long", "sdpo_long", "sdpo_no_think_long"} or len(v["not_recorded"]) > 0,
-        "verdicts follow from intervals": lambda v: all(
-            row["verdict"] == "not significant" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["findings"].values()
+        "all judged, or said what is missing": lambda v: (
+            len(v["findings"]) == 16 or len(v["not_recorded"]) > 0
         ),
-        "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["findings"]) and set(v["verdicts"]) <= {"agrees", "disagrees", "not significant"},
+        "forty steps against a hundred": lambda v: (
+            set(v["after_step_40"]) == {"grpo_long", "sdpo_long", "sdpo_no_think_long"}
+            or len(v["not_recorded"]) > 0
+        ),
+        "verdicts follow from intervals": lambda v: all(
+            row["verdict"] == "not significant" or row["organism"]["low"] * row["organism"]["high"] > 0
+            for row in v["findings"].values()
+        ),
+        "verdicts add up": lambda v: (
+            sum(v["verdicts"].values()) == len(v["findings"])
+            and set(v["verdicts"]) <= {"agrees", "disagrees", "not significant"}
+        ),
         "every answer judged": lambda v: v["answers"] >= 8,
-        "five rates, and none rescues it": lambda v: v["rates"] == v["rates_below"] == 5 or len(v["not_recorded"]) > 0,
-        "peaks lie within runs": lambda v: all(0 <= shape["peak"] <= shape["last"] for shape in v["shapes"].values()),
+        "five rates, and none rescues it": lambda v: (
+            v["rates"] == v["rates_below"] == 5 or len(v["not_recorded"]) > 0
+        ),
+        "peaks lie within runs": lambda v: all(
+            0 <= shape["peak"] <= shape["last"] for shape in v["shapes"].values()
+        ),
     },
     "07_task_coverage_data": {
-        "eight by hand": lambda v: v["eight"]["distinct"] == 6 and 1 < v["eight"]["effective"] <= v["eight"]["types"],
+        "eight by hand": lambda v: (
+            v["eight"]["distinct"] == 6 and 1 < v["eight"]["effective"] <= v["eight"]["types"]
+        ),
         "simulation agrees": lambda v: abs(v["simulated_off"]) < 0.01,
         "no plan gives both numbers": lambda v: v["plans_for_both"] == 0,
         "six types, many wordings": lambda v: v["chemistry_types"] == 6 < v["chemistry_wordings"],
         "no types in mathematics": lambda v: v["dapo_types"] is None,
-        "the files are not the paper's": lambda v: {"Chemistry (SciKnowEval): questions", "DAPO 512: distinct questions"} <= set(v["disagreements"]),
-        "wording is not type": lambda v: v["rand_index"]["chemistry-train"] < 0.1 < 0.4 < v["rand_index_with_place"],
-        "same types, more combinations": lambda v: v["effective_types"]["deeper"] > 19 and v["combinations"]["deeper"] > 2 * v["combinations"]["in-domain"],
-        "new types": lambda v: v["overlap"]["train / unseen-types"]["near"] == 0,
-        "near is not the same": lambda v: v["overlap"]["train / in-domain"]["near_other_answer"] > 0.8 * v["overlap"]["train / in-domain"]["near"] > 0.4 * v["overlap"]["train / in-domain"]["test"],
-        "kata is trained on its test": lambda v: v["overlap"]["kata / kata"]["exact"] == v["overlap"]["kata / kata"]["test"] > 0,
-        "chemistry repeats nothing": lambda v: v["overlap"]["chemistry-train / chemistry-test"]["exact"] == 0,
-        "a test question in training": lambda v: v["real_overlap"]["dapo_seen_512.parquet / math500.parquet"] == {"exact": 0, "near": 1},
-        "subsets lie in each other": lambda v: v["real_overlap"]["dapo_seen_512.parquet / dapo_seen_128.parquet"]["exact"] == 128,
-        "mathematics is the most varied": lambda v: min(v["unlike_of_64"]["DAPO 512"], v["unlike_of_64"]["MATH-500"]) > 2 * max(
-            value for name, value in v["unlike_of_64"].items() if name not in ("DAPO 512", "MATH-500")
+        "the files are not the paper's": lambda v: (
+            {"Chemistry (SciKnowEval): questions", "DAPO 512: distinct questions"} <= set(v["disagreements"])
         ),
-        "chemistry soon seen": lambda v: v["met_in_64"]["chemistry, types"] > 5.9 and v["met_in_64"]["chemistry, wordings"] < 25,
+        "wording is not type": lambda v: (
+            v["rand_index"]["chemistry-train"] < 0.1 < 0.4 < v["rand_index_with_place"]
+        ),
+        "same types, more combinations": lambda v: (
+            v["effective_types"]["deeper"] > 19
+            and v["combinations"]["deeper"] > 2 * v["combinations"]["in-domain"]
+        ),
+        "new types": lambda v: v["overlap"]["train / unseen-types"]["near"] == 0,
+        "near is not the same": lambda v: (
+            v["overlap"]["train / in-domain"]["near_other_answer"]
+            > 0.8 * v["overlap"]["train / in-domain"]["near"]
+            > 0.4 * v["overlap"]["train / in-domain"]["test"]
+        ),
+        "kata is trained on its test": lambda v: (
+            v["overlap"]["kata / kata"]["exact"] == v["overlap"]["kata / kata"]["test"] > 0
+        ),
+        "chemistry repeats nothing": lambda v: v["overlap"]["chemistry-train / chemistry-test"]["exact"] == 0,
+        "a test question in training": lambda v: (
+            v["real_overlap"]["dapo_seen_512.parquet / math500.parquet"] == {"exact": 0, "near": 1}
+        ),
+        "subsets lie in each other": lambda v: (
+            v["real_overlap"]["dapo_seen_512.parquet / dapo_seen_128.parquet"]["exact"] == 128
+        ),
+        "mathematics is the most varied": lambda v: (
+            min(v["unlike_of_64"]["DAPO 512"], v["unlike_of_64"]["MATH-500"])
+            > 2
+            * max(value for name, value in v["unlike_of_64"].items() if name not in ("DAPO 512", "MATH-500"))
+        ),
+        "chemistry soon seen": lambda v: (
+            v["met_in_64"]["chemistry, types"] > 5.9 and v["met_in_64"]["chemistry, wordings"] < 25
+        ),
     },
     "08_task_coverage": {
         "it trained": lambda v: v["live_steps"] == 3 and v["live_length_in_domain"]["mean"] < 0,
         "narrow: training rises while unseen types fall": lambda v: {"1", "8"} <= set(v["hidden_damage"]),
         "broad: training falls": lambda v: {"128", "512", "all"} <= set(v["training_down"]),
-        "GRPO never trails in training": lambda v: all(row["versus"]["mean"] < 0.05 for row in v["crossing"].values()),
-        "the damage is the same everywhere": lambda v: all(row["in-domain"]["high"] < -0.4 for row in v["crossing"].values()),
+        "GRPO never trails in training": lambda v: all(
+            row["versus"]["mean"] < 0.05 for row in v["crossing"].values()
+        ),
+        "the damage is the same everywhere": lambda v: all(
+            row["in-domain"]["high"] < -0.4 for row in v["crossing"].values()
+        ),
         "chemistry gains": lambda v: v["domains"]["chemistry_sdpo"]["low"] > 0.3,
         "feedback alone moves little": lambda v: abs(v["domains"]["kata_sdpo_feedback"]["mean"]) < 0.1,
         "verdicts follow from intervals": lambda v: all(
-            row["verdict"] == "open" or row["organism"]["low"] * row["organism"]["high"] > 0 for row in v["claims"].values()
+            row["verdict"] == "open" or row["organism"]["low"] * row["organism"]["high"] > 0
+            for row in v["claims"].values()
         ),
-        "verdicts add up": lambda v: sum(v["verdicts"].values()) == len(v["claims"]) >= 13 and set(v["verdicts"]) <= {"holds", "fails", "open"},
+        "verdicts add up": lambda v: (
+            sum(v["verdicts"].values()) == len(v["claims"]) >= 13
+            and set(v["verdicts"]) <= {"holds", "fails", "open"}
+        ),
     },
     "09_real_models": {
-        "calmer with the solution, both models": lambda v: len(v["markers"]) == 2 and all(m["solution"] < 0.5 * m["none"] for m in v["markers"].values()),
-        "a short limit cuts and costs": lambda v: v["cut"]["80"]["truncated"] > v["cut"]["240"]["truncated"] and v["cut"]["80"]["reward"] < v["cut"]["240"]["reward"],
-        "and makes answers look short and sure": lambda v: all(v["cut"]["80"][m] < v["cut"]["240"][m] for m in ("length", "markers")),
-        "truths are right against themselves": lambda v: all(one["right"] == one["questions"] > 0 for one in v["own_truths"].values()),
-        "few problems, wide interval": lambda v: v["thirty"]["low"] < v["thirty"]["mean"] < v["thirty"]["high"] and v["thirty"]["problems_needed"] > 30,
-        "the paper's machine holds it": lambda v: 50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1,
+        "calmer with the solution, both models": lambda v: (
+            len(v["markers"]) == 2 and all(m["solution"] < 0.5 * m["none"] for m in v["markers"].values())
+        ),
+        "a short limit cuts and costs": lambda v: (
+            v["cut"]["80"]["truncated"] > v["cut"]["240"]["truncated"]
+            and v["cut"]["80"]["reward"] < v["cut"]["240"]["reward"]
+        ),
+        "and makes answers look short and sure": lambda v: all(
+            v["cut"]["80"][m] < v["cut"]["240"][m] for m in ("length", "markers")
+        ),
+        "truths are right against themselves": lambda v: all(
+            one["right"] == one["questions"] > 0 for one in v["own_truths"].values()
+        ),
+        "few problems, wide interval": lambda v: (
+            v["thirty"]["low"] < v["thirty"]["mean"] < v["thirty"]["high"]
+            and v["thirty"]["problems_needed"] > 30
+        ),
+        "the paper's machine holds it": lambda v: (
+            50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1
+        ),
         "TRL is not the paper by default": lambda v: v["differences"] > 20,
     },
 }
@@ -158,7 +279,9 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 
 
 def test_the_walkthrough_is_complete():
-    assert [path.stem for path in NOTEBOOKS if path.parent.name == "notebooks"][: len(WALKTHROUGH)] == WALKTHROUGH
+    assert [path.stem for path in NOTEBOOKS if path.parent.name == "notebooks"][
+        : len(WALKTHROUGH)
+    ] == WALKTHROUGH
 
 
 @every_notebook
@@ -198,26 +321,62 @@ def spoilt(change) -> list[str]:
 
 
 UNTIDY = {
-    "an error": (lambda n: n.cells[2].outputs.append(new_output("error", ename="E", evalue="v", traceback=[])), "a saved error: cell 3"),
+    "an error": (
+        lambda n: n.cells[2].outputs.append(new_output("error", ename="E", evalue="v", traceback=[])),
+        "a saved error: cell 3",
+    ),
     "a count": (lambda n: n.cells[2].update(execution_count=3), "outputs or metadata of a run"),
     "papermill": (lambda n: n.metadata.update(papermill={"duration": 1}), "outputs or metadata of a run"),
     "cell times": (lambda n: n.cells[2].metadata.update(execution={}), "outputs or metadata of a run"),
     "widget state": (lambda n: n.metadata.update(widgets={}), "outputs or metadata of a run"),
-    "a path": (lambda n: n.cells[2].outputs.append(new_output("stream", text="in /home/ann/sdlab")), "a path of one machine: /home/ann"),
-    "a long cell": (lambda n: n.cells[2].update(source="x = 1\n" * 21), "a cell of 21 lines, more than 20: x = 1"),
-    "a long line": (lambda n: n.cells[2].update(source="x = 1\ny = " + "1" * 107, id="c2"), "a line of 111 characters, more than 110, line 2 of cell c2: y = 111"),
+    "a path": (
+        lambda n: n.cells[2].outputs.append(new_output("stream", text="in /home/ann/sdlab")),
+        "a path of one machine: /home/ann",
+    ),
+    "a long cell": (
+        lambda n: n.cells[2].update(source="x = 1\n" * 21),
+        "a cell of 21 lines, more than 20: x = 1",
+    ),
+    "a long line": (
+        lambda n: n.cells[2].update(source="x = 1\ny = " + "1" * 107, id="c2"),
+        "a line of 111 characters, more than 110, line 2 of cell c2: y = 111",
+    ),
     "no record": (lambda n: n.cells.append(code("1")), "the last code cell does not record"),
-    "two parameter cells": (lambda n: n.cells[2].metadata.update(tags=["parameters"]), "2 cells tagged `parameters`"),
+    "two parameter cells": (
+        lambda n: n.cells[2].metadata.update(tags=["parameters"]),
+        "2 cells tagged `parameters`",
+    ),
     "no parameter cell": (lambda n: n.cells.pop(1), "0 cells tagged `parameters`"),
-    "computed parameter": (lambda n: n.cells[1].update(source=n.cells[1].source + "\nN: int = 2 * 3"), "holds more than lines of the form"),
-    "untyped parameter": (lambda n: n.cells[1].update(source=n.cells[1].source + "\nN = 2"), "holds more than lines of the form"),
-    "other default": (lambda n: n.cells[1].update(source='PRESET: str = "full"\nMODEL: str = "organism"'), "parameter PRESET is 'full' instead of 'quick'"),
-    "missing parameter": (lambda n: n.cells[1].update(source='PRESET: str = "quick"'), "parameter MODEL is None"),
+    "computed parameter": (
+        lambda n: n.cells[1].update(source=n.cells[1].source + "\nN: int = 2 * 3"),
+        "holds more than lines of the form",
+    ),
+    "untyped parameter": (
+        lambda n: n.cells[1].update(source=n.cells[1].source + "\nN = 2"),
+        "holds more than lines of the form",
+    ),
+    "other default": (
+        lambda n: n.cells[1].update(source='PRESET: str = "full"\nMODEL: str = "organism"'),
+        "parameter PRESET is 'full' instead of 'quick'",
+    ),
+    "missing parameter": (
+        lambda n: n.cells[1].update(source='PRESET: str = "quick"'),
+        "parameter MODEL is None",
+    ),
     "no title": (lambda n: n.cells[0].update(source="Hello"), "the first cell is not a title"),
     "no question": (lambda n: n.cells[0].update(source="# Hello"), "no question as a blockquote"),
-    "another kernel": (lambda n: n.metadata.kernelspec.update(name="my-env"), "the kernelspec is not python3"),
-    "equal ids": (lambda n: n.cells.append(new_code_cell("record(a=1)", id=n.cells[2].id)), "cells without an id of their own"),
-    "no ids": (lambda n: (n.update(nbformat_minor=4), [cell.pop("id") for cell in n.cells]), "cells without an id of their own"),
+    "another kernel": (
+        lambda n: n.metadata.kernelspec.update(name="my-env"),
+        "the kernelspec is not python3",
+    ),
+    "equal ids": (
+        lambda n: n.cells.append(new_code_cell("record(a=1)", id=n.cells[2].id)),
+        "cells without an id of their own",
+    ),
+    "no ids": (
+        lambda n: (n.update(nbformat_minor=4), [cell.pop("id") for cell in n.cells]),
+        "cells without an id of their own",
+    ),
     "no cell type": (lambda n: n.cells[2].pop("metadata"), "not a valid notebook"),
 }
 

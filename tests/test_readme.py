@@ -30,10 +30,15 @@ def test_the_two_commands_are_there():
 
 def test_the_tables_of_training_are_what_is_recorded():
     """Label, seeds, score on three splits, markers and length of every main condition and of those of a hundred steps."""
-    recorded, rows = load_recorded(), [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| ")]
+    recorded, rows = (
+        load_recorded(),
+        [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| ")],
+    )
     for name, one in (CONDITIONS | LONG).items():
         label = one.label.removesuffix(", 100 steps")
         seeds = recorded.evaluations.query("condition == @name")["seed"].nunique()
-        scores = [str(recorded.interval(name, "reward", split)) for split in ("in-domain", "unseen-types", "deeper")]
+        scores = [
+            str(recorded.interval(name, "reward", split)) for split in ("in-domain", "unseen-types", "deeper")
+        ]
         rest = [str(recorded.interval(name, metric, "in-domain")) for metric in ("markers", "length")]
         assert [label, str(seeds), *scores, *rest] in [row[:7] for row in rows], name

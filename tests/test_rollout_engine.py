@@ -116,11 +116,19 @@ def test_fast_path_follows_the_configuration(tokenizer, changes):
     model = tiny.qwen3(layers=2, **changes)
     if changes.get("attention_bias"):
         for layer in model.model.layers:
-            for part in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.self_attn.o_proj):
+            for part in (
+                layer.self_attn.q_proj,
+                layer.self_attn.k_proj,
+                layer.self_attn.v_proj,
+                layer.self_attn.o_proj,
+            ):
                 torch.nn.init.normal_(part.bias)
     params = SamplingParams(2, 20, seed=1)
     prompts, model = tiny.prompts(4), model.double()
-    same(TorchEngine(model, tokenizer).generate(prompts, params), TorchEngine(model, tokenizer, fast=False).generate(prompts, params))
+    same(
+        TorchEngine(model, tokenizer).generate(prompts, params),
+        TorchEngine(model, tokenizer, fast=False).generate(prompts, params),
+    )
 
 
 @pytest.mark.parametrize("make", [tiny.qwen3, tiny.llama])
@@ -131,7 +139,9 @@ def test_in_bfloat16_what_is_sampled_is_nearly_what_the_model_says(tokenizer, ma
     got = rounded.generate(tiny.prompts(6), SamplingParams(4, 40, seed=1))
     prompts = [prompt for prompt in got.prompts for _ in range(4)]
     for engine in (exact, rounded):
-        off = (engine.score(prompts, got.completions()).per_token_logps - got.per_token_logps)[got.completion_mask].abs()
+        off = (engine.score(prompts, got.completions()).per_token_logps - got.per_token_logps)[
+            got.completion_mask
+        ].abs()
         assert off.mean() < 0.01 and off.max() < 0.2
     wanted = exact.score(prompts, got.completions()).per_token_logps
     assert (wanted - got.per_token_logps)[got.completion_mask].abs().max() > 1e-5  # rounding there was
@@ -145,9 +155,16 @@ def test_a_processor_without_bfloat16_is_told(tokenizer, monkeypatch):
 
 def test_other_variants_take_the_generic_path():
     assert not supports(tiny.llama())
-    sliding = tiny.qwen3(layers=2, layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True)
+    sliding = tiny.qwen3(
+        layers=2,
+        layer_types=["full_attention", "sliding_attention"],
+        sliding_window=8,
+        use_sliding_window=True,
+    )
     assert not supports(sliding)
-    assert not supports(tiny.qwen3(layers=1, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}))
+    assert not supports(
+        tiny.qwen3(layers=1, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
+    )
     adapted = tiny.qwen3(layers=1)
     adapted.model.layers[0].mlp.down_proj = torch.nn.Sequential(adapted.model.layers[0].mlp.down_proj)
     assert not supports(adapted)
@@ -155,14 +172,25 @@ def test_other_variants_take_the_generic_path():
 
 def test_sliding_window_model_is_right(tokenizer):
     """A model the fast path refuses and whose cache forgets: still token for token what full recomputation gives."""
-    model = tiny.qwen3(layers=2, layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True)
-    got = TorchEngine(model, tokenizer).generate(tiny.prompts(3), SamplingParams(max_completion_length=12, temperature=0))
+    model = tiny.qwen3(
+        layers=2,
+        layer_types=["full_attention", "sliding_attention"],
+        sliding_window=8,
+        use_sliding_window=True,
+    )
+    got = TorchEngine(model, tokenizer).generate(
+        tiny.prompts(3), SamplingParams(max_completion_length=12, temperature=0)
+    )
     assert got.completions() == [uncached_greedy(model, ids, 12, [tiny.EOS]) for ids in got.prompt_ids]
 
 
 @pytest.mark.parametrize("kind", ["fast", "generic", "llama"])
 def test_padding_order_and_company_change_nothing(exact, tokenizer, kind, two_workers):
-    engine = {"fast": exact, "generic": TorchEngine(exact.model, tokenizer, fast=False), "llama": TorchEngine(tiny.llama().double(), tokenizer)}[kind]
+    engine = {
+        "fast": exact,
+        "generic": TorchEngine(exact.model, tokenizer, fast=False),
+        "llama": TorchEngine(tiny.llama().double(), tokenizer),
+    }[kind]
     prompts, params = tiny.prompts(10, seed=6), SamplingParams(3, 40, temperature=0.9, seed=8)
     together = engine.generate(prompts, params)
     order = [7, 2, 9, 0, 1, 8, 3, 6, 5, 4]
@@ -172,7 +200,9 @@ def test_padding_order_and_company_change_nothing(exact, tokenizer, kind, two_wo
             a, b = i * 3 + g, position * 3 + g
             assert turned.completions()[b] == together.completions()[a]
             n = together.lengths[a]
-            torch.testing.assert_close(turned.per_token_logps[b, :n], together.per_token_logps[a, :n], atol=2e-5, rtol=0)
+            torch.testing.assert_close(
+                turned.per_token_logps[b, :n], together.per_token_logps[a, :n], atol=2e-5, rtol=0
+            )
     alone = [engine.generate([prompt], params).completions() for prompt in prompts]
     assert [row for rows in alone for row in rows] == together.completions()
 
@@ -188,7 +218,9 @@ def test_units_and_threads_change_nothing(exact, monkeypatch):
     assert (torch.get_num_threads(), sys.getswitchinterval()) == before
 
 
-@pytest.mark.parametrize("count, generations, max_rows", [(10, 3, 8), (4, 8, 3), (1, 5, 100), (32, 8, 128), (7, 2, 5)])
+@pytest.mark.parametrize(
+    "count, generations, max_rows", [(10, 3, 8), (4, 8, 3), (1, 5, 100), (32, 8, 128), (7, 2, 5)]
+)
 def test_units_hold_every_row_once(count, generations, max_rows):
     ids = [[0] * (1 + i % 5) for i in range(count)]
     units = loop.plan_units(ids, generations, max_rows)
@@ -217,7 +249,9 @@ def test_rows_end_at_the_first_eos(fast):
     got = fast.generate(tiny.prompts(8), SamplingParams(4, 25, seed=0))
     assert 0 < int(got.truncated.sum()) < 32
     assert got.completion_ids.shape[1] == int(got.lengths.max())
-    for ids, mask, logps, cut in zip(got.completion_ids, got.completion_mask, got.per_token_logps, got.truncated):
+    for ids, mask, logps, cut in zip(
+        got.completion_ids, got.completion_mask, got.per_token_logps, got.truncated
+    ):
         n = int(mask.sum())
         assert mask.tolist() == [True] * n + [False] * (len(mask) - n)
         ends = [i for i, token in enumerate(ids[:n].tolist()) if token in ENDS]
@@ -237,7 +271,9 @@ def test_finished_rows_leave_the_batch(fast, tokenizer, monkeypatch):
     for engine, slack in ((fast, 1.1), (TorchEngine(fast.model, tokenizer, fast=False), 1.3)):
         decoder = qwen3.Qwen3Decoder if engine.fast else torch_engine.HFDecoder
         decoded, step = [], decoder.step
-        monkeypatch.setattr(decoder, "step", lambda self, tokens, step=step: decoded.append(len(tokens)) or step(self, tokens))
+        monkeypatch.setattr(
+            decoder, "step", lambda self, tokens, step=step: decoded.append(len(tokens)) or step(self, tokens)
+        )
         got = engine.generate(tiny.prompts(16), SamplingParams(8, 120, seed=0))
         produced, rows = int(got.lengths.sum()), len(got.lengths)
         assert sum(decoded) < slack * (produced - rows) + 64 < 0.7 * rows * 120
@@ -269,7 +305,9 @@ def test_results_can_enter_a_loss_and_the_mode_is_restored(fast):
 
 def test_progress_counts_every_row_once(fast, two_workers):
     calls = []
-    fast.generate(tiny.prompts(6), SamplingParams(4, 30), progress=lambda done, total: calls.append((done, total)))
+    fast.generate(
+        tiny.prompts(6), SamplingParams(4, 30), progress=lambda done, total: calls.append((done, total))
+    )
     assert calls[-1] == (24, 24) and all(total == 24 for _, total in calls)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls}) and len(calls) > 1
 

@@ -45,7 +45,9 @@ def test_a_damaged_organism_is_named(organism, harm, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c", "no such thing", "some-org/some-model"])
+@pytest.mark.parametrize(
+    "name", ["/nowhere/model", "./nowhere", "a/b/c", "no such thing", "some-org/some-model"]
+)
 def test_a_model_that_is_not_there_is_one_line(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SdlabError) as caught:

@@ -48,7 +48,10 @@ def sampled_distribution(logits: torch.Tensor, params: SamplingParams, draws: in
 def test_filters_equal_brute_force(seed, size, temperature, top_k, top_p):
     logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, size)).float()
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
-    found, wanted = sampled_distribution(logits, params, 20_000), brute_force(logits.tolist(), temperature, top_k, top_p)
+    found, wanted = (
+        sampled_distribution(logits, params, 20_000),
+        brute_force(logits.tolist(), temperature, top_k, top_p),
+    )
     assert np.abs(found - wanted).max() < 2 / 20_000
     assert not found[wanted == 0].any()
 
@@ -57,7 +60,9 @@ def test_filters_equal_transformers():
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(3)) * 2
-    peer = TopPLogitsWarper(0.8)(None, TopKLogitsWarper(20)(None, TemperatureLogitsWarper(0.7)(None, logits))).softmax(-1)[0]
+    peer = TopPLogitsWarper(0.8)(
+        None, TopKLogitsWarper(20)(None, TemperatureLogitsWarper(0.7)(None, logits))
+    ).softmax(-1)[0]
     found = sampled_distribution(logits[0], SamplingParams(temperature=0.7, top_k=20, top_p=0.8), 50_000)
     assert np.abs(found - peer.numpy()).max() < 2 / 50_000
 
@@ -66,7 +71,9 @@ def test_filters_equal_transformers():
 def test_frequencies_of_keyed_draws_match_the_distribution(top_k, top_p):
     """The engine's own random numbers, many rows and tokens, against the filtered distribution (chi-square, fixed seed)."""
     logits = torch.randn(30, generator=torch.Generator().manual_seed(1)) * 1.5
-    params = SamplingParams(num_generations=200, max_completion_length=100, temperature=0.9, top_k=top_k, top_p=top_p, seed=5)
+    params = SamplingParams(
+        num_generations=200, max_completion_length=100, temperature=0.9, top_k=top_k, top_p=top_p, seed=5
+    )
     u = torch.from_numpy(row_uniforms(["a", "b"], params)).flatten()
     tokens, chance = choose(logits.expand(len(u), -1), u, params)
     wanted = brute_force(logits.tolist(), 0.9, top_k, top_p)
@@ -86,7 +93,9 @@ def test_extreme_draws_never_pick_an_impossible_token():
 
 def test_greedy_reports_temperature_one():
     logits = torch.tensor([[0.0, 2.0, 1.0]])
-    tokens, chance = choose(logits, torch.zeros(1, dtype=torch.float64), SamplingParams(temperature=0, top_k=1))
+    tokens, chance = choose(
+        logits, torch.zeros(1, dtype=torch.float64), SamplingParams(temperature=0, top_k=1)
+    )
     assert tokens.tolist() == [1]
     torch.testing.assert_close(chance, logits.softmax(-1)[:, 1])
 
@@ -102,17 +111,32 @@ def test_draws_belong_to_the_row_not_to_the_batch():
     np.testing.assert_array_equal(row_uniforms(["a", "a"], two), both[:4])
     longer = SamplingParams(num_generations=4, max_completion_length=9, seed=1)
     np.testing.assert_array_equal(row_uniforms(["a"], longer)[:, :6], both[:4])
-    assert not np.isin(row_uniforms(["a"], SamplingParams(num_generations=4, max_completion_length=6, seed=2)), both).any()
+    assert not np.isin(
+        row_uniforms(["a"], SamplingParams(num_generations=4, max_completion_length=6, seed=2)), both
+    ).any()
 
 
 def test_draws_are_uniform():
     u = row_uniforms([f"prompt {i}" for i in range(300)], SamplingParams(max_completion_length=100))
     assert 0 <= u.min() and u.max() < 1
-    for part in (u.flatten(), u[:, 0]):  # also across rows: the first number of every row is one draw from each key
+    for part in (
+        u.flatten(),
+        u[:, 0],
+    ):  # also across rows: the first number of every row is one draw from each key
         assert chisquare(np.histogram(part, 10, (0, 1))[0]).pvalue > 0.01
 
 
-@pytest.mark.parametrize("bad", [{"num_generations": 0}, {"max_completion_length": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"num_generations": 0},
+        {"max_completion_length": 0},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+    ],
+)
 def test_bad_parameters_name_themselves(bad):
     with pytest.raises(SdlabError, match=next(iter(bad))):
         SamplingParams(**bad)

@@ -32,14 +32,18 @@ def rows():
 def alone(engine, prompt: str, completion: list[int]) -> torch.Tensor:
     ids = engine.tokenizer(prompt)["input_ids"]
     with torch.no_grad():
-        return engine.model(torch.tensor([ids + completion])).logits[0, len(ids) - 1 : len(ids) - 1 + len(completion)]
+        return engine.model(torch.tensor([ids + completion])).logits[
+            0, len(ids) - 1 : len(ids) - 1 + len(completion)
+        ]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 150, 10_000])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_scores_equal_a_plain_forward_pass(engine, batch_tokens, temperature):
     prompts, completions = rows()
-    got = engine.score(prompts, completions, temperature=temperature, return_logits=True, top_k=9, batch_tokens=batch_tokens)
+    got = engine.score(
+        prompts, completions, temperature=temperature, return_logits=True, top_k=9, batch_tokens=batch_tokens
+    )
     assert got.completion_mask.sum(-1).tolist() == [len(ids) for ids in completions]
     for i, (prompt, ids) in enumerate(zip(prompts, completions)):
         n, logits = len(ids), alone(engine, prompt, ids)
@@ -57,7 +61,9 @@ def test_scores_equal_a_plain_forward_pass(engine, batch_tokens, temperature):
 def test_scores_equal_what_sampling_reported(engine):
     params = SamplingParams(4, 40, temperature=0.8, top_p=0.9, seed=2)
     sampled = engine.generate(tiny.prompts(6), params)
-    scored = engine.score([p for p in sampled.prompts for _ in range(4)], sampled.completions(), temperature=0.8)
+    scored = engine.score(
+        [p for p in sampled.prompts for _ in range(4)], sampled.completions(), temperature=0.8
+    )
     assert scored.completion_mask.equal(sampled.completion_mask)
     assert (scored.per_token_logps - sampled.per_token_logps).abs().max() < 1e-5
 
@@ -94,10 +100,18 @@ def test_workers_change_nothing(engine, monkeypatch):
 def test_only_completion_positions_reach_the_head(engine, monkeypatch):
     """The head is what a large vocabulary makes expensive: count the positions it sees."""
     seen = []
-    handle = engine.model.get_output_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+    handle = engine.model.get_output_embeddings().register_forward_hook(
+        lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel())
+    )
     forward = PackedQwen3.forward
-    monkeypatch.setattr(PackedQwen3, "forward", lambda self, tokens, *rest: seen.append(len(tokens)) or forward(self, tokens, *rest))
-    monkeypatch.setattr("sdlab.rollout.packed.plain", lambda module: True)  # the hook alone would choose the generic path
+    monkeypatch.setattr(
+        PackedQwen3,
+        "forward",
+        lambda self, tokens, *rest: seen.append(len(tokens)) or forward(self, tokens, *rest),
+    )
+    monkeypatch.setattr(
+        "sdlab.rollout.packed.plain", lambda module: True
+    )  # the hook alone would choose the generic path
     prompts, completions = [tiny.prompts(1, 40, 40)[0]] * 4, [[5, 6, 7]] * 4
     engine.score(prompts, completions)
     handle.remove()

@@ -20,7 +20,9 @@ from sdlab.rollout.vllm_engine import VllmEngine
 from sdlab.study import contexts
 from sdlab.world.splits import load_split
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; README.md says how, under vLLM")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; README.md says how, under vLLM"
+)
 PAPER = dict(temperature=0.6, top_p=0.95, top_k=20)
 
 
@@ -51,7 +53,9 @@ def repeated(rollouts):
 
 def agree(found, wanted, mask, limit=1e-3):
     gap = (found - wanted).abs()[mask]
-    print(f"log-probabilities of {len(gap)} tokens: largest difference {gap.max():.1e}, mean {gap.mean():.1e}")
+    print(
+        f"log-probabilities of {len(gap)} tokens: largest difference {gap.max():.1e}, mean {gap.mean():.1e}"
+    )
     assert len(gap) > 300 and gap.max() < limit
 
 
@@ -62,7 +66,9 @@ def test_scores_are_the_default_engines(engine, default, sampled, temperature):
     assert found.completion_mask.tolist() == wanted.completion_mask.tolist()
     agree(found.per_token_logps, wanted.per_token_logps, wanted.completion_mask)
     agree(found.topk_logps, wanted.topk_logps, wanted.completion_mask)
-    apart = (wanted.topk_logps.diff(dim=-1).abs() > 1e-3).all(-1) & wanted.completion_mask  # near ties may change places
+    apart = (wanted.topk_logps.diff(dim=-1).abs() > 1e-3).all(
+        -1
+    ) & wanted.completion_mask  # near ties may change places
     assert apart.sum() > 300 and torch.equal(found.topk_ids[apart], wanted.topk_ids[apart])
     assert found.entropy is None and found.logits is None
     for part in (found.per_token_logps, found.topk_logps, found.topk_ids):
@@ -99,6 +105,7 @@ def test_sampled_logps_are_after_temperature_and_before_the_filters(engine, defa
 
 def test_the_filters_filter(engine, default, prompts):
     """Under top_k=3 every token is among the three most likely, and some would not be without it."""
+
     def outside(top_k):
         got = engine.generate(prompts, SamplingParams(4, 60, temperature=1.5, top_k=top_k, seed=1))
         scores = default.score(repeated(got), got.completions(), temperature=1.5, top_k=3)
@@ -117,7 +124,10 @@ def test_first_tokens_follow_the_distribution(engine, default, prompts):
     seen = np.array([(got == token).sum().item() for token in scores.topk_ids[0, 0]])
     often = chance * 1000 >= 5
     assert often.sum() >= 3
-    wanted, counted = np.append(chance[often], chance[~often].sum()), np.append(seen[often], seen[~often].sum())
+    wanted, counted = (
+        np.append(chance[often], chance[~often].sum()),
+        np.append(seen[often], seen[~often].sum()),
+    )
     assert chisquare(counted, 1000 * wanted / wanted.sum()).pvalue > 1e-4
 
 
@@ -152,7 +162,9 @@ def test_equal_prompts_get_different_samples(engine, prompts):
 def test_rows_end_at_the_first_eos_and_say_when_they_were_cut(engine, sampled):
     assert 0 < int(sampled.truncated.sum()) < 24
     assert sampled.completion_ids.shape[1] == int(sampled.lengths.max())
-    for ids, mask, logps, cut in zip(sampled.completion_ids, sampled.completion_mask, sampled.per_token_logps, sampled.truncated):
+    for ids, mask, logps, cut in zip(
+        sampled.completion_ids, sampled.completion_mask, sampled.per_token_logps, sampled.truncated
+    ):
         n = int(mask.sum())
         ends = [i for i, token in enumerate(ids[:n].tolist()) if token in engine.eos_ids]
         assert (ends == [] and n == 110) if cut else ends == [n - 1]
@@ -166,7 +178,9 @@ def test_rows_end_at_the_first_eos_and_say_when_they_were_cut(engine, sampled):
 def test_think_tags_that_are_special_tokens_stay_in_the_texts(engine, sampled, monkeypatch):
     special = copy.deepcopy(engine.tokenizer)
     special.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
-    assert "<think>" not in special.decode(sampled.completions()[0], skip_special_tokens=True)  # what would have happened
+    assert "<think>" not in special.decode(
+        sampled.completions()[0], skip_special_tokens=True
+    )  # what would have happened
     monkeypatch.setattr(engine, "tokenizer", special)
     got = engine.generate(sampled.prompts, SamplingParams(4, 110, seed=3, **PAPER))
     assert got.texts == sampled.texts
@@ -176,7 +190,9 @@ def test_think_tags_that_are_special_tokens_stay_in_the_texts(engine, sampled, m
 
 def test_thinking_off_is_the_templates(engine):
     problem = load_split("in-domain", limit=1)[0]
-    got = engine.generate([render_prompt(engine.tokenizer, problem, thinking=False)], SamplingParams(4, 60, seed=0))
+    got = engine.generate(
+        [render_prompt(engine.tokenizer, problem, thinking=False)], SamplingParams(4, 60, seed=0)
+    )
     assert not any("<think>" in text for text in got.texts)
 
 
@@ -211,7 +227,7 @@ def test_no_prompts_no_rows(engine):
 
 def test_errors_are_one_clear_line(engine, prompts):
     for call, words in (
-        (lambda: engine.score(prompts[:1], [[5]], return_logits=True), "engine=\"torch\""),
+        (lambda: engine.score(prompts[:1], [[5]], return_logits=True), 'engine="torch"'),
         (lambda: engine.score(prompts[:1], [[5]], top_k=10**6), "vocabulary's"),
         (lambda: engine.score(prompts[:1], [[10**6]]), "another tokenizer"),
         (lambda: engine.score(prompts[:1], [[5]], temperature=-1), "temperature=-1"),
@@ -220,8 +236,14 @@ def test_errors_are_one_clear_line(engine, prompts):
         (lambda: engine.generate("w", SamplingParams()), "list of strings"),
         (lambda: engine.generate(prompts, SamplingParams(max_completion_length=1020)), "at most"),
         (lambda: engine.model, "no torch model"),
-        (lambda: VllmEngine(engine.llm.model_config.model, engine.tokenizer, max_model_len=10**6), "max_model_len=1000000"),
-        (lambda: VllmEngine(engine.llm.model_config.model, engine.tokenizer, gpu_memory_utilization=1.5), "gpu_memory_utilization=1.5"),
+        (
+            lambda: VllmEngine(engine.llm.model_config.model, engine.tokenizer, max_model_len=10**6),
+            "max_model_len=1000000",
+        ),
+        (
+            lambda: VllmEngine(engine.llm.model_config.model, engine.tokenizer, gpu_memory_utilization=1.5),
+            "gpu_memory_utilization=1.5",
+        ),
     ):
         with pytest.raises(SdlabError, match=words) as caught:
             call()
@@ -244,7 +266,9 @@ def test_loading_leaves_torchs_threads_alone(engine):
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks a CPU for a million GiB; a GPU's memory is set by a share")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="asks a CPU for a million GiB; a GPU's memory is set by a share"
+)
 def test_too_little_memory_names_what_to_lower(engine, monkeypatch):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", str(10**6))
     with pytest.raises(OutOfMemory, match="max_model_len.*VLLM_CPU_KVCACHE_SPACE") as caught:
@@ -256,7 +280,9 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     """`sdlab measure contexts --engine vllm` at a size smaller than smoke, on the engine that is loaded already."""
     asked = {}
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("sdlab.rollout.loading.load_engine", lambda model, **settings: asked.update(settings) or engine)
+    monkeypatch.setattr(
+        "sdlab.rollout.loading.load_engine", lambda model, **settings: asked.update(settings) or engine
+    )
     monkeypatch.setattr("sdlab.study.presets.PRESETS", {"smoke": contexts_size()})
     frames = []
     monkeypatch.setattr(contexts, "table_one", lambda frame: frames.append(frame) or TABLE(frame))
@@ -265,7 +291,10 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     frame = frames[0]
     assert list(dict.fromkeys(frame["context"])) == list(CONTEXTS) and frame["problem_id"].nunique() == 4
     means = frame.groupby("context")[["reward", "length", "markers"]].mean()
-    assert means.loc["solution", "length"] < means.loc["none", "length"] and means.loc["solution", "markers"] < means.loc["none", "markers"]
+    assert (
+        means.loc["solution", "length"] < means.loc["none", "length"]
+        and means.loc["solution", "markers"] < means.loc["none", "markers"]
+    )
     assert means.loc["solution", "reward"] > means.loc["none", "reward"]
     told = " ".join(capsys.readouterr().out.split())
     assert "organism: 4 problems" in told and "full solution" in told

@@ -38,13 +38,17 @@ def test_the_same_rollouts_give_the_same_losses_and_gradients(case, tmp_path):
     data = "kata" if "feedback" in getattr(config, "context", "") else "train"
     job = Job(method, "organism", data, config, per_device_rows=4, output=str(tmp_path))
     batches, losses, gradients, model = ours(job)
-    assert len(batches) == 2 and len(losses) == 2 * config.num_minibatches  # every update teaches, or the case shows nothing
+    assert (
+        len(batches) == 2 and len(losses) == 2 * config.num_minibatches
+    )  # every update teaches, or the case shows nothing
     theirs, their_gradients, trainer = trl(job, batches)
     assert len(theirs) == len(losses)
     for mine, other in zip(losses, theirs):
         assert other == pytest.approx(mine, rel=2e-6, abs=2e-7)
     for mine, other in zip(gradients, their_gradients):
-        assert set(mine) == set(other) and distance(other, mine) < (1e-3 if "live" in case else 2e-5)  # a live teacher is close: see below
+        assert set(mine) == set(other) and distance(other, mine) < (
+            1e-3 if "live" in case else 2e-5
+        )  # a live teacher is close: see below
     assert all((a - b).abs().max() < 1e-3 for a, b in zip(model.parameters(), trainer.model.parameters()))
 
 
@@ -58,14 +62,19 @@ def test_in_float64_the_divergences_are_equal(alpha, apart):
     for tail in (True, False):
         found = []
         for loss in (
-            lambda x: compute_topk_self_distillation_loss(x, teacher, distillation_topk=100, distillation_alpha=alpha, distillation_add_tail=tail),
+            lambda x: compute_topk_self_distillation_loss(
+                x, teacher, distillation_topk=100, distillation_alpha=alpha, distillation_add_tail=tail
+            ),
             lambda x: sdpo_token_loss(x.log_softmax(-1), teacher.log_softmax(-1), alpha, 100, tail),
         ):
             logits = student.clone().requires_grad_()
             value = loss(logits).sum()
             value.backward()
             found.append((value.item(), logits.grad))
-        assert found[0][0] == pytest.approx(found[1][0], rel=1e-8) and distance({"": found[0][1]}, {"": found[1][1]}) < 1e-9
+        assert (
+            found[0][0] == pytest.approx(found[1][0], rel=1e-8)
+            and distance({"": found[0][1]}, {"": found[1][1]}) < 1e-9
+        )
 
 
 def test_trl_without_our_changes_differs(tmp_path):
@@ -77,7 +86,9 @@ def test_trl_without_our_changes_differs(tmp_path):
     batches, losses, _, _ = ours(job)
 
     def back(trainer):
-        trainer._compute_self_distillation_loss = lambda *given: SDPOTrainer._compute_self_distillation_loss(trainer, *given)
+        trainer._compute_self_distillation_loss = lambda *given: SDPOTrainer._compute_self_distillation_loss(
+            trainer, *given
+        )
 
     theirs, _, _ = trl(job, batches, back)
     assert abs(theirs[0] - losses[0]) > 0.05 * losses[0]

@@ -28,7 +28,11 @@ def test_the_papers_batch_is_two_minibatches_of_128():
     found = sizes(job(per_device_rows=1, num_processes=4))
     assert (found.rows, found.updates, found.micro_batches, found.accumulation) == (256, 2, 64, 32)
     arguments = trl_arguments(job(per_device_rows=1, num_processes=4))
-    assert arguments["steps_per_generation"] == 64 and arguments["gradient_accumulation_steps"] == 32 and arguments["max_steps"] == 200
+    assert (
+        arguments["steps_per_generation"] == 64
+        and arguments["gradient_accumulation_steps"] == 32
+        and arguments["max_steps"] == 200
+    )
 
 
 def fits(problems, generations, updates, processes, rows) -> bool:
@@ -40,7 +44,10 @@ def fits(problems, generations, updates, processes, rows) -> bool:
     return len(counts) == 1 and counts.pop() % rows == 0
 
 
-@pytest.mark.parametrize("settings", [(32, 8, 2, 3, 1), (32, 8, 2, 4, 24), (7, 5, 2, 1, 1), (6, 4, 1, 4, 4), (4, 4, 2, 2, 2), (5, 3, 4, 1, 1)])
+@pytest.mark.parametrize(
+    "settings",
+    [(32, 8, 2, 3, 1), (32, 8, 2, 4, 24), (7, 5, 2, 1, 1), (6, 4, 1, 4, 4), (4, 4, 2, 2, 2), (5, 3, 4, 1, 1)],
+)
 def test_the_numbers_named_in_the_message_fit(settings):
     problems, generations, updates, processes, rows = settings
     config = SDPOConfig(num_problems=problems, num_generations=generations, num_minibatches=updates)
@@ -51,7 +58,13 @@ def test_the_numbers_named_in_the_message_fit(settings):
     with pytest.raises(SdlabError) as told:
         sizes(one)
     message = str(told.value)
-    named = [int(number) for number in message.rsplit("choose", 1)[-1].rsplit("may be", 1)[-1].replace("num_minibatches among", "").split(",")]
+    named = [
+        int(number)
+        for number in message.rsplit("choose", 1)[-1]
+        .rsplit("may be", 1)[-1]
+        .replace("num_minibatches among", "")
+        .split(",")
+    ]
     assert named
     for number in named:
         if "num_minibatches among" in message:
@@ -84,11 +97,25 @@ def test_what_this_machine_cannot_do(settings, told, monkeypatch):
         check_job(job(**settings))
 
 
-@pytest.mark.parametrize("package, settings", [("deepspeed", {"accelerate": "zero3"}), ("peft", {"lora_rank": 8}), ("vllm", {"use_vllm": True, "accelerate": "ddp"}), ("trl", {})])
+@pytest.mark.parametrize(
+    "package, settings",
+    [
+        ("deepspeed", {"accelerate": "zero3"}),
+        ("peft", {"lora_rank": 8}),
+        ("vllm", {"use_vllm": True, "accelerate": "ddp"}),
+        ("trl", {}),
+    ],
+)
 def test_a_package_that_is_not_there(package, settings, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name, *rest: None if name == package else found("json") if name in checks.NEEDS else found(name, *rest))
+    monkeypatch.setattr(
+        checks.importlib.util,
+        "find_spec",
+        lambda name, *rest: (
+            None if name == package else found("json") if name in checks.NEEDS else found(name, *rest)
+        ),
+    )
     with pytest.raises(SdlabError, match=f"package {package}, which is not installed; pip install"):
         check_job(job(**settings))
 
@@ -98,7 +125,11 @@ def test_an_out_of_memory_is_answered_with_what_to_lower():
         torch.empty(2**60)
     assert is_out_of_memory(full.value)
     told = memory_advice(job(accelerate="ddp", per_device_rows=8, use_vllm=True))
-    assert told.startswith("per_device_rows=4") and "gradient_checkpointing=True" in told and "vllm_gpu_memory_utilization below 0.3" in told
+    assert (
+        told.startswith("per_device_rows=4")
+        and "gradient_checkpointing=True" in told
+        and "vllm_gpu_memory_utilization below 0.3" in told
+    )
     least = memory_advice(job(accelerate="cpu", per_device_rows=1, gradient_checkpointing=True, lora_rank=4))
     assert least == "max_completion_length below 256"
 
@@ -109,8 +140,18 @@ def test_accelerate_reads_each_configuration(name):
     from accelerate.utils import DistributedType
 
     config = load_config_from_file(str(CONFIGURATIONS / f"{name}.yaml"))
-    kinds = {"cpu": "MULTI_GPU", "single_gpu": "NO", "ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero3": "DEEPSPEED"}
-    assert config.distributed_type == DistributedType(kinds[name]) and config.use_cpu == (name == "cpu") and config.num_processes == 1
+    kinds = {
+        "cpu": "MULTI_GPU",
+        "single_gpu": "NO",
+        "ddp": "MULTI_GPU",
+        "fsdp2": "FSDP",
+        "zero3": "DEEPSPEED",
+    }
+    assert (
+        config.distributed_type == DistributedType(kinds[name])
+        and config.use_cpu == (name == "cpu")
+        and config.num_processes == 1
+    )
 
 
 @pytest.mark.parametrize("name", ACCELERATE)
@@ -122,14 +163,30 @@ def test_accelerate_understands_the_whole_command(name, monkeypatch):
     command = launch_command(one, "job.json")
     parsed = launch_command_parser().parse_args(command[command.index("launch") + 1 :])
     parsed, _, _ = _validate_launch_command(parsed)
-    assert parsed.num_processes == one.num_processes and parsed.num_machines == 1 and parsed.main_process_port == 0
-    assert (parsed.multi_gpu, parsed.use_fsdp, parsed.use_deepspeed) == (name in ("cpu", "ddp"), name == "fsdp2", name == "zero3")
+    assert (
+        parsed.num_processes == one.num_processes
+        and parsed.num_machines == 1
+        and parsed.main_process_port == 0
+    )
+    assert (parsed.multi_gpu, parsed.use_fsdp, parsed.use_deepspeed) == (
+        name in ("cpu", "ddp"),
+        name == "fsdp2",
+        name == "zero3",
+    )
     assert parsed.use_cpu == (name == "cpu") and parsed.mixed_precision == ("no" if name == "cpu" else "bf16")
-    assert parsed.module and parsed.training_script == "sdlab.scale.train" and parsed.training_script_args == ["job.json"]
+    assert (
+        parsed.module
+        and parsed.training_script == "sdlab.scale.train"
+        and parsed.training_script_args == ["job.json"]
+    )
     if name == "fsdp2":
         assert parsed.fsdp_version == 2 and parsed.fsdp_state_dict_type == "FULL_STATE_DICT"
     if name == "zero3":
-        assert parsed.zero_stage == 3 and parsed.gradient_accumulation_steps == "auto" and parsed.zero3_save_16bit_model
+        assert (
+            parsed.zero_stage == 3
+            and parsed.gradient_accumulation_steps == "auto"
+            and parsed.zero3_save_16bit_model
+        )
 
 
 def test_the_command_for_many_machines():
@@ -140,15 +197,27 @@ def test_the_command_for_many_machines():
     parts = launch_command(one, "job.json")
     assert "$MACHINE_RANK" in parts and "$MAIN_PROCESS_IP" in parts
     command = launch_command(one, "job.json", machine_rank=1, main_process_ip="10.0.0.1")
-    parsed, _, _ = _validate_launch_command(launch_command_parser().parse_args(command[command.index("launch") + 1 :]))
+    parsed, _, _ = _validate_launch_command(
+        launch_command_parser().parse_args(command[command.index("launch") + 1 :])
+    )
     prepare_multi_gpu_env(parsed)
-    assert (parsed.nnodes, parsed.nproc_per_node, parsed.node_rank, parsed.rdzv_endpoint) == ("2", "8", 1, "10.0.0.1:29500")
+    assert (parsed.nnodes, parsed.nproc_per_node, parsed.node_rank, parsed.rdzv_endpoint) == (
+        "2",
+        "8",
+        1,
+        "10.0.0.1:29500",
+    )
     with pytest.raises(SdlabError, match="machine_rank=2 .* 0 to 1"):
         launch_command(one, "job.json", machine_rank=2)
 
 
 def test_a_job_file_is_read_as_it_was_written(tmp_path):
-    one = job(GRPOConfig(num_problems=4, temperature=0.7), "grpo", lora_rank=8, vllm_server_base_url="http://node:8000")
+    one = job(
+        GRPOConfig(num_problems=4, temperature=0.7),
+        "grpo",
+        lora_rank=8,
+        vllm_server_base_url="http://node:8000",
+    )
     assert read_job(write_job(one, tmp_path / "job.json")) == one
 
 
@@ -161,4 +230,8 @@ def test_the_program_says_what_is_wrong_before_anything_loads(tmp_path):
     path = write_job(replace(job(), per_device_rows=7), tmp_path / "job.json")
     code = "import sys; from sdlab.scale.train import main; status = main(sys.argv[1:]); print(sorted({'trl', 'torch', 'transformers'} & set(sys.modules))); sys.exit(status)"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert done.returncode == 2 and "per_device_rows=7 does not divide the 128 rows" in done.stdout and "'trl'" not in done.stdout
+    assert (
+        done.returncode == 2
+        and "per_device_rows=7 does not divide the 128 rows" in done.stdout
+        and "'trl'" not in done.stdout
+    )

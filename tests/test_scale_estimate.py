@@ -29,12 +29,18 @@ from sdlab.scale.job import Job
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 
-PAPER = SDPOConfig(steps=100, num_problems=256, num_generations=8, max_completion_length=20480, learning_rate=1e-5)
+PAPER = SDPOConfig(
+    steps=100, num_problems=256, num_generations=8, max_completion_length=20480, learning_rate=1e-5
+)
 JOB = Job(
     "sdpo", "Qwen/Qwen3-8B", "dapo-math-17k", PAPER, num_processes=4, accelerate="fsdp2", use_vllm=True,
     vllm_gpu_memory_utilization=0.2, bf16=True, gradient_checkpointing=True,
 )  # fmt: skip
-LAYERS = {"Qwen/Qwen3-8B": "qwen3", "allenai/Olmo-3-7B-Instruct": "olmo3", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "qwen2"}
+LAYERS = {
+    "Qwen/Qwen3-8B": "qwen3",
+    "allenai/Olmo-3-7B-Instruct": "olmo3",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "qwen2",
+}
 
 
 def config_of(model: str):
@@ -43,8 +49,18 @@ def config_of(model: str):
 
     family = next((family for name, family in LAYERS.items() if name == model), "qwen3")
     shape = SHAPES[model]
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings")
-    about = {name: getattr(shape, name) for name in names} | ({"head_dim": shape.head_dim} if family == "qwen3" else {})
+    names = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "tie_word_embeddings",
+    )
+    about = {name: getattr(shape, name) for name in names} | (
+        {"head_dim": shape.head_dim} if family == "qwen3" else {}
+    )
     return CONFIG_MAPPING[family](**about, pad_token_id=0)
 
 
@@ -70,7 +86,10 @@ def peak_bytes(work) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     held = most = 0
-    for event in sorted((event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"), key=lambda event: event.start_ns()):
+    for event in sorted(
+        (event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"),
+        key=lambda event: event.start_ns(),
+    ):
         held += event.nbytes()
         most = max(most, held)
     return most
@@ -85,7 +104,15 @@ def test_parameters_are_transformers_own(model):
     assert shape_of(model).parameters == sum(p.numel() for p in meta_model(config_of(model)).parameters())
 
 
-@pytest.mark.parametrize("model, published", [("Qwen/Qwen3-8B", 8.19e9), ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62e9), ("allenai/Olmo-3-7B-Instruct", 7.30e9), ("Qwen/Qwen3-0.6B", 0.596e9)])
+@pytest.mark.parametrize(
+    "model, published",
+    [
+        ("Qwen/Qwen3-8B", 8.19e9),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62e9),
+        ("allenai/Olmo-3-7B-Instruct", 7.30e9),
+        ("Qwen/Qwen3-0.6B", 0.596e9),
+    ],
+)
 def test_parameters_are_the_published_ones(model, published):
     assert shape_of(model).parameters == pytest.approx(published, rel=2e-3)  # the model cards' figures
 
@@ -93,7 +120,11 @@ def test_parameters_are_the_published_ones(model, published):
 def test_the_organism_is_read_from_its_config_and_counted_to_the_last_parameter():
     from safetensors.torch import load_file
 
-    stored = sum(tensor.numel() for name, tensor in load_file(paths.shipped("organism") / "model.safetensors").items() if name != "lm_head.weight")
+    stored = sum(
+        tensor.numel()
+        for name, tensor in load_file(paths.shipped("organism") / "model.safetensors").items()
+        if name != "lm_head.weight"
+    )
     assert shape_of("organism").parameters == stored
     assert shape_of("organism").head_dim == 32 and shape_of("organism").tie_word_embeddings
 
@@ -101,7 +132,10 @@ def test_the_organism_is_read_from_its_config_and_counted_to_the_last_parameter(
 def test_sliding_layers_are_those_of_olmo():
     config = config_of("allenai/Olmo-3-7B-Instruct")
     shape = shape_of("allenai/Olmo-3-7B-Instruct")
-    assert shape.sliding_layers == config.layer_types.count("sliding_attention") and shape.sliding_window == config.sliding_window
+    assert (
+        shape.sliding_layers == config.layer_types.count("sliding_attention")
+        and shape.sliding_window == config.sliding_window
+    )
 
 
 def test_a_folder_is_read_like_the_table(tmp_path):
@@ -110,7 +144,15 @@ def test_a_folder_is_read_like_the_table(tmp_path):
         assert shape_of(str(tmp_path)) == shape_of(model)
 
 
-@pytest.mark.parametrize("text, told", [("[]", "TypeError"), ("{", "JSONDecodeError"), ('{"model_type": "mamba"}', "unknown architecture 'mamba'"), ('{"model_type": "qwen3"}', "hidden_size")])
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("[]", "TypeError"),
+        ("{", "JSONDecodeError"),
+        ('{"model_type": "mamba"}', "unknown architecture 'mamba'"),
+        ('{"model_type": "qwen3"}', "hidden_size"),
+    ],
+)
 def test_unreadable_configs_are_told(tmp_path, text, told):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(SdlabError, match=told):
@@ -132,8 +174,12 @@ def test_keys_and_values_are_those_of_a_real_cache():
 def test_lora_parameters_are_pefts_own():
     peft = pytest.importorskip("peft")
     config = config_of("Qwen/Qwen3-0.6B")
-    wrapped = peft.get_peft_model(meta_model(config), peft.LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
-    assert shape_of("Qwen/Qwen3-0.6B").lora_parameters(8) == sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    wrapped = peft.get_peft_model(
+        meta_model(config), peft.LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    assert shape_of("Qwen/Qwen3-0.6B").lora_parameters(8) == sum(
+        p.numel() for p in wrapped.parameters() if p.requires_grad
+    )
 
 
 # Operations.
@@ -163,8 +209,13 @@ def test_backward_costs_twice_forward():
     both = count_flops(lambda: model(ids).logits.sum().backward())
     assert both == pytest.approx(3 * forward, rel=0.02)
     job = Job("grpo", "organism", "train", GRPOConfig())
-    assert list(update_flops(job, shape_of("organism"), 100)) == ["student: 3 x forward", "log-probabilities before the update"]
-    assert "student: 4 x forward" in update_flops(replace(job, gradient_checkpointing=True), shape_of("organism"), 100)
+    assert list(update_flops(job, shape_of("organism"), 100)) == [
+        "student: 3 x forward",
+        "log-probabilities before the update",
+    ]
+    assert "student: 4 x forward" in update_flops(
+        replace(job, gradient_checkpointing=True), shape_of("organism"), 100
+    )
     assert "student: 2 x forward" in update_flops(replace(job, lora_rank=8), shape_of("organism"), 100)
 
 
@@ -200,7 +251,10 @@ def test_activations_are_what_autograd_keeps():
         def pack(tensor):
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in own:
-                found[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor stays, so that no address is used twice
+                found[storage.data_ptr()] = (
+                    storage.nbytes(),
+                    tensor,
+                )  # the tensor stays, so that no address is used twice
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -225,14 +279,19 @@ def test_bytes_per_logit_are_what_trls_losses_hold_at_their_peak(method):
         return torch.nn.functional.linear(states, weight).float()[:, :-1][:, -tokens:] / 1.0
 
     def work():
-        states, weight = torch.randn(1, tokens + 1, width, dtype=torch.bfloat16, requires_grad=True), torch.randn(vocab, width, dtype=torch.bfloat16)
+        states, weight = (
+            torch.randn(1, tokens + 1, width, dtype=torch.bfloat16, requires_grad=True),
+            torch.randn(vocab, width, dtype=torch.bfloat16),
+        )
         student = logits(states, weight)
         if method == "grpo":
             selective_log_softmax(student, torch.zeros(1, tokens, dtype=torch.long)).mean().backward()
             return
         with torch.no_grad():
             teacher = logits(states, weight)
-        compute_topk_self_distillation_loss(student, teacher, distillation_topk=100, distillation_alpha=0.5, distillation_add_tail=True).mean().backward()
+        compute_topk_self_distillation_loss(
+            student, teacher, distillation_topk=100, distillation_alpha=0.5, distillation_add_tail=True
+        ).mean().backward()
 
     work()
     assert LOGIT_BYTES[method] == pytest.approx(peak_bytes(work) / (tokens * vocab), rel=0.1)
@@ -245,7 +304,10 @@ def test_states_of_adamw_are_those_torch_allocates():
     optimizer.step()
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert STATE_BYTES["AdamW's two moments"] * 64 * 64 == sum(moment.nbytes for moment in moments)
-    assert STATE_BYTES["weights"] == model.weight.element_size() and STATE_BYTES["gradients"] == model.weight.grad.element_size()
+    assert (
+        STATE_BYTES["weights"] == model.weight.element_size()
+        and STATE_BYTES["gradients"] == model.weight.grad.element_size()
+    )
     assert sum(STATE_BYTES.values()) == 16  # ZeRO, Section 3.1
 
 
@@ -279,7 +341,15 @@ def test_what_does_not_fit_is_told_with_changes_that_help():
         assert f"{name}={value}" in need.notes[0] and estimate(replace(large, **{name: value}), "B200").fits
     two = estimate(replace(JOB, num_processes=8), "H100").notes[0]  # no single change is enough here
     assert "vllm_gpu_memory_utilization=0.3 and max_completion_length=5120" in two
-    assert estimate(replace(JOB, num_processes=8, vllm_gpu_memory_utilization=0.3, config=replace(PAPER, max_completion_length=5120)), "H100").fits
+    assert estimate(
+        replace(
+            JOB,
+            num_processes=8,
+            vllm_gpu_memory_utilization=0.3,
+            config=replace(PAPER, max_completion_length=5120),
+        ),
+        "H100",
+    ).fits
     small = estimate(replace(JOB, num_processes=1, accelerate="single_gpu"), "T4")
     assert any("no bfloat16" in note for note in small.notes) and not small.fits
 
@@ -297,7 +367,9 @@ def test_rollouts_by_generate_and_the_update_take_turns():
     turns = ("activations", "logits and loss", "keys and values of rollouts")
     assert sum(parts[name] for name in turns) == pytest.approx(512 * 2 * 36 * 8 * 128 * 2 * (200 + 20480))
     short = replace(job, config=replace(PAPER, num_problems=2))
-    assert {line.what: line.value for line in memory_lines(short, shape_of(job.model), GPUS["B200"])}["keys and values of rollouts"] == 0
+    assert {line.what: line.value for line in memory_lines(short, shape_of(job.model), GPUS["B200"])}[
+        "keys and values of rollouts"
+    ] == 0
 
 
 # Time.
@@ -305,16 +377,26 @@ def test_rollouts_by_generate_and_the_update_take_turns():
 
 def test_sampling_time_by_hand():
     """One engine with room for everything: every step reads the weights and all keys and values, half written on average."""
-    job = replace(JOB, config=replace(PAPER, num_problems=1, num_generations=4), num_processes=1, accelerate="single_gpu", vllm_gpu_memory_utilization=0.9)
+    job = replace(
+        JOB,
+        config=replace(PAPER, num_problems=1, num_generations=4),
+        num_processes=1,
+        accelerate="single_gpu",
+        vllm_gpu_memory_utilization=0.9,
+    )
     seconds, _ = sampling_seconds(job, shape_of(job.model), GPUS["H200"], 1000)
     weights, cache = 2 * 8_190_735_360, 2 * 36 * 8 * 128 * 2 * (200 + 500)
-    assert seconds == pytest.approx((1000 * (weights + 4 * cache) + (20480 - 1000) * weights) / (4.8e12 * 0.6))
+    assert seconds == pytest.approx(
+        (1000 * (weights + 4 * cache) + (20480 - 1000) * weights) / (4.8e12 * 0.6)
+    )
 
 
 def test_a_run_is_so_many_steps():
     need = estimate(JOB, "B200", 10_000)
     assert need.hours == pytest.approx(100 * sum(line.value for line in need.time) / 3600)
-    assert estimate(replace(JOB, config=replace(PAPER, steps=50)), "B200", 10_000).hours == pytest.approx(need.hours / 2)
+    assert estimate(replace(JOB, config=replace(PAPER, steps=50)), "B200", 10_000).hours == pytest.approx(
+        need.hours / 2
+    )
 
 
 def test_bad_input_is_told():
@@ -347,19 +429,31 @@ def test_estimates_grow_with_what_they_are_of(job, gpu):
     def seconds(other, mean=200):
         return sum(line.value for line in time_lines(other, shape_of(other.model), kind, mean))
 
-    longer = replace(job, config=replace(job.config, max_completion_length=2 * job.config.max_completion_length))
+    longer = replace(
+        job, config=replace(job.config, max_completion_length=2 * job.config.max_completion_length)
+    )
     assert memory(longer) > memory(job) and seconds(longer, 400) > seconds(job, 200)
     wider = memory(replace(job, per_device_rows=job.per_device_rows + 1))
-    assert wider > memory(job) if job.use_vllm else wider >= memory(job)  # rollouts by `generate` may need more than any update
-    assert seconds(replace(job, config=replace(job.config, num_problems=2 * job.config.num_problems))) > seconds(job)
+    assert (
+        wider > memory(job) if job.use_vllm else wider >= memory(job)
+    )  # rollouts by `generate` may need more than any update
+    assert seconds(
+        replace(job, config=replace(job.config, num_problems=2 * job.config.num_problems))
+    ) > seconds(job)
     if job.method == "grpo" and job.use_vllm:
-        assert memory(replace(job, gradient_checkpointing=True)) < memory(replace(job, gradient_checkpointing=False))
+        assert memory(replace(job, gradient_checkpointing=True)) < memory(
+            replace(job, gradient_checkpointing=False)
+        )
     if shards(job) > 1:
         assert memory(job) < memory(replace(job, accelerate="ddp"))
     if job.lora_rank is None:
         assert memory(replace(job, lora_rank=8)) < memory(job)
         assert has_teacher_copy(job) == (job.method == "sdpo")
-    if shape.parameters < shape_of("Qwen/Qwen3-8B").parameters and gpu == "B200" and shape.kv_bytes(1) <= shape_of("Qwen/Qwen3-8B").kv_bytes(1):
+    if (
+        shape.parameters < shape_of("Qwen/Qwen3-8B").parameters
+        and gpu == "B200"
+        and shape.kv_bytes(1) <= shape_of("Qwen/Qwen3-8B").kv_bytes(1)
+    ):
         assert seconds(job) < seconds(replace(job, model="Qwen/Qwen3-8B"))
     assert evaluation_hours(job, gpu, 1600, 200, 2048) > evaluation_hours(job, gpu, 16, 200, 2048)
 

@@ -28,10 +28,22 @@ MODELS = {  # the paper's models and whether they think, from the paper and the 
 MAIN = [f"{model}-{method}" for model in MODELS for method in ("grpo", "sdpo", "sdpo-no-think")]
 COVERAGE = [f"coverage-{n}-{method}" for n in (1, 8, 64, 128, 512) for method in ("grpo", "sdpo")]
 SFT = ["deepseek-7b-sft-unguided", "deepseek-7b-sft-guided"]
-SMALL = ["small-qwen3-0.6b-grpo", "small-qwen3-0.6b-sdpo", "small-qwen3-1.7b-grpo", "small-qwen3-1.7b-sdpo"] + [f"small-qwen3-1.7b-on-{m}" for m in ("grpo", "sdpo", "sdpo-no-think")]
+SMALL = [
+    "small-qwen3-0.6b-grpo",
+    "small-qwen3-0.6b-sdpo",
+    "small-qwen3-1.7b-grpo",
+    "small-qwen3-1.7b-sdpo",
+] + [f"small-qwen3-1.7b-on-{m}" for m in ("grpo", "sdpo", "sdpo-no-think")]
 PAPERS = [*MAIN, "deepseek-7b-sdpo-ema", *COVERAGE]
 
-ROLLOUTS = {"num_generations": 8, "max_completion_length": 20480, "warmup_steps": 10, "steps": 100, "aggregation": "token_mean", "temperature": 1.0}
+ROLLOUTS = {
+    "num_generations": 8,
+    "max_completion_length": 20480,
+    "warmup_steps": 10,
+    "steps": 100,
+    "aggregation": "token_mean",
+    "temperature": 1.0,
+}
 GRPO = ROLLOUTS | {"learning_rate": 1e-6, "scale_rewards": False, "epsilon_low": 0.2, "epsilon_high": 0.28}
 SDPO = ROLLOUTS | {
     "learning_rate": 1e-5, "distillation_alpha": 0.5, "distillation_topk": 100, "distillation_add_tail": True, "distillation_is_clip": 2.0, "demonstration": "first",
@@ -41,7 +53,9 @@ THINKING, PLAIN = {"temperature": 0.6, "top_p": 0.95}, {"temperature": 0.7, "top
 
 def test_there_is_a_file_for_every_experiment():
     assert sorted(recipe_names()) == sorted(PAPERS + SFT + SMALL)
-    assert recipe_names()[:10] == [f"coverage-{n}-{method}" for n in (1, 8, 64, 128, 512) for method in ("grpo", "sdpo")]
+    assert recipe_names()[:10] == [
+        f"coverage-{n}-{method}" for n in (1, 8, 64, 128, 512) for method in ("grpo", "sdpo")
+    ]
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -54,17 +68,30 @@ def test_hyper_parameters_are_the_papers(name):
     wanted |= {"num_problems": 64 if name in COVERAGE else 256, "num_minibatches": 2}  # mini-batch 32, 128
     if method == "sdpo":
         wanted |= {"context": "solution_no_think" if name.endswith("no-think") else "solution"}
-        wanted |= {"teacher_model_kind": "ema", "teacher_update_rate": 0.05} if name.endswith("ema") else {"teacher_model_kind": "base", "teacher_update_rate": 0.0}
+        wanted |= (
+            {"teacher_model_kind": "ema", "teacher_update_rate": 0.05}
+            if name.endswith("ema")
+            else {"teacher_model_kind": "base", "teacher_update_rate": 0.0}
+        )
     found = asdict(one.job.config)
     assert {key: found[key] for key in wanted} == wanted
     assert (one.job.method, one.job.model) == (method, hub)
-    assert (one.job.max_prompt_length, one.job.max_reprompt_length, one.job.num_processes, one.gpu) == (2048, 22528, 4, "B200")
+    assert (one.job.max_prompt_length, one.job.max_reprompt_length, one.job.num_processes, one.gpu) == (
+        2048,
+        22528,
+        4,
+        "B200",
+    )
     assert one.job.lora_rank is None and one.settings == "the paper's" and "paper" not in one.about.lower()
     data = {"1": "dapo-1x64", "8": "dapo-8x8", "64": "dapo-64", "128": "dapo-128", "512": "dapo-512"}
     assert one.job.data == (data[name.split("-")[1]] if name in COVERAGE else "dapo-math-17k")
     judged = asdict(one.evaluation)
-    assert {"num_generations": 16, "top_k": 20, "max_completion_length": 38912, "thinking": thinking} | (THINKING if thinking else PLAIN) == {k: v for k, v in judged.items() if k != "benchmarks"}
-    assert one.evaluation.benchmarks == ("aime24", "aime25", "amc23", "math500") and any("seeds" in line for line in one.unknown)
+    assert {"num_generations": 16, "top_k": 20, "max_completion_length": 38912, "thinking": thinking} | (
+        THINKING if thinking else PLAIN
+    ) == {k: v for k, v in judged.items() if k != "benchmarks"}
+    assert one.evaluation.benchmarks == ("aime24", "aime25", "amc23", "math500") and any(
+        "seeds" in line for line in one.unknown
+    )
 
 
 @pytest.mark.parametrize("name, figure", [
@@ -77,9 +104,16 @@ def test_figures(name, figure):
 
 def test_only_the_compared_setting_differs():
     """The moving teacher against the fixed one; whole solutions against their answers."""
-    fixed, moving, bare = (asdict(load_recipe(f"deepseek-7b-sdpo{kind}").job) for kind in ("", "-ema", "-no-think"))
-    different = lambda a, b: {k for k in a["config"] if a["config"][k] != b["config"][k]} | {k for k in a if k not in ("config", "output") and a[k] != b[k]}
-    assert different(fixed, moving) == {"teacher_model_kind", "teacher_update_rate"} and different(fixed, bare) == {"context"}
+    fixed, moving, bare = (
+        asdict(load_recipe(f"deepseek-7b-sdpo{kind}").job) for kind in ("", "-ema", "-no-think")
+    )
+    different = lambda a, b: (
+        {k for k in a["config"] if a["config"][k] != b["config"][k]}
+        | {k for k in a if k not in ("config", "output") and a[k] != b[k]}
+    )
+    assert different(fixed, moving) == {"teacher_model_kind", "teacher_update_rate"} and different(
+        fixed, bare
+    ) == {"context"}
     unguided, guided = (asdict(load_recipe(name).job) for name in SFT)
     assert different(unguided, guided) == {"data"}
 
@@ -88,13 +122,20 @@ def test_only_the_compared_setting_differs():
 def test_sft_says_what_was_chosen(name):
     one = load_recipe(name)
     assert one.job.config.steps == -(-3 * 800 // one.job.config.batch_size)  # three epochs of 800 traces
-    assert "the paper gives none" in one.settings and any("learning rate, epochs, batch and length" in line for line in one.unknown)
+    assert "the paper gives none" in one.settings and any(
+        "learning rate, epochs, batch and length" in line for line in one.unknown
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_recipes_are_labelled_and_fit_their_gpu(name):
     one = load_recipe(name)
-    assert one.settings.startswith("NOT the paper's") and one.about.startswith("one GPU") and one.job.num_processes == 1 and one.job.lora_rank
+    assert (
+        one.settings.startswith("NOT the paper's")
+        and one.about.startswith("one GPU")
+        and one.job.num_processes == 1
+        and one.job.lora_rank
+    )
     assert estimate(one.job, one.gpu, one.mean_length).hours < 12
 
 
@@ -107,10 +148,17 @@ def test_every_recipe_resolves_fits_and_divides(name, tmp_path):
     assert need.fits and 0 < need.hours < 100 and one.job.model in SHAPES
     tiny = tiny_job(one, tmp_path / "tiny")
     sizes(tiny)
-    kept = {"method"} | ({"context", "demonstration", "teacher_model_kind", "teacher_update_rate"} | {k for k in asdict(one.job.config) if k.startswith("distillation")} if one.job.method == "sdpo" else set())
+    kept = {"method"} | (
+        {"context", "demonstration", "teacher_model_kind", "teacher_update_rate"}
+        | {k for k in asdict(one.job.config) if k.startswith("distillation")}
+        if one.job.method == "sdpo"
+        else set()
+    )
     kept |= {"epsilon_low", "epsilon_high", "scale_rewards"} if one.job.method == "grpo" else set()
     flat = lambda job: asdict(job) | asdict(job.config)
-    assert {k: flat(tiny)[k] for k in kept | {"thinking", "num_minibatches"}} == {k: flat(one.job)[k] for k in kept | {"thinking", "num_minibatches"}}
+    assert {k: flat(tiny)[k] for k in kept | {"thinking", "num_minibatches"}} == {
+        k: flat(one.job)[k] for k in kept | {"thinking", "num_minibatches"}
+    }
     assert (tiny.model, tiny.accelerate, tiny.use_vllm) == ("organism", "cpu", False)
 
 
@@ -118,13 +166,17 @@ def test_benchmarks_are_known():
     catalogue = pytest.importorskip("sdlab.benchmarks.catalogue")
     for name in recipe_names():
         one = load_recipe(name)
-        assert set(one.evaluation.benchmarks) <= set(catalogue.BENCHMARKS) and (one.job.method == "sft" or one.job.data in catalogue.BENCHMARKS)
+        assert set(one.evaluation.benchmarks) <= set(catalogue.BENCHMARKS) and (
+            one.job.method == "sft" or one.job.data in catalogue.BENCHMARKS
+        )
     for name, count in recipe_command.PROBLEMS.items():
         assert catalogue.BENCHMARKS[name].distinct["test"] == count
 
 
 def test_coverage_recipes_are_as_narrow_on_the_organism(tmp_path):
-    assert [tiny_job(load_recipe(f"coverage-{n}-grpo"), tmp_path).num_questions for n in (1, 8, 64, 128, 512)] == [1, 8, 64, 128, 512]
+    assert [
+        tiny_job(load_recipe(f"coverage-{n}-grpo"), tmp_path).num_questions for n in (1, 8, 64, 128, 512)
+    ] == [1, 8, 64, 128, 512]
     assert tiny_job(load_recipe("qwen3-8b-off-grpo"), tmp_path).num_questions is None
 
 
@@ -203,8 +255,18 @@ def test_dry_run_prints_the_job_and_writes_nothing(capsys, monkeypatch, tmp_path
     command = shlex.split(lines[lines.index("Would train with:") + 1])
     assert command == launch_command(job, "runs/recipes/qwen3-8b-off-sdpo/job.json")
     judge = shlex.split(lines[lines.index("Then judge with:") + 1])
-    assert judge[:3] == ["sdlab", "evaluate", "runs/recipes/qwen3-8b-off-sdpo/model"] and "--no-thinking" in judge and judge[judge.index("--top-p") + 1] == "0.8"
-    for text in ("8.191e9 trained x 8 bytes / 4 GPUs", "x 100 steps", "seeds and error bars", "Figures 5 and 16", "T=0.7, top_p=0.8, top_k=20"):
+    assert (
+        judge[:3] == ["sdlab", "evaluate", "runs/recipes/qwen3-8b-off-sdpo/model"]
+        and "--no-thinking" in judge
+        and judge[judge.index("--top-p") + 1] == "0.8"
+    )
+    for text in (
+        "8.191e9 trained x 8 bytes / 4 GPUs",
+        "x 100 steps",
+        "seeds and error bars",
+        "Figures 5 and 16",
+        "T=0.7, top_p=0.8, top_k=20",
+    ):
         assert text in out
 
 
@@ -213,7 +275,14 @@ def test_the_evaluation_command_is_one_that_sdlab_reads():
     evaluate_command = pytest.importorskip("sdlab.study.evaluate_command")
     one = load_recipe("qwen3-8b-off-sdpo")
     parsed = _parse(evaluate_command.evaluate, recipe_command.evaluation_command(one, one.job)[2:])
-    assert (parsed["thinking"], parsed["num_generations"], parsed["temperature"], parsed["top_p"], parsed["top_k"], parsed["max_completion_length"]) == (False, 16, 0.7, 0.8, 20, 38912)
+    assert (
+        parsed["thinking"],
+        parsed["num_generations"],
+        parsed["temperature"],
+        parsed["top_p"],
+        parsed["top_k"],
+        parsed["max_completion_length"],
+    ) == (False, 16, 0.7, 0.8, 20, 38912)
     assert parsed["benchmarks"] == "aime24,aime25,amc23,math500" and parsed["engine"] == "vllm"
 
 
@@ -236,13 +305,22 @@ def _parse(function, arguments):
 
 def test_a_recipe_writes_its_job(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert recipe_command.recipe("small-qwen3-0.6b-sdpo", gpu="A100-40", gpus=2, output=tmp_path / "run with space") == 0
+    assert (
+        recipe_command.recipe(
+            "small-qwen3-0.6b-sdpo", gpu="A100-40", gpus=2, output=tmp_path / "run with space"
+        )
+        == 0
+    )
     job = read_job(tmp_path / "run with space" / "job.json")
     assert (job.num_processes, job.accelerate, job.output) == (2, "ddp", str(tmp_path / "run with space"))
     out = capsys.readouterr().out
     lines = out.splitlines()
     command = shlex.split(lines[lines.index("Train with:") + 1])
-    assert command[0] == sys.executable and command[-1] == str(tmp_path / "run with space" / "job.json") and "2 x A100-40" in out
+    assert (
+        command[0] == sys.executable
+        and command[-1] == str(tmp_path / "run with space" / "job.json")
+        and "2 x A100-40" in out
+    )
 
 
 def test_the_command_line_can_import_it_at_once():
@@ -262,7 +340,10 @@ def test_tiny_dry_run_writes_nothing(capsys, tmp_path):
     out = capsys.readouterr().out
     printed, _ = json.JSONDecoder().raw_decode(out[out.index("{\n") :])
     (tmp_path / "job.json").write_text(json.dumps(printed))
-    assert read_job(tmp_path / "job.json") == tiny_job(load_recipe("deepseek-7b-sdpo"), tmp_path / "t") and not (tmp_path / "t").exists()
+    assert (
+        read_job(tmp_path / "job.json") == tiny_job(load_recipe("deepseek-7b-sdpo"), tmp_path / "t")
+        and not (tmp_path / "t").exists()
+    )
 
 
 @pytest.mark.parametrize("name", ["deepseek-7b-sdpo-no-think", "deepseek-7b-sft-guided"])
@@ -274,15 +355,21 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     from sdlab.study.runs import load_run
 
     monkeypatch.setenv("COLUMNS", "200")
-    sizes = {"steps": 1, "num_problems": 8, "num_generations": 4} | ({"batch_size": 16} if "sft" in name else {})
+    sizes = {"steps": 1, "num_problems": 8, "num_generations": 4} | (
+        {"batch_size": 16} if "sft" in name else {}
+    )
     one = load_recipe(name)
     assert recipe_command.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
     job = read_job(tmp_path / "run" / "job.json")
-    assert job == replace(tiny_job(one, tmp_path / "run"), config=replace(tiny_job(one, tmp_path / "run").config, **sizes))
+    assert job == replace(
+        tiny_job(one, tmp_path / "run"), config=replace(tiny_job(one, tmp_path / "run").config, **sizes)
+    )
     run = load_run(tmp_path / "run")
     assert run.finished and len(run.steps) == 1
     results = load_results([tmp_path / "run" / "evaluations"])
-    assert {(result.model, result.benchmark) for result in results} == {(model, split) for model in ("organism", f"tiny {name}") for split in recipe_command.TINY_SPLITS}
+    assert {(result.model, result.benchmark) for result in results} == {
+        (model, split) for model in ("organism", f"tiny {name}") for split in recipe_command.TINY_SPLITS
+    }
     if "sft" in name:
         traces = [json.loads(line) for line in (tmp_path / "run" / "traces.jsonl").read_text().splitlines()]
         assert len(traces) == 4 * 16 and all(trace["completion"] for trace in traces)
@@ -294,6 +381,13 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
 def test_files_are_plain_toml_that_shows_every_hyper_parameter():
     for path in RECIPES.glob("*.toml"):
         about = tomllib.loads(path.read_text())
-        assert {"steps", "learning_rate", "warmup_steps", "max_completion_length", "thinking"} <= set(about["config"]), path
+        assert {"steps", "learning_rate", "warmup_steps", "max_completion_length", "thinking"} <= set(
+            about["config"]
+        ), path
         if about["job"]["method"] == "sdpo":
-            assert about["config"]["context"] in TEACHER_CONTEXTS and {"teacher_model_kind", "teacher_update_rate", "distillation_alpha", "distillation_topk"} <= set(about["config"])
+            assert about["config"]["context"] in TEACHER_CONTEXTS and {
+                "teacher_model_kind",
+                "teacher_update_rate",
+                "distillation_alpha",
+                "distillation_topk",
+            } <= set(about["config"])

@@ -36,11 +36,21 @@ from sdlab.train.sft import SFTConfig, Trace, run_sft  # noqa: E402
 from sdlab.world.corpus import write_correct  # noqa: E402
 from sdlab.world.splits import load_split  # noqa: E402
 
-SMALL = dict(steps=2, num_problems=2, num_generations=4, max_completion_length=48, warmup_steps=2, thinking=False, temperature=1.3)
+SMALL = dict(
+    steps=2,
+    num_problems=2,
+    num_generations=4,
+    max_completion_length=48,
+    warmup_steps=2,
+    thinking=False,
+    temperature=1.3,
+)
 
 
 def job(tmp_path, config, method, data="chemistry-train", **settings):
-    return Job(method, "organism", data, config, **{"per_device_rows": 4, "output": str(tmp_path / "run")} | settings)
+    return Job(
+        method, "organism", data, config, **{"per_device_rows": 4, "output": str(tmp_path / "run")} | settings
+    )
 
 
 def moved(folder) -> float:
@@ -51,10 +61,19 @@ def moved(folder) -> float:
 
 def check_run(one: Job, tmp_path, updates: int) -> None:
     run = load_run(tmp_path / "run")
-    assert run.finished and run.method == one.method and run.config == asdict(one.config) and set(COLUMNS) <= set(run.steps)
+    assert (
+        run.finished
+        and run.method == one.method
+        and run.config == asdict(one.config)
+        and set(COLUMNS) <= set(run.steps)
+    )
     assert list(run.steps["step"]) == [0, 1] and run.steps["updates"].max() == updates
     taught = run.steps[run.steps["updates"] > 0]
-    assert len(taught) and all(map(math.isfinite, [*taught["loss"], *taught["grad_norm"]])) and (taught["grad_norm"] > 0).all()
+    assert (
+        len(taught)
+        and all(map(math.isfinite, [*taught["loss"], *taught["grad_norm"]]))
+        and (taught["grad_norm"] > 0).all()
+    )
     rates = [one.config.learning_rate * share for share in (0.5, 1.0)]
     assert list(run.steps["learning_rate"]) == pytest.approx(rates)
     assert 0 < moved(tmp_path / "run") < 0.1
@@ -67,7 +86,12 @@ def test_grpo_and_sdpo_train(tmp_path):
         train(one, on_step=seen.append)
         check_run(one, folder, 2)
         row = seen[0]
-        assert row["density"] == pytest.approx(1000 * row["markers"] / row["length"]) and 0 <= row["truncated"] <= 1 and 1 <= row["length"] <= 48 and row["entropy"] > 0
+        assert (
+            row["density"] == pytest.approx(1000 * row["markers"] / row["length"])
+            and 0 <= row["truncated"] <= 1
+            and 1 <= row["length"] <= 48
+            and row["entropy"] > 0
+        )
         with pytest.raises(SdlabError, match="already holds a run"):
             train(one)
 
@@ -78,13 +102,17 @@ def test_sft_trains_as_ours_does(tmp_path):
     path = write_traces([Trace(p, write_correct(p, rng)) for p in problems], tmp_path / "traces.jsonl")
     traces = read_traces(path)
     assert [(t.problem.prompt, t.problem.answer) for t in traces] == [(p.prompt, p.answer) for p in problems]
-    config = SFTConfig(steps=2, batch_size=4, num_problems=1, num_generations=2, max_completion_length=4, warmup_steps=2)
+    config = SFTConfig(
+        steps=2, batch_size=4, num_problems=1, num_generations=2, max_completion_length=4, warmup_steps=2
+    )
     one = job(tmp_path, config, "sft", str(path), per_device_rows=2)
     train(one)
     check_run(one, tmp_path, 1)
     mine = run_sft(load_engine("organism"), problems, traces, config)
     theirs = load_run(tmp_path / "run").steps
-    assert list(theirs["loss"]) == pytest.approx(list(mine["loss"]), rel=2e-6) and list(theirs["grad_norm"]) == pytest.approx(list(mine["grad_norm"]), rel=1e-4)
+    assert list(theirs["loss"]) == pytest.approx(list(mine["loss"]), rel=2e-6) and list(
+        theirs["grad_norm"]
+    ) == pytest.approx(list(mine["grad_norm"]), rel=1e-4)
 
 
 def test_lora_trains_and_is_merged(tmp_path):
@@ -130,7 +158,10 @@ def test_out_of_memory_says_what_to_lower(tmp_path, capsys):
 
     with swapped(program, "make_trainer", lambda *_, **__: Trainer()):
         assert main([str(write_job(one, tmp_path / "job.json"))]) == 2
-    assert "out of memory; lower what the job needs, in this order: per_device_rows=2 (now 4; the result does not change), gradient_checkpointing=True" in capsys.readouterr().out
+    assert (
+        "out of memory; lower what the job needs, in this order: per_device_rows=2 (now 4; the result does not change), gradient_checkpointing=True"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_model_without_a_chat_template(tmp_path):
@@ -163,7 +194,10 @@ def test_two_processes_train_under_accelerate(tmp_path):
 
     All right completions belong to the first rank's question: the second has nothing to distil, where TRL by itself would hang.
     """
-    config = SDPOConfig(**SMALL | {"num_minibatches": 1, "max_completion_length": 64, "temperature": 1.0, "warmup_steps": 2}, distillation_is_clip=None)
+    config = SDPOConfig(
+        **SMALL | {"num_minibatches": 1, "max_completion_length": 64, "temperature": 1.0, "warmup_steps": 2},
+        distillation_is_clip=None,
+    )
     one = job(tmp_path, config, "sdpo", num_processes=2, per_device_rows=2)
     engine = load_engine("organism")
     problems = draw(job_problems(one), 2, 0, 0)
@@ -171,9 +205,22 @@ def test_two_processes_train_under_accelerate(tmp_path):
     pool = engine.generate(prompts, SamplingParams(24, 64, 1.5, seed=1))
     right = torch.tensor(grade(pool.texts, [p.answer for p in problems for _ in range(24)])).bool()
     first, second = range(24), range(24, 48)
-    rows = [i for i in first if right[i]][:2] + [i for i in first if not right[i]][:2] + [i for i in second if not right[i]][:4]
+    rows = (
+        [i for i in first if right[i]][:2]
+        + [i for i in first if not right[i]][:2]
+        + [i for i in second if not right[i]][:4]
+    )
     assert len(rows) == 8 and right[rows].tolist() == [True, True, False, False] + [False] * 4
-    kept = Rollouts(prompts, pool.prompt_ids, 4, pool.completion_ids[rows], pool.completion_mask[rows], pool.per_token_logps[rows], pool.truncated[rows], [pool.texts[i] for i in rows])
+    kept = Rollouts(
+        prompts,
+        pool.prompt_ids,
+        4,
+        pool.completion_ids[rows],
+        pool.completion_mask[rows],
+        pool.per_token_logps[rows],
+        pool.truncated[rows],
+        [pool.texts[i] for i in rows],
+    )
     import sdlab.train.sdpo as module
 
     with swapped(module, "sample_batch", lambda *_: Batch(problems, kept, right[rows].float())):
@@ -182,13 +229,28 @@ def test_two_processes_train_under_accelerate(tmp_path):
     command = launch_command(one, write_job(one, tmp_path / "job.json"))
     script = command.index("sdlab.scale.train")
     command[script - 1 : script + 1] = [os.path.join(os.path.dirname(__file__), "scale_two.py")]
-    done = subprocess.run([*command, str(tmp_path / "rollouts.json")], capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [*command, str(tmp_path / "rollouts.json")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     theirs, later = load_run(tmp_path / "run").steps.to_dict("records")
-    assert done.stdout.count("TRL's defaults, the paper, and this run") == 1 and done.stdout.count("step 0 ") == 1  # one rank speaks
+    assert (
+        done.stdout.count("TRL's defaults, the paper, and this run") == 1
+        and done.stdout.count("step 0 ") == 1
+    )  # one rank speaks
     for name in ("reward", "length", "markers", "density", "truncated", "used_rows", "learning_rate"):
         assert theirs[name] == pytest.approx(mine[name])
     assert theirs["used_rows"] == 4
-    assert theirs["loss"] == pytest.approx(mine["loss"], rel=2e-6) and theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=1e-5)
-    assert later["step"] == 1 and later["length"] > 0 and later["learning_rate"] == pytest.approx(config.learning_rate)
+    assert theirs["loss"] == pytest.approx(mine["loss"], rel=2e-6) and theirs["grad_norm"] == pytest.approx(
+        mine["grad_norm"], rel=1e-5
+    )
+    assert (
+        later["step"] == 1
+        and later["length"] > 0
+        and later["learning_rate"] == pytest.approx(config.learning_rate)
+    )
     assert 0 < moved(tmp_path / "run") < 0.1

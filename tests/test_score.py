@@ -60,7 +60,10 @@ def test_what_was_boxed_last_comes_back(first, last, tail):
     "text, answer",
     [
         ("<think>\\boxed{3} no, wait</think>\n\nIt is \\boxed{ 36 }.", "36"),
-        ("<think>\\boxed{3} hmm</think>\n\nI do not know", "3"),  # the whole completion counts, thinking included
+        (
+            "<think>\\boxed{3} hmm</think>\n\nI do not know",
+            "3",
+        ),  # the whole completion counts, thinking included
         ("\\boxed{3} and \\boxed{34", None),  # the last box never closes
         ("\\boxed{\\boxed{5}}", "5"),
         ("\\boxed{}", ""),
@@ -117,7 +120,9 @@ def test_verify(answer, truth, right):
 def test_the_common_answers_never_start_a_process(monkeypatch):
     monkeypatch.setattr(score, "_ask", lambda *pair: pytest.fail(f"{pair} went to sympy"))
     score._verify.cache_clear()
-    assert grade(["\\boxed{36}", "\\boxed{35}", "nothing", "<answer>A</answer>"], ["36", "36", "36", "A"]) == [1, 0, 0, 1]
+    assert grade(
+        ["\\boxed{36}", "\\boxed{35}", "nothing", "<answer>A</answer>"], ["36", "36", "36", "A"]
+    ) == [1, 0, 0, 1]
     assert verify("(3, \\dfrac{\\pi}{2})", "\\left( 3, \\frac{\\pi}{2} \\right)")
     assert not verify("x^{" * 5000, "x")
 
@@ -157,7 +162,12 @@ def test_sympy_is_what_the_limit_ends(half_a_second):
 
 
 def test_long_texts_take_linear_time():
-    for text in ("\\boxed{" * 50_000, "<answer>" * 50_000, "\\boxed" + " " * 200_000, "{" * 200_000 + "\\boxed{7}"):
+    for text in (
+        "\\boxed{" * 50_000,
+        "<answer>" * 50_000,
+        "\\boxed" + " " * 200_000,
+        "{" * 200_000 + "\\boxed{7}",
+    ):
         started = time.monotonic()
         extract_answer(text)
         assert time.monotonic() - started < 20  # a quadratic scan takes minutes
@@ -165,7 +175,9 @@ def test_long_texts_take_linear_time():
 
 def test_the_wall_clock_stops_a_worker_that_sleeps(monkeypatch):
     worker = score._Worker()
-    os.kill(worker.process.pid, signal.SIGSTOP)  # SIGSTOP: uses no CPU, so the worker's own timer cannot end it
+    os.kill(
+        worker.process.pid, signal.SIGSTOP
+    )  # SIGSTOP: uses no CPU, so the worker's own timer cannot end it
     monkeypatch.setattr(score, "WALL_SECONDS", 0.3)
     assert worker.ask("1/2", "0.5") is False
     assert worker.process.returncode is not None
@@ -200,7 +212,12 @@ def test_threads_get_their_own_answers():
     def work(thread):
         for k in range(1, 12):
             for right, numerator in ((True, k), (False, k + 1)):
-                if verify(rf"\frac{{{numerator * (thread + 2)}}}{{{7 * (thread + 2)}}}", rf"\frac{{{k}}}{{7}}") is not right:
+                if (
+                    verify(
+                        rf"\frac{{{numerator * (thread + 2)}}}{{{7 * (thread + 2)}}}", rf"\frac{{{k}}}{{7}}"
+                    )
+                    is not right
+                ):
                     wrong.append((thread, k, right))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
@@ -227,7 +244,9 @@ def test_a_forked_process_does_not_share_our_worker():
 
 def test_the_worker_ends_with_the_program():
     script = "from sdlab import score; score.verify('1/2', '0.5'); print(score._worker.process.pid)"
-    pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    pid = int(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    )
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -262,7 +281,32 @@ def test_every_real_truth_equals_itself_in_sympy_too(sdlab_real_data):
 # Why an answer of the 500 is right although its text differs from the truth's: index in the file by reason.
 EXPLAINED = {
     "spacing, \\left \\right, or \\dfrac for \\frac": {
-        *(0, 2, 20, 33, 48, 53, 66, 75, 78, 92, 98, 102, 124, 143, 144, 146, 153, 155, 163, 202, 218, 220, 230, 247),
+        *(
+            0,
+            2,
+            20,
+            33,
+            48,
+            53,
+            66,
+            75,
+            78,
+            92,
+            98,
+            102,
+            124,
+            143,
+            144,
+            146,
+            153,
+            155,
+            163,
+            202,
+            218,
+            220,
+            230,
+            247,
+        ),
         *(314, 331, 347, 361, 376, 388, 394, 456, 472, 483, 496),
     },
     "another spelling of a fraction or root: \\frac43, 4/3, \\sqrt2, inside a matrix": {
@@ -291,7 +335,15 @@ def test_500_real_answers(sdlab_real_data):
     assert rewards[379] == 0 and "grade" in rows[379]["prediction"]
 
 
-@pytest.mark.parametrize("answer, truth, same", [("ketone", "ketone", True), ("ether", "ester", False), ("Ketone", "alkene", False), ("\\text{ester}", "ester", True)])
+@pytest.mark.parametrize(
+    "answer, truth, same",
+    [
+        ("ketone", "ketone", True),
+        ("ether", "ester", False),
+        ("Ketone", "alkene", False),
+        ("\\text{ester}", "ester", True),
+    ],
+)
 def test_words_are_compared_without_algebra(answer, truth, same, monkeypatch):
     monkeypatch.setattr("sdlab.score._ask", lambda *_: pytest.fail("a plain word went to math-verify"))
     assert verify(answer, truth) is same

@@ -22,22 +22,45 @@ CONTEXTS = ("none", "solution", "solution_no_think", "regenerated")
 
 def summary() -> pd.DataFrame:
     rows = []
-    for metric, values in {"reward": (0.33, 1.0, 0.46, 1.0), "length": (77, 22, 83, 34), "markers": (10.1, 0.3, 10.0, 1.7),
-                           "density": (131, 14, 120, 50)}.items():
+    for metric, values in {
+        "reward": (0.33, 1.0, 0.46, 1.0),
+        "length": (77, 22, 83, 34),
+        "markers": (10.1, 0.3, 10.0, 1.7),
+        "density": (131, 14, 120, 50),
+    }.items():
         for context, mean in zip(CONTEXTS, values):
-            rows.append({"context": context, "metric": metric, "mean": mean, "low": mean * 0.9, "high": mean * 1.1})
+            rows.append(
+                {"context": context, "metric": metric, "mean": mean, "low": mean * 0.9, "high": mean * 1.1}
+            )
     return pd.DataFrame(rows)
 
 
 @functools.cache
 def all_charts() -> dict[str, alt.Chart]:
     frame = summary()
-    curve = pd.DataFrame({"reliability": [0.1, 0.5, 0.9], "information": [0.0, 0.5, 2.1], "entropy": [0.0, 1.0, 2.0],
-                          "mean": [0.1, 0.4, 0.9], "low": [0.05, 0.3, 0.8], "high": [0.2, 0.5, 1.0]})
+    curve = pd.DataFrame(
+        {
+            "reliability": [0.1, 0.5, 0.9],
+            "information": [0.0, 0.5, 2.1],
+            "entropy": [0.0, 1.0, 2.0],
+            "mean": [0.1, 0.4, 0.9],
+            "low": [0.05, 0.3, 0.8],
+            "high": [0.2, 0.5, 1.0],
+        }
+    )
     dots = pd.DataFrame({"context": CONTEXTS, "information": [0, 45, 8, 33], "markers": [10.1, 0.3, 10, 1.7]})
-    breakdown = pd.DataFrame([{"context": c, "marker": m, "mean": 1.5} for c in CONTEXTS for m in ("wait", "hmm")])
-    training = pd.DataFrame([{"method": m, "split": s, "recorded": r, "step": t, "reward": 0.4 + 0.01 * t, "length": 70 + t}
-                             for m in ("grpo", "sdpo") for s in ("in-domain", "deeper") for r in (True, False) for t in (0, 5)])
+    breakdown = pd.DataFrame(
+        [{"context": c, "marker": m, "mean": 1.5} for c in CONTEXTS for m in ("wait", "hmm")]
+    )
+    training = pd.DataFrame(
+        [
+            {"method": m, "split": s, "recorded": r, "step": t, "reward": 0.4 + 0.01 * t, "length": 70 + t}
+            for m in ("grpo", "sdpo")
+            for s in ("in-domain", "deeper")
+            for r in (True, False)
+            for t in (0, 5)
+        ]
+    )
     markers = frame[frame["metric"] == "markers"]
     return {
         "table": charts.context_table_chart(frame, subtitle="100 problems"),
@@ -51,7 +74,9 @@ def all_charts() -> dict[str, alt.Chart]:
     }
 
 
-@pytest.mark.parametrize("name", ["table", "points", "bars", "breakdown", "entropy", "information", "dots", "training"])
+@pytest.mark.parametrize(
+    "name", ["table", "points", "bars", "breakdown", "entropy", "information", "dots", "training"]
+)
 def test_every_chart_validates_and_says_what_it_shows(name):
     spec = all_charts()[name].to_dict()  # raises on an invalid specification
     words = picture.alt_text(spec)
@@ -65,7 +90,9 @@ def test_alt_text_names_contexts_and_their_numbers():
 
 
 def test_alt_text_of_a_bare_chart_names_its_axes():
-    chart = alt.Chart(pd.DataFrame({"a": [1], "b": [2]})).mark_point().encode(x="a", y=alt.Y("b", title="bees"))
+    chart = (
+        alt.Chart(pd.DataFrame({"a": [1], "b": [2]})).mark_point().encode(x="a", y=alt.Y("b", title="bees"))
+    )
     assert picture.alt_text(chart.to_dict()) == "Chart of a, bees."
 
 
@@ -122,9 +149,9 @@ def test_png_keeps_its_pixels_while_shrinking():
 def decode_png(data: bytes) -> list[tuple]:
     at, idat, palette = 8, b"", None
     while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
-        body = data[at + 8:at + 8 + size]
-        assert struct.unpack(">I", data[at + 8 + size:at + 12 + size])[0] == zlib.crc32(kind + body)
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", data[at + 8 + size : at + 12 + size])[0] == zlib.crc32(kind + body)
         if kind == b"IHDR":
             width, height, _, colour = struct.unpack(">IIBB", body[:10])
         palette = body if kind == b"PLTE" else palette
@@ -133,21 +160,27 @@ def decode_png(data: bytes) -> list[tuple]:
     raw, step = zlib.decompress(idat), {6: 4, 3: 1}[colour]
     pixels, stride = [], width * step + 1
     for y in range(height):
-        line = bytearray(raw[y * stride + 1:(y + 1) * stride])
+        line = bytearray(raw[y * stride + 1 : (y + 1) * stride])
         if raw[y * stride] == 1:
             for x in range(step, len(line)):
                 line[x] = (line[x] + line[x - step]) % 256
         else:
             assert raw[y * stride] == 0
         for x in range(0, len(line), step):
-            pixels.append(tuple(line[x:x + 4]) if step == 4 else tuple(palette[3 * line[x]:3 * line[x] + 3]))
+            pixels.append(
+                tuple(line[x : x + 4]) if step == 4 else tuple(palette[3 * line[x] : 3 * line[x] + 3])
+            )
     return pixels
 
 
 def test_squeeze_png_leaves_a_grey_png_alone():
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + picture._chunk(b"IHDR", header) + picture._chunk(b"IDAT", zlib.compress(b"\0\7")) + \
-        picture._chunk(b"IEND", b"")
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + picture._chunk(b"IHDR", header)
+        + picture._chunk(b"IDAT", zlib.compress(b"\0\7"))
+        + picture._chunk(b"IEND", b"")
+    )
     assert picture.squeeze_png(png) == png
 
 

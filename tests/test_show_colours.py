@@ -7,11 +7,16 @@ import pytest
 from sdlab.show import charts, coverage, story, tokens
 from sdlab.show.picture import OKABE_ITO
 
-colorspacious = pytest.importorskip("colorspacious", reason="pip install colorspacious to judge colours as a colour-blind reader sees them")
+colorspacious = pytest.importorskip(
+    "colorspacious", reason="pip install colorspacious to judge colours as a colour-blind reader sees them"
+)
 
 # Distance in CIELAB. A difference of 2.3 is just noticeable in patches side by side (Mahy et al. 1994); marks that lie apart need more.
 CLEAR = 10
-VISIONS = {"deuteranopia": "deuteranomaly", "protanopia": "protanomaly"}  # of severity 100: the matrices of Machado, Oliveira and Fernandes (2009)
+VISIONS = {
+    "deuteranopia": "deuteranomaly",
+    "protanopia": "protanomaly",
+}  # of severity 100: the matrices of Machado, Oliveira and Fernandes (2009)
 TOGETHER = {
     "all eight of the theme": OKABE_ITO,
     "contexts": tuple(charts.CONTEXT_COLOURS.values()),
@@ -28,7 +33,9 @@ TOGETHER = {
 def seen(colour: str, vision: str | None):
     """The colour in CIELAB as an eye with that vision sees it."""
     space = {"name": "sRGB1+CVD", "cvd_type": VISIONS[vision], "severity": 100} if vision else "sRGB1"
-    return colorspacious.cspace_convert([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], space, "CIELab")
+    return colorspacious.cspace_convert(
+        [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], space, "CIELab"
+    )
 
 
 def distance(one: str, other: str, vision: str | None) -> float:
@@ -36,7 +43,9 @@ def distance(one: str, other: str, vision: str | None) -> float:
 
 
 def test_the_measure_sees_what_the_colour_blind_do_not():
-    assert distance("#d62728", "#2ca02c", None) > 60 > 3 * CLEAR > distance("#d62728", "#2ca02c", "deuteranopia")  # red and green lines
+    assert (
+        distance("#d62728", "#2ca02c", None) > 60 > 3 * CLEAR > distance("#d62728", "#2ca02c", "deuteranopia")
+    )  # red and green lines
     assert distance("#8f8f00", "#b36b00", "deuteranopia") < CLEAR < distance("#8f8f00", "#b36b00", None)
     assert distance("#000000", "#ffffff", None) == pytest.approx(100, abs=0.1)
 
@@ -44,7 +53,11 @@ def test_the_measure_sees_what_the_colour_blind_do_not():
 @pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("use", TOGETHER)
 def test_colours_used_together_are_told_apart(use, vision):
-    close = {f"{a} {b}": round(distance(a, b, vision), 1) for a, b in combinations(TOGETHER[use], 2) if distance(a, b, vision) < CLEAR}
+    close = {
+        f"{a} {b}": round(distance(a, b, vision), 1)
+        for a, b in combinations(TOGETHER[use], 2)
+        if distance(a, b, vision) < CLEAR
+    }
     assert not close
 
 

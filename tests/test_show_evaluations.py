@@ -16,8 +16,26 @@ def result(model, rates, benchmark="aime24", samples=16, length=100.0, unit="tok
     """A result whose problem i has rates[i] * samples right answers."""
     rows = [{"problem_id": f"{benchmark}/{i:02d}", "generation": g, "completion": "", "answer": "", "reward": float(g < round(rate * samples)), "verdict": 0.0,
              "length": length + g, "markers": 1.0, "markers_substring": 1.0, "truncated": 0.0} for i, rate in enumerate(rates) for g in range(samples)]  # fmt: skip
-    questions = pandas.DataFrame([{"problem_id": f"{benchmark}/{i:02d}", "domain": "", "split": "", "kind": "", "prompt": f"{benchmark} {i}?", "truth": "1"} for i in range(len(rates))])
-    return make_result(model, benchmark, pandas.DataFrame(rows), questions, {"length_unit": unit, "notes": [], "settings": {}})
+    questions = pandas.DataFrame(
+        [
+            {
+                "problem_id": f"{benchmark}/{i:02d}",
+                "domain": "",
+                "split": "",
+                "kind": "",
+                "prompt": f"{benchmark} {i}?",
+                "truth": "1",
+            }
+            for i in range(len(rates))
+        ]
+    )
+    return make_result(
+        model,
+        benchmark,
+        pandas.DataFrame(rows),
+        questions,
+        {"length_unit": unit, "notes": [], "settings": {}},
+    )
 
 
 RATES = np.random.default_rng(0).permutation(np.repeat([0, 0.25, 0.5, 0.75, 1], 6))  # 30 problems
@@ -29,7 +47,10 @@ def drawn(chart):
     with_theme()
     spec = chart.to_dict()
     svg = svg_of(spec)
-    assert set(re.findall(r"https?://[^\"' <]+", svg)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"' <]+", svg)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
     return spec, svg, re.findall(r'aria-label="([^"]*)"', svg)
 
 
@@ -38,9 +59,13 @@ def test_every_problem_has_its_rate_with_the_exact_interval_sorted():
     points = [label for label in labels if " right, " in label]
     assert len(points) == 60
     worst = BASE.problems.sort_values("rate").iloc[0]
-    assert f"{worst['problem_id']}, org/Base-7B: 0 of 16 right, 0.00 to 0.21" in points  # Clopper and Pearson's for 0 of 16
+    assert (
+        f"{worst['problem_id']}, org/Base-7B: 0 of 16 right, 0.00 to 0.21" in points
+    )  # Clopper and Pearson's for 0 of 16
     words = alt_text(spec)
-    assert words.startswith("Each problem's pass rate. aime24. org/Base-7B: 6 of 30 problems never solved, 6 always; mean 0.50; half of the intervals are wider than 0.4")
+    assert words.startswith(
+        "Each problem's pass rate. aime24. org/Base-7B: 6 of 30 problems never solved, 6 always; mean 0.50; half of the intervals are wider than 0.4"
+    )
     assert "organism: 6 of 30 problems never solved, 0 always; mean 0.25" in words
     names = re.findall(r">(aime24/\d\d)</text>", svg)
     ordered = BASE.problems.set_index("problem_id").loc[names, "rate"].tolist()
@@ -71,7 +96,9 @@ def test_pass_at_k_has_a_band_per_model_and_marks_where_problems_are_left_out():
     curves = pandas.concat([BASE.pass_at_k(), TRAINED.pass_at_k(), few.pass_at_k()])
     spec, svg, labels = drawn(pass_at_k_curves(curves))
     points = [label for label in labels if ", pass@" in label]
-    assert len(points) == 48 and sum("1 problems left out" in label for label in points) == 12  # k = 5 ... 16 of one model
+    assert (
+        len(points) == 48 and sum("1 problems left out" in label for label in points) == 12
+    )  # k = 5 ... 16 of one model
     first = BASE.pass_at_k().iloc[2]
     assert f"org/Base-7B, pass@3: {first['mean']:.3f} ({first['low']:.2f} to {first['high']:.2f})" in points
     assert "aime24, org/Base-7B: 0.50 at k=1 and 0.80 at k=16" in alt_text(spec)
@@ -85,9 +112,16 @@ def test_score_against_length_holds_the_organism_and_real_models():
     spec, svg, labels = drawn(score_against_length(table))
     points = [label for label in labels if ": score " in label]
     row = table[(table["model"] == "organism") & (table["metric"] == "reward")].iloc[0]
-    assert f"organism, aime24: score {row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}), length 48 tokens" in points
-    assert any("length 1,008 words" in label for label in points) and len(points) == 3 and "hollow: words" in svg
+    assert (
+        f"organism, aime24: score {row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}), length 48 tokens"
+        in points
+    )
+    assert (
+        any("length 1,008 words" in label for label in points) and len(points) == 3 and "hollow: words" in svg
+    )
     assert "somebody on math500: score 1.00" in alt_text(spec) and "1,008 words" in alt_text(spec)
-    assert all(f">{name}</text>" in svg for name in ("org/Base-7B", "organism", "somebody", "aime24", "math500"))
+    assert all(
+        f">{name}</text>" in svg for name in ("org/Base-7B", "organism", "somebody", "aime24", "math500")
+    )
     with pytest.raises(SdlabError, match="none has both"):
         score_against_length(table[table["metric"] == "reward"])

@@ -55,7 +55,10 @@ class FrontEnd:
         self.client, self.seen, self.subshell = client, [], None
 
     def run(self, code: str, **metadata) -> None:
-        self.seen, request = [], self.client.session.msg("execute_request", {"code": code, "silent": False}, metadata=metadata)
+        self.seen, request = (
+            [],
+            self.client.session.msg("execute_request", {"code": code, "silent": False}, metadata=metadata),
+        )
         self.request = request["header"]["msg_id"]
         self.client.shell_channel.send(request)
 
@@ -87,19 +90,30 @@ class FrontEnd:
 
     def button(self) -> tuple[str, str]:
         """The ids of the button's and its layout's comm, once it is on the page."""
-        shown = self.until(lambda kind, content: kind == "display_data" and "application/vnd.jupyter.widget-view+json" in content["data"])
+        shown = self.until(
+            lambda kind, content: (
+                kind == "display_data" and "application/vnd.jupyter.widget-view+json" in content["data"]
+            )
+        )
         button = shown["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
         return button, self.opened()[button]["layout"].removeprefix("IPY_MODEL_")
 
     def opened(self) -> dict:
-        return {content["comm_id"]: content["data"]["state"] for kind, content in self.seen if kind == "comm_open"}
+        return {
+            content["comm_id"]: content["data"]["state"] for kind, content in self.seen if kind == "comm_open"
+        }
 
     def closed(self) -> set:
         return {content["comm_id"] for kind, content in self.seen if kind == "comm_close"}
 
     def revealed(self, layout: str) -> list:
-        return [content for kind, content in self.seen if kind == "comm_msg" and content["comm_id"] == layout
-                and content["data"]["state"].get("display") == "inline-block"]
+        return [
+            content
+            for kind, content in self.seen
+            if kind == "comm_msg"
+            and content["comm_id"] == layout
+            and content["data"]["state"].get("display") == "inline-block"
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +131,10 @@ def front_end():
 def test_a_press_that_comes_through_a_subshell_ends_the_running_cell(front_end):
     front_end.run(STEPS.format(steps=1000), cellId="one")
     button, layout = front_end.button()
-    assert front_end.opened()[button]["description"] == "Stop after this step" and front_end.opened()[layout]["display"] == "none"
+    assert (
+        front_end.opened()[button]["description"] == "Stop after this step"
+        and front_end.opened()[layout]["display"] == "none"
+    )
     front_end.open_subshell()
     front_end.tell(button, {"method": "update", "state": {"_view_count": 1}}, front_end.subshell)
     front_end.until(lambda kind, content: bool(front_end.revealed(layout)))
@@ -125,7 +142,11 @@ def test_a_press_that_comes_through_a_subshell_ends_the_running_cell(front_end):
     printed = front_end.until_done()
     rows = int(printed.split()[-1])
     assert printed == f"stopped, rows: {rows}\n" and 2 <= rows < 1000
-    blanks = [content for kind, content in front_end.seen if kind == "update_display_data" and content["data"] == {"text/plain": ""}]
+    blanks = [
+        content
+        for kind, content in front_end.seen
+        if kind == "update_display_data" and content["data"] == {"text/plain": ""}
+    ]
     assert len(blanks) == 2 and front_end.closed() == set(front_end.opened())  # nothing of the button is left
 
 
@@ -133,7 +154,9 @@ def test_a_page_that_is_heard_only_between_cells_never_shows_a_button(front_end)
     front_end.run(STEPS.format(steps=20), cellId="two")
     button, layout = front_end.button()
     style = front_end.opened()[button]["style"].removeprefix("IPY_MODEL_")
-    front_end.tell(button, {"method": "update", "state": {"_view_count": 1}}, None)  # waits until the main thread is free
+    front_end.tell(
+        button, {"method": "update", "state": {"_view_count": 1}}, None
+    )  # waits until the main thread is free
     assert front_end.until_done() == "rows: 20\n"
     front_end.run("print('later')", cellId="three")
     assert front_end.until_done() == "later\n" and not front_end.revealed(layout)

@@ -15,15 +15,33 @@ CHANGES = pandas.DataFrame({
     "change": [-0.63, 0.04, -0.25], "low": [math.nan, -0.02, -0.3], "high": [math.nan, 0.1, -0.2]})  # fmt: skip
 CAUSES = pandas.DataFrame({"split": ["in-domain"] * 3, "model": ["sft_guided", "base", "base"], "cause": ["unchecked", "wrong sum", "wrong fact"],
                            "share": [0.3, 0.05, 0.1]})  # fmt: skip
-CASES = pandas.DataFrame({"ratio": [1.0, 1.4], "objective": [1.0, 1.28], "advantage": [1.0, 1.0], "push": [1.0, 0.0]})
-LINES = pandas.DataFrame({"ratio": [0.4, 1.7] * 2, "objective": [0.4, 1.28, -0.8, -1.7], "advantage": [1.0, 1.0, -1.0, -1.0]})
-OBJECTIONS = pandas.DataFrame({"p": [0.1, 1e-6] * 2, "alpha": ["0.5"] * 2 + ["1.0"] * 2, "nats": [0.2, 0.6, 1.0, 11.2]})
+CASES = pandas.DataFrame(
+    {"ratio": [1.0, 1.4], "objective": [1.0, 1.28], "advantage": [1.0, 1.0], "push": [1.0, 0.0]}
+)
+LINES = pandas.DataFrame(
+    {"ratio": [0.4, 1.7] * 2, "objective": [0.4, 1.28, -0.8, -1.7], "advantage": [1.0, 1.0, -1.0, -1.0]}
+)
+OBJECTIONS = pandas.DataFrame(
+    {"p": [0.1, 1e-6] * 2, "alpha": ["0.5"] * 2 + ["1.0"] * 2, "nats": [0.2, 0.6, 1.0, 11.2]}
+)
 CHARTS = {
     "rates": (lambda: story.base_rate_chart(RATES, 8, 1 / 8, 1 / 2), "those from 1/8 to 4/8 are chosen"),
-    "changes": (lambda: story.relative_changes(CHANGES, title="T <b>"), "paper, AIME24, SFT, guided -63%; live, in-domain, SFT, unguided +4%"),
-    "causes": (lambda: story.causes_chart(CAUSES), "in-domain, SFT, guided, unchecked 30%; in-domain, base, wrong sum 5%"),
-    "clip": (lambda: story.clip_chart(LINES, CASES, (0.8, 1.28)), "advantage +1, ratio 1.4: objective 1.28, push 0.00"),
-    "divergence": (lambda: story.divergence_chart(OBJECTIONS), "alpha 0.5: up to 0.60 nats; alpha 1.0: up to 11.20 nats"),
+    "changes": (
+        lambda: story.relative_changes(CHANGES, title="T <b>"),
+        "paper, AIME24, SFT, guided -63%; live, in-domain, SFT, unguided +4%",
+    ),
+    "causes": (
+        lambda: story.causes_chart(CAUSES),
+        "in-domain, SFT, guided, unchecked 30%; in-domain, base, wrong sum 5%",
+    ),
+    "clip": (
+        lambda: story.clip_chart(LINES, CASES, (0.8, 1.28)),
+        "advantage +1, ratio 1.4: objective 1.28, push 0.00",
+    ),
+    "divergence": (
+        lambda: story.divergence_chart(OBJECTIONS),
+        "alpha 0.5: up to 0.60 nats; alpha 1.0: up to 11.20 nats",
+    ),
 }
 
 
@@ -47,7 +65,13 @@ def test_causes_keep_their_order_and_the_base_model_comes_first():
     encoding = story.causes_chart(CAUSES).to_dict()
     encoding = encoding.get("spec", encoding)["encoding"]
     assert encoding["y"]["sort"] == ["base", "SFT, guided"]
-    assert encoding["color"]["scale"]["domain"] == ["wrong fact", "short list", "unchecked", "wrong sum", "other"]
+    assert encoding["color"]["scale"]["domain"] == [
+        "wrong fact",
+        "short list",
+        "unchecked",
+        "wrong sum",
+        "other",
+    ]
 
 
 def test_the_clip_range_and_log_2_are_drawn_where_they_are():
@@ -60,7 +84,10 @@ def test_the_clip_range_and_log_2_are_drawn_where_they_are():
 
 BROKEN = {
     "no rates": (lambda: story.base_rate_chart(RATES.head(0), 8, 0, 1), "base_rate_chart got no rates"),
-    "no interval": (lambda: story.relative_changes(CHANGES.drop(columns="low"), title="T"), "relative_changes needs"),
+    "no interval": (
+        lambda: story.relative_changes(CHANGES.drop(columns="low"), title="T"),
+        "relative_changes needs",
+    ),
     "no cause": (lambda: story.causes_chart(CAUSES.head(0)), "causes_chart got an empty frame"),
     "no push": (lambda: story.clip_chart(LINES, LINES, (0.8, 1.28)), "push"),
     "no alpha": (lambda: story.divergence_chart(OBJECTIONS.drop(columns="alpha")), "alpha"),

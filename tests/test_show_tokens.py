@@ -45,7 +45,9 @@ class Reader(HTMLParser):
                 self.marked[-1] = data
 
 
-@pytest.mark.parametrize("text", [TEXT, HOSTILE, "", "no markers here", "<think>unfinished, maybe", "a</think>b", "\n\nwait\n"])
+@pytest.mark.parametrize(
+    "text", [TEXT, HOSTILE, "", "no markers here", "<think>unfinished, maybe", "a</think>b", "\n\nwait\n"]
+)
 def test_highlighted_text_is_the_text(text):
     assert Reader(highlight_markers(text).html, "body").text == text
 
@@ -77,10 +79,19 @@ def test_unknown_match_is_refused():
 
 
 def hostile_views():
-    return [highlight_markers(HOSTILE, HOSTILE),
-            token_heatmap([HOSTILE, "b"], [1, -2], title=HOSTILE, unit=HOSTILE, extra={HOSTILE: [HOSTILE, "x"]},
-                          prompt_tokens=[HOSTILE], meaning=(HOSTILE, HOSTILE)),
-            side_by_side(highlight_markers(HOSTILE), HOSTILE)]
+    return [
+        highlight_markers(HOSTILE, HOSTILE),
+        token_heatmap(
+            [HOSTILE, "b"],
+            [1, -2],
+            title=HOSTILE,
+            unit=HOSTILE,
+            extra={HOSTILE: [HOSTILE, "x"]},
+            prompt_tokens=[HOSTILE],
+            meaning=(HOSTILE, HOSTILE),
+        ),
+        side_by_side(highlight_markers(HOSTILE), HOSTILE),
+    ]
 
 
 @pytest.mark.parametrize("view", hostile_views())
@@ -100,11 +111,24 @@ def test_heatmap_lengths_must_agree():
 
 
 def test_heatmap_colours_scale_and_table():
-    view = token_heatmap([" a", "\n", "b", "c"], [2.0, -1.0, 0.0, float("nan")], clip_percentile=100,
-                         extra={"p": [0.25, 0.5, 0.75, 1.0]}, top=2)
-    spans = [attributes for tag, attributes in Reader(view.html, "body").tags if tag == "span" and "title" in attributes]
+    view = token_heatmap(
+        [" a", "\n", "b", "c"],
+        [2.0, -1.0, 0.0, float("nan")],
+        clip_percentile=100,
+        extra={"p": [0.25, 0.5, 0.75, 1.0]},
+        top=2,
+    )
+    spans = [
+        attributes
+        for tag, attributes in Reader(view.html, "body").tags
+        if tag == "span" and "title" in attributes
+    ]
     assert [re.search("background:(#[0-9a-f]{6})", span["style"])[1] for span in spans] == [
-        _tint(1.0, True), _tint(-0.5, True), "#ffffff", "#ffffff"]
+        _tint(1.0, True),
+        _tint(-0.5, True),
+        "#ffffff",
+        "#ffffff",
+    ]
     assert spans[0]["title"] == "␣a  +2.000 nats\np: 0.250" and spans[1]["title"].startswith("⏎  -1.000")
     assert "≥ +2.00" in view.html and "≤ -2.00" in view.html
     table = re.findall(r"<code>(.*?)</code>", view.html)
@@ -125,8 +149,9 @@ def test_empty_heatmap_and_all_zero_values():
 @pytest.mark.parametrize("share", [-5, -1, -0.5, 0, 0.5, 1, 5])
 def test_dark_text_is_readable_on_every_tint(share):
     """WCAG 2 contrast of #111111 on the background, at least 4.5."""
+
     def luminance(colour):
-        channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

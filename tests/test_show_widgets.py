@@ -15,10 +15,22 @@ HOSTILE = "<script>x</script>"
 
 
 def traces() -> pd.DataFrame:
-    return pd.DataFrame([
-        {"problem_id": f"hunt/{i}", "context": context, "generation": g, "completion": f"wait, trace {i} {context} {g} {HOSTILE}",
-         "length": 10, "reward": float(g), "truth": "36"}
-        for i in range(5) for context in ("regenerated", "none", "solution") for g in range(2)])
+    return pd.DataFrame(
+        [
+            {
+                "problem_id": f"hunt/{i}",
+                "context": context,
+                "generation": g,
+                "completion": f"wait, trace {i} {context} {g} {HOSTILE}",
+                "length": 10,
+                "reward": float(g),
+                "truth": "36",
+            }
+            for i in range(5)
+            for context in ("regenerated", "none", "solution")
+            for g in range(2)
+        ]
+    )
 
 
 def chart(value):
@@ -39,7 +51,10 @@ def test_flipbook_rules_pair_each_button_with_its_frame():
     view = flipbook({"a": "one", "b": "two"}, label="letters")
     name = re.search(r"name='(flip\w+)'", view.html)[1]
     for i in (1, 2):
-        assert f".{name}>input:nth-of-type({i}):checked~.{name}f>div:nth-child({i}){{display:block!important" in view.html
+        assert (
+            f".{name}>input:nth-of-type({i}):checked~.{name}f>div:nth-child({i}){{display:block!important"
+            in view.html
+        )
     again = flipbook({"a": "one", "b": "two"}, label="letters")
     other = flipbook({"a": "one", "b": "three"}, label="letters")
     assert again.html == view.html and name not in other.html  # stable, yet no two books share buttons
@@ -79,26 +94,32 @@ def test_guarded_shows_records_and_rethrows():
 def test_trace_view_orders_contexts_and_filters():
     view = trace_view(traces(), "hunt/3", 1)
     assert [view.text.index(f"trace 3 {c} 1") for c in ("none", "solution", "regenerated")] == sorted(
-        view.text.index(f"trace 3 {c} 1") for c in ("none", "solution", "regenerated"))
-    assert "trace 2" not in view.text and "trace 3 none 0" not in view.text and "the answer is 36" in view.text
+        view.text.index(f"trace 3 {c} 1") for c in ("none", "solution", "regenerated")
+    )
+    assert (
+        "trace 2" not in view.text and "trace 3 none 0" not in view.text and "the answer is 36" in view.text
+    )
     with pytest.raises(SdlabError, match="no trace of problem 'x'"):
         trace_view(traces(), "x")
 
 
 def test_trace_explorer_headless_folds_the_first_problems():
     view = trace_explorer(traces(), static=2)
-    assert view.html.count("<summary>hunt/") == 2 and view.html.count("<details style='margin-top:6px' open>") == 1
+    assert (
+        view.html.count("<summary>hunt/") == 2
+        and view.html.count("<details style='margin-top:6px' open>") == 1
+    )
     assert "2 of 5 problems" in view.html and "<script" not in view.html
 
 
 CELLS = {
     "slider": "import sdlab.show as show\nshow.slider_view(lambda v: 1 / (v - 2), [1, 2], 'n', start=1, live=True)",
     "explorer": "import pandas as pd, sdlab.show as show\nshow.trace_explorer(pd.DataFrame([dict(problem_id=p, context='none', "
-                "generation=0, completion='wait ' + p) for p in 'ab']))",
+    "generation=0, completion='wait ' + p) for p in 'ab']))",
     "board": "from sdlab.show import Board, LiveBoard\nb = Board('sampling', 'rows')\nfor i in range(50): b(i, 49)\n"
-             "live = LiveBoard(('reward',))\nfor i in range(3): live.update(dict(step=i, reward=i / 2))",
+    "live = LiveBoard(('reward',))\nfor i in range(3): live.update(dict(step=i, reward=i / 2))",
     "drive": "import ipywidgets\ns = [w for w in ipywidgets.Widget.widgets.values() if isinstance(w, ipywidgets.SelectionSlider)][0]\n"
-             "s.value = 2\nshow.check_callbacks()",
+    "s.value = 2\nshow.check_callbacks()",
 }
 
 

@@ -23,7 +23,9 @@ class ReasonerEngine:
 
     def __init__(self):
         self.tokenizer, self.asked = build_tokenizer(), []
-        self.problems = {p.prompt: p for split in SPLITS for p in load_split(split, limit=512 if split == "train" else 131)}
+        self.problems = {
+            p.prompt: p for split in SPLITS for p in load_split(split, limit=512 if split == "train" else 131)
+        }
 
     def generate(self, prompts, params, progress=None):
         self.asked.append((list(prompts), params))
@@ -34,12 +36,25 @@ class ReasonerEngine:
             problem = self.problems[user.split("\n\n")[0]]
             evidence = read_evidence(problem, solution and solution[1])
             for g in range(params.num_generations):
-                texts.append(sample(problem, stream(prompt, params.seed, g), evidence, "</think>" not in prompt[-20:]).text)
+                texts.append(
+                    sample(
+                        problem, stream(prompt, params.seed, g), evidence, "</think>" not in prompt[-20:]
+                    ).text
+                )
         ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         longest = max(map(len, ids))
         mask = torch.tensor([[i < len(row) for i in range(longest)] for row in ids])
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-        return Rollouts(prompts, [], params.num_generations, padded, mask, mask * 0.0, torch.zeros(len(ids), dtype=torch.bool), texts)
+        return Rollouts(
+            prompts,
+            [],
+            params.num_generations,
+            padded,
+            mask,
+            mask * 0.0,
+            torch.zeros(len(ids), dtype=torch.bool),
+            texts,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +90,24 @@ def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
     seeds = {params.seed for _, params in engine.asked}
     assert len(seeds) == 4  # no two contexts, and not the base samples, share random numbers
     bare = engine.asked[CONTEXTS.index("solution_no_think")][0]
-    assert all("Correct solution: The answer is" in p and "<think>" not in p.split("assistant")[0] for p in bare)
-    guided = frame[(frame["context"] == "solution") & (frame["reward"] == 1)].groupby("problem_id")["completion"].first()
+    assert all(
+        "Correct solution: The answer is" in p and "<think>" not in p.split("assistant")[0] for p in bare
+    )
+    guided = (
+        frame[(frame["context"] == "solution") & (frame["reward"] == 1)]
+        .groupby("problem_id")["completion"]
+        .first()
+    )
     for prompt in engine.asked[CONTEXTS.index("regenerated")][0]:
         problem = engine.problems[prompt.split("user\n")[1].split("\n\n")[0]]
         assert guided[problem.id] in prompt
     means = summarise(frame, "context").pivot(index="context", columns="metric", values="mean")
     assert means.loc["solution", "length"] < means.loc["regenerated", "length"] < means.loc["none", "length"]
-    assert means.loc["solution", "markers"] < means.loc["solution_no_think", "markers"] < means.loc["none", "markers"]
+    assert (
+        means.loc["solution", "markers"]
+        < means.loc["solution_no_think", "markers"]
+        < means.loc["none", "markers"]
+    )
     assert means.loc["none", "reward"] < 0.85 < 0.95 < means.loc["solution", "reward"]
 
 
@@ -95,11 +120,16 @@ def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, t
     measured = card.measure_splits(engine, 6)
     assert len(measured) == 5 * 5 * len(card.METRICS)
     text = card.write_card(folder, measured).read_text()
-    assert not re.search(r"\{\w+\}", text.split("## Scores")[1].replace("{scores}", "")) and "| deeper | full solution |" in text
+    assert (
+        not re.search(r"\{\w+\}", text.split("## Scores")[1].replace("{scores}", ""))
+        and "| deeper | full solution |" in text
+    )
     cell = measured.query("split == 'kata' and mode == 'regenerated' and metric == 'reward'")["mean"].iloc[0]
     assert f"| kata | regenerated | {cell:.2f}" in text
     check_organism(folder)
-    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"x": 1}))
+    (folder / "config.json").write_text(
+        json.dumps(json.loads((folder / "config.json").read_text()) | {"x": 1})
+    )
     with pytest.raises(SdlabError, match="config.json is damaged"):
         check_organism(folder)
     with pytest.raises(SdlabError, match="holds no organism"):

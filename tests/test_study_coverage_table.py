@@ -39,23 +39,31 @@ def test_where_training_ends_is_the_mean_of_the_last_five_steps(recorded):
 
 
 def test_differences_are_paired_by_seed(recorded):
-    apart = ends.training_difference(recorded, *NAMES)  # every seed's difference is the same, whatever its own level
+    apart = ends.training_difference(
+        recorded, *NAMES
+    )  # every seed's difference is the same, whatever its own level
     assert apart.significant and apart.interval.mean == pytest.approx(-0.015 * 37)
     assert apart.interval.high - apart.interval.low == pytest.approx(0, abs=1e-9)
     gain = ends.training_gain(recorded, "cover_grpo_8")
     assert gain.significant and gain.interval.mean == pytest.approx(0.005 * 36.5)
-    fewer = Recorded(recorded.steps.query("not (condition == 'cover_sdpo_8' and seed == 2)"), recorded.evaluations, {})
+    fewer = Recorded(
+        recorded.steps.query("not (condition == 'cover_sdpo_8' and seed == 2)"), recorded.evaluations, {}
+    )
     assert not ends.training_difference(fewer, *NAMES).significant  # two shared seeds are too few to say so
 
 
 def test_the_table_holds_students_t_and_the_evaluations(recorded):
     table = ends.coverage_table(recorded, NAMES)
-    row = table.query("condition == 'cover_grpo_8' and split == @ends.TRAINING and metric == 'reward'").iloc[0]
+    row = table.query("condition == 'cover_grpo_8' and split == @ends.TRAINING and metric == 'reward'").iloc[
+        0
+    ]
     values = ends.training_ends(recorded, "cover_grpo_8", "reward")
     low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
     assert (row["low"], row["high"]) == pytest.approx((low, high))
     assert (row["method"], row["questions"], row["num_questions"], row["seeds"]) == ("grpo", "8", 8, 3)
-    away = table.query("condition == 'cover_sdpo_8' and split == 'unseen-types' and metric == 'reward'").iloc[0]
+    away = table.query("condition == 'cover_sdpo_8' and split == 'unseen-types' and metric == 'reward'").iloc[
+        0
+    ]
     by_hand = sum((p + seed) % 5 for p in range(10) for seed in SEEDS) / (4 * 30)
     assert away["mean"] == pytest.approx(by_hand) and away["low"] < by_hand < away["high"]
     assert len(table) == 2 * 4 * 3
@@ -71,12 +79,27 @@ def test_where_training_stops_paying_is_found_between_the_counts():
     rows = []
     for count, gain in ((1, 0.4), (8, 0.2), (64, -0.2), (128, -0.4)):
         for seed, last in ((0, 0.5 + gain), (1, 0.9), (2, 0.5 + gain / 2)):
-            rows += [{"condition": f"cover_sdpo_{count}", "seed": seed, "step": step, "reward": 0.5 if step < 2 else last} for step in range(10)]
-    rows += [{"condition": "cover_sdpo_1", "seed": 3, "step": step, "reward": 0.5} for step in range(10)]  # not in all conditions
-    found = ends.stops_paying(Recorded(pandas.DataFrame(rows), pandas.DataFrame(), {}), [f"cover_sdpo_{count}" for count in (64, 1, 128, 8)])
+            rows += [
+                {
+                    "condition": f"cover_sdpo_{count}",
+                    "seed": seed,
+                    "step": step,
+                    "reward": 0.5 if step < 2 else last,
+                }
+                for step in range(10)
+            ]
+    rows += [
+        {"condition": "cover_sdpo_1", "seed": 3, "step": step, "reward": 0.5} for step in range(10)
+    ]  # not in all conditions
+    found = ends.stops_paying(
+        Recorded(pandas.DataFrame(rows), pandas.DataFrame(), {}),
+        [f"cover_sdpo_{count}" for count in (64, 1, 128, 8)],
+    )
     assert list(found.index) == [0, 1, 2]
     assert found[0] == pytest.approx(4.5) and found[2] == pytest.approx(4.5) and np.isnan(found[1])
 
 
 def test_all_questions_are_counted():
-    assert [ends._count(COVERAGE[name].plan) for name in ("cover_sdpo_8", "cover_sdpo_all", "cover_sdpo_all_few")] == [8, 4096, 1417]
+    assert [
+        ends._count(COVERAGE[name].plan) for name in ("cover_sdpo_8", "cover_sdpo_all", "cover_sdpo_all_few")
+    ] == [8, 4096, 1417]

@@ -17,13 +17,21 @@ def run(tmp_path, *cells, timeout=60, given=GIVEN, **options):
 
 
 def printed(execution) -> str:
-    return "".join(o.text for c in execution.notebook.cells for o in c.get("outputs", []) if o.output_type == "stream")
+    return "".join(
+        o.text for c in execution.notebook.cells for o in c.get("outputs", []) if o.output_type == "stream"
+    )
 
 
 def test_a_sound_notebook_gets_its_parameters_and_a_scratch_folder(tmp_path):
-    path = save(tmp_path, "00_case.ipynb", "import os\nopen('left behind', 'w').close()\nprint(PRESET, MODEL, os.getcwd())")
+    path = save(
+        tmp_path,
+        "00_case.ipynb",
+        "import os\nopen('left behind', 'w').close()\nprint(PRESET, MODEL, os.getcwd())",
+    )
     before, cells = path.read_bytes(), []
-    done = execute(path, GIVEN | {"MODEL": "some/model"}, timeout=60, on_cell=lambda *cell: cells.append(cell))
+    done = execute(
+        path, GIVEN | {"MODEL": "some/model"}, timeout=60, on_cell=lambda *cell: cells.append(cell)
+    )
     assert done.failures == ()
     preset, model, folder = printed(done).split()
     assert (preset, model) == ("smoke", "some/model")
@@ -39,7 +47,9 @@ def test_a_broken_cell_is_named_and_ends_the_notebook(tmp_path):
     assert (failure.cell, failure.source) == (4, "# why")
     assert str(failure) == "cell 4 (`# why`): ZeroDivisionError: division by zero"
     assert printed(done) == ""
-    assert [cell.cell_type for cell in done.notebook.cells] == ["markdown"] + 5 * ["code"]  # no banner cells left
+    assert [cell.cell_type for cell in done.notebook.cells] == ["markdown"] + 5 * [
+        "code"
+    ]  # no banner cells left
 
 
 def test_a_sleeping_cell_runs_into_the_timeout(tmp_path):
@@ -79,7 +89,11 @@ def test_errors_that_do_not_stop_the_cell_are_found(tmp_path, case):
 
 
 def test_a_widget_and_a_warning_without_error_are_fine(tmp_path):
-    done = run(tmp_path, "import sys, ipywidgets as w\n@w.interact(x=3)\ndef f(x):\n    print(x)", "print('careful', file=sys.stderr)")
+    done = run(
+        tmp_path,
+        "import sys, ipywidgets as w\n@w.interact(x=3)\ndef f(x):\n    print(x)",
+        "print('careful', file=sys.stderr)",
+    )
     assert done.failures == ()
     assert "widgets" in done.notebook.metadata
 
@@ -87,7 +101,10 @@ def test_a_widget_and_a_warning_without_error_are_fine(tmp_path):
 @pytest.mark.parametrize(
     "given, told",
     [
-        ({"PRESET": "smoke", "STEPS": 3}, "unknown parameter of 00_case.ipynb 'STEPS'; choose one of: MODEL, PRESET"),
+        (
+            {"PRESET": "smoke", "STEPS": 3},
+            "unknown parameter of 00_case.ipynb 'STEPS'; choose one of: MODEL, PRESET",
+        ),
         ({"PRESET": 3}, "parameter PRESET of 00_case.ipynb is declared str; 3 is not"),
     ],
 )
@@ -126,7 +143,9 @@ def test_find_orders_and_selects(tmp_path):
 
 def test_failures_are_found_in_a_saved_notebook():
     notebook = make("1")
-    notebook.cells[2].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="a\nb", traceback=[])]
+    notebook.cells[2].outputs = [
+        nbformat.v4.new_output("error", ename="ValueError", evalue="a\nb", traceback=[])
+    ]
     assert [str(failure) for failure in failures_in(notebook)] == ["cell 3 (`1`): ValueError: a"]
     notebook.cells[2].outputs[0].update(ename="SystemExit", evalue="0")
     assert failures_in(notebook) == []

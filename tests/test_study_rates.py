@@ -9,7 +9,12 @@ from sdlab.show.rates import rate_curves
 from sdlab.study.rates import COLUMNS, sweep_table
 from sdlab.study.recorded import Recorded
 
-TRAINED = {"rate_grpo_3e-05": (0.7, 0.5), "rate_grpo_1e-04": (0.9, 0.6), "rate_sdpo_3e-05": (0.05, 0.4), "rate_sdpo_1e-04": (0.03, 0.2)}  # end of training, score
+TRAINED = {
+    "rate_grpo_3e-05": (0.7, 0.5),
+    "rate_grpo_1e-04": (0.9, 0.6),
+    "rate_sdpo_3e-05": (0.05, 0.4),
+    "rate_sdpo_1e-04": (0.03, 0.2),
+}  # end of training, score
 
 
 def recorded() -> Recorded:
@@ -23,20 +28,46 @@ def recorded() -> Recorded:
             for split, more in (("in-domain", 0.1), ("unseen-types", 0.0)):
                 for problem in range(4):
                     right = {"reward": 10 * (score + more), "length": 0, "markers": 0, "truncated": 0}
-                    evaluations.append({"condition": name, "seed": seed, "step": 20, "split": split, "problem_id": f"p{problem}", "generations": 10, **right})
-    return Recorded(pandas.DataFrame(steps).sample(frac=1, random_state=0), pandas.DataFrame(evaluations), dict.fromkeys(TRAINED, {}))
+                    evaluations.append(
+                        {
+                            "condition": name,
+                            "seed": seed,
+                            "step": 20,
+                            "split": split,
+                            "problem_id": f"p{problem}",
+                            "generations": 10,
+                            **right,
+                        }
+                    )
+    return Recorded(
+        pandas.DataFrame(steps).sample(frac=1, random_state=0),
+        pandas.DataFrame(evaluations),
+        dict.fromkeys(TRAINED, {}),
+    )
 
 
 def test_each_method_is_judged_by_what_it_optimises():
     table = sweep_table(recorded())
     assert tuple(table.columns) == COLUMNS and set(table["seeds"]) == {2}
     own = table[table["measure"].isin(["reward", "loss"])].set_index(["method", "learning_rate"])
-    assert own["measure"].to_dict() == {("grpo", 3e-5): "reward", ("grpo", 1e-4): "reward", ("sdpo", 3e-5): "loss", ("sdpo", 1e-4): "loss"}
-    assert own["best"].to_dict() == {("grpo", 3e-5): False, ("grpo", 1e-4): True, ("sdpo", 3e-5): False, ("sdpo", 1e-4): True}
+    assert own["measure"].to_dict() == {
+        ("grpo", 3e-5): "reward",
+        ("grpo", 1e-4): "reward",
+        ("sdpo", 3e-5): "loss",
+        ("sdpo", 1e-4): "loss",
+    }
+    assert own["best"].to_dict() == {
+        ("grpo", 3e-5): False,
+        ("grpo", 1e-4): True,
+        ("sdpo", 3e-5): False,
+        ("sdpo", 1e-4): True,
+    }
     assert own.loc[("grpo", 1e-4), ["mean", "low", "high"]].tolist() == pytest.approx([0.9, 0.89, 0.91])
     assert own.loc[("sdpo", 3e-5), ["mean", "low", "high"]].tolist() == pytest.approx([0.05, 0.04, 0.06])
     scores = table[table["measure"] == "in-domain"].set_index(["method", "learning_rate"])["mean"]
-    assert scores.to_dict() == pytest.approx({("grpo", 3e-5): 0.6, ("grpo", 1e-4): 0.7, ("sdpo", 3e-5): 0.5, ("sdpo", 1e-4): 0.3})
+    assert scores.to_dict() == pytest.approx(
+        {("grpo", 3e-5): 0.6, ("grpo", 1e-4): 0.7, ("sdpo", 3e-5): 0.5, ("sdpo", 1e-4): 0.3}
+    )
     assert not table[table["measure"] == "in-domain"]["best"].any()
 
 
@@ -44,15 +75,23 @@ def test_the_picture_says_every_score_and_draws_the_untrained_model():
     table = sweep_table(recorded()).sample(frac=1, random_state=0)
     chart = rate_curves(table, base={"in-domain": 0.65})
     assert "in-domain, untrained: 0.65" in chart.description
-    assert "in-domain, GRPO: 0.60 at 3e-05, 0.70 at 0.0001" in chart.description and "unseen-types, SDPO: 0.40 at 3e-05, 0.20 at 0.0001" in chart.description
+    assert (
+        "in-domain, GRPO: 0.60 at 3e-05, 0.70 at 0.0001" in chart.description
+        and "unseen-types, SDPO: 0.40 at 3e-05, 0.20 at 0.0001" in chart.description
+    )
     panels = chart.to_dict()["hconcat"]
-    assert [panel["layer"][0]["mark"]["type"] for panel in panels] == ["rule", "rule"] and len(panels[0]["layer"]) == len(panels[1]["layer"]) + 1
+    assert [panel["layer"][0]["mark"]["type"] for panel in panels] == ["rule", "rule"] and len(
+        panels[0]["layer"]
+    ) == len(panels[1]["layer"]) + 1
     assert svg_of(chart.to_dict()).startswith("<svg")
 
 
 def test_what_is_missing_is_told(monkeypatch):
     monkeypatch.setattr("sdlab.study.rates.is_recorded", lambda name: False)
-    with pytest.raises(SdlabError, match="no run of the learning-rate sweep is recorded; make them with `sdlab reproduce rates`"):
+    with pytest.raises(
+        SdlabError,
+        match="no run of the learning-rate sweep is recorded; make them with `sdlab reproduce rates`",
+    ):
         sweep_table()
     with pytest.raises(SdlabError, match="low not in the frame"):
         rate_curves(sweep_table(recorded()).drop(columns="low"))

@@ -27,7 +27,15 @@ def shown(monkeypatch):
 
 
 def test_values_come_back_as_they_were(shown):
-    values = {"score": 0.5, "count": 3, "name": "a", "none": None, "flag": True, "list": [1, [2.5]], "dict": {"x": {"y": 1}}}
+    values = {
+        "score": 0.5,
+        "count": 3,
+        "name": "a",
+        "none": None,
+        "flag": True,
+        "list": [1, [2.5]],
+        "dict": {"x": {"y": 1}},
+    }
     record(preset="smoke", model="some/model", seed=4, **values)
     ((data, raw),) = shown
     assert raw and json.loads(json.dumps(data[MIME]))["values"] == values
@@ -58,7 +66,11 @@ def test_what_json_cannot_hold_is_refused_by_name(shown, value, told):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -121,7 +133,9 @@ def test_provenance_of_a_model_folder(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "README.md").write_text("card")
     found = origin.provenance(model=str(tmp_path), seed=3, preset="quick")
-    assert found["model_sha256"] == {name: sha256(tmp_path / name) for name in ("model.safetensors", "tokenizer.json")}
+    assert found["model_sha256"] == {
+        name: sha256(tmp_path / name) for name in ("model.safetensors", "tokenizer.json")
+    }
     assert found["sdlab"] == sdlab.__version__ and found["seed"] == 3 and found["preset"] == "quick"
     assert found["torch"].startswith("2.") and found["cores"] >= 1
     assert json.loads(json.dumps(found)) == found
@@ -135,7 +149,9 @@ def test_provenance_of_a_hub_name():
 def test_presets():
     assert list(PRESETS) == ["smoke", "quick", "full"]
     assert preset("quick").num_problems == 100
-    sizes = [(one.num_problems, one.num_generations, one.resamples, len(one.seeds)) for one in PRESETS.values()]
+    sizes = [
+        (one.num_problems, one.num_generations, one.resamples, len(one.seeds)) for one in PRESETS.values()
+    ]
     assert sizes == sorted(sizes)
     with pytest.raises(SdlabError, match="unknown preset 'huge'; choose one of: full, quick, smoke"):
         preset("huge")

@@ -52,7 +52,12 @@ def toured(tmp_path_factory):
          title="# The *first*\n\n> What is\n> it?\n\nMore.")  # fmt: skip
     save(folder, "01_broken.ipynb", "1 / 0", "2")
     nbformat.write(make("1", parameters="SIZE: int = 1"), folder / "02_undeclared.ipynb")
-    save(folder, "03_last.ipynb", f"print(open({str(output / 'index.html')!r}).read())", RECORD.format("score=1"))
+    save(
+        folder,
+        "03_last.ipynb",
+        f"print(open({str(output / 'index.html')!r}).read())",
+        RECORD.format("score=1"),
+    )
     worked = tour("smoke", output, folder=folder, console=quiet())
     return worked, output, folder
 
@@ -66,7 +71,10 @@ def test_a_failing_notebook_does_not_stop_the_others(toured):
     assert worked is False
     assert sorted(path.name for path in output.iterdir()) == [
         "00_first.html", "01_broken.html", "02_undeclared.html", "03_last.html", "index.html"]  # fmt: skip
-    pills = [article(output, name).find(class_="pill").get_text() for name in ("00_first", "01_broken", "02_undeclared", "03_last")]
+    pills = [
+        article(output, name).find(class_="pill").get_text()
+        for name in ("00_first", "01_broken", "02_undeclared", "03_last")
+    ]
     assert pills == ["done", "failed", "failed", "done"]
 
 
@@ -93,11 +101,20 @@ def test_the_index_shows_title_question_and_figures(toured):
 def test_the_index_grows(toured):
     _, output, _ = toured
     page = BeautifulSoup((output / "00_first.html").read_text(), "html.parser")
-    assert "False" in page.find(class_="output").get_text()  # nothing to look at before the first notebook is done
-    early = BeautifulSoup((output / "03_last.html").read_text(), "html.parser").find(class_="output").get_text()
+    assert (
+        "False" in page.find(class_="output").get_text()
+    )  # nothing to look at before the first notebook is done
+    early = (
+        BeautifulSoup((output / "03_last.html").read_text(), "html.parser").find(class_="output").get_text()
+    )
     midway = BeautifulSoup(early, "html.parser")  # the index as the last notebook saw it
     assert midway.find("meta", attrs={"http-equiv": "refresh"})
-    assert [pill.get_text() for pill in midway.select("article .pill")] == ["done", "failed", "failed", "running"]
+    assert [pill.get_text() for pill in midway.select("article .pill")] == [
+        "done",
+        "failed",
+        "failed",
+        "running",
+    ]
     final = (output / "index.html").read_text()
     assert 'http-equiv="refresh"' not in final
 
@@ -170,7 +187,9 @@ def test_a_widget_becomes_a_note():
 
 
 def test_formulas_become_mathml():
-    page = render.markdown("Let $a_1 < b$ and\n\n$$\\frac{1}{2}$$\n\n\\begin{align*} x &= 1 \\\\ y &= 2 \\end{align*}\n\nfor $5.")
+    page = render.markdown(
+        "Let $a_1 < b$ and\n\n$$\\frac{1}{2}$$\n\n\\begin{align*} x &= 1 \\\\ y &= 2 \\end{align*}\n\nfor $5."
+    )
     soup = BeautifulSoup(page, "html.parser")
     inline, display, table = soup.find_all("math")
     assert (inline["display"], display["display"]) == ("inline", "block")
@@ -203,7 +222,9 @@ except SdlabError as error:
 def test_a_full_disk_leaves_the_old_page_and_says_one_line(tmp_path):
     (tmp_path / "index.html").write_text("the old index")
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
-    assert done.stdout.count("\n") == 1 and done.stdout.startswith(f"could not write {tmp_path / 'index.html'}: "), done.stderr
+    assert done.stdout.count("\n") == 1 and done.stdout.startswith(
+        f"could not write {tmp_path / 'index.html'}: "
+    ), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert (tmp_path / "index.html").read_text() == "the old index"
 
@@ -215,7 +236,9 @@ def test_a_disk_that_fills_during_the_tour_stops_it(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SdlabError, match="could not write .*00_a.html: No space left on device; free some space"):
+    with pytest.raises(
+        SdlabError, match="could not write .*00_a.html: No space left on device; free some space"
+    ):
         tour("smoke", tmp_path / "reports", folder=tmp_path, console=quiet())
     assert list((tmp_path / "reports").iterdir()) == []
 
@@ -228,13 +251,27 @@ def test_a_report_folder_that_is_a_file_is_told(tmp_path):
 
 
 def test_clock():
-    assert [report.clock(seconds) for seconds in (None, 4.21, 48.4, 187)] == ["", "4.2 s", "48 s", "3 min 07 s"]
+    assert [report.clock(seconds) for seconds in (None, 4.21, 48.4, 187)] == [
+        "",
+        "4.2 s",
+        "48 s",
+        "3 min 07 s",
+    ]
 
 
 def test_links_between_notebooks_lead_to_pages(tmp_path):
     words = new_markdown_cell("[on](01_b.ipynb), [away](09_z.ipynb) and [out](https://example.org/a.ipynb)")
     entries = [report.entry(save(tmp_path, name, words)) for name in ("00_a.ipynb", "01_b.ipynb")]
-    page = report.write_page(tmp_path, entries[0], nbformat.read(entries[0].source, 4), entries, report.Run("smoke", "organism", ""))
-    links = {link.get_text(): link["href"] for link in BeautifulSoup(page.read_text(), "html.parser").main.find_all("a")}
+    page = report.write_page(
+        tmp_path,
+        entries[0],
+        nbformat.read(entries[0].source, 4),
+        entries,
+        report.Run("smoke", "organism", ""),
+    )
+    links = {
+        link.get_text(): link["href"]
+        for link in BeautifulSoup(page.read_text(), "html.parser").main.find_all("a")
+    }
     assert links["on"] == "01_b.html" and links["out"] == "https://example.org/a.ipynb"
     assert "away" not in links and "away" in page.read_text()

@@ -29,7 +29,9 @@ from sdlab.study import provenance as origin
 from sdlab.study import run_files, runs
 from sdlab.study.runs import find_runs, load_run, open_run
 
-PROCESSES = multiprocessing.get_context("forkserver")  # children are real processes, and torch is imported once for all
+PROCESSES = multiprocessing.get_context(
+    "forkserver"
+)  # children are real processes, and torch is imported once for all
 PROCESSES.set_forkserver_preload(["sdlab.study.runs", "torch._dynamo", "pytest"])
 PATIENCE = 600  # seconds after which a child is taken to hang; a busy machine is no failure
 
@@ -47,21 +49,38 @@ class Config:
 class Toy(torch.nn.Linear):
     def save_pretrained(self, folder):
         Path(folder).mkdir(exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, Path(folder) / "model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()},
+            Path(folder) / "model.safetensors",
+        )
         (Path(folder) / "config.json").write_text("{}")
 
 
 def objects(config: Config) -> dict:
     torch.manual_seed(stable_int("start", config.width) % 2**32)
     model = Toy(config.width, config.width)
-    return {"model": model, "optimizer": torch.optim.AdamW(model.parameters(), lr=config.learning_rate), "teacher": copy.deepcopy(model)}
+    return {
+        "model": model,
+        "optimizer": torch.optim.AdamW(model.parameters(), lr=config.learning_rate),
+        "teacher": copy.deepcopy(model),
+    }
 
 
 def evaluate(run, config: Config, state: dict, step: int) -> None:
     for number, split in enumerate(config.splits):
         generator = torch.Generator().manual_seed(stable_int("judge", config.seed, step, split))
         score = state["model"](torch.randn(3, config.width, generator=generator)).sum(1)
-        run.save_evaluation(step, split, pandas.DataFrame({"problem_id": [f"{split}/{i}" for i in range(3)], "reward": score.tolist(), "generations": number + 1}))
+        run.save_evaluation(
+            step,
+            split,
+            pandas.DataFrame(
+                {
+                    "problem_id": [f"{split}/{i}" for i in range(3)],
+                    "reward": score.tolist(),
+                    "generations": number + 1,
+                }
+            ),
+        )
 
 
 def train(run, config: Config, state: dict, on_step=None) -> list[dict]:
@@ -73,7 +92,9 @@ def train(run, config: Config, state: dict, on_step=None) -> list[dict]:
     try:
         for step in range(len(rows), config.steps):
             began = time.perf_counter()
-            x = torch.randn(8, config.width, generator=torch.Generator().manual_seed(stable_int("toy", config.seed, step)))
+            x = torch.randn(
+                8, config.width, generator=torch.Generator().manual_seed(stable_int("toy", config.seed, step))
+            )
             loss = (model(x) - x.roll(1, 1)).square().mean()
             loss.backward()
             optimizer.step()
@@ -81,11 +102,25 @@ def train(run, config: Config, state: dict, on_step=None) -> list[dict]:
             with torch.no_grad():
                 for mine, theirs in zip(state["teacher"].parameters(), model.parameters()):
                     mine.lerp_(theirs, 0.05)
-            row = {"step": step, "loss": loss.item(), "norm": model.weight.norm().item(), "nothing": math.nan, "seconds": time.perf_counter() - began}
+            row = {
+                "step": step,
+                "loss": loss.item(),
+                "norm": model.weight.norm().item(),
+                "nothing": math.nan,
+                "seconds": time.perf_counter() - began,
+            }
             rows.append(row)
             if (step + 1) % 2 == 0 and step + 1 < config.steps:
                 evaluate(run, config, state, step + 1)
-            samples = [{"problem_id": f"p{i}", "prompt": "é\u2028?", "completion": str(x[i, 0].item()) + "x" * config.padding, "reward": 1.0} for i in range(step % 3)]
+            samples = [
+                {
+                    "problem_id": f"p{i}",
+                    "prompt": "é\u2028?",
+                    "completion": str(x[i, 0].item()) + "x" * config.padding,
+                    "reward": 1.0,
+                }
+                for i in range(step % 3)
+            ]
             run.save_step(row, samples, state)
             if on_step:
                 on_step(row)
@@ -115,7 +150,10 @@ def contents(folder) -> dict:
         "steps": repr([{name: value for name, value in row.items() if name != "seconds"} for row in rows]),
         "samples": (folder / "samples.jsonl").read_bytes(),
         "evaluations": (folder / "evaluations.jsonl").read_bytes(),
-        "checkpoint": (repr(shape), [leaf.numpy().tobytes() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]),
+        "checkpoint": (
+            repr(shape),
+            [leaf.numpy().tobytes() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves],
+        ),
         "finished": finished.read_text() if finished.exists() else None,
         "model": (folder / "model/model.safetensors").read_bytes() if (folder / "model").exists() else None,
     }
@@ -123,12 +161,16 @@ def contents(folder) -> dict:
 
 def refused(folder, *told, **options) -> str:
     """Opening fails in one line that holds all of `told`, and leaves every file as it was."""
-    before = {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock"
+    }
     with pytest.raises(SdlabError) as caught:
         start(folder, **options)
     text = str(caught.value)
     assert "\n" not in text and all(part in text for part in told), text
-    assert before == {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock"}
+    assert before == {
+        path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock"
+    }
     return text
 
 
@@ -230,7 +272,9 @@ def child_kills_its_children(kills: list, config: Config, overwrite: bool, pipe)
         pid = os.fork()
         if pid == 0:
             left = iter(range(last))
-            sys.settrace(tracer(lambda place: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL)))
+            sys.settrace(
+                tracer(lambda place: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
+            )
             whole(folder, config, overwrite=overwrite)
             os._exit(0)
         pipe.send(os.WTERMSIG(os.waitpid(pid, 0)[1]))
@@ -252,7 +296,9 @@ def test_killed_at_any_line_of_writing_it_goes_on(tmp_path, monkeypatch, overwri
         sys.settrace(before)
     wanted, times = contents(tmp_path / "whole"), {}
     first_save = places.index(save_line())
-    for n, place in enumerate(places[:first_save] if overwrite else places):  # what is new in overwriting comes before
+    for n, place in enumerate(
+        places[:first_save] if overwrite else places
+    ):  # what is new in overwriting comes before
         times.setdefault(place, []).append(n)
     kills = [(tmp_path / str(i), rng.choice(found)) for i, found in enumerate(times.values())]
     for folder, _ in kills if overwrite else ():
@@ -338,7 +384,9 @@ def child_without_space(folder, config: Config, at: int, name: str, pipe) -> Non
         pipe.send(str(error))
 
 
-@pytest.mark.parametrize("name, config", [("checkpoint.pt", Config(width=60)), ("samples.jsonl", Config(width=1, padding=9000))])
+@pytest.mark.parametrize(
+    "name, config", [("checkpoint.pt", Config(width=60)), ("samples.jsonl", Config(width=1, padding=9000))]
+)
 def test_a_full_disk_costs_the_step_in_progress(tmp_path, name, config):
     """No file may grow beyond a limit, so that the system refuses in the middle of a write."""
     folder, (mine, theirs) = tmp_path / "run", PROCESSES.Pipe()
@@ -347,7 +395,11 @@ def test_a_full_disk_costs_the_step_in_progress(tmp_path, name, config):
     assert mine.poll(PATIENCE)
     text = mine.recv()
     child.join()
-    assert f"could not write {folder / name}: File too large; what was saved before is kept; free some space" in text and "\n" not in text
+    assert (
+        f"could not write {folder / name}: File too large; what was saved before is kept; free some space"
+        in text
+        and "\n" not in text
+    )
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["steps"] == 4
     assert not list(folder.glob(".checkpoint*"))
     if name == "samples.jsonl":
@@ -362,7 +414,9 @@ def test_a_full_disk_costs_the_step_in_progress(tmp_path, name, config):
 
 @pytest.mark.parametrize("name", run_files.TABLES)
 def test_what_a_table_holds_beyond_the_checkpoint_is_cut_off(stopped, reference, name):
-    line = {"steps.jsonl": {"step": 3, "loss": 9.0}, "samples.jsonl": {"step": 3, "prompt": "é"}}.get(name, {"step": 4, "split": "far", "sums": {}})
+    line = {"steps.jsonl": {"step": 3, "loss": 9.0}, "samples.jsonl": {"step": 3, "prompt": "é"}}.get(
+        name, {"step": 4, "split": "far", "sums": {}}
+    )
     text = json.dumps(line).encode() + b"\n"
     before = (stopped / name).read_bytes()
     for cut in (1, len(text) // 2, len(text) - 1, len(text)):
@@ -379,7 +433,10 @@ def test_what_a_table_holds_beyond_the_checkpoint_is_cut_off(stopped, reference,
 def test_a_damaged_line_is_an_error(stopped, name):
     text = (stopped / name).read_bytes()
     (stopped / name).write_bytes(b"\0" * 5 + text[5:])
-    with start(stopped) as run, pytest.raises(SdlabError, match=f"line 1 of .*{name} is damaged; start again with --overwrite"):
+    with (
+        start(stopped) as run,
+        pytest.raises(SdlabError, match=f"line 1 of .*{name} is damaged; start again with --overwrite"),
+    ):
         run.restore(objects(Config()))
     with pytest.raises(SdlabError, match="line 1"):
         load_run(stopped).samples()
@@ -403,7 +460,10 @@ def test_a_damaged_checkpoint_is_an_error(stopped, damage):
     path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"no zip", "bit": flipped}[damage])
     state = objects(Config())
     before = state["model"].weight.detach().clone()
-    with start(stopped) as run, pytest.raises(SdlabError, match="checkpoint.pt is damaged .*; start again with --overwrite"):
+    with (
+        start(stopped) as run,
+        pytest.raises(SdlabError, match="checkpoint.pt is damaged .*; start again with --overwrite"),
+    ):
         run.restore(state)
     assert torch.equal(state["model"].weight, before)
     whole(stopped, overwrite=True)
@@ -413,7 +473,12 @@ def test_a_damaged_checkpoint_is_an_error(stopped, damage):
 def test_a_checkpoint_with_other_objects_is_an_error(stopped):
     state = objects(Config())
     del state["teacher"]
-    with start(stopped) as run, pytest.raises(SdlabError, match=r"holds \['model', 'optimizer', 'teacher'\], not \['model', 'optimizer'\]"):
+    with (
+        start(stopped) as run,
+        pytest.raises(
+            SdlabError, match=r"holds \['model', 'optimizer', 'teacher'\], not \['model', 'optimizer'\]"
+        ),
+    ):
         run.restore(state)
 
 
@@ -421,7 +486,9 @@ def test_a_model_that_was_trained_meanwhile_is_refused(tmp_path):
     """The base model and a fixed teacher are copies of it."""
     state, config = objects(Config()), Config()
     with start(tmp_path / "run") as run:
-        train(run, config, state, lambda row: signal.raise_signal(signal.SIGINT) if row["step"] == 2 else None)
+        train(
+            run, config, state, lambda row: signal.raise_signal(signal.SIGINT) if row["step"] == 2 else None
+        )
         with pytest.raises(SdlabError, match="the model is not as it was when the run in .* began"):
             train(run, config, state)
     with start(tmp_path / "run") as run, pytest.raises(SdlabError, match="the model is not as it was"):
@@ -432,12 +499,23 @@ def test_a_model_that_was_trained_meanwhile_is_refused(tmp_path):
 
 
 def test_another_run_is_named_with_both_values(stopped):
-    refused(stopped, "holds another run: learning_rate is 0.05 there and 0.1 here; choose another folder or use --overwrite", config=Config(learning_rate=0.1))
-    refused(stopped, "seed is 0 there and 1 here; splits is ['near', 'far'] there and ['near'] here", config=Config(seed=1, splits=("near",)))
+    refused(
+        stopped,
+        "holds another run: learning_rate is 0.05 there and 0.1 here; choose another folder or use --overwrite",
+        config=Config(learning_rate=0.1),
+    )
+    refused(
+        stopped,
+        "seed is 0 there and 1 here; splits is ['near', 'far'] there and ['near'] here",
+        config=Config(seed=1, splits=("near",)),
+    )
     refused(stopped, "steps is 6 there and 5 here", config=Config(steps=5))
     everything = Config(steps=1, width=2, learning_rate=3.0, splits=(), seed=5, padding=6)
     assert refused(stopped, "; and 2 more;", config=everything).count(" there and ") == 4
-    for method, model, told in (("grpo", "nobody/toy", "method is 'toy' there and 'grpo' here"), ("toy", "x/y", "model is 'nobody/toy' there and 'x/y' here")):
+    for method, model, told in (
+        ("grpo", "nobody/toy", "method is 'toy' there and 'grpo' here"),
+        ("toy", "x/y", "model is 'nobody/toy' there and 'x/y' here"),
+    ):
         with pytest.raises(SdlabError, match=told):
             open_run(stopped, Config(), method=method, model=model)
     with pytest.raises(SdlabError, match="num_questions is None there and 3 here"):
@@ -466,7 +544,10 @@ def test_another_version_of_sdlab_or_of_the_model_is_refused(stopped, tmp_path, 
     with open_run(tmp_path / "second", Config(), method="toy", model=str(model)):
         pass
     (model / "model.safetensors").write_bytes(b"version 2")
-    with pytest.raises(SdlabError, match="sha256 of the model's model.safetensors is '[0-9a-f]{12}' there and '[0-9a-f]{12}' here"):
+    with pytest.raises(
+        SdlabError,
+        match="sha256 of the model's model.safetensors is '[0-9a-f]{12}' there and '[0-9a-f]{12}' here",
+    ):
         open_run(tmp_path / "second", Config(), method="toy", model=str(model))
     monkeypatch.setattr(sdlab, "__version__", "9.9")
     refused(stopped, f"sdlab is {load_run(stopped).provenance['sdlab']!r} there and '9.9' here")
@@ -520,7 +601,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "checkpoint.pt").write_text("also mine")
     for overwrite in (False, True):
-        refused(tmp_path, "holds files but no run (checkpoint.pt, notes.txt)", "choose another folder", overwrite=overwrite)
+        refused(
+            tmp_path,
+            "holds files but no run (checkpoint.pt, notes.txt)",
+            "choose another folder",
+            overwrite=overwrite,
+        )
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')  # as in a model's folder
     for overwrite in (False, True):
         refused(tmp_path, "config.json is not a run's; choose another folder", overwrite=overwrite)
@@ -553,8 +639,14 @@ def test_a_run_can_be_made_longer(tmp_path, at):
     whole(folder, long)
     whole(tmp_path / "whole", long)
     run, expected = load_run(folder), load_run(tmp_path / "whole")
-    assert run.finished and run.config == json.loads(json.dumps(asdict(long))) and run.provenance == first.provenance
-    assert contents(folder) == contents(tmp_path / "whole")  # the toy's last evaluation is no different from those on the way
+    assert (
+        run.finished
+        and run.config == json.loads(json.dumps(asdict(long)))
+        and run.provenance == first.provenance
+    )
+    assert contents(folder) == contents(
+        tmp_path / "whole"
+    )  # the toy's last evaluation is no different from those on the way
     refused(folder, "is finished", config=long)
     refused(folder, "steps is 9 there and 6 here")
     assert run.evaluations.equals(expected.evaluations)
@@ -621,16 +713,29 @@ def test_a_run_can_be_read(finished, stopped, tmp_path):
     assert run.steps["step"].tolist() == list(range(6)) and run.steps["nothing"].isna().all()
     assert len(run.samples()) == 0 + 1 + 2 + 0 + 1 + 2 and run.samples()["prompt"].eq("é\u2028?").all()
     groups = run.evaluations.groupby(["step", "split"], sort=False)
-    assert list(groups.groups) == [(step, split) for step in (0, 2, 4, 6) for split in ("near", "far")] and set(groups.size()) == {3}
+    assert list(groups.groups) == [
+        (step, split) for step in (0, 2, 4, 6) for split in ("near", "far")
+    ] and set(groups.size()) == {3}
     assert not load_run(stopped).finished
     shutil.copytree(finished, tmp_path / "more/deep/run")
-    assert find_runs(tmp_path) == [tmp_path / "more/deep/run", finished, stopped]  # a model's config.json is no run's
+    assert find_runs(tmp_path) == [
+        tmp_path / "more/deep/run",
+        finished,
+        stopped,
+    ]  # a model's config.json is no run's
     with pytest.raises(SdlabError, match="holds no run"):
         load_run(tmp_path)
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    row = {"step": np.int64(0), "a": np.float32(0.1), "b": 0.1 + 0.2, "c": math.inf, "d": torch.tensor(2.5), "e": 5e-324}
+    row = {
+        "step": np.int64(0),
+        "a": np.float32(0.1),
+        "b": 0.1 + 0.2,
+        "c": math.inf,
+        "d": torch.tensor(2.5),
+        "e": 5e-324,
+    }
     frame = pandas.DataFrame({"problem_id": ["a"], "reward": np.array([3], "int8")})
     with start(tmp_path / "run") as run:
         run.restore({})
@@ -639,8 +744,13 @@ def test_rows_come_back_as_they_were(tmp_path):
         run.save_evaluation(0, "far", frame)  # takes the first one's place
         run.save_step(row, [{"reward": np.float64(1)}], {})
     with start(tmp_path / "run") as run:
-        assert run.restore({}) == [{"step": 0, "a": float(np.float32(0.1)), "b": 0.1 + 0.2, "c": math.inf, "d": 2.5, "e": 5e-324}]
-    assert load_run(tmp_path / "run").evaluations[["split", "reward"]].values.tolist() == [["far", 3], ["near", 3]]
+        assert run.restore({}) == [
+            {"step": 0, "a": float(np.float32(0.1)), "b": 0.1 + 0.2, "c": math.inf, "d": 2.5, "e": 5e-324}
+        ]
+    assert load_run(tmp_path / "run").evaluations[["split", "reward"]].values.tolist() == [
+        ["far", 3],
+        ["near", 3],
+    ]
 
 
 def test_the_organism_comes_back_from_a_finished_run(tmp_path):
@@ -656,10 +766,17 @@ def test_the_organism_comes_back_from_a_finished_run(tmp_path):
         run.save_step({"step": 0}, [], {"model": engine.model})
         run.finish(engine.model, engine.tokenizer)
     loaded, run = load_engine(str(tmp_path / "model")), load_run(tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.model.state_dict().values(), engine.model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(loaded.model.state_dict().values(), engine.model.state_dict().values(), strict=True)
+    )
     assert loaded.tokenizer.chat_template == engine.tokenizer.chat_template
     assert grpo.GRPOConfig(**run.config) == config and "model.safetensors" in run.provenance["model_sha256"]
-    assert not [name for name in os.listdir(tmp_path / "model") if not any(Path(name).match(p) for p in run_files.FOLDERS["model"])]  # overwrite finds all of it
+    assert not [
+        name
+        for name in os.listdir(tmp_path / "model")
+        if not any(Path(name).match(p) for p in run_files.FOLDERS["model"])
+    ]  # overwrite finds all of it
 
 
 # --- trackers ---

@@ -26,8 +26,15 @@ AXES = {
     "method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "steps": 4, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128,
     "eval_every": 0, "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1,
 }  # fmt: skip
-WORDS = [f"{name}={','.join('all' if value is None else str(value) for value in values)}" if isinstance(values, list) else f"{name}={values}" for name, values in AXES.items()]
-needs_ray = pytest.mark.skipif(not find_spec("ray"), reason='Ray is not installed; `pip install "sdlab[ray]"`')
+WORDS = [
+    f"{name}={','.join('all' if value is None else str(value) for value in values)}"
+    if isinstance(values, list)
+    else f"{name}={values}"
+    for name, values in AXES.items()
+]
+needs_ray = pytest.mark.skipif(
+    not find_spec("ray"), reason='Ray is not installed; `pip install "sdlab[ray]"`'
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,11 @@ def cluster(monkeypatch_module):
     """The address of a Ray head with two cores, in a folder of its own."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # its sockets need a short path
     (Path(folder) / "ray").mkdir()
-    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_worker_niceness", "0"), ("RAY_TMPDIR", folder)):  # by default its workers yield to all others
+    for name, value in (
+        ("RAY_USAGE_STATS_ENABLED", "0"),
+        ("RAY_worker_niceness", "0"),
+        ("RAY_TMPDIR", folder),
+    ):  # by default its workers yield to all others
         monkeypatch_module.setenv(name, value)
     from ray.cluster_utils import Cluster
 
@@ -65,7 +76,9 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
     torch.set_num_threads(1)
     for point in Grid(AXES).points():  # the same cells in this process; the table is then made of them
         name = cell_name(point, {**AXES, "final_splits": ["in-domain"]})
-        assert not cells.run_cell(cells.Cell(name, tmp_path / "here" / name, point.method, point.config, point.plan))
+        assert not cells.run_cell(
+            cells.Cell(name, tmp_path / "here" / name, point.method, point.config, point.plan)
+        )
     here = sweep(AXES, tmp_path / "here")
     names = here["cell"].tolist()
     assert sorted(re.findall(r"\] (\S+): done", said)) == sorted(names) and len(names) == 4  # every cell once
@@ -78,7 +91,9 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
         untimed = [column for column in one.steps if not column.startswith("seconds")]
         pandas.testing.assert_frame_equal(one.steps[untimed], two.steps[untimed], check_exact=True)
         pandas.testing.assert_frame_equal(one.evaluations, two.evaluations, check_exact=True)
-        assert (one.folder / "model" / "model.safetensors").read_bytes() == (two.folder / "model" / "model.safetensors").read_bytes()
+        assert (one.folder / "model" / "model.safetensors").read_bytes() == (
+            two.folder / "model" / "model.safetensors"
+        ).read_bytes()
     table = pandas.read_csv(tmp_path / "ray" / "table.csv")
     timed = ["seconds", "peak_memory_mb"]
     pandas.testing.assert_frame_equal(table.drop(columns=timed), here.drop(columns=timed), check_exact=True)
@@ -102,7 +117,9 @@ def kill_one(folder: Path, process) -> tuple[Path, list[str]]:
 def test_a_failing_cell_is_told_and_not_tried_again(cluster, tmp_path):
     (tmp_path / "in use").mkdir()
     (tmp_path / "in use" / "thesis.txt").write_text("mine")
-    small = Grid({"method": "base", "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1})
+    small = Grid(
+        {"method": "base", "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1}
+    )
     (point,) = small.points()
     bad = cells.Cell("bad", tmp_path / "in use", point.method, point.config, point.plan)
     good = cells.Cell("good", tmp_path / "good", point.method, point.config, point.plan)

@@ -28,7 +28,14 @@ from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
 SMALL = {"num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128}
-PLAN = Plan(eval_every=2, eval_problems=2, final_problems=2, num_eval_generations=1, eval_splits=("in-domain",), final_splits=("in-domain", "deeper"))
+PLAN = Plan(
+    eval_every=2,
+    eval_problems=2,
+    final_problems=2,
+    num_eval_generations=1,
+    eval_splits=("in-domain",),
+    final_splits=("in-domain", "deeper"),
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,27 +43,60 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path_factory.mktemp("sdpo") / "run", PLAN)
+    return train(
+        "sdpo",
+        SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL),
+        tmp_path_factory.mktemp("sdpo") / "run",
+        PLAN,
+    )
 
 
 def same(one, two):
-    pandas.testing.assert_frame_equal(*(run.steps.drop(columns=[c for c in run.steps if c.startswith("seconds")]) for run in (one, two)))
+    pandas.testing.assert_frame_equal(
+        *(run.steps.drop(columns=[c for c in run.steps if c.startswith("seconds")]) for run in (one, two))
+    )
     pandas.testing.assert_frame_equal(one.evaluations, two.evaluations)
     pandas.testing.assert_frame_equal(one.samples(), two.samples())
     a, b = (torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"] for run in (one, two))
     assert a.keys() == b.keys() == {"model", "optimizer", "teacher"}
     assert all(torch.equal(a[part][name], b[part][name]) for part in ("model", "teacher") for name in a[part])
-    moments = [(x["exp_avg"], y["exp_avg"]) for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values())]
+    moments = [
+        (x["exp_avg"], y["exp_avg"])
+        for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values())
+    ]
     assert moments and all(torch.equal(x, y) for x, y in moments)
 
 
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
     folder = tmp_path / "run"
-    options = ["--steps", "6", "--teacher-model-kind", "ema", "--eval-every", "2", "--eval-problems", "2", "--final-problems", "2", "--num-eval-generations", "1"]
-    options += ["--eval-splits", "in-domain", "--final-splits", "in-domain", "deeper", "--output", str(folder)]
+    options = [
+        "--steps",
+        "6",
+        "--teacher-model-kind",
+        "ema",
+        "--eval-every",
+        "2",
+        "--eval-problems",
+        "2",
+        "--final-problems",
+        "2",
+        "--num-eval-generations",
+        "1",
+    ]
+    options += [
+        "--eval-splits",
+        "in-domain",
+        "--final-splits",
+        "in-domain",
+        "deeper",
+        "--output",
+        str(folder),
+    ]
     options += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "sdlab.cli", "train", "sdpo", *options]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     until = time.monotonic() + 120
     while len(steps(folder)) < 3 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
@@ -74,9 +114,21 @@ def steps(folder):
 
 def test_a_run_is_judged_when_due_and_its_model_loads(whole):
     found = whole.evaluations.groupby(["step", "split"]).size()
-    assert found.to_dict() == {(0, "in-domain"): 2, (2, "in-domain"): 2, (4, "in-domain"): 2, (6, "deeper"): 2, (6, "in-domain"): 2}
+    assert found.to_dict() == {
+        (0, "in-domain"): 2,
+        (2, "in-domain"): 2,
+        (4, "in-domain"): 2,
+        (6, "deeper"): 2,
+        (6, "in-domain"): 2,
+    }
     assert whole.finished and (whole.folder / "model" / "model.safetensors").exists()
-    again = train("base", conditions.TrainConfig(), whole.folder.parent / "judged", replace(PLAN, eval_every=0), model=str(whole.folder / "model"))
+    again = train(
+        "base",
+        conditions.TrainConfig(),
+        whole.folder.parent / "judged",
+        replace(PLAN, eval_every=0),
+        model=str(whole.folder / "model"),
+    )
     assert again.steps.empty and set(again.evaluations["split"]) == {"in-domain", "deeper"}
 
 
@@ -85,7 +137,9 @@ def test_ctrl_c_leaves_a_run_that_the_same_call_finishes(tmp_path, whole):
         if row["step"] == 2:
             raise KeyboardInterrupt
 
-    part = train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN, on_step=stop)
+    part = train(
+        "sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN, on_step=stop
+    )
     assert len(part.steps) == 3 and not part.finished
     same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN), whole)
 
@@ -107,7 +161,10 @@ def test_the_two_trace_sets_are_right_matched_and_different():
 
 def test_sft_trains_on_the_traces_asked_for(tmp_path):
     config = SFTConfig(steps=2, batch_size=4, **SMALL)
-    runs = [train("sft", config, tmp_path / kind, replace(PLAN, traces=kind, num_traces=8, num_questions=32)) for kind in ("unguided", "guided")]
+    runs = [
+        train("sft", config, tmp_path / kind, replace(PLAN, traces=kind, num_traces=8, num_questions=32))
+        for kind in ("unguided", "guided")
+    ]
     assert runs[0].steps["loss"][0] != runs[1].steps["loss"][0]
 
 
@@ -120,10 +177,23 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("split, way", [(split, way) for split in DOMAINS for way in WAYS if (split, way) != ("chemistry-train", "sdpo, feedback")])
+@pytest.mark.parametrize(
+    "split, way",
+    [
+        (split, way)
+        for split in DOMAINS
+        for way in WAYS
+        if (split, way) != ("chemistry-train", "sdpo, feedback")
+    ],
+)
 def test_every_method_trains_on_every_domain(tmp_path, split, way):
     config, extra = WAYS[way]
-    run = train(way.partition(",")[0], config, tmp_path / "run", replace(PLAN, split=split, eval_every=0, final_splits=(DOMAINS[split],), **extra))
+    run = train(
+        way.partition(",")[0],
+        config,
+        tmp_path / "run",
+        replace(PLAN, split=split, eval_every=0, final_splits=(DOMAINS[split],), **extra),
+    )
     assert run.finished and (run.steps["updates"] > 0).any() and (run.steps["kl_to_base"].iloc[1:] > 0).all()
     assert run.evaluations["problem_id"].str.startswith(DOMAINS[split]).all()
     asked = set(run.samples()["prompt"].str.extract(r"(Kata|undergoes)", expand=False))
@@ -169,8 +239,14 @@ def test_recorded_results_come_back_with_provenance_and_intervals(tmp_path, monk
     assert about["runs"]["0"]["model_sha256"]["model.safetensors"] and about["runs"]["0"]["torch"]
     over, under = data.table("tiny", "reward", "deeper")
     assert over.shape == (3, 2)
-    rows = [load_run(tmp_path / "work" / "tiny" / str(s)).evaluations.query("split == 'deeper'")["reward"].sum() for s in range(3)]
-    assert over.sum(axis=1).tolist() == rows and data.interval("tiny", "reward", "deeper").mean == sum(rows) / under.to_numpy().sum()
+    rows = [
+        load_run(tmp_path / "work" / "tiny" / str(s)).evaluations.query("split == 'deeper'")["reward"].sum()
+        for s in range(3)
+    ]
+    assert (
+        over.sum(axis=1).tolist() == rows
+        and data.interval("tiny", "reward", "deeper").mean == sum(rows) / under.to_numpy().sum()
+    )
     assert data.difference("tiny", "tiny", "length", "deeper").interval.mean == 0
     assert data.curve("tiny", "markers", "in-domain")["step"].tolist() == [0, 2]
     before = (tmp_path / "runs" / "tiny.steps.csv.gz").read_bytes()
@@ -215,13 +291,19 @@ def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
     pack("tiny", (1,), tmp_path / "work", later)
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
     pack("tiny", (0,), tmp_path / "work", later)
-    monkeypatch.setitem(CONDITIONS, "tiny", conditions.replace(CONDITIONS["tiny"], plan=conditions.replace(PLAN, final_problems=1)))
+    monkeypatch.setitem(
+        CONDITIONS,
+        "tiny",
+        conditions.replace(CONDITIONS["tiny"], plan=conditions.replace(PLAN, final_problems=1)),
+    )
     pack("tiny", (1,), tmp_path / "work", later)
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
 
 
 def test_every_condition_has_its_name_and_seeds_are_set_when_run():
-    for name, what in {name: one for group in conditions.groups().values() for name, one in group.items()}.items():
+    for name, what in {
+        name: one for group in conditions.groups().values() for name, one in group.items()
+    }.items():
         assert what.name == name and what.config.seed == 0
         assert json.dumps(what.label)
     assert len({what.label for what in CONDITIONS.values()}) == len(CONDITIONS)
@@ -240,7 +322,9 @@ def test_shipped_results_rest_on_the_shipped_organism():
         weights = sha256(paths.shipped(condition(name).model) / "model.safetensors")
         assert {run["model_sha256"]["model.safetensors"] for run in about["runs"].values()} == {weights}, name
         rates = data.evaluations[data.evaluations["condition"] == name]
-        assert (rates["reward"] <= rates["generations"]).all() and np.isfinite(rates[["reward", "length", "markers"]]).all(axis=None)
+        assert (rates["reward"] <= rates["generations"]).all() and np.isfinite(
+            rates[["reward", "length", "markers"]]
+        ).all(axis=None)
 
 
 def test_the_recorded_sweep_chose_the_rates():
@@ -253,7 +337,10 @@ def test_the_recorded_sweep_chose_the_rates():
         ends = {}
         for rate in conditions.SWEPT:
             steps = load_recorded(f"rate_{name}_{rate:.0e}").steps.sort_values("step")
-            ends[rate] = sign * steps.groupby("seed")[column].apply(lambda column: column.tail(LAST_STEPS).mean()).mean()
+            ends[rate] = (
+                sign
+                * steps.groupby("seed")[column].apply(lambda column: column.tail(LAST_STEPS).mean()).mean()
+            )
         best, used = max(ends, key=ends.get), CONDITIONS[name].config.learning_rate
         method = CONDITIONS[name].method
         assert table[(table["method"] == method) & table["best"]]["learning_rate"].tolist() == [best]

@@ -13,9 +13,15 @@ from sdlab.score import extract_answer, grade
 from sdlab.tool_calls import is_calls, read_calls, same_calls, truth_calls
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(alphabet='a{}"\\\n:', max_size=5))
-values = st.recursive(scalars, lambda deeper: st.lists(deeper, max_size=2) | st.dictionaries(st.text(max_size=2), deeper, max_size=2), max_leaves=4)
+values = st.recursive(
+    scalars,
+    lambda deeper: st.lists(deeper, max_size=2) | st.dictionaries(st.text(max_size=2), deeper, max_size=2),
+    max_leaves=4,
+)
 objects = st.dictionaries(st.text(alphabet='k}"', max_size=3), values, max_size=3)
-calls = st.lists(st.tuples(st.sampled_from(["find", "[Optional]save", "get-it.v2"]), objects), min_size=1, max_size=3)
+calls = st.lists(
+    st.tuples(st.sampled_from(["find", "[Optional]save", "get-it.v2"]), objects), min_size=1, max_size=3
+)
 
 
 def truth_of(made):
@@ -23,7 +29,9 @@ def truth_of(made):
 
 
 def written(made, indent=None):
-    return "Thought: well\n" + "\n".join(f"Action: {name}\nAction Input: {json.dumps(arguments, indent=indent)}" for name, arguments in made)
+    return "Thought: well\n" + "\n".join(
+        f"Action: {name}\nAction Input: {json.dumps(arguments, indent=indent)}" for name, arguments in made
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -43,8 +51,11 @@ def plain(value):
 @settings(deadline=None, max_examples=60)
 @given(calls, calls)
 def test_other_calls_are_wrong(made, truth):
-    same = any([(name, plain(arguments)) for name, arguments in order] == [(name, plain(arguments)) for name, arguments in truth]
-               for order in itertools.permutations(made))
+    same = any(
+        [(name, plain(arguments)) for name, arguments in order]
+        == [(name, plain(arguments)) for name, arguments in truth]
+        for order in itertools.permutations(made)
+    )
     assert grade([written(made)], [truth_of(truth)]) == [float(same)]
 
 
@@ -72,13 +83,26 @@ def test_what_cannot_be_read_is_no_answer(text):
 
 
 def test_long_texts_take_linear_time():
-    for text in ("Action: a\n" * 100_000, "Action: a\n" + "\n" * 500_000, "Action: a\nAction Input: {}\n" * 50_000, "Action:" + " " * 500_000):
+    for text in (
+        "Action: a\n" * 100_000,
+        "Action: a\n" + "\n" * 500_000,
+        "Action: a\nAction Input: {}\n" * 50_000,
+        "Action:" + " " * 500_000,
+    ):
         started = time.monotonic()
         read_calls(text)
         assert time.monotonic() - started < 20  # a quadratic scan takes minutes
 
 
-@pytest.mark.parametrize("truth", ['[{"Action": "find"}]', '[{"Action": "find", "Action_Input": "x"}]', '[{"Action": "find", "Action_Input": "[1]"}]', '[{"Action"'])
+@pytest.mark.parametrize(
+    "truth",
+    [
+        '[{"Action": "find"}]',
+        '[{"Action": "find", "Action_Input": "x"}]',
+        '[{"Action": "find", "Action_Input": "[1]"}]',
+        '[{"Action"',
+    ],
+)
 def test_a_truth_that_is_no_list_of_calls_is_told(truth):
     assert is_calls(truth)
     with pytest.raises(SdlabError, match="is no list of tool calls"):
@@ -86,16 +110,33 @@ def test_a_truth_that_is_no_list_of_calls_is_told(truth):
 
 
 def test_the_answer_of_a_completion_is_its_calls_and_its_text_is_never_run(tmp_path):
-    assert extract_answer(written([("find", {"b": 1, "a": 2})]), TRUTH) == '[{"Action": "find", "Action_Input": {"a": 2, "b": 1}}]'
+    assert (
+        extract_answer(written([("find", {"b": 1, "a": 2})]), TRUTH)
+        == '[{"Action": "find", "Action_Input": {"a": 2, "b": 1}}]'
+    )
     trap = tmp_path / "ran"
-    assert grade([f"Action: __import__('pathlib').Path('{trap}').touch()\nAction Input: {{}}"], [TRUTH]) == [0] and not trap.exists()
+    assert (
+        grade([f"Action: __import__('pathlib').Path('{trap}').touch()\nAction Input: {{}}"], [TRUTH]) == [0]
+        and not trap.exists()
+    )
 
 
 def test_every_real_item(sdlab_real_data):
-    rows = [json.loads(line) for line in sdlab_real_data("tooluse_test.json").read_text().splitlines() if line.strip()]
-    made = [[(call["Action"], json.loads(call["Action_Input"])) for call in json.loads(row["answer"])] for row in rows]
+    rows = [
+        json.loads(line)
+        for line in sdlab_real_data("tooluse_test.json").read_text().splitlines()
+        if line.strip()
+    ]
+    made = [
+        [(call["Action"], json.loads(call["Action_Input"])) for call in json.loads(row["answer"])]
+        for row in rows
+    ]
     truths = [row["answer"] for row in rows]
     assert grade([written(one) for one in made], truths) == [1.0] * 68
     shifted = grade([written(one) for one in made[1:] + made[:1]], truths)
-    assert sum(shifted) == sum(truth_calls(a) == truth_calls(b) for a, b in zip(truths[1:] + truths[:1], truths)) < 5
+    assert (
+        sum(shifted)
+        == sum(truth_calls(a) == truth_calls(b) for a, b in zip(truths[1:] + truths[:1], truths))
+        < 5
+    )
     assert grade([written(one[:-1]) for one in made], truths) == [0.0] * 68

@@ -40,7 +40,10 @@ def two_threads(monkeypatch):
 
 
 def problems(count: int) -> list:
-    return [SimpleNamespace(id=f"p{i}", prompt=prompt, answer=f"answer {i}", feedback="") for i, prompt in enumerate(tiny.prompts(count))]
+    return [
+        SimpleNamespace(id=f"p{i}", prompt=prompt, answer=f"answer {i}", feedback="")
+        for i, prompt in enumerate(tiny.prompts(count))
+    ]
 
 
 def settings(**changes) -> TrainConfig:
@@ -107,20 +110,37 @@ def test_rewards_come_from_each_problems_own_truth(engine, monkeypatch):
     got = batch.sample_batch(engine, problems(4), settings(num_problems=4, num_generations=3), 0)
     assert [text for text, _ in asked] == got.rollouts.texts
     assert [truth for _, truth in asked] == [p.answer for p in got.problems for _ in range(3)]
-    assert got.rewards.tolist() == [float(p.id == "p1") for p in got.problems for _ in range(3)] and got.rewards.sum() == 3
+    assert (
+        got.rewards.tolist() == [float(p.id == "p1") for p in got.problems for _ in range(3)]
+        and got.rewards.sum() == 3
+    )
     assert got.rollouts.prompts == [f"{p.prompt} w3" for p in got.problems]
 
 
 def test_a_boxed_answer_is_graded(engine, monkeypatch):
     pool = problems(2)
-    monkeypatch.setattr(TorchEngine, "generate", lambda *_: SimpleNamespace(texts=["\\boxed{7}", "7", "so \\boxed{6}", "\\boxed{answer 1}"]))
+    monkeypatch.setattr(
+        TorchEngine,
+        "generate",
+        lambda *_: SimpleNamespace(texts=["\\boxed{7}", "7", "so \\boxed{6}", "\\boxed{answer 1}"]),
+    )
     pool[0].answer = pool[1].answer = "7"
-    assert batch.sample_batch(engine, pool, settings(num_problems=2), 0).rewards.tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert batch.sample_batch(engine, pool, settings(num_problems=2), 0).rewards.tolist() == [
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_thinking_temperature_and_length_reach_the_sampler(engine):
-    got = batch.sample_batch(engine, problems(3), settings(thinking=False, temperature=0.6, max_completion_length=4), 0)
-    assert all(prompt.endswith(" w4") for prompt in got.rollouts.prompts) and got.rollouts.completion_ids.shape[1] == 4
+    got = batch.sample_batch(
+        engine, problems(3), settings(thinking=False, temperature=0.6, max_completion_length=4), 0
+    )
+    assert (
+        all(prompt.endswith(" w4") for prompt in got.rollouts.prompts)
+        and got.rollouts.completion_ids.shape[1] == 4
+    )
     for row, completion in enumerate(got.rollouts.completions()):
         prompt = got.rollouts.prompt_ids[row // 2]
         with torch.no_grad():
@@ -207,13 +227,19 @@ def test_bfloat16_is_as_near_as_torchs_autocast_and_the_weights_stay_float32(tok
     wanted, got = (gradients(one.accumulated(30)[1]) for one in (exact, rounded))
     with torch.autocast("cpu", torch.bfloat16):
         theirs = gradients(exact.plain()[1])
-    assert got.dtype == torch.float32 and 0 < (got - wanted).norm() < 1.1 * (theirs - wanted).norm() < 0.1 * wanted.norm()
+    assert (
+        got.dtype == torch.float32
+        and 0 < (got - wanted).norm() < 1.1 * (theirs - wanted).norm() < 0.1 * wanted.norm()
+    )
     with torch.no_grad():
         wanted, got = (one.rows.logits(engine.model, range(12)) for one in (exact, rounded))
         assert wanted.dtype == got.dtype == torch.float32
         with torch.autocast("cpu", torch.bfloat16):
             prompts = [engine.tokenizer(prompt)["input_ids"] for prompt in exact.prompts]
-            rows = [engine.model(torch.tensor([ids + more])).logits[0, len(ids) - 1 : -1] for ids, more in zip(prompts, exact.completions)]
+            rows = [
+                engine.model(torch.tensor([ids + more])).logits[0, len(ids) - 1 : -1]
+                for ids, more in zip(prompts, exact.completions)
+            ]
     assert 0 < (got - wanted).norm() < 1.1 * (torch.cat(rows) - wanted).norm() < 0.1 * wanted.norm()
     assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
 
@@ -226,7 +252,10 @@ def test_a_plan_has_every_row_once_within_the_limit(case, batch_tokens):
     sizes = []
     for part in parts:
         prompts = {case.prompts[i] for i in part}
-        sizes.append(sum(len(case.completions[i]) for i in part) + sum(len(case.engine.tokenizer(prompt)["input_ids"]) for prompt in prompts))
+        sizes.append(
+            sum(len(case.completions[i]) for i in part)
+            + sum(len(case.engine.tokenizer(prompt)["input_ids"]) for prompt in prompts)
+        )
         assert len(part) == 1 or sizes[-1] <= batch_tokens
     in_order = [case.prompts[row] for part in parts for row in part]
     assert sum(a != b for a, b in zip(in_order, in_order[1:])) == 2  # rows of one prompt are neighbours
@@ -329,7 +358,9 @@ def test_the_rate_rises_linearly_and_then_stays(warmup, shares):
     for step, share in enumerate(shares):
         before, gradient = vector(model.parameters()), with_gradient(model)
         batch.apply_update(model, optimizer, config, step, 0.0)
-        torch.testing.assert_close(before - vector(model.parameters()), 0.1 * share * gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            before - vector(model.parameters()), 0.1 * share * gradient, rtol=1e-4, atol=1e-6
+        )
         assert batch.learning_rate(config, step) == pytest.approx(0.1 * share)
 
 
@@ -353,13 +384,18 @@ def test_an_interrupted_runs_gradients_do_not_enter_the_next():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("loss, entry", [(NAN, 1.0), (INF, 1.0), (-INF, 1.0), (1.0, NAN), (1.0, INF), (1.0, -INF)])
+@pytest.mark.parametrize(
+    "loss, entry", [(NAN, 1.0), (INF, 1.0), (-INF, 1.0), (1.0, NAN), (1.0, INF), (1.0, -INF)]
+)
 def test_what_is_not_finite_is_refused_and_leaves_everything_as_it_was(loss, entry):
     model, config = small_model(), settings(learning_rate=0.0375, warmup_steps=0)
     optimizer = batch.make_optimizer(model, config)
     with_gradient(model)
     batch.apply_update(model, optimizer, config, 0, 1.0)
-    weights, moments = vector(model.parameters()), vector(state["exp_avg"] for state in optimizer.state.values())
+    weights, moments = (
+        vector(model.parameters()),
+        vector(state["exp_avg"] for state in optimizer.state.values()),
+    )
     with_gradient(model)
     model.bias.grad[1] = entry
     with pytest.raises(SdlabError, match=r"step 17: .*not finite.*0\.0375") as caught:

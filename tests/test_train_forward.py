@@ -36,7 +36,9 @@ def make(shape: str, seed: int = 0):
 def plain_logits(model, prompts, rows, completions) -> torch.Tensor:
     """(M, V) without padding, cache or sharing: what the words "logits at completion positions" mean."""
     full = [(prompts[row], completion) for row, completion in zip(rows, completions)]
-    return torch.cat([model(torch.tensor([prompt + done])).logits[0, len(prompt) - 1 : -1] for prompt, done in full])
+    return torch.cat(
+        [model(torch.tensor([prompt + done])).logits[0, len(prompt) - 1 : -1] for prompt, done in full]
+    )
 
 
 def gradients(model, logits, completions, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -108,12 +110,18 @@ def test_the_fast_path_has_the_gradients_of_the_models_own_forward(qwen3, shape,
     {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8, "use_sliding_window": True},
 ], ids=lambda changes: next(iter(changes)))  # fmt: skip
 def test_every_configuration_is_followed(changes):
-    model = tiny.qwen3(layers=changes.get("num_hidden_layers", 2), **{k: v for k, v in changes.items() if k != "num_hidden_layers"})
+    model = tiny.qwen3(
+        layers=changes.get("num_hidden_layers", 2),
+        **{k: v for k, v in changes.items() if k != "num_hidden_layers"},
+    )
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
     prompts, rows, completions = make("any order")
-    logits, wanted = forward.completion_logits(model, prompts, rows, completions), plain_logits(model, prompts, rows, completions)
+    logits, wanted = (
+        forward.completion_logits(model, prompts, rows, completions),
+        plain_logits(model, prompts, rows, completions),
+    )
     assert (logits - wanted).abs().max() < 1e-4
     got, wanted = (gradients(model, x, completions) for x in (logits, wanted))
     compare(got, wanted, 1e-4)
@@ -138,7 +146,9 @@ def test_prompts_are_computed_once_and_nothing_is_padded(qwen3, monkeypatch):
     prompts, rows, completions = make("shared")
     forward.completion_logits(qwen3.float(), prompts, rows, completions)
     answers = sum(map(len, completions))
-    assert max(seen) == sum(map(len, prompts)) - len(prompts) + answers  # a prompt's last token predicts, so it belongs to each row
+    assert (
+        max(seen) == sum(map(len, prompts)) - len(prompts) + answers
+    )  # a prompt's last token predicts, so it belongs to each row
     assert seen[-1] == answers  # the head sees nothing else
 
 
@@ -146,7 +156,10 @@ def test_the_company_of_a_row_changes_nothing(qwen3):
     model, (prompts, rows, completions) = qwen3.double(), make("any order")
     with torch.no_grad():
         together = forward.completion_logits(model, prompts, rows, completions)
-        alone = [forward.completion_logits(model, [prompts[row]], [0], [done]) for row, done in zip(rows, completions)]
+        alone = [
+            forward.completion_logits(model, [prompts[row]], [0], [done])
+            for row, done in zip(rows, completions)
+        ]
     assert (together - torch.cat(alone)).abs().max() < 1e-9
 
 
@@ -160,7 +173,11 @@ def test_without_gradients_the_logits_are_constants(kind):
     student = forward.completion_logits(model, prompts, rows, completions)
     assert student.requires_grad and (student - teacher).abs().max() < 1e-4
     plain = plain_logits(model, prompts, rows, completions)
-    compare(gradients(model, student * teacher, completions), gradients(model, plain * plain.detach(), completions), 2e-4)
+    compare(
+        gradients(model, student * teacher, completions),
+        gradients(model, plain * plain.detach(), completions),
+        2e-4,
+    )
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -181,7 +198,10 @@ def test_a_gradient_of_any_layout_will_do(qwen3):
     for reduce in (torch.sum, lambda x: x[:, ::3].sum(), lambda x: (x.T @ x).diagonal().sum() / x.numel()):
         got, wanted = (
             torch.autograd.grad(reduce(logits), list(model.parameters()))
-            for logits in (forward.completion_logits(model, prompts, rows, completions), plain_logits(model, prompts, rows, completions))
+            for logits in (
+                forward.completion_logits(model, prompts, rows, completions),
+                plain_logits(model, prompts, rows, completions),
+            )
         )
         for (name, _), a, b in zip(model.named_parameters(), got, wanted):
             assert (a - b).abs().max() <= 2e-4 * b.abs().max(), name

@@ -28,7 +28,10 @@ MODULES = {"sft": sft, "grpo": grpo, "sdpo": sdpo}
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 P, G, T = 3, 4, 12
 PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
-TRACES = [Trace(problem, f"<think>\nmaybe {i}.\n</think>\n\n\\boxed{{{problem.answer}}}") for i, problem in enumerate(PROBLEMS)]
+TRACES = [
+    Trace(problem, f"<think>\nmaybe {i}.\n</think>\n\n\\boxed{{{problem.answer}}}")
+    for i, problem in enumerate(PROBLEMS)
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,9 @@ def tokenizer():
 def start(tokenizer):
     """Random weights, sharpened so that tokens depend on what came before and some completions end."""
     shape = PretrainConfig(hidden_size=64, num_layers=1, intermediate_size=128)
-    model = tiny.sharpen(build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0)
+    model = tiny.sharpen(
+        build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0
+    )
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(100, 140)]
     return model
 
@@ -55,7 +60,10 @@ def graded(monkeypatch):
     """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every other one, the third."""
 
     def grade(texts, truths):
-        return [float(truth == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1)) for i, truth in enumerate(truths)]
+        return [
+            float(truth == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1))
+            for i, truth in enumerate(truths)
+        ]
 
     monkeypatch.setattr(batch, "grade", grade)
 
@@ -65,13 +73,23 @@ def all_graded(monkeypatch, reward: float):
 
 
 def settings(method: str, **changes):
-    common = dict(steps=2, num_problems=P, num_generations=G, max_completion_length=T, learning_rate=1e-3, warmup_steps=0, batch_tokens=100)
+    common = dict(
+        steps=2,
+        num_problems=P,
+        num_generations=G,
+        max_completion_length=T,
+        learning_rate=1e-3,
+        warmup_steps=0,
+        batch_tokens=100,
+    )
     return CONFIGS[method](**common | ({"batch_size": 4} if method == "sft" else {}) | changes)
 
 
 def train(method: str, engine, config=None, **options):
     given = (engine, PROBLEMS, TRACES) if method == "sft" else (engine, PROBLEMS)
-    return {"sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method](*given, config or settings(method), **options)
+    return {"sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method](
+        *given, config or settings(method), **options
+    )
 
 
 def weights(model) -> list[torch.Tensor]:
@@ -94,7 +112,14 @@ class Recorder:
         update, sample = module.apply_update, module.sample_batch
 
         def recorded_update(model, optimizer, config, step, loss):
-            self.updates.append((step, copy.deepcopy(model), loss, [parameter.grad.clone() for parameter in model.parameters()]))
+            self.updates.append(
+                (
+                    step,
+                    copy.deepcopy(model),
+                    loss,
+                    [parameter.grad.clone() for parameter in model.parameters()],
+                )
+            )
             return update(model, optimizer, config, step, loss)
 
         def recorded_sample(*arguments):
@@ -116,7 +141,9 @@ def full_logits(model, prompts: list[list[int]], completions: list[list[int]], w
 
 def check_update(model, loss: torch.Tensor, recorded_loss: float, recorded: list[torch.Tensor]) -> None:
     assert recorded_loss == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
-    for (name, _), got, wanted in zip(model.named_parameters(), recorded, torch.autograd.grad(loss, list(model.parameters()))):
+    for (name, _), got, wanted in zip(
+        model.named_parameters(), recorded, torch.autograd.grad(loss, list(model.parameters()))
+    ):
         assert wanted.abs().max() > 0 and (got - wanted).abs().max() < 1e-4 * wanted.abs().max(), name
 
 
@@ -141,12 +168,20 @@ def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch
     clipped = []
     for number, (step, model, loss, gradient) in enumerate(recorder.updates):
         rows = slice(number * P * G // 2, (number + 1) * P * G // 2)
-        mask, old, ids = (x[rows] for x in (rollouts.completion_mask, rollouts.per_token_logps, rollouts.completion_ids))
+        mask, old, ids = (
+            x[rows] for x in (rollouts.completion_mask, rollouts.per_token_logps, rollouts.completion_ids)
+        )
         logits = full_logits(model, prompts[rows], rollouts.completions()[rows], mask.shape[1])
-        ratio = ((logits / config.temperature).log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1) - old).exp()
+        ratio = (
+            (logits / config.temperature).log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1) - old
+        ).exp()
         gain, bounded = advantages[rows, None], ratio.clamp(1 - config.epsilon_low, 1 + config.epsilon_high)
         each = -torch.minimum(ratio * gain, bounded * gain) * mask
-        wanted = (each.sum(1) / mask.sum(1)).mean() if config.aggregation == "sequence_mean" else each.sum() / mask.sum()
+        wanted = (
+            (each.sum(1) / mask.sum(1)).mean()
+            if config.aggregation == "sequence_mean"
+            else each.sum() / mask.sum()
+        )
         check_update(model, wanted, loss, gradient)
         clipped.append(((bounded != ratio) & mask).sum().item())
     assert clipped[0] == 0 < clipped[1]  # before the first update every ratio is one
@@ -183,16 +218,29 @@ def test_sdpos_updates_are_those_of_the_whole_batch_and_vocabulary(engine, grade
         for number, (_, model, loss, gradient) in enumerate(updates):
             half = distilled[len(distilled) * number // 2 : len(distilled) * (number + 1) // 2]
             with torch.no_grad():
-                informed = full_logits(model if config.teacher_model_kind == "live" else teacher, told, rollouts.completions(), mask.shape[1])
-            student = (full_logits(model, asked, rollouts.completions(), mask.shape[1]) / config.temperature).log_softmax(-1)
+                informed = full_logits(
+                    model if config.teacher_model_kind == "live" else teacher,
+                    told,
+                    rollouts.completions(),
+                    mask.shape[1],
+                )
+            student = (
+                full_logits(model, asked, rollouts.completions(), mask.shape[1]) / config.temperature
+            ).log_softmax(-1)
             now = student.gather(-1, rollouts.completion_ids[..., None]).squeeze(-1)
-            ratio = None if config.distillation_is_clip is None else (now - rollouts.per_token_logps).detach().exp().clamp(max=config.distillation_is_clip)
+            ratio = (
+                None
+                if config.distillation_is_clip is None
+                else (now - rollouts.per_token_logps).detach().exp().clamp(max=config.distillation_is_clip)
+            )
             wanted = losses.sdpo_loss(
                 student, (informed / config.temperature).log_softmax(-1), mask, torch.tensor([row in half for row in range(P * G)]),
                 config.distillation_alpha, config.distillation_topk, config.distillation_add_tail, ratio, config.aggregation,
             )  # fmt: skip
             check_update(model, wanted, loss, gradient)
-        if config.teacher_model_kind == "ema" and step == 0:  # the teacher of the next step is halfway to the student at its beginning
+        if (
+            config.teacher_model_kind == "ema" and step == 0
+        ):  # the teacher of the next step is halfway to the student at its beginning
             after = next(update[1] for update in recorder.updates if update[0] == 1)
             with torch.no_grad():
                 for mine, theirs in zip(teacher.parameters(), after.parameters()):
@@ -208,7 +256,9 @@ def test_sfts_update_is_the_mean_over_the_traces_tokens(engine, graded, monkeypa
     ((_, model, loss, gradient),) = recorder.updates
     total, count = 0.0, 0
     for trace in TRACES:  # six of six, in whatever order
-        prompt = engine.tokenizer(f"<|im_start|>user\n{trace.problem.prompt}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+        prompt = engine.tokenizer(
+            f"<|im_start|>user\n{trace.problem.prompt}<|im_end|>\n<|im_start|>assistant\n"
+        )["input_ids"]
         ids = torch.tensor(engine.tokenizer(trace.completion + "<|im_end|>")["input_ids"])
         assert ids[-1] == engine.tokenizer.eos_token_id and ids.max() > 256
         (logits,) = full_logits(model, [prompt], [ids.tolist()], len(ids))
@@ -219,7 +269,9 @@ def test_sfts_update_is_the_mean_over_the_traces_tokens(engine, graded, monkeypa
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_before_the_first_update_the_sampled_probabilities_are_the_recomputed_ones(engine, graded, monkeypatch, temperature):
+def test_before_the_first_update_the_sampled_probabilities_are_the_recomputed_ones(
+    engine, graded, monkeypatch, temperature
+):
     differences, token_loss = [], grpo.grpo_token_loss
 
     def recorded(now, old, *rest):
@@ -230,7 +282,11 @@ def test_before_the_first_update_the_sampled_probabilities_are_the_recomputed_on
     train("grpo", engine, settings("grpo", steps=1, temperature=temperature, num_minibatches=1))
     assert len(differences) > 1 and max(differences) < 1e-4
     differences.clear()
-    train("grpo", engine, settings("grpo", steps=1, temperature=temperature, num_minibatches=2, batch_tokens=10**6))
+    train(
+        "grpo",
+        engine,
+        settings("grpo", steps=1, temperature=temperature, num_minibatches=2, batch_tokens=10**6),
+    )
     assert len(differences) == 2 and differences[0] < 1e-4 < differences[1]
 
 
@@ -239,22 +295,42 @@ def test_before_the_first_update_the_sampled_probabilities_are_the_recomputed_on
 
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, method):
-    recorder, seen, first = Recorder(monkeypatch, method), [], TorchEngine(copy.deepcopy(engine.model), engine.tokenizer)
+    recorder, seen, first = (
+        Recorder(monkeypatch, method),
+        [],
+        TorchEngine(copy.deepcopy(engine.model), engine.tokenizer),
+    )
     config = settings(method, learning_rate=1e-2, warmup_steps=4, seed=5, temperature=0.8)
     table = train(method, engine, config, on_step=seen.append)
-    assert tuple(table.columns) == log.COLUMNS and table.to_dict("records") == seen and list(table.step) == [0, 1]
+    assert (
+        tuple(table.columns) == log.COLUMNS
+        and table.to_dict("records") == seen
+        and list(table.step) == [0, 1]
+    )
     for row, sampled in zip(table.itertuples(), recorder.batches):
         rollouts, step = sampled.rollouts, row.Index
         lengths = [len(completion) for completion in rollouts.completions()]
         ends = [completion[-1] in engine.eos_ids for completion in rollouts.completions()]
-        marks = [len(re.findall(r"\b(wait|hmm|perhaps|maybe|actually|alternatively|seems|might|likely|check)\b", text.lower())) for text in rollouts.texts]
+        marks = [
+            len(
+                re.findall(
+                    r"\b(wait|hmm|perhaps|maybe|actually|alternatively|seems|might|likely|check)\b",
+                    text.lower(),
+                )
+            )
+            for text in rollouts.texts
+        ]
         assert row.reward == pytest.approx(sum(sampled.rewards.tolist()) / (P * G)) and 0 < row.reward < 1
         assert row.length == pytest.approx(sum(lengths) / len(lengths))
-        assert row.markers == pytest.approx(sum(marks) / len(marks)) and row.density == pytest.approx(1000 * sum(marks) / sum(lengths), rel=1e-5)
+        assert row.markers == pytest.approx(sum(marks) / len(marks)) and row.density == pytest.approx(
+            1000 * sum(marks) / sum(lengths), rel=1e-5
+        )
         assert row.truncated == pytest.approx(1 - sum(ends) / len(ends)) and 0 < row.truncated < 1
         assert row.learning_rate == pytest.approx(config.learning_rate * (step + 1) / 4)
         updates = [update for update in recorder.updates if update[0] == step]
-        norms = [math.sqrt(sum(gradient.square().sum().item() for gradient in update[3])) for update in updates]
+        norms = [
+            math.sqrt(sum(gradient.square().sum().item() for gradient in update[3])) for update in updates
+        ]
         assert row.updates == len(updates) == config.num_minibatches
         assert row.loss == pytest.approx(sum(update[2] for update in updates) / len(updates))
         assert row.grad_norm == pytest.approx(sum(norms) / len(norms), rel=1e-4)
@@ -265,7 +341,10 @@ def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, metho
         for i, completion in enumerate(rollouts.completions()):
             prompt, at = rollouts.prompt_ids[i // G], (range(len(completion)), completion)
             with torch.no_grad():
-                now, then = ((full_logits(m, [prompt], [completion], len(completion))[0] / 0.8).log_softmax(-1)[at] for m in (policy, first.model))
+                now, then = (
+                    (full_logits(m, [prompt], [completion], len(completion))[0] / 0.8).log_softmax(-1)[at]
+                    for m in (policy, first.model)
+                )
             surprise += (-now).tolist()
             if i % G == 0:
                 divergence += ((then - now).exp() - 1 - (then - now)).tolist()
@@ -296,7 +375,9 @@ def test_a_seed_gives_the_same_bits_and_another_others(start, tokenizer, graded,
         results = []
         for seed in (1, 1, 2):
             engine = TorchEngine(copy.deepcopy(start), tokenizer)
-            results.append((untimed(train(method, engine, settings(method, seed=seed))), weights(engine.model)))
+            results.append(
+                (untimed(train(method, engine, settings(method, seed=seed))), weights(engine.model))
+            )
     finally:
         torch.set_num_threads(before)
     (table, trained), (again, same_seed), (other, other_seed) = results
@@ -307,7 +388,9 @@ def test_a_seed_gives_the_same_bits_and_another_others(start, tokenizer, graded,
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-def test_in_bfloat16_the_update_of_the_same_batch_is_nearly_the_same(start, tokenizer, graded, monkeypatch, method):
+def test_in_bfloat16_the_update_of_the_same_batch_is_nearly_the_same(
+    start, tokenizer, graded, monkeypatch, method
+):
     module, sample, found = MODULES[method], MODULES[method].sample_batch, {}
     monkeypatch.setattr(module, "sample_batch", lambda engine, *rest: sample(engine.in_bf16(False), *rest))
     for bf16 in (False, True):
@@ -323,7 +406,10 @@ def test_in_bfloat16_the_update_of_the_same_batch_is_nearly_the_same(start, toke
 @pytest.mark.parametrize("method", CONFIGS)
 def test_every_parameter_learns(engine, start, graded, method):
     train(method, engine, settings(method, steps=1))
-    moved = {name: (a - b).abs().max().item() for (name, a), b in zip(engine.model.named_parameters(), start.parameters())}
+    moved = {
+        name: (a - b).abs().max().item()
+        for (name, a), b in zip(engine.model.named_parameters(), start.parameters())
+    }
     assert all(0 < change < 5e-3 for change in moved.values()), moved  # Adam moves by about the rate
 
 
@@ -370,8 +456,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(start, tokenizer,
     got = train(method, second, config, run=run, on_step=seen.append)
     pandas.testing.assert_frame_equal(untimed(got), untimed(wanted), check_exact=True)
     assert [row["step"] for row in seen] == [2, 3] and [row["step"] for row in run.rows] == [0, 1, 2, 3]
-    assert same(weights(second.model), weights(whole.model)) and not same(weights(second.model), weights(first.model))
-    finished = train(method, TorchEngine(copy.deepcopy(start), tokenizer), config, run=run, on_step=Interrupt(0))
+    assert same(weights(second.model), weights(whole.model)) and not same(
+        weights(second.model), weights(first.model)
+    )
+    finished = train(
+        method, TorchEngine(copy.deepcopy(start), tokenizer), config, run=run, on_step=Interrupt(0)
+    )
     pandas.testing.assert_frame_equal(finished, got)  # nothing left to do
 
 
@@ -379,8 +469,14 @@ def test_a_few_samples_are_kept_to_read(engine, graded, monkeypatch):
     recorder, run = Recorder(monkeypatch, "grpo"), FakeRun()
     train("grpo", engine, settings("grpo", steps=1, num_problems=5), run=run)
     (sampled,) = recorder.batches
-    wanted = [(0, p.id, p.prompt, sampled.rollouts.texts[i * G], sampled.rewards[i * G].item()) for i, p in enumerate(sampled.problems[:4])]
-    assert [tuple(sample[name] for name in ("step", "problem_id", "prompt", "completion", "reward")) for sample in run.samples] == wanted
+    wanted = [
+        (0, p.id, p.prompt, sampled.rollouts.texts[i * G], sampled.rewards[i * G].item())
+        for i, p in enumerate(sampled.problems[:4])
+    ]
+    assert [
+        tuple(sample[name] for name in ("step", "problem_id", "prompt", "completion", "reward"))
+        for sample in run.samples
+    ] == wanted
 
 
 @pytest.mark.parametrize("method", CONFIGS)
@@ -418,7 +514,10 @@ def test_equal_rewards_change_nothing_and_are_told_once(engine, start, monkeypat
     assert counts == [0] * 4 + [1] * 5  # in the fifth step, and never again
     assert "5 steps in a row changed nothing" in str(told[0].message)
     assert same(weights(engine.model), weights(start))
-    assert table[["loss", "grad_norm"]].isna().to_numpy().all() and not table[["used_rows", "updates"]].to_numpy().any()
+    assert (
+        table[["loss", "grad_norm"]].isna().to_numpy().all()
+        and not table[["used_rows", "updates"]].to_numpy().any()
+    )
     assert (table.reward == reward).all() and (table.kl_to_base < 1e-6).all()
 
 
@@ -476,7 +575,9 @@ def test_weights_that_are_not_finite_are_refused(engine, graded, method, value):
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-def test_after_a_huge_update_the_next_sampling_is_refused_and_the_finished_step_is_kept(engine, graded, method):
+def test_after_a_huge_update_the_next_sampling_is_refused_and_the_finished_step_is_kept(
+    engine, graded, method
+):
     run = FakeRun()
     with pytest.raises(SdlabError, match="not finite.*learning rate"):
         train(method, engine, settings(method, learning_rate=1e15, num_minibatches=1), run=run)
@@ -487,7 +588,9 @@ def test_after_a_huge_update_the_next_sampling_is_refused_and_the_finished_step_
 def test_after_a_huge_update_the_next_minibatch_is_refused_by_name(engine, graded, method):
     with pytest.raises(SdlabError, match=r"step 0: .*not finite.*1e\+15"):
         train(method, engine, settings(method, learning_rate=1e15))
-    assert all(map(torch.isfinite, (parameter.sum() for parameter in engine.model.parameters())))  # the refused update is not in there
+    assert all(
+        map(torch.isfinite, (parameter.sum() for parameter in engine.model.parameters()))
+    )  # the refused update is not in there
 
 
 # SFT learns
@@ -496,7 +599,15 @@ def test_after_a_huge_update_the_next_minibatch_is_refused_by_name(engine, grade
 def test_sft_learns_its_traces_to_their_end(engine, tokenizer):
     engine.model.generation_config.eos_token_id = tokenizer.eos_token_id
     engine = TorchEngine(engine.model, tokenizer)
-    config = settings("sft", steps=30, batch_size=6, learning_rate=2e-2, num_problems=1, num_generations=2, max_completion_length=1)
+    config = settings(
+        "sft",
+        steps=30,
+        batch_size=6,
+        learning_rate=2e-2,
+        num_problems=1,
+        num_generations=2,
+        max_completion_length=1,
+    )
     table = train("sft", engine, config)
     assert table.loss[0] > 3 and 0 < table.loss.iloc[-1] < 0.3
     prompts = [render_prompt(tokenizer, trace.problem) for trace in TRACES]
@@ -505,4 +616,6 @@ def test_sft_learns_its_traces_to_their_end(engine, tokenizer):
     last = ends.completion_mask.sum(-1) - 1
     assert ends.per_token_logps[range(len(last)), last].exp().min() > 0.9  # of the end after a trace
     sampled = engine.generate(prompts, SamplingParams(1, 40, temperature=0))
-    assert not sampled.truncated.any() and all(text.startswith("<think>") and "\\boxed{" in text for text in sampled.texts)
+    assert not sampled.truncated.any() and all(
+        text.startswith("<think>") and "\\boxed{" in text for text in sampled.texts
+    )

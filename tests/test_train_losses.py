@@ -51,7 +51,9 @@ def batch():
 # The paper's own numbers
 
 
-@pytest.mark.parametrize("case", VECTORS, ids=lambda c: f"alpha{c['alpha']}-top{c['topk']}-tail{c['add_tail']}-clip{c['is_clip']}")
+@pytest.mark.parametrize(
+    "case", VECTORS, ids=lambda c: f"alpha{c['alpha']}-top{c['topk']}-tail{c['add_tail']}-clip{c['is_clip']}"
+)
 def test_sdpo_loss_and_gradient_are_those_of_the_papers_code(case):
     def tensor(name):
         return torch.tensor(case[name], dtype=torch.float64)
@@ -59,10 +61,14 @@ def test_sdpo_loss_and_gradient_are_those_of_the_papers_code(case):
     logits, ids = tensor("student_logits").requires_grad_(), torch.tensor(case["completion_ids"])
     weight = None
     if case["is_clip"] is not None:
-        weight = losses.importance_weight(losses.token_logps(logits, ids), losses.token_logps(tensor("old_logits"), ids), case["is_clip"])
+        weight = losses.importance_weight(
+            losses.token_logps(logits, ids), losses.token_logps(tensor("old_logits"), ids), case["is_clip"]
+        )
     student, teacher = logits.log_softmax(-1), tensor("teacher_logits").log_softmax(-1)
     options = dict(alpha=case["alpha"], top_k=case["topk"], tail=case["add_tail"])
-    loss = losses.sdpo_loss(student, teacher, tensor("completion_mask"), tensor("distillation_mask"), **options, weight=weight)
+    loss = losses.sdpo_loss(
+        student, teacher, tensor("completion_mask"), tensor("distillation_mask"), **options, weight=weight
+    )
     assert abs(loss.item() - case["loss"]) < 1e-9
     assert (gradient(loss, logits) - tensor("grad_student_logits")).abs().max() < 1e-9
 
@@ -110,7 +116,9 @@ def test_grpo_loss_is_the_clipped_objective_token_by_token(batch, how):
         numbers[row, column] = -min(ratio * a, min(max(ratio, 0.8), 1.28) * a)
     assert got.item() == pytest.approx(loop_mean(numbers, batch.mask.tolist(), how), abs=1e-12)
     per_token = batch.advantages[:, None].expand(B, T)
-    assert losses.grpo_loss(new, old, per_token, batch.mask, how=how).item() == pytest.approx(got.item(), abs=1e-15)
+    assert losses.grpo_loss(new, old, per_token, batch.mask, how=how).item() == pytest.approx(
+        got.item(), abs=1e-15
+    )
 
 
 def loop_divergence(student, teacher, alpha):
@@ -211,7 +219,9 @@ def test_sampled_sdpo_has_the_gradient_of_the_reverse_kl_in_expectation():
     kl = losses.divergence(student, teacher, 1.0)
     one = torch.ones(1, 1)
     expected = sum(
-        student[v].exp().detach() * losses.sampled_sdpo_loss(student[v].view(1, 1), teacher[v].view(1, 1), one, one[0]) for v in range(V)
+        student[v].exp().detach()
+        * losses.sampled_sdpo_loss(student[v].view(1, 1), teacher[v].view(1, 1), one, one[0])
+        for v in range(V)
     )
     assert torch.allclose(gradient(expected, logits), gradient(kl, logits), atol=1e-12)
 
@@ -228,7 +238,9 @@ def test_an_identical_teacher_gives_exactly_zero_and_no_gradient(alpha, k, tail,
     loss = losses.sdpo_token_loss(student, student, alpha, k, tail)
     assert loss.tolist() == [0.0] * 50
     slope = gradient(loss.sum(), logits).abs().max().item()
-    assert slope == 0 if alpha in (0.3, 0.5) else slope < 10 * torch.finfo(dtype).eps  # at the ends p - p * sum(p) rounds
+    assert (
+        slope == 0 if alpha in (0.3, 0.5) else slope < 10 * torch.finfo(dtype).eps
+    )  # at the ends p - p * sum(p) rounds
 
 
 def test_an_identical_teacher_gives_zero_from_sampled_tokens(batch):
@@ -279,7 +291,9 @@ def test_tokens_without_probability_give_no_nan(alpha):
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_very_sure_distributions_stay_finite_in_float32(alpha, k, tail):
     """Logits 1,000 apart: the tail bucket is empty, probabilities underflow, ratios overflow."""
-    logits = torch.tensor([[1000.0, 0, -3, 2, 0.5, -1000], [0, 1000.0, 3, -2, 1, 0], [90, 0, 0, 0, 0, 0]]).requires_grad_()
+    logits = torch.tensor(
+        [[1000.0, 0, -3, 2, 0.5, -1000], [0, 1000.0, 3, -2, 1, 0], [90, 0, 0, 0, 0, 0]]
+    ).requires_grad_()
     teacher = torch.tensor([[0.0, 1000.0, 0, 0, 0, 0], [0, 1000.0, 3, -2, 1, 0], [0, 90.0, 0, 0, 0, 0]])
     loss = losses.sdpo_token_loss(logits.log_softmax(-1), teacher.log_softmax(-1), alpha, k, tail)
     assert torch.isfinite(loss).all() and loss.min() >= -1e-6
@@ -291,7 +305,9 @@ def test_no_ratio_moves_beyond_its_clip():
     ratios = torch.tensor([0.5, 0.79, 0.81, 1.0, 1.27, 1.29, 2.0], dtype=torch.float64)
     new = ratios.log().requires_grad_()
     for a, clipped in ((2.0, ratios > 1.28), (-2.0, ratios < 0.8)):
-        slope = gradient(losses.grpo_token_loss(new, torch.zeros(7), torch.full((7,), a), 0.2, 0.28).sum(), new)
+        slope = gradient(
+            losses.grpo_token_loss(new, torch.zeros(7), torch.full((7,), a), 0.2, 0.28).sum(), new
+        )
         assert torch.allclose(slope, torch.where(clipped, 0.0, -a * ratios))
 
 
@@ -332,14 +348,18 @@ def test_top_k_are_the_students_and_the_tail_makes_both_sum_to_one():
     student, teacher = logps(6, V, seed=1), logps(6, V, seed=2)
     s, t = losses.top_k_logps(student, teacher, 3, tail=True)
     assert s.shape == t.shape == (6, 4)
-    assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(t.exp().sum(-1), torch.ones(6).double())
+    assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(
+        t.exp().sum(-1), torch.ones(6).double()
+    )
     for row in range(6):
         best = student[row].argsort(descending=True)[:3]
         assert sorted(s[row, :3].tolist()) == sorted(student[row, best].tolist())
         assert sorted(t[row, :3].tolist()) == sorted(teacher[row, best].tolist())
     s, t = losses.top_k_logps(student, teacher, 3, tail=False)
     assert s.shape == (6, 3)
-    assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(t.exp().sum(-1), torch.ones(6).double())
+    assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(
+        t.exp().sum(-1), torch.ones(6).double()
+    )
 
 
 @pytest.mark.parametrize("tail", [False, True])
@@ -349,7 +369,9 @@ def test_the_top_v_are_the_whole_vocabulary(alpha, tail):
     full = losses.sdpo_token_loss(logits.log_softmax(-1), teacher, alpha, None, tail)
     top = losses.sdpo_token_loss(logits.log_softmax(-1), teacher, alpha, V, tail)
     assert torch.allclose(full, top, atol=1e-12)
-    assert torch.allclose(gradient(full.sum(), logits), gradient(top.sum(), logits), atol=1e-6 if tail else 1e-12)
+    assert torch.allclose(
+        gradient(full.sum(), logits), gradient(top.sum(), logits), atol=1e-6 if tail else 1e-12
+    )
 
 
 def test_merging_tokens_into_a_tail_never_raises_the_divergence():
@@ -370,9 +392,21 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(batch, garbage):
     weight = losses.importance_weight(new, old)
     calls = {
         "sft": (batch.mask.bool(), (new,), lambda n: losses.sft_loss(n, batch.mask)),
-        "grpo": (batch.mask.bool(), (new, old), lambda n, o: losses.grpo_loss(n, o, batch.advantages, batch.mask)),
-        "sampled": (used, (new, old, weight), lambda n, o, w: losses.sampled_sdpo_loss(n, o, batch.mask, batch.distil, w)),
-        "sdpo": (used, (student, teacher, weight), lambda s, t, w: losses.sdpo_loss(s, t, batch.mask, batch.distil, 0.5, 3, True, w)),
+        "grpo": (
+            batch.mask.bool(),
+            (new, old),
+            lambda n, o: losses.grpo_loss(n, o, batch.advantages, batch.mask),
+        ),
+        "sampled": (
+            used,
+            (new, old, weight),
+            lambda n, o, w: losses.sampled_sdpo_loss(n, o, batch.mask, batch.distil, w),
+        ),
+        "sdpo": (
+            used,
+            (student, teacher, weight),
+            lambda s, t, w: losses.sdpo_loss(s, t, batch.mask, batch.distil, 0.5, 3, True, w),
+        ),
     }
     for name, (kept, tensors, call) in calls.items():
         answers = []
@@ -398,13 +432,19 @@ def test_losses_of_micro_batches_add_up_to_their_minibatch(batch, how):
         return losses.sft_loss(new[rows], batch.mask[rows], how, count)
 
     def grpo(rows, count=None):
-        return losses.grpo_loss(new[rows], old[rows], batch.advantages[rows], batch.mask[rows], how=how, total=count)
+        return losses.grpo_loss(
+            new[rows], old[rows], batch.advantages[rows], batch.mask[rows], how=how, total=count
+        )
 
     def sdpo(rows, count=None):
-        return losses.sdpo_loss(student[rows], teacher[rows], batch.mask[rows], batch.distil[rows], top_k=3, how=how, total=count)
+        return losses.sdpo_loss(
+            student[rows], teacher[rows], batch.mask[rows], batch.distil[rows], top_k=3, how=how, total=count
+        )
 
     def sampled(rows, count=None):
-        return losses.sampled_sdpo_loss(new[rows], old[rows], batch.mask[rows], batch.distil[rows], how=how, total=count)
+        return losses.sampled_sdpo_loss(
+            new[rows], old[rows], batch.mask[rows], batch.distil[rows], how=how, total=count
+        )
 
     for loss, mask in ((sft, batch.mask), (grpo, batch.mask), (sdpo, used), (sampled, used)):
         whole = loss(slice(None))
@@ -415,7 +455,10 @@ def test_losses_of_micro_batches_add_up_to_their_minibatch(batch, how):
 
 
 def test_aggregations_weigh_tokens_or_rows_alike():
-    loss, mask = torch.tensor([[1.0, 2, 3], [7, 9, 9], [9, 9, 9]]), torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    loss, mask = (
+        torch.tensor([[1.0, 2, 3], [7, 9, 9], [9, 9, 9]]),
+        torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]]),
+    )
     assert losses.aggregate(loss, mask).item() == 13 / 4
     assert losses.aggregate(loss, mask, "sequence_mean").item() == (2 + 7) / 2
     assert losses.aggregate(loss, mask, "sequence_mean", total=3).item() == pytest.approx(3)
@@ -443,7 +486,10 @@ def test_nothing_to_learn_from_is_zero_with_a_graph(batch, how):
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: losses.aggregate(torch.ones(2, 3), torch.ones(2, 3), "mean"), ("'mean'", "sequence_mean, token_mean")),
+        (
+            lambda: losses.aggregate(torch.ones(2, 3), torch.ones(2, 3), "mean"),
+            ("'mean'", "sequence_mean, token_mean"),
+        ),
         (lambda: losses.aggregate(torch.ones(6), torch.ones(6, 1)), ("(6,)", "(6, 1)")),
         (lambda: losses.group_advantages(torch.ones(4), 1), ("no group baseline", "num_generations >= 2")),
         (lambda: losses.group_advantages(torch.ones(7), 2), ("(7,)", "groups of 2")),
@@ -453,7 +499,10 @@ def test_nothing_to_learn_from_is_zero_with_a_graph(batch, how):
         (lambda: losses.top_k_logps(logps(2, V), logps(2, V), V + 1, True), ("top_k 8", "7 tokens")),
         (lambda: losses.top_k_logps(logps(2, V), logps(2, V), 0, True), ("top_k 0", "1 to 7")),
         (lambda: losses.importance_weight(torch.ones(2), torch.ones(2), 0), ("clipped at 0", "above 0")),
-        (lambda: losses.token_logps(logps(2, V), torch.zeros(2, dtype=torch.long), 0), ("temperature 0", "above 0")),
+        (
+            lambda: losses.token_logps(logps(2, V), torch.zeros(2, dtype=torch.long), 0),
+            ("temperature 0", "above 0"),
+        ),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -474,10 +523,20 @@ def trl(monkeypatch):
 @pytest.fixture
 def trl_self():
     """Stands in for a TRL trainer: the settings its loss methods read; whatever they log goes nowhere."""
-    me = MagicMock(current_gradient_accumulation_steps=1, epsilon_low=0.2, epsilon_high=0.28, beta=0.0, top_entropy_quantile=1.0)
+    me = MagicMock(
+        current_gradient_accumulation_steps=1,
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+        beta=0.0,
+        top_entropy_quantile=1.0,
+    )
     me._metrics = defaultdict(lambda: defaultdict(list))
     me.accelerator.gather = me.accelerator.reduce = lambda x, **_: x
-    me.accelerator.num_processes, me.accelerator.process_index, me.accelerator.device = 1, 0, torch.device("cpu")
+    me.accelerator.num_processes, me.accelerator.process_index, me.accelerator.device = (
+        1,
+        0,
+        torch.device("cpu"),
+    )
     me.off_policy_mask_threshold, me.importance_sampling_level = None, "token"
     me.use_vllm = me._entropy_bonus_enabled = me.aux_loss_enabled = False
     return me
@@ -489,13 +548,17 @@ def test_token_losses_are_trls(trl, batch, alpha, k, tail):
     from trl.experimental.sdpo import loss_utils as theirs
 
     if k is None:
-        expected = theirs.compute_full_logit_self_distillation_loss(batch.student, batch.teacher, distillation_alpha=alpha)
+        expected = theirs.compute_full_logit_self_distillation_loss(
+            batch.student, batch.teacher, distillation_alpha=alpha
+        )
     else:
         options = dict(distillation_topk=k, distillation_alpha=alpha, distillation_add_tail=tail)
         expected = theirs.compute_topk_self_distillation_loss(batch.student, batch.teacher, **options)
     got = losses.sdpo_token_loss(batch.student.log_softmax(-1), batch.teacher.log_softmax(-1), alpha, k, tail)
     assert torch.allclose(got, expected, atol=1e-12)
-    assert torch.allclose(gradient(got.sum(), batch.student), gradient(expected.sum(), batch.student), atol=1e-12)
+    assert torch.allclose(
+        gradient(got.sum(), batch.student), gradient(expected.sum(), batch.student), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("mode", ["topk_logits", "full_logits", "sampled_token"])
@@ -507,10 +570,18 @@ def test_sdpo_loss_is_that_of_trls_trainer(trl, trl_self, batch, mode):
     used = (batch.mask * batch.distil[:, None]).double()
     alpha = 1.0 if mode == "sampled_token" else 0.5
     trl_self.args = SimpleNamespace(
-        distillation_mode=mode, distillation_topk=3, distillation_alpha=alpha, distillation_add_tail=True, distillation_is_clip=2.0
+        distillation_mode=mode,
+        distillation_topk=3,
+        distillation_alpha=alpha,
+        distillation_add_tail=True,
+        distillation_is_clip=2.0,
     )
-    theirs = SimpleNamespace(student_logits=batch.student, teacher_logits=batch.teacher, completion_ids=batch.ids, loss_mask=used)
-    expected = SDPOTrainer._compute_self_distillation_loss(trl_self, MagicMock(), {"old_per_token_logps": old}, theirs)
+    theirs = SimpleNamespace(
+        student_logits=batch.student, teacher_logits=batch.teacher, completion_ids=batch.ids, loss_mask=used
+    )
+    expected = SDPOTrainer._compute_self_distillation_loss(
+        trl_self, MagicMock(), {"old_per_token_logps": old}, theirs
+    )
 
     new = losses.token_logps(batch.student, batch.ids)
     shared = dict(weight=losses.importance_weight(new, old), how="sequence_mean", total=B)
@@ -520,7 +591,9 @@ def test_sdpo_loss_is_that_of_trls_trainer(trl, trl_self, batch, mode):
     else:
         k = 3 if mode == "topk_logits" else None
         teacher = batch.teacher.log_softmax(-1)
-        got = losses.sdpo_loss(batch.student.log_softmax(-1), teacher, batch.mask, batch.distil, alpha, k, True, **shared)
+        got = losses.sdpo_loss(
+            batch.student.log_softmax(-1), teacher, batch.mask, batch.distil, alpha, k, True, **shared
+        )
     assert got.item() == pytest.approx(expected.item(), abs=1e-12)
     assert torch.allclose(gradient(got, batch.student), gradient(expected, batch.student), atol=1e-12)
 
@@ -531,10 +604,16 @@ def test_grpo_loss_is_that_of_trls_trainer(trl, trl_self, batch, loss_type, how)
     from trl import GRPOTrainer
 
     rows = slice(0, 3)
-    new, old, mask = losses.token_logps(batch.student, batch.ids)[rows], losses.token_logps(batch.old, batch.ids)[rows], batch.mask[rows]
+    new, old, mask = (
+        losses.token_logps(batch.student, batch.ids)[rows],
+        losses.token_logps(batch.old, batch.ids)[rows],
+        batch.mask[rows],
+    )
     trl_self.loss_type, trl_self.args = loss_type, SimpleNamespace(delta=None, steps_per_generation=1)
     trl_self._get_per_token_logps_and_entropies.return_value = (new, torch.zeros_like(new), None)
-    inputs = dict(prompt_ids=batch.ids[rows], prompt_mask=mask, completion_ids=batch.ids[rows], completion_mask=mask)
+    inputs = dict(
+        prompt_ids=batch.ids[rows], prompt_mask=mask, completion_ids=batch.ids[rows], completion_mask=mask
+    )
     inputs |= dict(advantages=batch.advantages[rows], old_per_token_logps=old, num_items_in_batch=mask.sum())
     expected = GRPOTrainer._compute_loss(trl_self, MagicMock(), inputs)
     got = losses.grpo_loss(new, old, batch.advantages[rows], mask, how=how)
@@ -553,4 +632,8 @@ def test_group_advantages_are_those_of_trls_trainer(trl, trl_self, scale):
     trl_self.sample_rollouts.return_value = defaultdict(lambda: torch.zeros(12, 1))
     done = SDPOTrainer._prepare_training_batch(trl_self, [{"prompt": "x"}] * 12)
     # without scaling TRL's SDPO still divides, by 1 + 1e-4
-    assert torch.allclose(losses.group_advantages(rewards, 4, scale), done["advantages"] * (1 if scale else 1 + 1e-4), atol=1e-12)
+    assert torch.allclose(
+        losses.group_advantages(rewards, 4, scale),
+        done["advantages"] * (1 if scale else 1 + 1e-4),
+        atol=1e-12,
+    )

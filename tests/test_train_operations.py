@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from sdlab.train.operations import attention, linear, rms_norm, rotate, swiglu
 
+
 def draw(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
 
@@ -21,16 +22,26 @@ def same(got, wanted, inputs, tolerance=1e-12):
 @pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("rows", [1, 7, 300])
 def test_linear(rows, dtype, tolerance):
-    x, first, second = draw(rows, 24, dtype=dtype), draw(16, 24, seed=1, dtype=dtype), draw(40, 24, seed=2, dtype=dtype)
+    x, first, second = (
+        draw(rows, 24, dtype=dtype),
+        draw(16, 24, seed=1, dtype=dtype),
+        draw(40, 24, seed=2, dtype=dtype),
+    )
     same(linear(x, first), x @ first.T, [x, first], tolerance)
-    same(linear(x, first, second), torch.cat([x @ first.T, x @ second.T], dim=1), [x, first, second], tolerance)
+    same(
+        linear(x, first, second), torch.cat([x @ first.T, x @ second.T], dim=1), [x, first, second], tolerance
+    )
     gaps = draw(24, rows, seed=3, dtype=dtype)
     same(linear(gaps.T, first), gaps.T @ first.T, [gaps, first], tolerance)
 
 
 def test_linear_in_bfloat16_rounds_inputs_and_result_once():
     """Against float64: products of rounded numbers are exact there, so that only the result's own rounding is left."""
-    x, first, second = draw(50, 24, dtype=torch.float32), draw(16, 24, seed=1, dtype=torch.float32), draw(40, 24, seed=2, dtype=torch.float32)
+    x, first, second = (
+        draw(50, 24, dtype=torch.float32),
+        draw(16, 24, seed=1, dtype=torch.float32),
+        draw(40, 24, seed=2, dtype=torch.float32),
+    )
     got = linear(x, first, second, bf16=True)
     rounded = [part.detach().bfloat16().double().requires_grad_() for part in (x, first, second)]
     wanted = torch.cat([rounded[0] @ rounded[1].T, rounded[0] @ rounded[2].T], dim=1)
@@ -53,7 +64,9 @@ def test_rms_norm(shape):
 def test_rotate_turns_each_pair_by_its_angle():
     x, angles = draw(5, 3, 8), draw(5, 1, 4, seed=1).detach()
     cos, sin = angles.cos().repeat(1, 1, 2), angles.sin().repeat(1, 1, 2)
-    turned = torch.view_as_real(torch.view_as_complex(torch.stack(x.chunk(2, -1), -1)) * torch.polar(torch.ones_like(angles), angles))
+    turned = torch.view_as_real(
+        torch.view_as_complex(torch.stack(x.chunk(2, -1), -1)) * torch.polar(torch.ones_like(angles), angles)
+    )
     same(rotate(x, cos, sin), torch.cat([turned[..., 0], turned[..., 1]], -1), [x])
 
 
@@ -90,7 +103,9 @@ def test_attention(heads, kv_heads, lengths, prefixes):
     q, k, v = draw(tokens, heads, 8), draw(tokens, kv_heads, 8, seed=1), draw(tokens, kv_heads, 8, seed=2)
     wanted = full_attention(q, k, v, lengths, prefixes, 0.3)
     same(attention(q, k, v, lengths, prefixes, 0.3), wanted, [q, k, v])
-    packed = torch.cat([q, k, v], dim=1).detach().requires_grad_()  # as one product leaves them: parts of each token's numbers
+    packed = (
+        torch.cat([q, k, v], dim=1).detach().requires_grad_()
+    )  # as one product leaves them: parts of each token's numbers
     parts = packed.split([heads, kv_heads, kv_heads], dim=1)
     same(attention(*parts, lengths, prefixes, 0.3), full_attention(*parts, lengths, prefixes, 0.3), [packed])
 
@@ -98,7 +113,11 @@ def test_attention(heads, kv_heads, lengths, prefixes):
 def test_attention_without_the_results_of_the_prefixes():
     lengths, prefixes = [4, 2, 3, 5], [None, None, 0, 1]
     q, k, v = draw(14, 4, 8), draw(14, 2, 8, seed=1), draw(14, 2, 8, seed=2)
-    same(attention(q[6:], k, v, lengths, prefixes, 0.3, skipped=2), full_attention(q, k, v, lengths, prefixes, 0.3)[6:], [q, k, v])
+    same(
+        attention(q[6:], k, v, lengths, prefixes, 0.3, skipped=2),
+        full_attention(q, k, v, lengths, prefixes, 0.3)[6:],
+        [q, k, v],
+    )
 
 
 def test_a_second_derivative_is_refused_not_wrong():

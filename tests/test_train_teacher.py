@@ -16,7 +16,10 @@ CHATML = (
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
 )
 OPENED = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|><think>"  # as DeepSeek-R1's
-PROBLEMS = [SimpleNamespace(prompt="one plus one?", feedback="not that"), SimpleNamespace(prompt="two plus two?", feedback="")]
+PROBLEMS = [
+    SimpleNamespace(prompt="one plus one?", feedback="not that"),
+    SimpleNamespace(prompt="two plus two?", feedback=""),
+]
 G = 3
 RIGHT = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0, 0.0])  # of problem 0 the last two, of problem 1 the first
 TEXTS = [f"<think>\nmaybe {i}, wait\n</think>\n\nanswer {i}" for i in range(6)]
@@ -30,7 +33,9 @@ def tokenizer(template: str = CHATML):
 
 
 def view(context: str, texts=TEXTS, rewards=RIGHT, template: str = CHATML, step: int = 0, **changes):
-    return teacher.teacher_view(tokenizer(template), PROBLEMS, texts, rewards, G, SDPOConfig(context=context, **changes), step)
+    return teacher.teacher_view(
+        tokenizer(template), PROBLEMS, texts, rewards, G, SDPOConfig(context=context, **changes), step
+    )
 
 
 def asked(row: int, *contexts: str, end: str = "<|assistant|>") -> str:
@@ -46,7 +51,24 @@ def asked(row: int, *contexts: str, end: str = "<|assistant|>") -> str:
 
 def test_the_first_right_sibling_by_hand():
     rewards = torch.tensor([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0.5, 0.5, 0.5, 1])
-    assert teacher.choose_demonstrations(rewards, 4) == [2, 0, 0, 0, None, None, None, None, 9, None, 9, 9, 15, 15, 15, None]
+    assert teacher.choose_demonstrations(rewards, 4) == [
+        2,
+        0,
+        0,
+        0,
+        None,
+        None,
+        None,
+        None,
+        9,
+        None,
+        9,
+        9,
+        15,
+        15,
+        15,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("generations", [2, 3, 8])
@@ -58,7 +80,11 @@ def test_a_demonstration_is_another_right_row_of_the_same_group(rule, generation
         chosen = teacher.choose_demonstrations(rewards, generations, rule, rng)
         assert len(chosen) == len(rewards)
         for row, demonstration in enumerate(chosen):
-            others = [i for i in range(len(rewards)) if i // generations == row // generations and i != row and rewards[i] == 1]
+            others = [
+                i
+                for i in range(len(rewards))
+                if i // generations == row // generations and i != row and rewards[i] == 1
+            ]
             if rule == "first":
                 assert demonstration == (min(others) if others else None)
             else:
@@ -68,10 +94,14 @@ def test_a_demonstration_is_another_right_row_of_the_same_group(rule, generation
 def test_random_demonstrations_are_all_used_and_depend_on_the_generator_alone():
     rewards = torch.ones(5)
     draws = [teacher.choose_demonstrations(rewards, 5, "random", random.Random(seed)) for seed in range(300)]
-    assert draws == [teacher.choose_demonstrations(rewards, 5, "random", random.Random(seed)) for seed in range(300)]
+    assert draws == [
+        teacher.choose_demonstrations(rewards, 5, "random", random.Random(seed)) for seed in range(300)
+    ]
     for row in range(5):
         counts = [sum(draw[row] == i for draw in draws) for i in range(5)]
-        assert counts[row] == 0 and all(45 <= counts[i] <= 105 for i in range(5) if i != row)  # 75 expected, deviation 7.5
+        assert counts[row] == 0 and all(
+            45 <= counts[i] <= 105 for i in range(5) if i != row
+        )  # 75 expected, deviation 7.5
 
 
 @pytest.mark.parametrize("rule", teacher.DEMONSTRATIONS)
@@ -89,13 +119,18 @@ def test_the_solution_is_shown_with_its_thinking():
     shown = [1, 2, 1, None, 3, 3]
     assert got.demonstrations == shown
     assert got.distilled == [True, True, True, False, True, True]
-    assert got.prompts == [asked(i) if s is None else asked(i, f"Correct solution: {TEXTS[s]}") for i, s in enumerate(shown)]
+    assert got.prompts == [
+        asked(i) if s is None else asked(i, f"Correct solution: {TEXTS[s]}") for i, s in enumerate(shown)
+    ]
     assert "<think>" in got.prompts[0]
 
 
 def test_the_thinking_can_be_left_out():
     got = view("solution_no_think")
-    assert got.prompts == [asked(i) if s is None else asked(i, f"Correct solution: {ANSWERS[s]}") for i, s in enumerate([1, 2, 1, None, 3, 3])]
+    assert got.prompts == [
+        asked(i) if s is None else asked(i, f"Correct solution: {ANSWERS[s]}")
+        for i, s in enumerate([1, 2, 1, None, 3, 3])
+    ]
     assert got.distilled == [True, True, True, False, True, True]
     assert not any("think>" in prompt or "wait" in prompt for prompt in got.prompts)
 
@@ -106,7 +141,8 @@ def test_thinking_that_the_template_opened_is_left_out_too():
     got = view("solution_no_think", texts, template=OPENED)
     end = "<|assistant|><think>"
     assert got.prompts == [
-        asked(i, end=end) if s is None else asked(i, f"Correct solution: {ANSWERS[s]}", end=end) for i, s in enumerate([1, 2, 1, None, 3, 3])
+        asked(i, end=end) if s is None else asked(i, f"Correct solution: {ANSWERS[s]}", end=end)
+        for i, s in enumerate([1, 2, 1, None, 3, 3])
     ]
     assert not any("wait" in prompt or "</think>" in prompt for prompt in got.prompts)
     whole = view("solution", texts, template=OPENED)
@@ -133,7 +169,14 @@ def test_feedback_is_told_of_wrong_completions_where_there_is_any():
 def test_solution_and_feedback_stand_together():
     got = view("solution_feedback")
     solution = {i: f"Correct solution: {TEXTS[s]}" for i, s in {0: 1, 1: 2, 2: 1, 4: 3, 5: 3}.items()}
-    assert got.prompts == [asked(0, solution[0], "not that"), asked(1, solution[1]), asked(2, solution[2]), asked(3), asked(4, solution[4]), asked(5, solution[5])]
+    assert got.prompts == [
+        asked(0, solution[0], "not that"),
+        asked(1, solution[1]),
+        asked(2, solution[2]),
+        asked(3),
+        asked(4, solution[4]),
+        asked(5, solution[5]),
+    ]
     assert got.distilled == [True, True, True, False, True, True]
     alone = view("solution_feedback", rewards=torch.zeros(6))  # feedback needs no sibling
     assert alone.prompts == [*(asked(i, "not that") for i in range(3)), *map(asked, range(3, 6))]
@@ -147,7 +190,9 @@ def test_without_any_success_nothing_is_distilled_and_the_prompts_are_the_studen
 
 
 def test_a_student_that_does_not_think_has_a_teacher_that_does_not():
-    assert view("solution", thinking=False).prompts[0] == asked(0, f"Correct solution: {TEXTS[1]}", end="<|assistant|><think></think>")
+    assert view("solution", thinking=False).prompts[0] == asked(
+        0, f"Correct solution: {TEXTS[1]}", end="<|assistant|><think></think>"
+    )
 
 
 def test_random_demonstrations_depend_on_seed_and_step():
@@ -157,7 +202,9 @@ def test_random_demonstrations_depend_on_seed_and_step():
     chosen = {(seed, step): tuple(shown(seed, step).demonstrations) for seed in range(4) for step in range(4)}
     again = shown(2, 3)
     assert tuple(again.demonstrations) == chosen[2, 3]
-    assert again.prompts == [asked(i, f"Correct solution: {TEXTS[s]}") for i, s in enumerate(again.demonstrations)]
+    assert again.prompts == [
+        asked(i, f"Correct solution: {TEXTS[s]}") for i, s in enumerate(again.demonstrations)
+    ]
     assert len(set(chosen.values())) > 8
 
 
@@ -218,7 +265,9 @@ def test_a_copy_does_not_train_and_shares_nothing(kind):
     assert not made.model.training and student.training
     assert not any(parameter.requires_grad for parameter in made.model.parameters())
     assert all(parameter.requires_grad for parameter in student.parameters())
-    assert {p.data_ptr() for p in made.model.parameters()}.isdisjoint(p.data_ptr() for p in student.parameters())
+    assert {p.data_ptr() for p in made.model.parameters()}.isdisjoint(
+        p.data_ptr() for p in student.parameters()
+    )
 
 
 # Errors

@@ -35,15 +35,23 @@ def test_every_text_of_the_world_is_words_and_round_trips(tokenizer):
     rng, letters = stream("test", "tokenizer"), set()
     documents = [draw_document(rng) for _ in range(300)]
     texts = [p.prompt for name in SPLITS for p in load_split(name, limit=100)]
-    texts += [render_prompt(tokenizer, d.problem, d.demonstration, d.feedback, d.thinking) + d.completion for d in documents]
+    texts += [
+        render_prompt(tokenizer, d.problem, d.demonstration, d.feedback, d.thinking) + d.completion
+        for d in documents
+    ]
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert tokenizer.decode(ids) == text
         letters |= {text for text in map(tokenizer.decode, ids) if len(text) == 1 and text.isalpha()}
-    assert letters <= set("ABC")  # the names of hidden numbers; nothing of the world falls back to single letters
+    assert letters <= set(
+        "ABC"
+    )  # the names of hidden numbers; nothing of the world falls back to single letters
 
 
-@pytest.mark.parametrize("text", ["Éric says: 12345 ≠ 7 🙂", "<script>alert(1)</script>", "\t  spaces \n\n\n", "\\boxed{\\frac{1}{2}}"])
+@pytest.mark.parametrize(
+    "text",
+    ["Éric says: 12345 ≠ 7 🙂", "<script>alert(1)</script>", "\t  spaces \n\n\n", "\\boxed{\\frac{1}{2}}"],
+)
 def test_foreign_text_falls_back_to_bytes_and_round_trips(tokenizer, text):
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
@@ -70,7 +78,10 @@ def test_only_the_completion_after_a_detour_is_learnt(tokenizer):
         document = write_document(draw_problem(rng), rng)
         ids, learnt = batches.encode(document)
         first = learnt.index(True)
-        assert all(learnt[first:]) and tokenizer.decode(ids[first:]) == document.completion[document.given :] + "<|im_end|>"
+        assert (
+            all(learnt[first:])
+            and tokenizer.decode(ids[first:]) == document.completion[document.given :] + "<|im_end|>"
+        )
         seen += document.given > 0
 
 
@@ -78,12 +89,16 @@ def test_loss_is_the_mean_of_the_models_own_log_probabilities(tokenizer):
     model = build_model(TINY, len(tokenizer), 2, 0).eval()
     ids, learnt = (torch.as_tensor(part) for part in Batches(tokenizer, TINY)[0][0])
     logps = model(input_ids=ids).logits.log_softmax(-1)
-    expected = -sum(logps[b, t - 1, ids[b, t]] for b in range(len(ids)) for t in range(1, ids.shape[1]) if learnt[b, t])
+    expected = -sum(
+        logps[b, t - 1, ids[b, t]] for b in range(len(ids)) for t in range(1, ids.shape[1]) if learnt[b, t]
+    )
     torch.testing.assert_close(batch_loss(model, ids, learnt), expected)
 
 
 def test_rates_warm_up_and_fall_to_zero():
-    rates = [learning_rate(step, PretrainConfig(steps=1000, warmup=100, cooldown=0.4)) for step in range(1000)]
+    rates = [
+        learning_rate(step, PretrainConfig(steps=1000, warmup=100, cooldown=0.4)) for step in range(1000)
+    ]
     assert rates[0] == 0.01 and rates[99] == rates[600] == 1.0 and 0 < rates[-1] < 0.01
     assert rates[600:] == sorted(rates[600:], reverse=True)
 
@@ -126,7 +141,9 @@ def test_killed_pretraining_goes_on(tmp_path):
     saved = torch.load(checkpoint, weights_only=True)["step"]
     assert 2 <= saved <= 40
     steps = []
-    config = PretrainConfig(steps=40, documents=4, hidden_size=64, num_layers=1, intermediate_size=64, warmup=2)
+    config = PretrainConfig(
+        steps=40, documents=4, hidden_size=64, num_layers=1, intermediate_size=64, warmup=2
+    )
     pretrain(tmp_path, config, device="cpu", progress=lambda done, total, loss: steps.append(done))
     assert steps[:1] == ([saved + 1] if saved < 40 else []) and (tmp_path / "model.safetensors").exists()
 
@@ -166,7 +183,9 @@ def test_the_shipped_organism_scores_as_its_targets_say(shipped):
         score[name] = frame["reward"].mean()
     assert 0.55 < score["in-domain"] < 0.85  # the target is .6 to .8; 64 problems tell it to within .05
     assert 0.2 < score["deeper"] < score["in-domain"] - 0.1
-    assert 0.5 < score["unseen-types"] < 0.85  # meant to be lower too, but composing known clues and checks costs it nothing
+    assert (
+        0.5 < score["unseen-types"] < 0.85
+    )  # meant to be lower too, but composing known clues and checks costs it nothing
 
 
 def test_damage_to_the_shipped_organism_is_noticed(tmp_path):

@@ -41,7 +41,9 @@ CONTEXTS = {
 @pytest.mark.parametrize("evidence", CONTEXTS.values(), ids=CONTEXTS)
 def test_probabilities_of_all_traces_sum_to_one(evidence, thinking):
     traces = list(enumerate_traces(SMALL, evidence, thinking))
-    assert len({t.text for t in traces}) == len(traces), "two paths write the same text: scoring would be ambiguous"
+    assert len({t.text for t in traces}) == len(traces), (
+        "two paths write the same text: scoring would be ambiguous"
+    )
     assert math.isclose(math.fsum(math.exp(t.log_prob) for t in traces), 1.0, abs_tol=1e-9)
     for trace in traces[:: max(1, len(traces) // 50)]:
         assert math.isclose(log_prob(trace.text, SMALL, evidence, thinking), trace.log_prob, abs_tol=1e-9)
@@ -71,7 +73,9 @@ def test_scoring_a_sampled_trace_gives_its_own_log_probability(domain):
             for thinking in (True, False):
                 evidence = read_evidence(problem, text, problem.feedback or None)
                 trace = sample(problem, rng, evidence, thinking)
-                assert math.isclose(log_prob(trace.text, problem, evidence, thinking), trace.log_prob, abs_tol=1e-9)
+                assert math.isclose(
+                    log_prob(trace.text, problem, evidence, thinking), trace.log_prob, abs_tol=1e-9
+                )
     assert log_prob("The answer is 3.", problem) == -math.inf
     assert log_prob(trace.text + " Indeed.", problem, evidence, thinking) == -math.inf
 
@@ -122,7 +126,12 @@ def test_richer_context_makes_traces_shorter_surer_and_right():
     rng, table = stream("test", "contexts"), defaultdict(list)
     for problem in load_split("in-domain", limit=150):
         solution = write_correct(problem, rng)
-        for name, text in (("none", None), ("solution", solution), ("bare", strip_thinking(solution)), ("again", write_correct(problem, rng, solution))):
+        for name, text in (
+            ("none", None),
+            ("solution", solution),
+            ("bare", strip_thinking(solution)),
+            ("again", write_correct(problem, rng, solution)),
+        ):
             trace = sample(problem, rng, read_evidence(problem, text)).text
             table[name].append((is_right(problem, trace), len(trace), len(MARKER.findall(trace))))
     mean = {name: [sum(column) / len(rows) for column in zip(*rows)] for name, rows in table.items()}
@@ -137,7 +146,10 @@ def test_evidence_is_read_from_text():
     right = [s.candidates[s.truth] for s in problem.slots]
     worked = f"<think>\nA: Maybe {right[0]}. Check: {a.tests[a.truth][0]} So A is {right[0]}.\nB: So B is {right[1]}.\n</think>\n\nThe answer is \\boxed{{{problem.answer}}}."
     found = read_evidence(problem, worked)
-    assert found.claims == {0: (a.truth, CHECKED_CLAIM), 1: (b.truth, BARE_CLAIM)} and found.answer == problem.answer
+    assert (
+        found.claims == {0: (a.truth, CHECKED_CLAIM), 1: (b.truth, BARE_CLAIM)}
+        and found.answer == problem.answer
+    )
     assert read_evidence(problem, strip_thinking(worked)) == Evidence({}, problem.answer)
     assert read_evidence(problem, "So A is 99. <script>\\boxed{x}").claims == {}
     assert read_evidence(problem, None) == NOTHING

@@ -27,7 +27,11 @@ def brute_force_solutions(problem):
     sentences = [s for s in problem.prompt.split(". ")[1:] if not s.startswith("What")]
     solutions = []
     for sentence in sentences:
-        clue, check = sentence.rstrip(".").split(" and ") if sentence.count(" and ") == 1 else (sentence.rsplit(" and ", 1))
+        clue, check = (
+            sentence.rstrip(".").split(" and ")
+            if sentence.count(" and ") == 1
+            else (sentence.rsplit(" and ", 1))
+        )
         if " between " in sentence:
             low, rest = sentence.split(" between ")[1].split(" and ", 1)
             high, check = rest.split(" and ", 1)
@@ -37,7 +41,13 @@ def brute_force_solutions(problem):
             if "leaves" in words:
                 fits = lambda x, r=int(words[2]), m=int(words[-1]): x % m == r  # noqa: E731
             elif "ends" in words:
-                bound = (lambda x: x > 10) if "over" in words else (lambda x: x < 21) if "under" in words else (lambda x: True)
+                bound = (
+                    (lambda x: x > 10)
+                    if "over" in words
+                    else (lambda x: x < 21)
+                    if "under" in words
+                    else (lambda x: True)
+                )
                 fits = lambda x, d=int(words[-3]), e=int(words[-1]), b=bound: b(x) and x % 10 in (d, e)  # noqa: E731
             else:
                 shift = int(words[2]) if words[2].isdigit() else 0
@@ -69,7 +79,9 @@ def test_every_hunt_has_exactly_one_solution_and_it_is_the_answer(split):
 
 def test_splits_and_seeds_never_share_a_problem():
     seen = {}
-    for split, seed in itertools.product(("train", "in-domain", "unseen-types", "deeper", "chemistry-train", "chemistry-test"), (0, 1, 2)):
+    for split, seed in itertools.product(
+        ("train", "in-domain", "unseen-types", "deeper", "chemistry-train", "chemistry-test"), (0, 1, 2)
+    ):
         for problem in load_split(split, seed, limit=min(400, SIZES[split])):
             assert problem.prompt not in seen, (problem.id, seen[problem.prompt])
             seen[problem.prompt] = problem.id
@@ -132,7 +144,15 @@ def test_chemistry_train_and_test_have_one_distribution():
     assert len(load_split("chemistry-train")) + len(load_split("chemistry-test")) == 2400
 
 
-@pytest.mark.parametrize("arguments, words", [(("nowhere",), "unknown split 'nowhere'"), (("deeper", 16), "seed 16"), (("kata", 0, 132), "131"), (("deeper", 0, 0), "choose 1 to")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("nowhere",), "unknown split 'nowhere'"),
+        (("deeper", 16), "seed 16"),
+        (("kata", 0, 132), "131"),
+        (("deeper", 0, 0), "choose 1 to"),
+    ],
+)
 def test_bad_requests_are_named(arguments, words):
     with pytest.raises(SdlabError, match=words):
         load_split(*arguments)

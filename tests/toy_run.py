@@ -28,7 +28,9 @@ def run_toy(folder, config: ToyConfig, pause: float = 0.0, size: int = 200, **op
         state = {"model": model, "optimizer": optimizer, "teacher": follower}
         rows = run.restore(state)
         for step in range(len(rows), config.steps):
-            data = torch.randn(8, size, generator=torch.Generator().manual_seed(stable_int("toy", config.seed, step) % 2**31))
+            data = torch.randn(
+                8, size, generator=torch.Generator().manual_seed(stable_int("toy", config.seed, step) % 2**31)
+            )
             loss = (model(data) - follower(data).detach() - data.roll(1, 1)).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -41,4 +43,3 @@ def run_toy(folder, config: ToyConfig, pause: float = 0.0, size: int = 200, **op
             time.sleep(pause)
         run.finish()
     return rows
-

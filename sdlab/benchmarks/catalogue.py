@@ -37,7 +37,9 @@ class Benchmark:
     def split(self, split: str | None) -> str:
         """`split`, or the only one for None. Raises SdlabError for an unknown one, and for None when there are several."""
         if split is None and len(self.files) > 1:
-            raise SdlabError(f"{self.name} has the splits {' and '.join(self.files)}; say which, for example split={next(iter(self.files))!r}")
+            raise SdlabError(
+                f"{self.name} has the splits {' and '.join(self.files)}; say which, for example split={next(iter(self.files))!r}"
+            )
         if split is not None and split not in self.files:
             raise unknown(f"split of {self.name}", split, self.files)
         return split or next(iter(self.files))
@@ -45,7 +47,9 @@ class Benchmark:
     @property
     def hub(self) -> str:
         """Repository, commit and file in one line, "" when no hub has it."""
-        return f"{self.repo}@{self.revision}{f'/{self.hub_file}' if self.hub_file else ''}" if self.repo else ""
+        return (
+            f"{self.repo}@{self.revision}{f'/{self.hub_file}' if self.hub_file else ''}" if self.repo else ""
+        )
 
 
 DAPO = "dapo-math-17k"
@@ -54,12 +58,33 @@ SDPO = "datasets/ of github.com/lasgroup/SDPO"
 
 
 def _math(name: str, about: str, revision: str, distinct: int, licence: str = "Apache-2.0") -> Benchmark:
-    return Benchmark(name, about, {"test": f"{name}.parquet"}, "math", licence, STUDY, {"test": distinct}, f"math-ai/{name}", revision=revision)
+    return Benchmark(
+        name,
+        about,
+        {"test": f"{name}.parquet"},
+        "math",
+        licence,
+        STUDY,
+        {"test": distinct},
+        f"math-ai/{name}",
+        revision=revision,
+    )
 
 
 def _subset(size: str, questions: int, copies: int = 1) -> Benchmark:
-    about = f"{questions} question{'s' * (questions > 1)} of DAPO-Math-17k x {copies} (the study's Section 6.2)"
-    return Benchmark(f"dapo-{size}", about, {"train": f"dapo_seen_{size}.parquet"}, "math", "Apache-2.0", STUDY, {"train": questions}, drawn=(questions, copies))
+    about = (
+        f"{questions} question{'s' * (questions > 1)} of DAPO-Math-17k x {copies} (the study's Section 6.2)"
+    )
+    return Benchmark(
+        f"dapo-{size}",
+        about,
+        {"train": f"dapo_seen_{size}.parquet"},
+        "math",
+        "Apache-2.0",
+        STUDY,
+        {"train": questions},
+        drawn=(questions, copies),
+    )
 
 
 def _science(name: str, train: int, test: int) -> Benchmark:

@@ -60,31 +60,52 @@ def find_types(texts: Sequence[str], most: int = MOST) -> Types:
     from sklearn.metrics import silhouette_score
 
     if most < 3:
-        raise SdlabError(f"most={most!r} is not allowed; at least 3 groups must be tried for a peak to be seen")
+        raise SdlabError(
+            f"most={most!r} is not allowed; at least 3 groups must be tried for a peak to be seen"
+        )
     first, place = _distinct(texts)
     vectors, words = word_vectors([texts[i] for i in first])
     kept = np.flatnonzero(vectors.getnnz(axis=1))
     if len(kept) < 4:
-        raise SdlabError(f"types need at least 4 distinct questions that share words; {len(kept)} of {len(first)} do")
+        raise SdlabError(
+            f"types need at least 4 distinct questions that share words; {len(kept)} of {len(first)} do"
+        )
     vectors = vectors[kept]
     distances = np.clip(1 - (vectors @ vectors.T).toarray(), 0, None)
     np.fill_diagonal(distances, 0)
     ks = list(range(2, min(most + 1, len(kept) - 1) + 1))  # one more than `most`: the last needs a neighbour
     cuts = cut_tree(linkage(squareform(distances, checks=False), "average"), ks)
-    curve = {k: float(silhouette_score(distances, cuts[:, i], metric="precomputed")) for i, k in enumerate(ks)}
+    curve = {
+        k: float(silhouette_score(distances, cuts[:, i], metric="precomputed")) for i, k in enumerate(ks)
+    }
 
     def division(k: int | None) -> Division | None:
-        return None if k is None else _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
+        return (
+            None
+            if k is None
+            else _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
+        )
 
     peaks = peaks_of(curve)
     shown = {k: value for k, value in curve.items() if k <= most}
     highest = max(peaks, key=curve.get, default=None)
-    return Types(shown, division(min(peaks, default=None)), division(highest), division(max(shown, key=shown.get)), len(first), len(first) - len(kept))
+    return Types(
+        shown,
+        division(min(peaks, default=None)),
+        division(highest),
+        division(max(shown, key=shown.get)),
+        len(first),
+        len(first) - len(kept),
+    )
 
 
 def peaks_of(curve: dict[int, float]) -> list[int]:
     """The k whose silhouette is at least STRUCTURE and above those of k - 1 and k + 1; the last k has no neighbour and is none."""
-    return [k for k in sorted(curve)[:-1] if curve[k] >= STRUCTURE and curve.get(k - 1, 0.0) < curve[k] > curve[k + 1]]
+    return [
+        k
+        for k in sorted(curve)[:-1]
+        if curve[k] >= STRUCTURE and curve.get(k - 1, 0.0) < curve[k] > curve[k + 1]
+    ]
 
 
 def word_vectors(texts: Sequence[str]):
@@ -95,7 +116,9 @@ def word_vectors(texts: Sequence[str]):
     try:
         vectors = maker.fit_transform(normalised(texts))
     except ValueError as error:
-        raise SdlabError(f"no word stands in two of the {len(texts)} questions; types cannot be told by wording") from error
+        raise SdlabError(
+            f"no word stands in two of the {len(texts)} questions; types cannot be told by wording"
+        ) from error
     return vectors, maker.get_feature_names_out()
 
 
@@ -142,7 +165,9 @@ def variety(texts: Sequence[str], sizes: Sequence[int], resamples: int = 20) -> 
     vectors, _ = word_vectors([texts[i] for i in first])
     vectors = vectors[np.flatnonzero(vectors.getnnz(axis=1))].toarray()
     if max(sizes) > len(vectors) or min(sizes) < 1:
-        raise SdlabError(f"{max(sizes)} questions asked of {len(vectors)} distinct ones with words; choose 1 to {len(vectors)}")
+        raise SdlabError(
+            f"{max(sizes)} questions asked of {len(vectors)} distinct ones with words; choose 1 to {len(vectors)}"
+        )
     means = []
     for size in sizes:
         scores = []
@@ -166,7 +191,9 @@ def _distinct(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
 
 
 def _describe(count, silhouette, labels, vectors, words, kept, first, place) -> Division:
-    order = sorted(range(count), key=lambda group: (-(labels == group).sum(), int(np.flatnonzero(labels == group)[0])))
+    order = sorted(
+        range(count), key=lambda group: (-(labels == group).sum(), int(np.flatnonzero(labels == group)[0]))
+    )
     rank = {group: i for i, group in enumerate(order)}
     overall = np.asarray(vectors.mean(0)).ravel()
     terms, centres, sizes = [], [], []

@@ -33,7 +33,9 @@ class SamplingPlan:
         for name in ("steps", "num_problems", "num_generations"):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1):
-                raise SdlabError(f"{name}={value!r} is not allowed in a sampling plan; it must be a whole number of at least 1")
+                raise SdlabError(
+                    f"{name}={value!r} is not allowed in a sampling plan; it must be a whole number of at least 1"
+                )
 
     @property
     def draws(self) -> int:
@@ -56,7 +58,9 @@ def types_of(problems: Sequence[Problem]) -> dict[str, float]:
     weights: dict[str, float] = {}
     for one in _some(problems):
         if not one.kind:
-            raise SdlabError(f"problem {one.id} has no kind; find types in the text with sdlab.benchmarks.clusters.find_types")
+            raise SdlabError(
+                f"problem {one.id} has no kind; find types in the text with sdlab.benchmarks.clusters.find_types"
+            )
         for part in one.types:
             weights[part] = weights.get(part, 0.0) + 1 / len(one.types)
     return weights
@@ -70,14 +74,18 @@ def hill_number(weights: Iterable[float], order: float = 1) -> float:
     """
     counts = np.asarray(list(weights), dtype=float)
     if not counts.size or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
-        raise SdlabError(f"an effective number of types needs non-negative weights, at least one above 0; got {counts[:5].tolist()}")
+        raise SdlabError(
+            f"an effective number of types needs non-negative weights, at least one above 0; got {counts[:5].tolist()}"
+        )
     shares = counts[counts > 0] / counts.sum()
     if abs(order - 1) < 1e-9:
         return float(np.exp(-(shares * np.log(shares)).sum()))
     return float((shares**order).sum() ** (1 / (1 - order)))
 
 
-def expected_met(copies: Iterable[int], draws: int | Sequence[int], replacement: bool = False, rows: int | None = None) -> np.ndarray | float:
+def expected_met(
+    copies: Iterable[int], draws: int | Sequence[int], replacement: bool = False, rows: int | None = None
+) -> np.ndarray | float:
     """How many distinct things are met, on average, in so many draws; copies[i] of the `rows` rows have thing i.
 
     rows: M, by default the sum of `copies` (each row has one thing). Without replacement the rows are gone through in epochs.
@@ -89,7 +97,9 @@ def expected_met(copies: Iterable[int], draws: int | Sequence[int], replacement:
     total = float(copies.sum() if rows is None else rows)
     counts = np.atleast_1d(np.asarray(draws, dtype=float))[:, None]
     if not copies.size or (copies < 1).any() or copies.max() > total:
-        raise SdlabError(f"nothing to draw from: {copies.size} distinct things in {total:g} rows; every one needs between 1 row and all of them")
+        raise SdlabError(
+            f"nothing to draw from: {copies.size} distinct things in {total:g} rows; every one needs between 1 row and all of them"
+        )
     if (counts < 0).any():
         raise SdlabError(f"{counts.min():g} draws are not allowed; the number of draws is at least 0")
     if replacement:
@@ -133,7 +143,11 @@ def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
     shares = np.zeros(1)
     for size, times in found.items():
         k = np.arange((plan.draws if plan.replacement else size * (epochs + 1)) + 1)
-        chance = binom.pmf(k, plan.draws, size / total) if plan.replacement else hypergeom.pmf(k - size * epochs, total, size, rest)
+        chance = (
+            binom.pmf(k, plan.draws, size / total)
+            if plan.replacement
+            else hypergeom.pmf(k - size * epochs, total, size, rest)
+        )
         shares = np.pad(shares, (0, max(0, len(chance) - len(shares))))
         shares[: len(chance)] += chance * times / len(copies)
     last = np.flatnonzero(shares > 1e-12)[-1]

@@ -39,7 +39,10 @@ def boilerplate(texts: Sequence[str]) -> tuple[str, str]:
     distinct = list(dict.fromkeys(text.strip() for text in texts))
     if len(distinct) < 2:
         return "", ""
-    prefix, suffix = os.path.commonprefix(distinct), os.path.commonprefix([text[::-1] for text in distinct])[::-1]
+    prefix, suffix = (
+        os.path.commonprefix(distinct),
+        os.path.commonprefix([text[::-1] for text in distinct])[::-1],
+    )
     prefix = prefix[: max((i + 1 for i, c in enumerate(prefix) if c.isspace()), default=0)]
     suffix = suffix[min((i for i, c in enumerate(suffix) if c.isspace()), default=len(suffix)) :]
     if any(len(text) <= len(prefix) + len(suffix) for text in distinct):
@@ -67,7 +70,9 @@ def near_copies(texts: Sequence[str], near: float = NEAR) -> list[tuple[int, int
         for row, line in enumerate(scores):
             before = line[: start + row]
             if len(before) and before.max() >= near:
-                found.append((distinct[names[start + row]], distinct[names[int(before.argmax())]], float(before.max())))
+                found.append(
+                    (distinct[names[start + row]], distinct[names[int(before.argmax())]], float(before.max()))
+                )
     return found
 
 
@@ -77,14 +82,20 @@ def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Ov
     Each set loses its own boilerplate first. Raises SdlabError when a set is empty or `near` is not in (0, 100].
     """
     if not len(train) or not len(test):
-        raise SdlabError(f"overlap needs two sets of questions; got {len(train)} for training and {len(test)} for test")
+        raise SdlabError(
+            f"overlap needs two sets of questions; got {len(train)} for training and {len(test)} for test"
+        )
     old, new = first_places(normalised(train)), first_places(normalised(test))
     exact = [text for text in new if text in old]
     others, names = [text for text in new if text not in old], list(old)
     pairs = [(new[text], old[text], 100.0) for text in exact]
     for start, scores in _scores(others, names, near):
         best = scores.argmax(1)
-        pairs += [(new[others[start + i]], old[names[j]], float(scores[i, j])) for i, j in enumerate(best) if scores[i, j] >= near]
+        pairs += [
+            (new[others[start + i]], old[names[j]], float(scores[i, j]))
+            for i, j in enumerate(best)
+            if scores[i, j] >= near
+        ]
     pairs.sort(key=lambda pair: -pair[2])
     return Overlap(len(old), len(new), len(exact), len(pairs) - len(exact), tuple(pairs))
 
@@ -102,6 +113,13 @@ def _scores(rows: list[str], columns: list[str], near: float):
     from rapidfuzz import fuzz, process
 
     if not 0 < near <= 100:
-        raise SdlabError(f"near={near!r} is not allowed; it is a similarity above 0 and at most 100, for example {NEAR:g}")
+        raise SdlabError(
+            f"near={near!r} is not allowed; it is a similarity above 0 and at most 100, for example {NEAR:g}"
+        )
     for start in range(0, len(rows), CHUNK):
-        yield start, process.cdist(rows[start : start + CHUNK], columns, scorer=fuzz.ratio, score_cutoff=near, dtype=np.float64)
+        yield (
+            start,
+            process.cdist(
+                rows[start : start + CHUNK], columns, scorer=fuzz.ratio, score_cutoff=near, dtype=np.float64
+            ),
+        )

@@ -32,13 +32,21 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
     rows = frame.to_dict("records")
     read = _reader(path, list(map(str, frame.columns)))
     if limit is not None and not 1 <= limit <= len(rows):
-        raise SdlabError(f"{limit} questions asked of {path.name}, which has {len(rows)}; choose 1 to {len(rows)}")
+        raise SdlabError(
+            f"{limit} questions asked of {path.name}, which has {len(rows)}; choose 1 to {len(rows)}"
+        )
     problems = []
     for number, row in enumerate(rows[:limit]):
         prompt, answer, domain, kind = read(row)
         if not prompt or not answer:
-            raise SdlabError(f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; every row needs both, mend or remove it")
-        problems.append(Problem(f"{path.stem}/{number:04d}", domain or path.stem, split or path.stem, kind, prompt, answer))
+            raise SdlabError(
+                f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; every row needs both, mend or remove it"
+            )
+        problems.append(
+            Problem(
+                f"{path.stem}/{number:04d}", domain or path.stem, split or path.stem, kind, prompt, answer
+            )
+        )
     return problems
 
 
@@ -47,9 +55,16 @@ def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, 
     if set(LAYOUTS["verl"]) <= set(columns):
         return read_verl
     if set(LAYOUTS["question and answer"]) <= set(columns):
-        return lambda row: (question_of(row["prompt"]), text_of(row["answer"]), text_of(row.get("dataset")), text_of(row.get("kind")))
+        return lambda row: (
+            question_of(row["prompt"]),
+            text_of(row["answer"]),
+            text_of(row.get("dataset")),
+            text_of(row.get("kind")),
+        )
     known = "; ".join(f"{name}: {' and '.join(wanted)}" for name, wanted in LAYOUTS.items())
-    raise SdlabError(f"{path.name} has columns {', '.join(columns)}; a file of questions needs those of one layout ({known})")
+    raise SdlabError(
+        f"{path.name} has columns {', '.join(columns)}; a file of questions needs those of one layout ({known})"
+    )
 
 
 def read_verl(row: dict) -> tuple[str, str, str, str]:
@@ -58,7 +73,12 @@ def read_verl(row: dict) -> tuple[str, str, str, str]:
     truth = text_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
     index = text_of(extra.get("index")) if isinstance(extra, dict) else ""
     parts = index.split("/")  # MATH names its questions split/subject/number.json
-    return question_of(row["prompt"]), truth, text_of(row.get("data_source")), parts[1] if len(parts) == 3 else ""
+    return (
+        question_of(row["prompt"]),
+        truth,
+        text_of(row.get("data_source")),
+        parts[1] if len(parts) == 3 else "",
+    )
 
 
 def question_of(cell) -> str:
@@ -66,7 +86,11 @@ def question_of(cell) -> str:
     cell = unpacked(cell)
     if isinstance(cell, str):
         return cell.strip()
-    users = [m.get("content") for m in cell if isinstance(m, dict) and m.get("role") == "user"] if isinstance(cell, list) else []
+    users = (
+        [m.get("content") for m in cell if isinstance(m, dict) and m.get("role") == "user"]
+        if isinstance(cell, list)
+        else []
+    )
     return text_of(users[-1]).strip() if users else ""
 
 
@@ -84,4 +108,6 @@ def unpacked(cell):
 
 def text_of(cell) -> str:
     """A cell as text, "" for a missing one."""
-    return "" if cell is None or cell != cell else str(cell)  # a missing number is NaN, which differs from itself
+    return (
+        "" if cell is None or cell != cell else str(cell)
+    )  # a missing number is NaN, which differs from itself

@@ -51,7 +51,9 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def load_benchmark(name: str, *, split: str | None = None, source: str | Path | None = None, limit: int | None = None) -> list[Problem]:
+def load_benchmark(
+    name: str, *, split: str | None = None, source: str | Path | None = None, limit: int | None = None
+) -> list[Problem]:
     """The problems of a benchmark (`sdlab.benchmarks.catalogue`), in the order of its rows, repeated questions taken out.
 
     Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the study trains on them.
@@ -63,7 +65,9 @@ def load_benchmark(name: str, *, split: str | None = None, source: str | Path | 
     """
     problems, _ = load_with_report(name, split=split, source=source)
     if limit is not None and not 1 <= limit <= len(problems):
-        raise SdlabError(f"{limit} problems asked of {name}, which has {len(problems)}; choose 1 to {len(problems)}")
+        raise SdlabError(
+            f"{limit} problems asked of {name}, which has {len(problems)}; choose 1 to {len(problems)}"
+        )
     return problems[:limit]
 
 
@@ -72,7 +76,9 @@ def describe(name: str, *, split: str | None = None, source: str | Path | None =
     return load_with_report(name, split=split, source=source)[1]
 
 
-def load_with_report(name: str, *, split: str | None = None, source: str | Path | None = None) -> tuple[list[Problem], Report]:
+def load_with_report(
+    name: str, *, split: str | None = None, source: str | Path | None = None
+) -> tuple[list[Problem], Report]:
     """The problems and where they came from; see `load_benchmark`."""
     benchmark = find_benchmark(name)
     split = benchmark.split(split)
@@ -84,7 +90,9 @@ def load_with_report(name: str, *, split: str | None = None, source: str | Path 
     problems, raw, distinct, conflicts = _problems(benchmark, split, table, used)
     if benchmark.drawn and len(problems) != benchmark.drawn[0] * benchmark.drawn[1]:
         asked = benchmark.drawn[0] * benchmark.drawn[1]
-        raise SdlabError(f"{used} has {len(problems)} rows and {name} has {asked}; to draw it, give the folder that holds {BENCHMARKS[DAPO].files['train']}")
+        raise SdlabError(
+            f"{used} has {len(problems)} rows and {name} has {asked}; to draw it, give the folder that holds {BENCHMARKS[DAPO].files['train']}"
+        )
     expected = benchmark.distinct.get(split, distinct)
     if distinct != expected:
         notes = (*notes, f"{distinct:,} distinct questions, {expected:,} expected")
@@ -102,11 +110,17 @@ def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> P
             return source / name
         if benchmark.drawn and (source / BENCHMARKS[DAPO].files["train"]).is_file():
             return None
-        raise SdlabError(f"{source} holds no {name}, which {benchmark.name} ({split}) is read from; rename the file to that, or give the file itself")
+        raise SdlabError(
+            f"{source} holds no {name}, which {benchmark.name} ({split}) is read from; rename the file to that, or give the file itself"
+        )
     if not source.is_file():
-        raise SdlabError(f"no file or folder {source}; give a parquet, json or jsonl file of {benchmark.name}, or a folder that holds {name}")
+        raise SdlabError(
+            f"no file or folder {source}; give a parquet, json or jsonl file of {benchmark.name}, or a folder that holds {name}"
+        )
     if source.suffix.lower() not in BUILDERS:
-        raise SdlabError(f"{source.name} is not read as a benchmark; give a file ending in {', '.join(BUILDERS)}")
+        raise SdlabError(
+            f"{source.name} is not read as a benchmark; give a file ending in {', '.join(BUILDERS)}"
+        )
     return source
 
 
@@ -126,7 +140,9 @@ def _from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
     quiet = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        table = datasets.load_dataset(BUILDERS[file.suffix.lower()], data_files=glob.escape(str(file)), split="train")
+        table = datasets.load_dataset(
+            BUILDERS[file.suffix.lower()], data_files=glob.escape(str(file)), split="train"
+        )
     except Exception as error:  # pyarrow, pandas and datasets each raise their own
         cause = error.__cause__ or error
         if not file.stat().st_size or _NO_DATA in str(cause):
@@ -136,29 +152,47 @@ def _from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
         if not quiet:
             datasets.enable_progress_bars()
     known = load_record()["files"].get(file.name) if record_path().is_file() else None
-    notes = () if known is None else (("the study's file, byte for byte",) if sha256(file) == known else ("differs from the study's file of that name",))
+    notes = (
+        ()
+        if known is None
+        else (
+            ("the study's file, byte for byte",)
+            if sha256(file) == known
+            else ("differs from the study's file of that name",)
+        )
+    )
     return table, str(file), notes
 
 
 def _from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]]:
     if not benchmark.repo:
         names = " or ".join(benchmark.files.values())
-        raise SdlabError(f"{benchmark.name} is on no hub; give source= a folder with {names} (from {benchmark.origin})")
+        raise SdlabError(
+            f"{benchmark.name} is on no hub; give source= a folder with {names} (from {benchmark.origin})"
+        )
     _libraries()
     import datasets
 
     try:
         if benchmark.hub_file:
             address = f"hf://datasets/{benchmark.hub}"
-            table = datasets.load_dataset(BUILDERS[Path(benchmark.hub_file).suffix], data_files=address, split="train")
+            table = datasets.load_dataset(
+                BUILDERS[Path(benchmark.hub_file).suffix], data_files=address, split="train"
+            )
         else:
-            table = datasets.load_dataset(benchmark.repo, benchmark.config, split=benchmark.hub_split, revision=benchmark.revision)
+            table = datasets.load_dataset(
+                benchmark.repo, benchmark.config, split=benchmark.hub_split, revision=benchmark.revision
+            )
     except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
         raise _unreachable(benchmark, error) from error
     for file in table.cache_files:
-        folder = Path(file["filename"]).parent.name  # without the hub, datasets takes any cached commit, which it names the folder by
+        folder = Path(
+            file["filename"]
+        ).parent.name  # without the hub, datasets takes any cached commit, which it names the folder by
         if len(folder) == 40 and folder != benchmark.revision:
-            raise SdlabError(f"the cache holds {benchmark.repo} at commit {folder}, not {benchmark.revision}; go online once, or give a local file with source=")
+            raise SdlabError(
+                f"the cache holds {benchmark.repo} at commit {folder}, not {benchmark.revision}; go online once, or give a local file with source="
+            )
     return table, benchmark.hub, ()
 
 
@@ -167,15 +201,27 @@ def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
     files = " or ".join(benchmark.files.values())
     instead = f"give a local copy with source= (a file, or a folder with {files}), or set SDLAB_REAL_DATA to such a folder"
     if "scripts are no longer supported" in str(error):
-        return SdlabError(f"{benchmark.repo} is a loading script, which datasets 4 and later do not run (nor does sdlab); {instead}")
+        return SdlabError(
+            f"{benchmark.repo} is a loading script, which datasets 4 and later do not run (nor does sdlab); {instead}"
+        )
     if "Revision" in type(error).__name__ or "Revision" in str(error):
-        return SdlabError(f"{benchmark.repo} has no commit {benchmark.revision} any more; {instead}, or pin another in sdlab/benchmarks/catalogue.py")
+        return SdlabError(
+            f"{benchmark.repo} has no commit {benchmark.revision} any more; {instead}, or pin another in sdlab/benchmarks/catalogue.py"
+        )
     if _NO_DATA in str(error):
         return SdlabError(f"{benchmark.hub} has no rows for {benchmark.name}; {instead}")
     if "No module named" in str(error):
-        return SdlabError(f'{benchmark.name} needs a package ({_line(error)}); install with: pip install "sdlab[data]"')
-    why = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on") else f"{type(error).__name__}: {_line(error)}"
-    return SdlabError(f"{benchmark.name} is not on this machine, and {benchmark.repo} could not be read from the hub ({why}); {instead}")
+        return SdlabError(
+            f'{benchmark.name} needs a package ({_line(error)}); install with: pip install "sdlab[data]"'
+        )
+    why = (
+        "HF_HUB_OFFLINE is set"
+        if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+        else f"{type(error).__name__}: {_line(error)}"
+    )
+    return SdlabError(
+        f"{benchmark.name} is not on this machine, and {benchmark.repo} could not be read from the hub ({why}); {instead}"
+    )
 
 
 def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dataset":
@@ -193,23 +239,31 @@ def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dat
             table = table.train_test_split(test_size=TEST_SIZE, seed=SPLIT_SEED)[split]
     if not benchmark.grading and len(table):
         _columns(table, ("contest_date",), used)
-        table = table.select([i for i, date in enumerate(table["contest_date"]) if FROM <= _day(date) < UNTIL])
+        table = table.select(
+            [i for i, date in enumerate(table["contest_date"]) if FROM <= _day(date) < UNTIL]
+        )
     if not len(table):
-        raise SdlabError(f"{used} has no rows for {benchmark.name} ({split}); give a file with at least one problem")
+        raise SdlabError(
+            f"{used} has no rows for {benchmark.name} ({split}); give a file with at least one problem"
+        )
     return table
 
 
 def _columns(table: "Dataset", needed: tuple[str, ...], used: str) -> None:
     missing = [name for name in needed if name not in table.column_names]
     if missing:
-        raise SdlabError(f"{used} lacks the column {', '.join(map(repr, missing))}; it has {', '.join(table.column_names)}")
+        raise SdlabError(
+            f"{used} lacks the column {', '.join(map(repr, missing))}; it has {', '.join(table.column_names)}"
+        )
 
 
 def _day(date) -> str:
     return date.date().isoformat() if isinstance(date, datetime.datetime) else str(date)[:10]
 
 
-def _problems(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> tuple[list[Problem], int, int, int]:
+def _problems(
+    benchmark: Benchmark, split: str, table: "Dataset", used: str
+) -> tuple[list[Problem], int, int, int]:
     """(problems, rows, distinct questions, different rows that repeat a question with another answer)."""
     needed, read = reader(benchmark.grading, table.column_names, used)
     known: dict[str, Row] = {}  # a row with the cells of an earlier one is not read again
@@ -222,7 +276,16 @@ def _problems(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> 
         row = known[told] = known.get(told) or read_row(read, cells, number, used, bool(benchmark.grading))
         question = " ".join(row.prompt.split())
         if question not in answers or benchmark.drawn:
-            problems.append(Problem(f"{benchmark.name}/{split}/{number:05d}", benchmark.name, split, row.kind, row.prompt, row.answer))
+            problems.append(
+                Problem(
+                    f"{benchmark.name}/{split}/{number:05d}",
+                    benchmark.name,
+                    split,
+                    row.kind,
+                    row.prompt,
+                    row.answer,
+                )
+            )
         conflicts += answers.setdefault(question, row.answer) != row.answer
     return problems, len(table), len(answers), conflicts
 
@@ -239,15 +302,24 @@ def _drawn(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple
     try:
         whole, report = load_with_report(DAPO, source=source)
     except SdlabError as error:
-        raise SdlabError(f"no {benchmark.files[split]} here to read {benchmark.name} from, and to draw it the whole set is needed: {error}") from error
+        raise SdlabError(
+            f"no {benchmark.files[split]} here to read {benchmark.name} from, and to draw it the whole set is needed: {error}"
+        ) from error
     questions, copies = benchmark.drawn
     if len(whole) < questions:
-        raise SdlabError(f"{benchmark.name} draws {questions} questions and {report.used} has {len(whole)}; give the whole DAPO-Math-17k")
+        raise SdlabError(
+            f"{benchmark.name} draws {questions} questions and {report.used} has {len(whole)}; give the whole DAPO-Math-17k"
+        )
     order = stream("benchmarks", "dapo subsets").sample(whole, len(whole))[:questions]
     problems = [Problem(f"{benchmark.name}/{split}/{number:05d}", benchmark.name, split, one.kind, one.prompt, one.answer)
                 for number, one in enumerate(order * copies)]  # fmt: skip
-    notes = (f"drawn here from {DAPO}: as many questions as the study's file, not the same ones", *report.notes)
-    return problems, Report(benchmark.name, split, report.used, report.raw, questions, len(problems), report.conflicts, notes)
+    notes = (
+        f"drawn here from {DAPO}: as many questions as the study's file, not the same ones",
+        *report.notes,
+    )
+    return problems, Report(
+        benchmark.name, split, report.used, report.raw, questions, len(problems), report.conflicts, notes
+    )
 
 
 def _line(error: BaseException) -> str:

@@ -43,14 +43,25 @@ def measure_texts(problems, resamples: int = 10) -> dict:
     """
     texts = [one.prompt for one in problems]
     prefix, suffix = boilerplate(texts)
-    row = {"template": len(prefix) + len(suffix), "near": len(near_copies(texts)), "chinese": len({t for t in texts if HAN.search(t)}),
-           "groups": None, "variety": None}
+    row = {
+        "template": len(prefix) + len(suffix),
+        "near": len(near_copies(texts)),
+        "chinese": len({t for t in texts if HAN.search(t)}),
+        "groups": None,
+        "variety": None,
+    }
     if len(set(texts)) < ENOUGH:
         return row
     found = find_types(texts)
     again = stability(texts, found, resamples) if resamples else {"types": None, "wordings": None}
-    row["groups"] = {"curve": {str(k): round(value, 4) for k, value in found.curve.items()}, "without_words": found.without_words, "best": round(found.best.silhouette, 4),
-                     "types": _plain(found.types), "wordings": _plain(found.wordings), "again": again}
+    row["groups"] = {
+        "curve": {str(k): round(value, 4) for k, value in found.curve.items()},
+        "without_words": found.without_words,
+        "best": round(found.best.silhouette, 4),
+        "types": _plain(found.types),
+        "wordings": _plain(found.wordings),
+        "again": again,
+    }
     kinds = [one.kind for one in problems]
     if len(set(kinds)) > 1 and all(kinds):
         row["rand_with_kinds"] = round(agreement((found.types or found.best).labels, kinds), 4)
@@ -61,8 +72,13 @@ def measure_texts(problems, resamples: int = 10) -> dict:
 def _plain(division: Division | None) -> dict | None:
     if division is None:
         return None
-    return {"count": division.count, "silhouette": round(division.silhouette, 4), "effective": hill_number(division.sizes), "sizes": list(division.sizes),
-            "terms": [list(words) for words in division.terms]}
+    return {
+        "count": division.count,
+        "silhouette": round(division.silhouette, 4),
+        "effective": hill_number(division.sizes),
+        "sizes": list(division.sizes),
+        "terms": [list(words) for words in division.terms],
+    }
 
 
 def measure_set(folder: str | Path, name: str, resamples: int = 10) -> dict:
@@ -71,7 +87,11 @@ def measure_set(folder: str | Path, name: str, resamples: int = 10) -> dict:
     plan = SMALL_PLAN if name.startswith("DAPO") else PAPER_PLAN
     counted = {str(k): v for k, v in sorted(Counter(copies_of(problems).tolist()).items())}
     kinds = dict(sorted(Counter(one.kind for one in problems).items()))
-    return measure_coverage(problems, plan) | {"copies": counted, "kinds": kinds} | measure_texts(problems, resamples)
+    return (
+        measure_coverage(problems, plan)
+        | {"copies": counted, "kinds": kinds}
+        | measure_texts(problems, resamples)
+    )
 
 
 def measure_overlaps(folder: str | Path) -> list[dict]:
@@ -81,8 +101,10 @@ def measure_overlaps(folder: str | Path) -> list[dict]:
         old, new = ([one.prompt for one in load_problems(Path(folder) / file)] for file in (train, test))
         found = overlap(old, new, near=90.0)
         near = [score for *_, score in found.pairs][found.exact :]
-        rows.append({"train": train, "test": test, "test_questions": found.test, "exact": found.exact}
-                    | {f"near_{limit}": sum(score >= limit for score in near) for limit in (90, 95, 99)})
+        rows.append(
+            {"train": train, "test": test, "test_questions": found.test, "exact": found.exact}
+            | {f"near_{limit}": sum(score >= limit for score in near) for limit in (90, 95, 99)}
+        )
     return rows
 
 
@@ -110,7 +132,9 @@ def real_folder(folder: str = "") -> Path | None:
     """
     if folder:
         if not Path(folder).is_dir():
-            raise SdlabError(f"no folder {folder}; give the folder that holds the real files, or nothing for the recorded measures")
+            raise SdlabError(
+                f"no folder {folder}; give the folder that holds the real files, or nothing for the recorded measures"
+            )
         return Path(folder)
     first = paths.real_data(next(iter(SETS.values()))[0])
     return first.parent if first else None
@@ -125,7 +149,9 @@ def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
     found = real_folder(folder)
     if found is None:
         raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
-    return write_atomic(output or record_path(), json.dumps(measure_real(found), indent=1, ensure_ascii=False) + "\n")
+    return write_atomic(
+        output or record_path(), json.dumps(measure_real(found), indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def load_record() -> dict:
@@ -134,7 +160,9 @@ def load_record() -> dict:
         found = json.loads(record_path().read_text(encoding="utf-8"))
         return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
     except OSError as error:
-        raise SdlabError(f"no record {record_path()}; restore it with `git checkout`, or make it with record_coverage()") from error
+        raise SdlabError(
+            f"no record {record_path()}; restore it with `git checkout`, or make it with record_coverage()"
+        ) from error
     except (json.JSONDecodeError, AttributeError) as error:
         raise SdlabError(f"{record_path()} is damaged; restore it with `git checkout`") from error
 
@@ -151,8 +179,18 @@ def real_coverage(folder: str = "") -> tuple[dict, str]:
     """
     recorded, found = load_record(), real_folder(folder)
     if found is None:
-        return recorded, f"the {len(recorded['files'])} real files are not here: these are the recorded measures"
-    changed = [file for file, sum_ in recorded["files"].items() if not (found / file).is_file() or sha256(found / file) != sum_]
+        return (
+            recorded,
+            f"the {len(recorded['files'])} real files are not here: these are the recorded measures",
+        )
+    changed = [
+        file
+        for file, sum_ in recorded["files"].items()
+        if not (found / file).is_file() or sha256(found / file) != sum_
+    ]
     if not changed:
-        return recorded, f"the {len(recorded['files'])} real files are here, byte for byte those that the recorded measures were made from"
+        return (
+            recorded,
+            f"the {len(recorded['files'])} real files are here, byte for byte those that the recorded measures were made from",
+        )
     return measure_real(found), f"measured now: {', '.join(changed)} differ from the files of the record"

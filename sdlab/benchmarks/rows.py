@@ -42,7 +42,9 @@ def boxed_prompt(question: str) -> str:
     opening = _ANSWER_FIRST.match(text)
     text = text[opening.end() :] if opening else text
     body = text.removesuffix(BOXED)
-    as_it_is = body != text and _ONE_BREAK.search(body)  # the study's form: white space before its line break stays, as in AMC23's file
+    as_it_is = body != text and _ONE_BREAK.search(
+        body
+    )  # the study's form: white space before its line break stays, as in AMC23's file
     body = body[:-1] if as_it_is else body.rstrip()
     for ending in (f"{_ANSWER_LAST}.", _ANSWER_LAST):
         if body.rstrip().endswith(ending):
@@ -64,7 +66,11 @@ def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
         truth = text_of(row[answer]).strip()
         parts = text_of(row.get("unique_id")).split("/")  # MATH names its questions split/subject/number.json
         # AIME24 on the hub has its answers inside \boxed{}.
-        return Row(boxed_prompt(text_of(row[question])), extract_answer(truth) or truth, parts[1] if len(parts) == 3 else "")
+        return Row(
+            boxed_prompt(text_of(row[question])),
+            extract_answer(truth) or truth,
+            parts[1] if len(parts) == 3 else "",
+        )
 
     return read
 
@@ -72,12 +78,18 @@ def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
 def _verl_told(row: dict) -> Row:
     question, answer, _, kind = read_verl(row)
     chat = unpacked(row["prompt"])
-    system = next((m.get("content") for m in chat if isinstance(m, dict) and m.get("role") == "system"), "") if isinstance(chat, list) else ""
+    system = (
+        next((m.get("content") for m in chat if isinstance(m, dict) and m.get("role") == "system"), "")
+        if isinstance(chat, list)
+        else ""
+    )
     return Row(_told(system, question), answer, kind)
 
 
 def _plain_told(row: dict) -> Row:
-    return Row(_told(row.get("system"), question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind")))
+    return Row(
+        _told(row.get("system"), question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind"))
+    )
 
 
 def _told(system, question: str) -> str:
@@ -87,7 +99,9 @@ def _told(system, question: str) -> str:
 
 def _choices(row: dict) -> Row:
     choices = unpacked(row["choices"])
-    options = "\n".join(f"{label}: {text}" for label, text in zip(choices["label"], choices["text"], strict=True))
+    options = "\n".join(
+        f"{label}: {text}" for label, text in zip(choices["label"], choices["text"], strict=True)
+    )
     question = f"{text_of(row['question'])}\n\n{options}\nPlease reason step by step."
     return Row(f"{CHOICE}\n\n{question}", text_of(row["answerKey"]), "mcq")
 
@@ -121,7 +135,9 @@ def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...
     nearest = max(layouts, key=lambda needed: len(set(needed) & set(columns)) / len(needed))
     missing = ", ".join(repr(name) for name in nearest if name not in columns)
     known = "; ".join(" and ".join(needed) for needed in layouts)
-    raise SdlabError(f"{where} lacks the column {missing}; it has {', '.join(columns) or 'none'}, and needs those of one layout ({known})")
+    raise SdlabError(
+        f"{where} lacks the column {missing}; it has {', '.join(columns) or 'none'}, and needs those of one layout ({known})"
+    )
 
 
 def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, graded: bool) -> Row:
@@ -129,7 +145,9 @@ def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, gr
     try:
         found = read(row)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SdlabError(f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); mend or remove it") from error
+        raise SdlabError(
+            f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); mend or remove it"
+        ) from error
     if not found.prompt.strip() or found.prompt == f"\n{BOXED}" or (graded and not found.answer.strip()):
         what = "answer" if found.prompt.strip() and found.prompt != f"\n{BOXED}" else "question"
         raise SdlabError(f"{where}, row {number}: no {what}; every row needs both, mend or remove it")

@@ -34,7 +34,13 @@ TABLE = (
     PaperRow("LiveCodeBench v6", 131, None, "the training questions", "SDPO helps (SDPO paper: 48.8, GRPO 41.2)", "", "kata"),
     PaperRow("DAPO-Math-17k", 14_000, None, "other benchmarks", "SDPO hurts (Fig. 3)", "DAPO 512", "train"),
 )  # fmt: skip
-SUBSETS = {"DAPO 1 x 64": 1, "DAPO 8 x 8": 8, "DAPO 64": 64, "DAPO 128": 128, "DAPO 512": 512}  # distinct questions by their names
+SUBSETS = {
+    "DAPO 1 x 64": 1,
+    "DAPO 8 x 8": 8,
+    "DAPO 64": 64,
+    "DAPO 128": 128,
+    "DAPO 512": 512,
+}  # distinct questions by their names
 
 
 def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame":
@@ -60,7 +66,11 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
 
 def _overlap(measures: dict, name: str) -> str | None:
     """What the test files of a set share with its training file, all tests together; subsets of the training file are no tests."""
-    rows = [row for row in measures["overlaps"] if name and row["train"] in SETS[name] and not row["test"].startswith("dapo_seen")]
+    rows = [
+        row
+        for row in measures["overlaps"]
+        if name and row["train"] in SETS[name] and not row["test"].startswith("dapo_seen")
+    ]
     exact, near, test = (sum(row[key] for row in rows) for key in ("exact", "near_95", "test_questions"))
     return f"{exact} exact, {near} near of {test}" if rows else None
 
@@ -80,11 +90,23 @@ def touched_under(populations: dict[str, int], copies: int = 100) -> "pandas.Dat
 
     rows = []
     for name, size in populations.items():
-        ways = {"every question once": expected_met([1] * size, PAPER_PLAN.draws), "with replacement": expected_met([1] * size, PAPER_PLAN.draws, True),
-                f"a file with {copies} copies": expected_met([copies] * size, PAPER_PLAN.draws)}
+        ways = {
+            "every question once": expected_met([1] * size, PAPER_PLAN.draws),
+            "with replacement": expected_met([1] * size, PAPER_PLAN.draws, True),
+            f"a file with {copies} copies": expected_met([copies] * size, PAPER_PLAN.draws),
+        }
         for way, met in ways.items():
-            rows.append({"population": name, "size": size, "drawn": way, "touched": met, "share": met / size,
-                         "off the paper's number": met / PAPER_TOUCHED - 1, "off its share": met / size - PAPER_SHARE})
+            rows.append(
+                {
+                    "population": name,
+                    "size": size,
+                    "drawn": way,
+                    "touched": met,
+                    "share": met / size,
+                    "off the paper's number": met / PAPER_TOUCHED - 1,
+                    "off its share": met / size - PAPER_SHARE,
+                }
+            )
     return pandas.DataFrame(rows)
 
 
@@ -99,9 +121,15 @@ def comparisons(measures: dict) -> list[dict]:
         if one.measured and one.name.startswith("Chemistry"):
             real = sets[one.measured]
             compare(f"{one.name}: questions", one.questions, real["questions"])
-            compare(f"{one.name}: types (first peak of the silhouette)", one.types, _count(real["groups"], "types"))
+            compare(
+                f"{one.name}: types (first peak of the silhouette)",
+                one.types,
+                _count(real["groups"], "types"),
+            )
     split = next(row for row in measures["overlaps"] if row["train"].startswith("sciknoweval"))
-    compare("Chemistry: share held out", 0.1, round(split["test_questions"] / sets["chemistry"]["questions"], 3))
+    compare(
+        "Chemistry: share held out", 0.1, round(split["test_questions"] / sets["chemistry"]["questions"], 3)
+    )
     compare("Chemistry: test questions that stand in the training set", 0, split["exact"])
     for name, wanted in SUBSETS.items():
         compare(f"{name}: distinct questions", wanted, sets[name]["distinct"])

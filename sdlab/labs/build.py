@@ -23,9 +23,13 @@ def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
     """
     sources = sorted(Path(source_dir).glob("*.ipynb"))
     if not sources:
-        raise SdlabError(f"no notebooks in {source_dir}; run from a clone of the repository, or name the folder of the solutions")
+        raise SdlabError(
+            f"no notebooks in {source_dir}; run from a clone of the repository, or name the folder of the solutions"
+        )
     if Path(source_dir).resolve() == Path(output_dir).resolve():
-        raise SdlabError(f"the student versions would overwrite the solutions in {source_dir}; name another output folder")
+        raise SdlabError(
+            f"the student versions would overwrite the solutions in {source_dir}; name another output folder"
+        )
     import nbformat
 
     versions = {path.name: nbformat.writes(student_version(read_source(path), path.stem)) for path in sources}
@@ -45,21 +49,32 @@ def read_source(path: Path):
     for number, cell in enumerate(notebook.cells, 1):
         mark = marking(cell)
         where = f"{path.name}, cell {number}" + (f" ({mark.grade_id})" if mark else "")
-        for markers, wanted, kind in ((SOLUTION, mark and mark.solution, "solution"), (HIDDEN, mark and mark.test, "test")):
+        for markers, wanted, kind in (
+            (SOLUTION, mark and mark.solution, "solution"),
+            (HIDDEN, mark and mark.test, "test"),
+        ):
             if regions(cell.source, markers, where) and not wanted:
-                raise SdlabError(f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} cell; set it there")
+                raise SdlabError(
+                    f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} cell; set it there"
+                )
         if "id" not in cell:
             raise SdlabError(f"{where}: no cell id; save the notebook in nbformat 4.5")
         if mark is None:
             continue
         if mark.grade_id in seen:
-            raise SdlabError(f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs its own")
+            raise SdlabError(
+                f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs its own"
+            )
         seen[mark.grade_id] = number
         points = cell.metadata.nbgrader.get("points")
-        if mark.grade and (isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0):
+        if mark.grade and (
+            isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0
+        ):
             raise SdlabError(f"{where}: a graded cell with points {points!r}; give it a number above 0")
         if mark.test and cell.cell_type != "code":
-            raise SdlabError(f"{where}: a {cell.cell_type} cell graded by running it; make it a code cell, or solution: true to grade it by hand")
+            raise SdlabError(
+                f"{where}: a {cell.cell_type} cell graded by running it; make it a code cell, or solution: true to grade it by hand"
+            )
     return notebook
 
 
@@ -111,7 +126,9 @@ def regions(code: str, markers: tuple[str, str], where: str) -> list[tuple[int, 
     for number, line in enumerate(code.split("\n")):
         begins, ends = markers[0] in line, markers[1] in line
         if (begins and opened is not None) or (ends and opened is None):
-            raise SdlabError(f"{where}: line {number + 1}: ### {markers[0 if begins else 1]} without its other half; each BEGIN needs one END")
+            raise SdlabError(
+                f"{where}: line {number + 1}: ### {markers[0 if begins else 1]} without its other half; each BEGIN needs one END"
+            )
         if begins:
             opened = number
         elif ends:

@@ -16,7 +16,9 @@ def read_notebook(path: Path):
 
     try:
         if path.stat().st_size > LARGEST:
-            raise SdlabError(f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} MB are read; clear its outputs")
+            raise SdlabError(
+                f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} MB are read; clear its outputs"
+            )
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SdlabError(f"could not read {path}: {error.strerror}") from error
@@ -26,19 +28,31 @@ def read_notebook(path: Path):
         if isinstance(error, SdlabError):
             raise
         what = "not a notebook" if path.suffix != ".ipynb" else "damaged: not valid JSON"
-        raise SdlabError(f"{path.name} is {what} ({str(error).splitlines()[0][:80]}); save it again in JupyterLab") from error
+        raise SdlabError(
+            f"{path.name} is {what} ({str(error).splitlines()[0][:80]}); save it again in JupyterLab"
+        ) from error
     if not isinstance(raw, dict) or not ({"cells", "worksheets"} & set(raw)):
-        raise SdlabError(f"{path.name} is not a notebook: it has no cells; hand in the .ipynb file that JupyterLab saves")
+        raise SdlabError(
+            f"{path.name} is not a notebook: it has no cells; hand in the .ipynb file that JupyterLab saves"
+        )
     try:
-        notebook = nbformat.convert(nbformat.from_dict(raw), 4) if raw.get("nbformat", 4) < 4 else nbformat.from_dict(raw)
+        notebook = (
+            nbformat.convert(nbformat.from_dict(raw), 4)
+            if raw.get("nbformat", 4) < 4
+            else nbformat.from_dict(raw)
+        )
         if not isinstance(notebook.setdefault("metadata", nbformat.NotebookNode()), dict):
             raise TypeError("metadata that are no table")
         for cell in notebook.cells:
             cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
-            if not isinstance(cell.cell_type, str) or not isinstance(cell.setdefault("metadata", nbformat.NotebookNode()), dict):
+            if not isinstance(cell.cell_type, str) or not isinstance(
+                cell.setdefault("metadata", nbformat.NotebookNode()), dict
+            ):
                 raise TypeError("a cell without a type")
     except Exception as error:  # nbformat's converters raise whatever they meet
-        raise SdlabError(f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again in JupyterLab") from error
+        raise SdlabError(
+            f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again in JupyterLab"
+        ) from error
     return notebook
 
 
@@ -69,7 +83,13 @@ def marking(cell) -> Marking | None:
     points = raw.get("points", 0)
     points = float(points) if isinstance(points, (int, float)) else 0.0
     task = bool(raw.get("task"))
-    return Marking(raw["grade_id"], bool(raw.get("grade")) or task, bool(raw.get("solution")) or task, bool(raw.get("locked")), points)
+    return Marking(
+        raw["grade_id"],
+        bool(raw.get("grade")) or task,
+        bool(raw.get("solution")) or task,
+        bool(raw.get("locked")),
+        points,
+    )
 
 
 def tagged(cell, tag: str) -> bool:
@@ -98,7 +118,10 @@ def imports(code: str) -> list[str]:
 
 def parsed(code: str) -> list[ast.stmt]:
     """The statements of a code cell; none where it is no Python (magics are looked past)."""
-    lines = ["pass" if line.lstrip()[:1] in ("%", "!") and not line[:1].isspace() else line for line in code.split("\n")]
+    lines = [
+        "pass" if line.lstrip()[:1] in ("%", "!") and not line[:1].isspace() else line
+        for line in code.split("\n")
+    ]
     try:
         return ast.parse("\n".join(lines)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -53,13 +53,26 @@ def grade(
     if not submissions:
         raise SdlabError("no submission given; name .ipynb files or folders of them")
     if not source.exists():
-        raise SdlabError(f"no solutions in {source}; run from a clone of the repository, or name them with --source")
+        raise SdlabError(
+            f"no solutions in {source}; run from a clone of the repository, or name them with --source"
+        )
     find = (lambda path: source) if source.is_file() else (lambda path: find_source(path, source))
 
     def progress(graded):
-        print(f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s", file=sys.stderr)
+        print(
+            f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s",
+            file=sys.stderr,
+        )
 
-    results = grade_class(submissions, find, csv, progress=progress, timeout=timeout, cell_timeout=cell_timeout, memory_mb=memory)
+    results = grade_class(
+        submissions,
+        find,
+        csv,
+        progress=progress,
+        timeout=timeout,
+        cell_timeout=cell_timeout,
+        memory_mb=memory,
+    )
     if len(results) == 1:
         _print_one(results[0])
     else:
@@ -80,7 +93,9 @@ def find_source(submission: Path, folder: Path) -> Path:
 
     names = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if not names:
-        raise SdlabError(f"no solutions in {folder}; run from a clone of the repository, or name them with --source")
+        raise SdlabError(
+            f"no solutions in {folder}; run from a clone of the repository, or name them with --source"
+        )
     problem = None
     try:
         kept = read_notebook(submission).metadata.get("sdlab")
@@ -95,7 +110,9 @@ def find_source(submission: Path, folder: Path) -> Path:
         for name, path in names.items():
             if part.startswith(name.split("_")[0] + "_") or part == name.split("_")[0]:
                 return path
-    raise problem or SdlabError(f"{submission.name}: of which lab? Its metadata does not say; put one of these into its name: {', '.join(names)}")
+    raise problem or SdlabError(
+        f"{submission.name}: of which lab? Its metadata does not say; put one of these into its name: {', '.join(names)}"
+    )
 
 
 def _print_one(graded) -> None:
@@ -109,9 +126,16 @@ def _print_one(graded) -> None:
             print(f"{name}: {line}")
     for line in graded.problems:
         print(f"note: {line}")
-    print(f"{graded.total:g} of {graded.max_total:g} points; {graded.seconds:.0f} s, {graded.peak_memory_mb:.0f} MB")
+    print(
+        f"{graded.total:g} of {graded.max_total:g} points; {graded.seconds:.0f} s, {graded.peak_memory_mb:.0f} MB"
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Run `sdlab labs` with the arguments after `labs`."""
-    return tyro.extras.subcommand_cli_from_dict({"build": build, "grade": grade}, prog="sdlab labs", args=arguments, description="Course labs: student versions and grading.")
+    return tyro.extras.subcommand_cli_from_dict(
+        {"build": build, "grade": grade},
+        prog="sdlab labs",
+        args=arguments,
+        description="Course labs: student versions and grading.",
+    )

@@ -28,12 +28,21 @@ class Finished:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SdlabError(f"could not make the folder {folder} for finished results: {error.strerror}") from error
-        settings = {key: value for key, value in asdict(budget).items() if key not in ("timeout", "memory_gb")}
+            raise SdlabError(
+                f"could not make the folder {folder} for finished results: {error.strerror}"
+            ) from error
+        settings = {
+            key: value for key, value in asdict(budget).items() if key not in ("timeout", "memory_gb")
+        }
         weights = hashlib.sha256()
         for name, parameter in load_engine(budget.model).model.named_parameters():
             weights.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-        self._circumstances = json.dumps([secret, settings, weights.hexdigest(), __version__], sort_keys=True, default=str).encode() + b"\n"
+        self._circumstances = (
+            json.dumps(
+                [secret, settings, weights.hexdigest(), __version__], sort_keys=True, default=str
+            ).encode()
+            + b"\n"
+        )
 
     def find(self, source: Path | str) -> dict[str, np.ndarray] | None:
         """The kept tables of the submission `source` (a file, or Python text), or None; a damaged file counts as none."""
@@ -42,7 +51,10 @@ class Finished:
                 tables = {what: kept[what] for what in TABLES}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
-        whole = all(table.ndim == 2 and len(table) == self.seeds and np.isfinite(table).all() for table in tables.values())
+        whole = all(
+            table.ndim == 2 and len(table) == self.seeds and np.isfinite(table).all()
+            for table in tables.values()
+        )
         return tables if whole and tables["score"].shape == tables["tokens"].shape else None
 
     def keep(self, tables: dict[str, np.ndarray], source: Path | str) -> None:
@@ -54,7 +66,9 @@ class Finished:
                 np.savez(file, **tables)
             os.replace(part, path)
         except OSError as error:
-            raise SdlabError(f"could not keep a finished result in {self.folder}: {error.strerror}") from error
+            raise SdlabError(
+                f"could not keep a finished result in {self.folder}: {error.strerror}"
+            ) from error
 
     def _path(self, source: Path | str) -> Path:
         content = source.read_bytes() if isinstance(source, Path) else source.encode()

@@ -22,7 +22,9 @@ class Graded:
     points: dict[str, float] = field(default_factory=dict)  # by grade_id of the test cell
     max_points: dict[str, float] = field(default_factory=dict)
     manual: dict[str, float] = field(default_factory=dict)  # grade_id: points that a person gives
-    errors: dict[str, str] = field(default_factory=dict)  # grade_id or "cell 7": what went wrong there, in one line
+    errors: dict[str, str] = field(
+        default_factory=dict
+    )  # grade_id or "cell 7": what went wrong there, in one line
     problems: tuple[str, ...] = ()  # what the person who grades should know, a line each
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
@@ -37,7 +39,15 @@ class Graded:
         return sum(self.max_points.values())
 
 
-def grade_submission(submission: Path, source: Path, *, timeout: float = 600.0, cell_timeout: float = 180.0, memory_mb: int = 3000, output_mb: float = 20.0) -> Graded:
+def grade_submission(
+    submission: Path,
+    source: Path,
+    *,
+    timeout: float = 600.0,
+    cell_timeout: float = 180.0,
+    memory_mb: int = 3000,
+    output_mb: float = 20.0,
+) -> Graded:
     """Run the notebook `submission` in a separate process and count its points against the solution notebook `source`.
 
     `timeout` and `cell_timeout` are seconds for all and for each cell, `memory_mb` holds for each of its processes and for all
@@ -54,10 +64,26 @@ def grade_submission(submission: Path, source: Path, *, timeout: float = 600.0, 
     try:
         notebook = read_notebook(submission)
     except SdlabError as error:
-        return Graded(submission, source.stem, none, most, manual, problems=(str(error),), seconds=time.perf_counter() - started)
+        return Graded(
+            submission,
+            source.stem,
+            none,
+            most,
+            manual,
+            problems=(str(error),),
+            seconds=time.perf_counter() - started,
+        )
     plan = match(notebook, original)
     if not plan.runnable:
-        return Graded(submission, source.stem, none, most, manual, problems=plan.problems, seconds=time.perf_counter() - started)
+        return Graded(
+            submission,
+            source.stem,
+            none,
+            most,
+            manual,
+            problems=plan.problems,
+            seconds=time.perf_counter() - started,
+        )
     outcome = run_steps(plan.steps, plan.imports, [submission.parent, source.parent], limits)
     earned, errors = dict(none), {identity: "deleted" for identity in plan.missing}
     for index, step in enumerate(plan.steps):
@@ -66,7 +92,18 @@ def grade_submission(submission: Path, source: Path, *, timeout: float = 600.0, 
         elif index in outcome.errors:
             errors[step.name] = outcome.errors[index]
     problems = tuple(dict.fromkeys((*plan.problems, *outcome.problems)))
-    return Graded(submission, source.stem, earned, most, manual, errors, problems, time.perf_counter() - started, outcome.peak_mb, outcome.walls)
+    return Graded(
+        submission,
+        source.stem,
+        earned,
+        most,
+        manual,
+        errors,
+        problems,
+        time.perf_counter() - started,
+        outcome.peak_mb,
+        outcome.walls,
+    )
 
 
 def grade_class(
@@ -96,8 +133,15 @@ def grade_class(
             graded = grade_submission(path, source(path) if callable(source) else source, **limits)
         except SdlabError as error:
             graded = Graded(path, problems=(str(error),))
-        except Exception as error:  # whatever a notebook can do to a reader of notebooks: the others still get their turn
-            graded = Graded(path, problems=(f"could not be graded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",))
+        except (
+            Exception
+        ) as error:  # whatever a notebook can do to a reader of notebooks: the others still get their turn
+            graded = Graded(
+                path,
+                problems=(
+                    f"could not be graded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                ),
+            )
         results.append(graded)
         if progress:
             progress(graded)
@@ -120,23 +164,58 @@ def found(paths: list[Path]) -> list[Path]:
         else:
             raise SdlabError(f"no submission {path}; name .ipynb files or folders of them")
     if not files:
-        raise SdlabError(f"no .ipynb files in {', '.join(map(str, paths))}; name .ipynb files or folders of them")
+        raise SdlabError(
+            f"no .ipynb files in {', '.join(map(str, paths))}; name .ipynb files or folders of them"
+        )
     return list(dict.fromkeys(files))
 
 
 def write_csv(results: list[Graded], path: Path) -> None:
     """One row a submission: its points in all and per cell (empty where the cell is another lab's), and what was noticed."""
-    cells = list(dict.fromkeys((graded.lab, identity) for graded in results for identity in graded.max_points))
+    cells = list(
+        dict.fromkeys((graded.lab, identity) for graded in results for identity in graded.max_points)
+    )
     several = len({lab for lab, _ in cells}) > 1
     titles = [f"{lab}: {identity}" if several else identity for lab, identity in cells]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["submission", "lab", "total", "of", "by_hand", *titles, "problems", "errors", "seconds", "peak_memory_mb"])
+        writer.writerow(
+            [
+                "submission",
+                "lab",
+                "total",
+                "of",
+                "by_hand",
+                *titles,
+                "problems",
+                "errors",
+                "seconds",
+                "peak_memory_mb",
+            ]
+        )
         for graded in results:
             points = [f"{graded.points[identity]:g}" if graded.lab == lab else "" for lab, identity in cells]
             errors = "; ".join(f"{name}: {line}" for name, line in graded.errors.items())
-            row = [str(graded.submission), graded.lab, f"{graded.total:g}", f"{graded.max_total:g}", f"{sum(graded.manual.values()):g}", *points]
-            writer.writerow([_safe(cell) for cell in (*row, "; ".join(graded.problems), errors, f"{graded.seconds:.1f}", f"{graded.peak_memory_mb:.0f}")])
+            row = [
+                str(graded.submission),
+                graded.lab,
+                f"{graded.total:g}",
+                f"{graded.max_total:g}",
+                f"{sum(graded.manual.values()):g}",
+                *points,
+            ]
+            writer.writerow(
+                [
+                    _safe(cell)
+                    for cell in (
+                        *row,
+                        "; ".join(graded.problems),
+                        errors,
+                        f"{graded.seconds:.1f}",
+                        f"{graded.peak_memory_mb:.0f}",
+                    )
+                ]
+            )
 
 
 def table(results: list[Graded]):
@@ -149,7 +228,16 @@ def table(results: list[Graded]):
         lost = ", ".join(name for name, points in graded.points.items() if points == 0)
         points, by_hand = f"{graded.total:g} of {graded.max_total:g}", f"{sum(graded.manual.values()):g}"
         noticed = "\n".join(graded.problems)
-        row = (graded.submission.name, graded.lab, points, by_hand, lost, noticed, f"{graded.seconds:.0f}", f"{graded.peak_memory_mb:.0f}")
+        row = (
+            graded.submission.name,
+            graded.lab,
+            points,
+            by_hand,
+            lost,
+            noticed,
+            f"{graded.seconds:.0f}",
+            f"{graded.peak_memory_mb:.0f}",
+        )
         shown.add_row(*(escape(_printable(cell)) for cell in row))
     return shown
 

@@ -10,29 +10,78 @@ import importlib
 import sys
 import types
 
-ALWAYS = ("builtins", "math", "cmath", "operator", "itertools", "functools", "collections", "numbers", "fractions", "statistics", "random", "unittest", "numpy", "torch", "sdlab")
-_REPLACED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType, property, type, classmethod, staticmethod)
+ALWAYS = (
+    "builtins",
+    "math",
+    "cmath",
+    "operator",
+    "itertools",
+    "functools",
+    "collections",
+    "numbers",
+    "fractions",
+    "statistics",
+    "random",
+    "unittest",
+    "numpy",
+    "torch",
+    "sdlab",
+)
+_REPLACED = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.GetSetDescriptorType,
+    property,
+    type,
+    classmethod,
+    staticmethod,
+)
 
 
 class Guard:
     """A picture of the loaded modules under `roots` (first parts of their names), taken before any of a submission's code runs."""
 
     def __init__(self, roots: set[str]):
-        roots = (roots | set(ALWAYS)) - {"transformers"}  # which replaces its own modules when they are first used
+        roots = (roots | set(ALWAYS)) - {
+            "transformers"
+        }  # which replaces its own modules when they are first used
         self.roots = roots
-        self.modules = {name: module for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType) and name.partition(".")[0] in roots}
+        self.modules = {
+            name: module
+            for name, module in list(sys.modules.items())
+            if isinstance(module, types.ModuleType) and name.partition(".")[0] in roots
+        }
         self.builtins = dict(vars(builtins))
         self.names, self.classes, self.bodies = [], {}, {}
         for module_name, module in self.modules.items():
-            kept = {name: value for name, value in vars(module).items() if _callable(value) or type(value) is types.ModuleType}
+            kept = {
+                name: value
+                for name, value in vars(module).items()
+                if _callable(value) or type(value) is types.ModuleType
+            }
             self.names.append((module_name, vars(module), kept))
             for value in kept.values():
-                if isinstance(value, type) and value.__flags__ & (1 << 9) and value.__module__.partition(".")[0] in roots and value not in self.classes:
-                    self.classes[value] = {name: own for name, own in vars(value).items() if isinstance(own, _REPLACED)}
+                if (
+                    isinstance(value, type)
+                    and value.__flags__ & (1 << 9)
+                    and value.__module__.partition(".")[0] in roots
+                    and value not in self.classes
+                ):
+                    self.classes[value] = {
+                        name: own for name, own in vars(value).items() if isinstance(own, _REPLACED)
+                    }
                 elif isinstance(value, types.FunctionType):
                     self.bodies[value] = (value.__code__, value.__defaults__, value.__kwdefaults__)
         for kept in self.classes.values():
-            self.bodies.update({own: (own.__code__, own.__defaults__, own.__kwdefaults__) for own in kept.values() if isinstance(own, types.FunctionType)})
+            self.bodies.update(
+                {
+                    own: (own.__code__, own.__defaults__, own.__kwdefaults__)
+                    for own in kept.values()
+                    if isinstance(own, types.FunctionType)
+                }
+            )
 
     def put_back(self) -> list[str]:
         """Undo every replacement since the picture was taken; returns their names ("torch.allclose")."""
@@ -59,11 +108,17 @@ class Guard:
                     found += [title + name] * self._foreign(other)
                     type.__setattr__(owner, name, value)
             for name in [name for name in now if name not in kept and type(now[name]) is types.FunctionType]:
-                if self._foreign(now[name]) and any(name in _own(base) for base in owner.__mro__[1:]):  # a new method that hides an inherited one
+                if self._foreign(now[name]) and any(
+                    name in _own(base) for base in owner.__mro__[1:]
+                ):  # a new method that hides an inherited one
                     found.append(title + name)
                     type.__delattr__(owner, name)
         for function, (code, defaults, keywords) in self.bodies.items():
-            if function.__code__ is not code or function.__defaults__ is not defaults or function.__kwdefaults__ is not keywords:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not keywords
+            ):
                 found.append(f"{function.__module__}.{function.__qualname__}")
                 function.__code__, function.__defaults__, function.__kwdefaults__ = code, defaults, keywords
         return list(dict.fromkeys(found))
@@ -90,7 +145,11 @@ def load(statements: list[str]) -> set[str]:
     roots = set()
     for statement in statements:
         words = statement.split()
-        for name in [words[1]] if words[0] == "from" else [part.split()[0] for part in statement[len("import ") :].split(",")]:
+        for name in (
+            [words[1]]
+            if words[0] == "from"
+            else [part.split()[0] for part in statement[len("import ") :].split(",")]
+        ):
             roots.add(name.partition(".")[0])
             try:
                 importlib.import_module(name)

@@ -23,24 +23,47 @@ WALLS = {"network": "the network", "files": "other files", "processes": "other p
 NEWUSER, NEWPID, NEWNET, NEWIPC = 0x10000000, 0x20000000, 0x40000000, 0x08000000  # linux/sched.h
 NO_NEW_PRIVS, DEATH_SIGNAL = 38, 1  # prctl
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on every architecture
-READ, WRITE_DEVICE = 1 << 0 | 1 << 2 | 1 << 3, 1 << 1  # linux/landlock.h: execute, read file, read directory; write file
+READ, WRITE_DEVICE = (
+    1 << 0 | 1 << 2 | 1 << 3,
+    1 << 1,
+)  # linux/landlock.h: execute, read file, read directory; write file
 LIST = 1 << 3
 OF_A_FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/proc", "/sys", "/dev", "/run/nvidia-persistenced")
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run/nvidia-persistenced",
+)
 LARGEST_FILE = 256 << 20  # bytes
 
 
 def check_system() -> None:
     """Raises SdlabError where processes cannot be limited at all."""
     if resource is None or not hasattr(os, "fork"):
-        raise SdlabError(f"submissions are run in processes that only Linux and macOS can limit, and this is {sys.platform}; use a container, or WSL on Windows")
+        raise SdlabError(
+            f"submissions are run in processes that only Linux and macOS can limit, and this is {sys.platform}; use a container, or WSL on Windows"
+        )
 
 
 def left_open(walls: Iterable[Collection[str]]) -> str:
     """One line on what was not closed off for every submission, given the walls that each one had; "" when everything was."""
     walls = list(walls)
     left = [words for name, words in WALLS.items() if any(name not in had for had in walls)]
-    return f"not closed off on this machine: {', '.join(left)}; run submissions of strangers in a container" if left else ""
+    return (
+        f"not closed off on this machine: {', '.join(left)}; run submissions of strangers in a container"
+        if left
+        else ""
+    )
 
 
 def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
@@ -48,7 +71,13 @@ def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
     import sdlab
     from sdlab.paths import data_dir
 
-    readable = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), str(Path(sdlab.__file__).resolve().parent), str(data_dir().resolve())}
+    readable = {
+        sys.prefix,
+        sys.base_prefix,
+        os.path.realpath(sys.prefix),
+        str(Path(sdlab.__file__).resolve().parent),
+        str(data_dir().resolve()),
+    }
     listable = set()
     for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         entry = os.path.realpath(entry)
@@ -67,7 +96,11 @@ def enter_namespaces() -> set[str]:
     libc, uid, gid = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
     for flags, walls in ((NEWNET | NEWPID | NEWIPC, {"network", "processes"}), (NEWNET, {"network"})):
         if libc.unshare(NEWUSER | flags) == 0:
-            for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            for name, text in (
+                ("setgroups", "deny"),
+                ("uid_map", f"{uid} {uid} 1"),
+                ("gid_map", f"{gid} {gid} 1"),
+            ):
                 try:
                     Path("/proc/self", name).write_text(text)
                 except OSError:
@@ -109,7 +142,9 @@ def wall_files(writable: Path, readable: list[str], listable: list[str]) -> set[
     if abi < 1:
         return set()
     every = (1 << 13) - 1 | (abi >= 2) << 13 | (abi >= 3) << 14 | (abi >= 5) << 15
-    words = [every] + ([3] if abi >= 4 else []) + ([3] if abi >= 6 else [])  # file rights; TCP bind, connect; abstract sockets, signals
+    words = (
+        [every] + ([3] if abi >= 4 else []) + ([3] if abi >= 6 else [])
+    )  # file rights; TCP bind, connect; abstract sockets, signals
     attributes = struct.pack(f"={len(words)}Q", *words)
     rules = libc.syscall(LANDLOCK[0], attributes, ctypes.c_size_t(len(attributes)), 0)
     if rules < 0:
@@ -127,7 +162,11 @@ def wall_files(writable: Path, readable: list[str], listable: list[str]) -> set[
     libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     done = libc.syscall(LANDLOCK[2], rules, 0) == 0
     os.close(rules)
-    return ({"files"} | ({"tcp"} if abi >= 4 else set()) | ({"signals"} if abi >= 6 else set())) if done else set()
+    return (
+        ({"files"} | ({"tcp"} if abi >= 4 else set()) | ({"signals"} if abi >= 6 else set()))
+        if done
+        else set()
+    )
 
 
 def block_sockets() -> None:

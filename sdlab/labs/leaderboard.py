@@ -49,7 +49,13 @@ class Budget:
     model: str = "organism"
 
     def __post_init__(self):
-        for name, least in (("seeds", 1), ("problems", 2), ("generations", 1), ("timeout", 1), ("memory_gb", 1)):
+        for name, least in (
+            ("seeds", 1),
+            ("problems", 2),
+            ("generations", 1),
+            ("timeout", 1),
+            ("memory_gb", 1),
+        ):
             if not getattr(self, name) >= least:
                 raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least {least}")
 
@@ -64,7 +70,9 @@ class Entry:
     in_domain: np.ndarray | None = None
     generations: int = 1
     reason: str = ""
-    walls: tuple[str, ...] | None = None  # what its process could not reach (sdlab.labs.isolation); None when none of its code ran now
+    walls: tuple[str, ...] | None = (
+        None  # what its process could not reach (sdlab.labs.isolation); None when none of its code ran now
+    )
 
     def interval(self, what: str) -> Interval:
         """The mean per answer of "score", "tokens" or "in_domain", 95% over seeds and problems."""
@@ -110,11 +118,23 @@ def hidden_problems(split: str, count: int, secret: str) -> list:
 
 def training_seeds(count: int, secret: str) -> list[tuple[int, int]]:
     """`count` pairs that `secret` chooses: the run's seed, and the seed (1..15) of the split "train" it takes its questions from."""
-    return [(stable_int("leaderboard", secret, "run", k) % 2**31, 1 + stable_int("leaderboard", secret, "questions", k) % (SPLIT_SEEDS - 1)) for k in range(count)]
+    return [
+        (
+            stable_int("leaderboard", secret, "run", k) % 2**31,
+            1 + stable_int("leaderboard", secret, "questions", k) % (SPLIT_SEEDS - 1),
+        )
+        for k in range(count)
+    ]
 
 
 def leaderboard(
-    files: Sequence[str | Path], secret: str, budget: Budget = Budget(), *, jobs: int = 1, kept: Path | None = None, on_done=None
+    files: Sequence[str | Path],
+    secret: str,
+    budget: Budget = Budget(),
+    *,
+    jobs: int = 1,
+    kept: Path | None = None,
+    on_done=None,
 ) -> list[tuple[int, Entry]]:
     """(rank, entry) of every submission and of SDPO and GRPO, best first; those that failed share the last rank, with their reason.
 
@@ -126,22 +146,36 @@ def leaderboard(
     if not files:
         raise SdlabError("no submissions; name Python files or lab-4 notebooks that define `repair`")
     if not secret:
-        raise SdlabError(f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or set {SECRET}")
+        raise SdlabError(
+            f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or set {SECRET}"
+        )
     check_system()
-    work = {**dict(zip(_names([Path(file) for file in files]), map(Path, files))), **{name: HEADER + text for name, text in REFERENCES.items()}}
+    work = {
+        **dict(zip(_names([Path(file) for file in files]), map(Path, files))),
+        **{name: HEADER + text for name, text in REFERENCES.items()},
+    }
     finished = Finished(kept, secret, budget) if kept else None
     stop, entries = threading.Event(), []
 
     def run(name: str, place: Path) -> Entry | tuple[str, tuple[str, ...] | None]:
         if finished and (known := finished.find(work[name])):
             return Entry(name, **known, generations=budget.generations)
-        task = {"model": budget.model, "config": asdict(budget.config), "seeds": training_seeds(budget.seeds, secret)}
+        task = {
+            "model": budget.model,
+            "config": asdict(budget.config),
+            "seeds": training_seeds(budget.seeds, secret),
+        }
         try:
-            return train(work[name], place, task, timeout=budget.timeout, memory_gb=budget.memory_gb, stop=stop)
+            return train(
+                work[name], place, task, timeout=budget.timeout, memory_gb=budget.memory_gb, stop=stop
+            )
         except OSError as error:  # no more processes or disk here: the others still get their turn
             return f"could not be started: {error}", None
 
-    with tempfile.TemporaryDirectory(prefix="sdlab-leaderboard-", ignore_cleanup_errors=True) as folder, ThreadPoolExecutor(max(1, jobs)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="sdlab-leaderboard-", ignore_cleanup_errors=True) as folder,
+        ThreadPoolExecutor(max(1, jobs)) as pool,
+    ):
         places = {name: Path(folder) / secrets.token_hex(8) for name in work}
         trained = [pool.submit(run, name, places[name]) for name in work]
         try:
@@ -149,7 +183,11 @@ def leaderboard(
                 entry = future.result()
                 if not isinstance(entry, Entry):
                     reason, walls = entry
-                    entry = Entry(name, reason=reason, walls=walls) if reason else replace(_judge(name, places[name], secret, budget), walls=walls)
+                    entry = (
+                        Entry(name, reason=reason, walls=walls)
+                        if reason
+                        else replace(_judge(name, places[name], secret, budget), walls=walls)
+                    )
                     if finished and not entry.reason:
                         finished.keep({what: getattr(entry, what) for what in TABLES}, work[name])
                 entries.append(entry)
@@ -160,13 +198,19 @@ def leaderboard(
             pool.shutdown(cancel_futures=True)
     good = {entry.name: (entry.score, entry.tokens) for entry in entries if not entry.reason}
     ranks = rank(good)
-    return sorted(((ranks.get(entry.name, len(good) + 1), entry) for entry in entries), key=lambda pair: (pair[0], -pair[1].score.mean() if pair[1].score is not None else 0))
+    return sorted(
+        ((ranks.get(entry.name, len(good) + 1), entry) for entry in entries),
+        key=lambda pair: (pair[0], -pair[1].score.mean() if pair[1].score is not None else 0),
+    )
 
 
 def _names(files: list[Path]) -> list[str]:
     """A name for each file: its stem, with its folder or a number where there are several."""
     stems = [path.stem for path in files]
-    names = [path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in files]
+    names = [
+        path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}"
+        for path in files
+    ]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
@@ -187,7 +231,11 @@ def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
         except (SafetensorError, OSError):
             return Entry(name, reason="handed back weights that cannot be read")
         for key, parameter in engine.model.named_parameters():
-            if key not in weights or weights[key].shape != parameter.shape or not weights[key].isfinite().all():
+            if (
+                key not in weights
+                or weights[key].shape != parameter.shape
+                or not weights[key].isfinite().all()
+            ):
                 return Entry(name, reason=f"handed back weights without a finite {key}")
             with torch.no_grad():
                 parameter.copy_(weights[key])
@@ -198,12 +246,22 @@ def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
             params = SamplingParams(budget.generations, budget.config.max_completion_length, 1.0, seed=seed)
             frame = evaluate(engine, problems, params, thinking=budget.config.thinking)
             sums[split] = frame.groupby("problem_id", sort=False)[["reward", "length"]].sum()
-        for what, column, splits in (("score", "reward", OUT_OF_DISTRIBUTION), ("tokens", "length", OUT_OF_DISTRIBUTION), ("in_domain", "reward", IN_DOMAIN)):
-            found[what].append(np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits]))
-    return Entry(name, **{what: np.stack(rows) for what, rows in found.items()}, generations=budget.generations)
+        for what, column, splits in (
+            ("score", "reward", OUT_OF_DISTRIBUTION),
+            ("tokens", "length", OUT_OF_DISTRIBUTION),
+            ("in_domain", "reward", IN_DOMAIN),
+        ):
+            found[what].append(
+                np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits])
+            )
+    return Entry(
+        name, **{what: np.stack(rows) for what, rows in found.items()}, generations=budget.generations
+    )
 
 
-def leaderboard_command(files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int = 1) -> int:
+def leaderboard_command(
+    files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int = 1
+) -> int:
     """Print the table and write it as csv; returns 1 when a submission failed. Behind `sdlab leaderboard`.
 
     Finished results are kept in the folder <output>_results beside the table, and taken from there when it is run again.
@@ -217,18 +275,30 @@ def leaderboard_command(files: Sequence[Path], secret: str | None, budget: Budge
         on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or ('judged' if entry.walls is not None else 'as judged before')}", markup=False, highlight=False),
     )  # fmt: skip
     counts = [place for place, entry in ranked if not entry.reason]
-    table = Table(title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals")
+    table = Table(
+        title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals"
+    )
     for column in ("rank", "submission", "score", "tokens", "in-domain", ""):
         table.add_column(column)
     rows = []
     for place, entry in ranked:
         note = entry.reason or ("tied" if counts.count(place) > 1 else "")
-        figures = {} if entry.reason else {what: entry.interval(what) for what in ("score", "tokens", "in_domain")}
-        table.add_row(str(place), _plain(entry.name), *(str(figures.get(what, "")) for what in ("score", "tokens", "in_domain")), _plain(note))
+        figures = (
+            {} if entry.reason else {what: entry.interval(what) for what in ("score", "tokens", "in_domain")}
+        )
+        table.add_row(
+            str(place),
+            _plain(entry.name),
+            *(str(figures.get(what, "")) for what in ("score", "tokens", "in_domain")),
+            _plain(note),
+        )
         row = {"rank": place, "submission": entry.name}
         for what in ("score", "tokens", "in_domain"):
             numbers = vars(figures[what]) if figures else dict.fromkeys(("mean", "low", "high"), "")
-            row |= {f"{what}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else "" for key, value in numbers.items()}
+            row |= {
+                f"{what}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else ""
+                for key, value in numbers.items()
+            }
         rows.append(row | {"note": note})
     console.print(table)
     output.parent.mkdir(parents=True, exist_ok=True)

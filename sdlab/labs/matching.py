@@ -35,9 +35,15 @@ def match(submission, source) -> Plan:
     """
     problems: list[str] = []
     marked = {mark.grade_id: (cell, mark) for cell in source.cells if (mark := marking(cell))}
-    statements = tuple(dict.fromkeys(line for cell in source.cells if cell.cell_type == "code" for line in imports(cell.source)))
+    statements = tuple(
+        dict.fromkeys(
+            line for cell in source.cells if cell.cell_type == "code" for line in imports(cell.source)
+        )
+    )
     runnable = _language(submission, problems)
-    parameters = next((cell for cell in source.cells if cell.cell_type == "code" and tagged(cell, "parameters")), None)
+    parameters = next(
+        (cell for cell in source.cells if cell.cell_type == "code" and tagged(cell, "parameters")), None
+    )
     given = Step("given", parameters.source, "parameters") if parameters else None
     head: list[Step] = []
     blocks: dict[str, list[Step]] = {}
@@ -61,7 +67,10 @@ def match(submission, source) -> Plan:
                     placed = True
                 if original.cell_type == "code" and not again:
                     now.append(Step("test" if mark.test else "given", original.source, identity))
-                    if _words(cell.source) not in (_words(original.source), _words(without_hidden(original.source))):
+                    if _words(cell.source) not in (
+                        _words(original.source),
+                        _words(without_hidden(original.source)),
+                    ):
                         edited.append(identity)
                 continue
         if cell.cell_type != "code" or not cell.source.strip():
@@ -74,7 +83,9 @@ def match(submission, source) -> Plan:
     if given and not placed:
         head.insert(0, given)
     if not blocks and marked:
-        problems.append("no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the notebook that was given out")
+        problems.append(
+            "no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the notebook that was given out"
+        )
     seen = list(blocks)
     if seen != [identity for identity in marked if identity in blocks]:
         problems.append(f"cells were reordered ({', '.join(seen)}); run in the lab's order")
@@ -86,7 +97,11 @@ def match(submission, source) -> Plan:
                 missing.append(identity)
             elif not mark.solution and cell.cell_type == "code":
                 steps.append(Step("given", cell.source, identity))
-    for what, names in (("deleted, so without points", missing), ("deleted", [i for i in marked if i not in blocks and marked[i][1].solution]), ("there more than once", repeated)):
+    for what, names in (
+        ("deleted, so without points", missing),
+        ("deleted", [i for i in marked if i not in blocks and marked[i][1].solution]),
+        ("there more than once", repeated),
+    ):
         if names and blocks:
             problems.append(f"{what}: {', '.join(dict.fromkeys(names))}")
     if edited:
@@ -96,7 +111,10 @@ def match(submission, source) -> Plan:
 
 def _language(submission, problems: list[str]) -> bool:
     """Whether the notebook is one for Python; a kernel with another name is told and looked past."""
-    spec, info = (found if isinstance(found := submission.metadata.get(key), dict) else {} for key in ("kernelspec", "language_info"))
+    spec, info = (
+        found if isinstance(found := submission.metadata.get(key), dict) else {}
+        for key in ("kernelspec", "language_info")
+    )
     name, language = str(spec.get("name", "")), str(spec.get("language") or info.get("name") or "python")
     if language.lower() not in ("python", "ipython", "python3"):
         problems.append(f"made for the kernel {name!r} ({language}), which is not Python; nothing was run")

@@ -18,7 +18,21 @@ from sdlab.labs.family import Family
 from sdlab.labs.isolation import check_system, readable_folders
 from sdlab.labs.matching import Step
 
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CPU_LIMIT", "SDLAB_DATA", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "CPU_LIMIT",
+    "SDLAB_DATA",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 START_SECONDS = 120.0  # to import torch on a loaded machine
 GRACE_SECONDS = 5.0  # from the interruption of a cell to the end of its process
 RESTARTS = 3
@@ -34,7 +48,12 @@ class Limits:
     output_mb: float = 20.0
 
     def __post_init__(self):
-        for name, value, least in (("timeout", self.timeout, 1), ("cell_timeout", self.cell_timeout, 0.1), ("memory_mb", self.memory_mb, 200), ("output_mb", self.output_mb, 0.001)):
+        for name, value, least in (
+            ("timeout", self.timeout, 1),
+            ("cell_timeout", self.cell_timeout, 0.1),
+            ("memory_mb", self.memory_mb, 200),
+            ("output_mb", self.output_mb, 0.001),
+        ):
             if not value >= least:
                 raise SdlabError(f"{name} {value!r} is too little; give at least {least}")
 
@@ -50,7 +69,9 @@ class Outcome:
     peak_mb: float = 0.0
 
 
-def run_steps(steps: tuple[Step, ...], imports: tuple[str, ...], hidden: list[Path], limits: Limits) -> Outcome:
+def run_steps(
+    steps: tuple[Step, ...], imports: tuple[str, ...], hidden: list[Path], limits: Limits
+) -> Outcome:
     """Run `steps` in order. A cell that has to be stopped is left out, and the others are run again in a fresh process.
 
     The files and folders in `hidden` cannot be read there (where Landlock is). Raises SdlabError where processes cannot be limited.
@@ -71,7 +92,9 @@ def run_steps(steps: tuple[Step, ...], imports: tuple[str, ...], hidden: list[Pa
     return outcome
 
 
-def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set[int], outcome: Outcome) -> int | None:
+def _once(
+    steps, imports, hidden, limits: Limits, deadline: float, left_out: set[int], outcome: Outcome
+) -> int | None:
     """One process; returns the index of the step that ended it, None when all were run."""
     folder = Path(tempfile.mkdtemp(prefix="sdlab-lab-"))
     worker = None
@@ -79,7 +102,9 @@ def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set
         worker = _Worker(folder, imports, hidden, limits)
         ready = worker.reply("ready", min(deadline, time.monotonic() + START_SECONDS))
         if worker.why:
-            raise SdlabError(f"the process for grading did not start ({worker.why}): {worker.tail()}; give more --memory or check the installation with `python -m sdlab --help`")
+            raise SdlabError(
+                f"the process for grading did not start ({worker.why}): {worker.tail()}; give more --memory or check the installation with `python -m sdlab --help`"
+            )
         outcome.walls = tuple(ready["walls"])
         for index, step in enumerate(steps):
             if index in left_out or (step.kind == "test" and index in outcome.passed | set(outcome.errors)):
@@ -99,9 +124,13 @@ def _once(steps, imports, hidden, limits: Limits, deadline: float, left_out: set
                 outcome.errors[index] = answer["error"]
             if answer["put_back"]:
                 names = answer["put_back"]
-                outcome.problems.append(f"replaced {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; put back before the tests")
+                outcome.problems.append(
+                    f"replaced {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; put back before the tests"
+                )
             if answer["memory"]:
-                outcome.problems.append(f"{step.name}: needs more than the {limits.memory_mb} MB allowed; stopped")
+                outcome.problems.append(
+                    f"{step.name}: needs more than the {limits.memory_mb} MB allowed; stopped"
+                )
                 return index
             if answer["late"]:
                 outcome.problems.append(f"{step.name}: {answer['error']}; stopped")
@@ -123,7 +152,14 @@ class _Worker:
         self.printed, self.last, self.buffer = 0, b"", b""
         readable, listable = readable_folders(hidden)
         replies, ours = os.pipe()
-        settings = {"replies": ours, "memory_mb": limits.memory_mb, "cpu_seconds": int(limits.timeout * (os.cpu_count() or 1)) + 60, "readable": readable, "listable": listable, "imports": list(imports)}
+        settings = {
+            "replies": ours,
+            "memory_mb": limits.memory_mb,
+            "cpu_seconds": int(limits.timeout * (os.cpu_count() or 1)) + 60,
+            "readable": readable,
+            "listable": listable,
+            "imports": list(imports),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sdlab.labs.worker", json.dumps(settings)], cwd=folder, env=_environment(folder), pass_fds=(ours,), start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -216,8 +252,22 @@ class _Worker:
 def _environment(folder: Path) -> dict[str, str]:
     """A home of its own, no keys or tokens, no hub."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    own = {"HOME": str(folder), "TMPDIR": str(folder), "IPYTHONDIR": str(folder / ".ipython"), "HF_HUB_OFFLINE": "1", "SDLAB_HEADLESS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8:replace", "TERM": "dumb"}
-    return passed | own | {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+    own = {
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "IPYTHONDIR": str(folder / ".ipython"),
+        "HF_HUB_OFFLINE": "1",
+        "SDLAB_HEADLESS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "",
+        "PYTHONIOENCODING": "utf-8:replace",
+        "TERM": "dumb",
+    }
+    return (
+        passed
+        | own
+        | {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+    )
 
 
 def _parsed(line: bytes) -> dict | None:

@@ -15,11 +15,21 @@ from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, step_row
-from sdlab.train.losses import all_logps, group_advantages, grpo_token_loss, importance_weight, sdpo_token_loss, token_logps, token_weights
+from sdlab.train.losses import (
+    all_logps,
+    group_advantages,
+    grpo_token_loss,
+    importance_weight,
+    sdpo_token_loss,
+    token_logps,
+    token_weights,
+)
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, frozen_copy, teacher_view
 
-BUDGET = SDPOConfig(steps=40, warmup_steps=4, num_problems=16, num_generations=8)  # that of the recorded conditions
+BUDGET = SDPOConfig(
+    steps=40, warmup_steps=4, num_problems=16, num_generations=8
+)  # that of the recorded conditions
 
 
 @dataclass(frozen=True)
@@ -37,19 +47,29 @@ class Repair:
 
     context: str = "solution"
     mix: float | Callable[[torch.Tensor, int], torch.Tensor] = 0.0
-    token_weights: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    token_weights: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = (
+        None
+    )
 
     def __post_init__(self):
         if self.context not in TEACHER_CONTEXTS:
             raise unknown("teacher context", self.context, TEACHER_CONTEXTS)
         if not callable(self.mix) and not (isinstance(self.mix, (int, float)) and 0 <= self.mix <= 1):
-            raise SdlabError(f"mix={self.mix!r} is not allowed; give GRPO's share, 0 to 1, or a function of (rewards, num_generations)")
+            raise SdlabError(
+                f"mix={self.mix!r} is not allowed; give GRPO's share, 0 to 1, or a function of (rewards, num_generations)"
+            )
         if self.token_weights is not None and not callable(self.token_weights):
-            raise SdlabError(f"token_weights={self.token_weights!r} is not allowed; give a function of (student_logps, teacher_logps, rewards, mask), or None")
+            raise SdlabError(
+                f"token_weights={self.token_weights!r} is not allowed; give a function of (student_logps, teacher_logps, rewards, mask), or None"
+            )
 
 
 def run_repair(
-    engine, problems: Sequence, repair: Repair = Repair(), config: SDPOConfig = BUDGET, on_step: Callable[[dict], None] | None = None
+    engine,
+    problems: Sequence,
+    repair: Repair = Repair(),
+    config: SDPOConfig = BUDGET,
+    on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` for config.steps steps; one row per step with the columns of `sdlab.train.log`.
 
@@ -72,14 +92,28 @@ def run_repair(
             rollouts, mask = batch.rollouts, batch.rollouts.completion_mask
             clock.stage("sampling")
             # 2. inform the teacher, compare the siblings, and share the rows out between the two losses
-            view = teacher_view(engine.tokenizer, batch.problems, rollouts.texts, batch.rewards, config.num_generations, config, step)
+            view = teacher_view(
+                engine.tokenizer,
+                batch.problems,
+                rollouts.texts,
+                batch.rewards,
+                config.num_generations,
+                config,
+                step,
+            )
             advantages = group_advantages(batch.rewards, config.num_generations)
             share = _shares(repair, batch.rewards, config.num_generations)
             distilled = [i for i in range(len(share)) if view.distilled[i] and share[i] < 1]
             rewarded = [i for i in range(len(share)) if advantages[i] != 0 and share[i] > 0]
-            counted = sorted({*distilled, *(i for i in range(len(share)) if share[i] > 0)})  # a row without advantage counts in the mean
+            counted = sorted(
+                {*distilled, *(i for i in range(len(share)) if share[i] > 0)}
+            )  # a row without advantage counts in the mean
             rows = Rows(engine, batch.prompts, rollouts.completions())
-            informed = Rows(engine, [view.prompts[i] if i in set(distilled) else batch.prompts[i] for i in range(len(share))], rollouts.completions())
+            informed = Rows(
+                engine,
+                [view.prompts[i] if i in set(distilled) else batch.prompts[i] for i in range(len(share))],
+                rollouts.completions(),
+            )
             factor = torch.ones(mask.shape)
             if repair.token_weights is not None and distilled:
                 factor = _factors(repair, student, teacher.model, rows, informed, distilled, batch, config)
@@ -97,26 +131,59 @@ def run_repair(
                     student_logps = all_logps(rows.logits(student, part), config.temperature)
                     with torch.no_grad():
                         teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
-                    ids, old, weight = flat(part, rollouts.completion_ids, rollouts.per_token_logps, sdpo_weights)
+                    ids, old, weight = flat(
+                        part, rollouts.completion_ids, rollouts.per_token_logps, sdpo_weights
+                    )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
                     ratio = importance_weight(now, old, config.distillation_is_clip)
-                    loss = sdpo_token_loss(student_logps, teacher_logps, config.distillation_alpha, config.distillation_topk, config.distillation_add_tail, ratio)
+                    loss = sdpo_token_loss(
+                        student_logps,
+                        teacher_logps,
+                        config.distillation_alpha,
+                        config.distillation_topk,
+                        config.distillation_add_tail,
+                        ratio,
+                    )
                     return (weight * loss).sum()
 
                 def grpo_part(part):
-                    ids, old, gain, weight = flat(part, rollouts.completion_ids, rollouts.per_token_logps, advantages[:, None].expand(mask.shape), grpo_weights)
+                    ids, old, gain, weight = flat(
+                        part,
+                        rollouts.completion_ids,
+                        rollouts.per_token_logps,
+                        advantages[:, None].expand(mask.shape),
+                        grpo_weights,
+                    )
                     logps = token_logps(rows.logits(student, part), ids, config.temperature)
-                    return (weight * grpo_token_loss(logps, old, gain, grpo.epsilon_low, grpo.epsilon_high)).sum()
+                    return (
+                        weight * grpo_token_loss(logps, old, gain, grpo.epsilon_low, grpo.epsilon_high)
+                    ).sum()
 
-                distil, reward = (informed.plan(_both(distilled, minibatch), config.batch_tokens), rows.plan(_both(rewarded, minibatch), config.batch_tokens))
+                distil, reward = (
+                    informed.plan(_both(distilled, minibatch), config.batch_tokens),
+                    rows.plan(_both(rewarded, minibatch), config.batch_tokens),
+                )
                 if distil or reward:
-                    losses.append(accumulate(student, distil, sdpo_part) + accumulate(student, reward, grpo_part))
+                    losses.append(
+                        accumulate(student, distil, sdpo_part) + accumulate(student, reward, grpo_part)
+                    )
                     norms.append(apply_update(student, optimizer, config, step, losses[-1]))
             teacher.follow()
             clock.stage("update")
             idle.step(len(losses))
             # 4. log
-            table.append(step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len({*distilled, *rewarded}), clock=clock))
+            table.append(
+                step_row(
+                    config,
+                    step,
+                    batch,
+                    base,
+                    losses=losses,
+                    norms=norms,
+                    used_rows=len({*distilled, *rewarded}),
+                    clock=clock,
+                )
+            )
             if on_step:
                 on_step(table[-1])
     except KeyboardInterrupt:
@@ -134,12 +201,16 @@ def _shares(repair: Repair, rewards: torch.Tensor, num_generations: int) -> torc
         return torch.full(rewards.shape, float(repair.mix))
     share = torch.as_tensor(repair.mix(rewards.clone(), num_generations)).float()
     if share.shape != rewards.shape or not ((share >= 0) & (share <= 1)).all():
-        raise SdlabError(f"mix gave shares of shape {tuple(share.shape)}, {share.min():.3g} to {share.max():.3g}; it must give {len(rewards)} numbers from 0 to 1")
+        raise SdlabError(
+            f"mix gave shares of shape {tuple(share.shape)}, {share.min():.3g} to {share.max():.3g}; it must give {len(rewards)} numbers from 0 to 1"
+        )
     return share
 
 
 @torch.no_grad()
-def _factors(repair: Repair, student, teacher, rows: Rows, informed: Rows, distilled: list[int], batch, config) -> torch.Tensor:
+def _factors(
+    repair: Repair, student, teacher, rows: Rows, informed: Rows, distilled: list[int], batch, config
+) -> torch.Tensor:
     """The repair's weight of every token, (B, T), zero where nothing is distilled."""
     used = torch.zeros_like(batch.rollouts.completion_mask, dtype=torch.bool)
     used[distilled] = batch.rollouts.completion_mask[distilled].bool()
@@ -154,8 +225,12 @@ def _factors(repair: Repair, student, teacher, rows: Rows, informed: Rows, disti
         seen.append(logps)
     factor = torch.as_tensor(repair.token_weights(*seen, batch.rewards.clone(), used.clone()))
     if factor.shape != used.shape:
-        raise SdlabError(f"token_weights gave shape {tuple(factor.shape)}; it must give one weight per token, {tuple(used.shape)}")
+        raise SdlabError(
+            f"token_weights gave shape {tuple(factor.shape)}; it must give one weight per token, {tuple(used.shape)}"
+        )
     factor = factor.detach().float().masked_fill(~used, 0)
     if not (factor.isfinite() & (factor >= 0)).all():
-        raise SdlabError("token_weights gave a weight that is negative or not finite at a distilled token; give finite weights of at least 0")
+        raise SdlabError(
+            "token_weights gave a weight that is negative or not finite at a distilled token; give finite weights of at least 0"
+        )
     return factor

@@ -49,21 +49,35 @@ def child(settings: dict) -> None:
         repair = load_repair(next(Path().glob("submission.*")))
         for k, (seed, split_seed) in enumerate(task["seeds"]):
             config, engine = SDPOConfig(**task["config"] | {"seed": seed}), load_engine(task["model"])
-            run_repair(engine, load_split("train", split_seed, limit=min(4096, config.steps * config.num_problems)), repair, config)
-            save_file({name: p.detach().cpu().contiguous() for name, p in engine.model.named_parameters()}, f"{k}.safetensors")
+            run_repair(
+                engine,
+                load_split("train", split_seed, limit=min(4096, config.steps * config.num_problems)),
+                repair,
+                config,
+            )
+            save_file(
+                {name: p.detach().cpu().contiguous() for name, p in engine.model.named_parameters()},
+                f"{k}.safetensors",
+            )
     except MemoryError:
         _give_up(f"needs more than {limits}")
     except BaseException as error:  # whatever a submission does, SystemExit too
         text = str(error).strip().splitlines()
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             _give_up(f"needs more than {limits}")
-        _give_up(str(text[0]) if isinstance(error, SdlabError) and text else f"{type(error).__name__}: {text[0] if text else 'no message'}")
+        _give_up(
+            str(text[0])
+            if isinstance(error, SdlabError) and text
+            else f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        )
     os._exit(0)
 
 
 def _give_up(reason: str) -> None:
     try:
-        os.write(2, f"\n{reason}\n".encode(errors="replace"))  # the submission may have closed or replaced sys.stderr
+        os.write(
+            2, f"\n{reason}\n".encode(errors="replace")
+        )  # the submission may have closed or replaced sys.stderr
     finally:
         os._exit(1)
 
@@ -80,7 +94,9 @@ def load_repair(path: Path) -> Repair:
     for number, source in enumerate([path.read_text()] if path.suffix == ".py" else _definitions(path)):
         exec(compile(source, f"{path.name}[{number}]", "exec"), names)
     if not isinstance(names.get("repair"), Repair):
-        raise SdlabError(f"defines no `repair` that is a sdlab.labs.repair.Repair (found {type(names.get('repair')).__name__})")
+        raise SdlabError(
+            f"defines no `repair` that is a sdlab.labs.repair.Repair (found {type(names.get('repair')).__name__})"
+        )
     return names["repair"]
 
 

@@ -27,7 +27,9 @@ def main(settings: dict) -> None:
     _fork_and_wait(keep=requests)
     die_with_parent()
     if "processes" in walls:
-        _fork_and_wait(keep=None)  # the first process of a namespace ignores signals, so the cells run in the second
+        _fork_and_wait(
+            keep=None
+        )  # the first process of a namespace ignores signals, so the cells run in the second
     os.setsid()  # its own group: what a submission sends to its group reaches nobody else
     limit(settings["memory_mb"], settings["cpu_seconds"])
     walls |= wall_files(Path.cwd(), settings["readable"], settings["listable"])
@@ -86,19 +88,32 @@ def serve(requests, replies: int, walls: list[str], settings: dict) -> None:
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
         try:
             if request["kind"] == "test":
-                exec(compile(shell.transform_cell(code), "<test cell>", "exec"), _test_names(shell.user_ns, fixed, settings["imports"]))
+                exec(
+                    compile(shell.transform_cell(code), "<test cell>", "exec"),
+                    _test_names(shell.user_ns, fixed, settings["imports"]),
+                )
             else:
                 result = shell.run_cell(code, store_history=False)
                 error = result.error_before_exec or result.error_in_exec
                 if request["kind"] == "given":
-                    fixed.update({name: shell.user_ns[name] for name in assigned(code) if name in shell.user_ns})
+                    fixed.update(
+                        {name: shell.user_ns[name] for name in assigned(code) if name in shell.user_ns}
+                    )
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too
             error = raised
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         with suppress(Exception):  # the submission may have closed it
             sys.stdout.flush()
-        reply(token=request["token"], ok=error is None, error=_line(error, code, request["seconds"]), put_back=put_back, memory=_out_of_memory(error), late=isinstance(error, CellTimeout), peak_mb=_peak_mb())
+        reply(
+            token=request["token"],
+            ok=error is None,
+            error=_line(error, code, request["seconds"]),
+            put_back=put_back,
+            memory=_out_of_memory(error),
+            late=isinstance(error, CellTimeout),
+            peak_mb=_peak_mb(),
+        )
 
 
 def _test_names(names: dict, fixed: dict, statements: list[str]) -> dict:
@@ -132,7 +147,9 @@ def _line(error: BaseException | None, code: str, seconds: float) -> str:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocat" in str(error) and "memory" in str(error))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "allocat" in str(error) and "memory" in str(error)
+    )
 
 
 def _peak_mb() -> float:

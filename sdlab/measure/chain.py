@@ -39,13 +39,17 @@ def processing_chain(problem: Problem, siblings: Sequence[Problem]) -> dict[str,
     Two candidates only: the table of (y, y~) is written down. Raises SdlabError otherwise.
     """
     if len(problem.slots) != 1 or len(siblings) != 2:
-        raise SdlabError(f"the chain of problem {problem.id!r} cannot be written down; choose a family of 2 candidates")
+        raise SdlabError(
+            f"the chain of problem {problem.id!r} cannot be written down; choose a family of 2 candidates"
+        )
     weights, told, hidden = _grouped(problem, siblings)
     table = trace_table(problem, list(zip(weights, told)))
     again = [_correct(siblings[v], evidence) for v, evidence in zip(hidden, told)]
     texts = list(dict.fromkeys(text for row in again for text in row))
     regenerated = np.array([[row.get(text, 0.0) for text in texts] for row in again])  # p(y~ | s), (C, Y~)
-    stripped = np.array([[float(told[i].answer == sibling.answer) for sibling in siblings] for i in range(len(told))])
+    stripped = np.array(
+        [[float(told[i].answer == sibling.answer) for sibling in siblings] for i in range(len(told))]
+    )
     return {
         "solution": table.information,
         "regenerated": mutual_information(table.joint @ regenerated),
@@ -64,9 +68,15 @@ def own_information(problem: Problem, siblings: Sequence[Problem]) -> dict[str, 
         for text, p in _correct(siblings[v], evidence).items():
             found = read_evidence(problem, text)
             read_again[repr(found)] = (read_again.get(repr(found), (0.0,))[0] + weight * p, found)
-    stripped = [strip_thinking(next(iter(_correct(sibling, NOTHING)))) for sibling in siblings]  # the same for all solutions
+    stripped = [
+        strip_thinking(next(iter(_correct(sibling, NOTHING)))) for sibling in siblings
+    ]  # the same for all solutions
     bare = [(p, read_evidence(problem, text)) for p, text in zip(problem.slots[0].prior, stripped)]
-    contexts = {"solution": list(zip(weights, told)), "regenerated": list(read_again.values()), "solution_no_think": bare}
+    contexts = {
+        "solution": list(zip(weights, told)),
+        "regenerated": list(read_again.values()),
+        "solution_no_think": bare,
+    }
     return {name: trace_table(problem, pairs) for name, pairs in contexts.items()}
 
 

@@ -16,7 +16,21 @@ from sdlab.world.hunts import CHECKS, TOP
 from sdlab.world.slots import Slot
 
 CAUSES = ("right", "wrong fact", "short list", "unchecked", "wrong sum", "other")
-COLUMNS = ("text", "problem_id", "slot", "value", "start", "end", "unchecked", "looked_again", "fact", "right", "final", "right_if_unchecked", "right_if_checked")
+COLUMNS = (
+    "text",
+    "problem_id",
+    "slot",
+    "value",
+    "start",
+    "end",
+    "unchecked",
+    "looked_again",
+    "fact",
+    "right",
+    "final",
+    "right_if_unchecked",
+    "right_if_checked",
+)
 _PROPOSAL = "Maybe|Perhaps|It might be|It seems to be|It is likely|Alternatively|Actually try|Try"
 _EVENT = re.compile(
     rf"(?P<line>^(?P<opens>[A-Z]):)|(?P<survey> could be (?P<list>[\d, or]+)\.)|(?P<proposal> (?:{_PROPOSAL}) (?P<proposed>\d+)\.)"
@@ -32,7 +46,9 @@ class _Reading:
 
     listed: set[str] | None = None  # by its last survey
     named: set[str] = field(default_factory=set)  # proposed or committed
-    checks: dict[str, tuple[bool, bool]] = field(default_factory=dict)  # value -> (is the statement of its last check true, does it say yes)
+    checks: dict[str, tuple[bool, bool]] = field(
+        default_factory=dict
+    )  # value -> (is the statement of its last check true, does it say yes)
     commits: list[dict] = field(default_factory=list)
 
 
@@ -52,10 +68,14 @@ def _truth(slot: Slot) -> str:
 def _read(text: str, problem) -> list[_Reading]:
     """Follow `text` from event to event, slot by slot."""
     if problem.domain != "hunt":
-        raise SdlabError(f"commitments are read in number hunts alone, and problem {problem.id!r} is of domain {problem.domain!r}")
+        raise SdlabError(
+            f"commitments are read in number hunts alone, and problem {problem.id!r} is of domain {problem.domain!r}"
+        )
     names = [slot.name for slot in problem.slots]
     slots = [_Reading() for _ in names]
-    current = proposed = due = None  # slot of the line, its last proposal, and of what a statement is due: (slot, value, commitment or None)
+    current = proposed = due = (
+        None  # slot of the line, its last proposal, and of what a statement is due: (slot, value, commitment or None)
+    )
     for event in _EVENT.finditer(text):
         kind = event.lastgroup  # the outer group: it closes last
         if kind == "line" and event["opens"] in names:
@@ -109,8 +129,15 @@ def commits(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
         raise SdlabError(f"{len(texts)} texts but {len(problems)} problems; give one problem per text")
     rows = []
     for number, (text, problem) in enumerate(zip(texts, problems)):
-        found = [row | {"final": float(row is read.commits[-1])} for read in _read(text, problem) for row in read.commits]
-        rows += [{"text": number, "problem_id": problem.id} | row for row in sorted(found, key=lambda row: row["start"])]
+        found = [
+            row | {"final": float(row is read.commits[-1])}
+            for read in _read(text, problem)
+            for row in read.commits
+        ]
+        rows += [
+            {"text": number, "problem_id": problem.id} | row
+            for row in sorted(found, key=lambda row: row["start"])
+        ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -144,7 +171,12 @@ def nudge(text: str, problem, skip: int = 0) -> str | None:
 
     These are the words of the reasoner's own second look. `skip` leaves out commitments before that character. None when there is none.
     """
-    found = [row for read in _read(text, problem) for row in read.commits if row["unchecked"] and not row["looked_again"] and row["start"] >= skip]
+    found = [
+        row
+        for read in _read(text, problem)
+        for row in read.commits
+        if row["unchecked"] and not row["looked_again"] and row["start"] >= skip
+    ]
     if not found:
         return None
     first = min(found, key=lambda row: row["start"])

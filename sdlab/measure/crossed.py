@@ -39,7 +39,9 @@ def crossed_interval(over, under=None, confidence: float = 0.95, seed: int = 0) 
     return _percentiles(over.sum() / under.sum(), draws, confidence)
 
 
-def crossed_difference(over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, seed: int = 0) -> Difference:
+def crossed_difference(
+    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, seed: int = 0
+) -> Difference:
     """Ratio of b minus ratio of a, (S_a, P) and (S_b, P): the same problems in the same order, resampled together.
 
     Seeds are resampled together when both have the same number (run s of a and of b share their seed), else apart.
@@ -47,7 +49,9 @@ def crossed_difference(over_a, over_b, under_a=None, under_b=None, confidence: f
     """
     (a, m), (b, n) = _table(over_a, under_a), _table(over_b, under_b)
     if a.shape[1] != b.shape[1]:
-        raise SdlabError(f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems")
+        raise SdlabError(
+            f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems"
+        )
     problems, seeds_a, *apart = _counts(seed, a.shape[1], len(a), *([len(b)] if len(a) != len(b) else []))
     seeds_b = apart[0] if apart else seeds_a
     draws = _ratio(b, n, seeds_b, problems) - _ratio(a, m, seeds_a, problems)
@@ -72,7 +76,9 @@ def seeds_difference(a, b, confidence: float = 0.95) -> Difference:
     """b minus a, one number per seed each (S,), paired: run s of a and of b share their seed and their questions."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
-        raise SdlabError(f"a comparison paired by seed needs the same seeds on both sides; got shapes {a.shape} and {b.shape}")
+        raise SdlabError(
+            f"a comparison paired by seed needs the same seeds on both sides; got shapes {a.shape} and {b.shape}"
+        )
     interval = seeds_interval(b - a, confidence)
     return Difference(interval, bool(interval.low > 0 or interval.high < 0) and len(a) >= 3)
 
@@ -81,7 +87,9 @@ def _table(over, under):
     over = np.asarray(over, dtype=float)
     under = np.ones_like(over) if under is None else np.asarray(under, dtype=float)
     if over.ndim != 2 or not over.size or over.shape != under.shape:
-        raise SdlabError(f"an interval over seeds and problems needs tables (seeds, problems); got shapes {over.shape} and {under.shape}")
+        raise SdlabError(
+            f"an interval over seeds and problems needs tables (seeds, problems); got shapes {over.shape} and {under.shape}"
+        )
     return over, under
 
 
@@ -89,11 +97,18 @@ def _table(over, under):
 def _counts(seed: int, *sizes: int) -> tuple[np.ndarray, ...]:
     """How often each of `size` things is in each resample, (RESAMPLES, size), for each of `sizes`, drawn in this order."""
     rng = np.random.default_rng(stable_int("crossed", seed))
-    return tuple(rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float) if size > 1 else np.ones((RESAMPLES, 1)) for size in sizes)
+    return tuple(
+        rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
+        if size > 1
+        else np.ones((RESAMPLES, 1))
+        for size in sizes
+    )
 
 
 def _ratio(over, under, seeds, problems) -> np.ndarray:
-    above, below = (np.einsum("rs,sp,rp->r", seeds, table, problems, optimize=True) for table in (over, under))
+    above, below = (
+        np.einsum("rs,sp,rp->r", seeds, table, problems, optimize=True) for table in (over, under)
+    )
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4)
 
 
-def follow(text: str, problem, demonstration: str | None = None, thinking: bool = True) -> tuple[list[tuple[Choice, int]], bool]:
+def follow(
+    text: str, problem, demonstration: str | None = None, thinking: bool = True
+) -> tuple[list[tuple[Choice, int]], bool]:
     """The reasoner's steps along `text` and whether they reach its end.
 
     Unlike `sdlab.world.reasoner.explain` this keeps the steps up to the point where the text leaves the language: a
@@ -34,10 +36,16 @@ def follow(text: str, problem, demonstration: str | None = None, thinking: bool 
     try:
         choice = next(run)
         while True:
-            fits = [i for i, option in enumerate(choice.options) if choice.probs[i] > 0 and text.startswith(option, position)]
+            fits = [
+                i
+                for i, option in enumerate(choice.options)
+                if choice.probs[i] > 0 and text.startswith(option, position)
+            ]
             if not fits:
                 return steps, False
-            taken = max(fits, key=lambda i: len(choice.options[i]))  # "" (write nothing) only when nothing else fits
+            taken = max(
+                fits, key=lambda i: len(choice.options[i])
+            )  # "" (write nothing) only when nothing else fits
             steps.append((choice, taken))
             position += len(choice.options[taken])
             choice = run.send(taken)
@@ -45,7 +53,9 @@ def follow(text: str, problem, demonstration: str | None = None, thinking: bool 
         return steps, position == len(text)
 
 
-def proposals(texts: Sequence[str], problems: Sequence, demonstrations: Sequence[str | None] | None = None) -> "pandas.DataFrame":
+def proposals(
+    texts: Sequence[str], problems: Sequence, demonstrations: Sequence[str | None] | None = None
+) -> "pandas.DataFrame":
     """One row per proposal in `texts`, all (B,): text number, problem_id, entropy, hedged, law, followed.
 
     entropy is in bits; hedged is 1 when the proposal holds a marker; law is the reasoner's own probability of hedging
@@ -55,7 +65,9 @@ def proposals(texts: Sequence[str], problems: Sequence, demonstrations: Sequence
 
     shown = [None] * len(texts) if demonstrations is None else list(demonstrations)
     if not len(texts) == len(problems) == len(shown):
-        raise SdlabError(f"{len(texts)} texts, {len(problems)} problems and {len(shown)} demonstrations; give one of each per text")
+        raise SdlabError(
+            f"{len(texts)} texts, {len(problems)} problems and {len(shown)} demonstrations; give one of each per text"
+        )
     rows = []
     for number, (text, problem, demonstration) in enumerate(zip(texts, problems, shown)):
         steps, followed = follow(text, problem, demonstration)
@@ -63,7 +75,9 @@ def proposals(texts: Sequence[str], problems: Sequence, demonstrations: Sequence
             if choice.role == "propose":
                 said = choice.options[taken]
                 law = sum(p for option, p in zip(choice.options, choice.probs) if total_markers(option))
-                rows.append((number, problem.id, choice.entropy / log(2), int(total_markers(said) > 0), law, followed))
+                rows.append(
+                    (number, problem.id, choice.entropy / log(2), int(total_markers(said) > 0), law, followed)
+                )
     return pandas.DataFrame(rows, columns=["text", "problem_id", "entropy", "hedged", "law", "followed"])
 
 
@@ -75,9 +89,13 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
     """
     import pandas
 
-    frame = frame.assign(bin=pandas.cut(frame["entropy"], list(edges), labels=False), excess=frame["hedged"] - frame["law"])
+    frame = frame.assign(
+        bin=pandas.cut(frame["entropy"], list(edges), labels=False), excess=frame["hedged"] - frame["law"]
+    )
     keys = [by, "bin"]
-    rate = summarise(frame, keys, ["hedged"]).drop(columns="metric").rename(columns={"generations": "proposals"})
+    rate = (
+        summarise(frame, keys, ["hedged"]).drop(columns="metric").rename(columns={"generations": "proposals"})
+    )
     gap = summarise(frame, keys, ["excess"])[[*keys, "mean", "low", "high"]]
     gap.columns = [*keys, "excess", "excess_low", "excess_high"]
     middle = frame.groupby(keys, sort=False)["entropy"].mean().reset_index()

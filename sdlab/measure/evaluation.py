@@ -20,8 +20,13 @@ from sdlab.rollout.checks import OutOfMemory
 from sdlab.score import extract_answer, verify
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
-DENSITIES = {"density": "markers", "density_substring": "markers_substring"}  # per 1,000 tokens, of these counts
-SCORED_TOKENS = 4096  # per batch when entropies are computed: all the probabilities of a large vocabulary lie in memory
+DENSITIES = {
+    "density": "markers",
+    "density_substring": "markers_substring",
+}  # per 1,000 tokens, of these counts
+SCORED_TOKENS = (
+    4096  # per batch when entropies are computed: all the probabilities of a large vocabulary lie in memory
+)
 
 
 def evaluate(
@@ -54,7 +59,9 @@ def evaluate(
         raise SdlabError(f"context {context!r} {needs}")
     shown = [None] * len(problems) if demonstrations is None else list(demonstrations)
     if len(shown) != len(problems):
-        raise SdlabError(f"{len(problems)} problems but {len(shown)} demonstrations; give one (or None) per problem")
+        raise SdlabError(
+            f"{len(problems)} problems but {len(shown)} demonstrations; give one (or None) per problem"
+        )
     if context == "solution_no_think":
         shown = [text and strip_thinking(text) for text in shown]
     prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, shown)]
@@ -117,13 +124,19 @@ def summarise(
     return pandas.DataFrame(rows)
 
 
-def marker_means(frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0):
+def marker_means(
+    frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0
+):
     """Each marker by group: columns `by`, marker, mean (per generation), low, high, density (per 1,000 tokens)."""
     _need(frame, ["completion", "length", by])
     counts = pandas.DataFrame([count_markers(text, match) for text in frame["completion"]], index=frame.index)
-    long = summarise(frame[["problem_id", by]].join(counts), by, MARKERS, confidence, seed).rename(columns={"metric": "marker"})
+    long = summarise(frame[["problem_id", by]].join(counts), by, MARKERS, confidence, seed).rename(
+        columns={"metric": "marker"}
+    )
     totals, tokens = counts.groupby(frame[by]).sum(), frame.groupby(by)["length"].sum()
-    long["density"] = [1000 * totals.loc[g, m] / tokens[g] if tokens[g] else np.nan for g, m in zip(long[by], long["marker"])]
+    long["density"] = [
+        1000 * totals.loc[g, m] / tokens[g] if tokens[g] else np.nan for g, m in zip(long[by], long["marker"])
+    ]
     return long[[by, "marker", "mean", "low", "high", "density"]]
 
 
@@ -138,7 +151,11 @@ def table_one(
     long = summarise(frame, by, metrics, confidence, seed)
     long["cell"] = [str(Interval(*values)) for values in long[["mean", "low", "high"]].to_numpy()]
     order = list(dict.fromkeys(long[by]))
-    return long.pivot(index=by, columns="metric", values="cell").loc[order, list(metrics)].rename_axis(columns=None)
+    return (
+        long.pivot(index=by, columns="metric", values="cell")
+        .loc[order, list(metrics)]
+        .rename_axis(columns=None)
+    )
 
 
 @dataclass(frozen=True)
@@ -172,11 +189,16 @@ def compare(
     _need(frame_b, ["problem_id"])
     common = [p for p in frame_a["problem_id"].unique() if p in set(frame_b["problem_id"])]
     if not common:
-        raise SdlabError(f"{names[0]} and {names[1]} have no problem in common; compare runs on the same problems")
+        raise SdlabError(
+            f"{names[0]} and {names[1]} have no problem in common; compare runs on the same problems"
+        )
     over_a, under_a = (sums.loc[common].to_numpy() for sums in _sums(frame_a, metric))
     over_b, under_b = (sums.loc[common].to_numpy() for sums in _sums(frame_b, metric))
     change = difference_interval(over_a, under_a, over_b, under_b, confidence, seed)
-    a, b = (float(over.sum() / under.sum()) if under.sum() else np.nan for over, under in ((over_a, under_a), (over_b, under_b)))
+    a, b = (
+        float(over.sum() / under.sum()) if under.sum() else np.nan
+        for over, under in ((over_a, under_a), (over_b, under_b))
+    )
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
     counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
@@ -186,12 +208,16 @@ def compare(
         verdict = "significant"
     else:
         verdict = "not significant"
-    interval = f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
+    interval = (
+        f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
+    )
     sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), excludes_zero and enough, sentence)
 
 
-def avg_at_k(frame: pandas.DataFrame, k: int | None = None, confidence: float = 0.95, seed: int = 0) -> Interval:
+def avg_at_k(
+    frame: pandas.DataFrame, k: int | None = None, confidence: float = 0.95, seed: int = 0
+) -> Interval:
     """avg@k: the mean over problems of the share of right answers among the first k generations (None: all)."""
     right, samples = _right(frame, k)
     return ratio_interval(right / samples, np.ones(len(right)), confidence, seed)
@@ -219,7 +245,9 @@ def _right(frame: pandas.DataFrame, k: int | None) -> tuple[pandas.Series, panda
     groups = frame.groupby("problem_id", sort=False)["reward"]
     if k is not None:
         if k < 1 or groups.size().min() < k:
-            raise SdlabError(f"avg@k needs 1 <= k <= samples per problem; k={k}, samples={groups.size().min()}")
+            raise SdlabError(
+                f"avg@k needs 1 <= k <= samples per problem; k={k}, samples={groups.size().min()}"
+            )
         _need(frame, ["generation"])
         groups = frame.sort_values("generation", kind="stable").groupby("problem_id", sort=False).head(k)
         groups = groups.groupby("problem_id", sort=False)["reward"]
@@ -231,7 +259,9 @@ def _sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.S
     over, under = (DENSITIES[metric], "length") if metric in DENSITIES else (metric, None)
     _need(frame, [over] + ([under] if under else []))
     if not pandas.api.types.is_numeric_dtype(frame[over]):
-        raise SdlabError(f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}")
+        raise SdlabError(
+            f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}"
+        )
     values = frame[over].astype(float) * (1000 if under else 1)
     shares = frame[under].astype(float) if under else values.notna().astype(float)
     keys = frame["problem_id"]
@@ -242,4 +272,6 @@ def _need(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing or not len(frame):
         what = f"has no column {', '.join(map(repr, missing))}" if missing else "has no rows"
-        raise SdlabError(f"the frame {what}; it should come from evaluate (columns here: {', '.join(map(str, frame.columns))})")
+        raise SdlabError(
+            f"the frame {what}; it should come from evaluate (columns here: {', '.join(map(str, frame.columns))})"
+        )

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 ENDINGS = (".json", ".jsonl", ".parquet", ".txt")
 # What a model wrote, most telling first; after these the column with the longest texts.
-TEXT_COLUMNS = ("completion", "response", "message_thinking", "thinking", "reasoning", "output", "generation", "text")
+TEXT_COLUMNS = (
+    "completion",
+    "response",
+    "message_thinking",
+    "thinking",
+    "reasoning",
+    "output",
+    "generation",
+    "text",
+)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 LENGTH_COLUMNS = ("length", "completion_length", "num_tokens")
 
@@ -42,7 +51,11 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
     if not path.exists():
         raise SdlabError(f"no file or folder {path}; give a {', '.join(ENDINGS)} file or a folder of them")
     folder = path.is_dir()
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file()) if folder else [path]
+    files = (
+        sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
+        if folder
+        else [path]
+    )
     files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
     texts, lengths, columns, used, skipped, empty_rows = [], [], [], [], [], 0
     for file in files:
@@ -60,12 +73,16 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
         texts += [cell for cell in cells if cell is not None]
         empty_rows += good.count(False)
         tokens = _lengths(frame)
-        lengths = None if tokens is None or lengths is None else lengths + [n for n, ok in zip(tokens, good) if ok]
+        lengths = (
+            None if tokens is None or lengths is None else lengths + [n for n, ok in zip(tokens, good) if ok]
+        )
         columns += [name] if name not in columns else []
         used.append(file)
     if not texts:
         wanted = f" in a column {column!r}" if column else ""
-        raise SdlabError(f"{path} holds no text{wanted}; give a {', '.join(ENDINGS)} file with text, or a folder of them")
+        raise SdlabError(
+            f"{path} holds no text{wanted}; give a {', '.join(ENDINGS)} file with text, or a folder of them"
+        )
     return Texts(texts, lengths, columns, used, skipped, empty_rows)
 
 
@@ -79,7 +96,9 @@ def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
     file = Path(file)
     kind = file.suffix.lower()
     if kind not in ENDINGS:
-        raise SdlabError(f"cannot read {file}: it ends in {kind or 'nothing'!r}; use one of: {', '.join(ENDINGS)}")
+        raise SdlabError(
+            f"cannot read {file}: it ends in {kind or 'nothing'!r}; use one of: {', '.join(ENDINGS)}"
+        )
     try:
         if file.stat().st_size == 0:
             raise SdlabError(f"{file} is empty; give a file with at least one text")
@@ -89,13 +108,19 @@ def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
     except ImportError as error:
         raise SdlabError(f"reading {file} needs pyarrow; install it with: pip install pyarrow") from error
     except UnicodeDecodeError as error:
-        raise SdlabError(f"cannot read {file}: it is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise SdlabError(
+            f"cannot read {file}: it is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
-        raise SdlabError(f"cannot read {file}: {error.strerror or first_line(error)}; check the file") from error
+        raise SdlabError(
+            f"cannot read {file}: {error.strerror or first_line(error)}; check the file"
+        ) from error
     except ValueError as error:
         if isinstance(error, SdlabError):
             raise
-        raise SdlabError(f"cannot read {file}: {first_line(error).rstrip('.')}; it may be damaged or cut off") from error
+        raise SdlabError(
+            f"cannot read {file}: {first_line(error).rstrip('.')}; it may be damaged or cut off"
+        ) from error
     if kind == ".txt":
         return pandas.DataFrame({"text": [content]})
     return _rows(_parse_json(content, file), file)
@@ -106,12 +131,18 @@ def _parse_json(content: str, file: Path):
         try:
             return json.loads(content)
         except json.JSONDecodeError as error:
-            if error.msg != "Extra data":  # several values: JSON lines under the name .json, as many data sets have it
-                raise SdlabError(f"cannot read {file}: line {error.lineno} is not JSON ({error.msg})") from error
+            if (
+                error.msg != "Extra data"
+            ):  # several values: JSON lines under the name .json, as many data sets have it
+                raise SdlabError(
+                    f"cannot read {file}: line {error.lineno} is not JSON ({error.msg})"
+                ) from error
         except (ValueError, RecursionError) as error:
             raise SdlabError(f"cannot read {file}: {_beyond(error)}") from error
     rows = []
-    for number, line in enumerate(content.split("\n"), 1):  # splitlines() would cut at rare separators inside strings
+    for number, line in enumerate(
+        content.split("\n"), 1
+    ):  # splitlines() would cut at rare separators inside strings
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -124,7 +155,11 @@ def _parse_json(content: str, file: Path):
 
 def _beyond(error: Exception) -> str:
     """What JSON may say and Python will not read."""
-    return "it is nested too deeply to be read" if isinstance(error, RecursionError) else "it holds a number of thousands of digits; write it as a string"
+    return (
+        "it is nested too deeply to be read"
+        if isinstance(error, RecursionError)
+        else "it holds a number of thousands of digits; write it as a string"
+    )
 
 
 def _rows(data, file: Path) -> "pandas.DataFrame":
@@ -149,7 +184,11 @@ def _text(cell) -> str | None:
         return cell
     if hasattr(cell, "tolist"):  # parquet gives numpy arrays
         cell = cell.tolist()
-    if isinstance(cell, list) and cell and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in cell):
+    if (
+        isinstance(cell, list)
+        and cell
+        and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in cell)
+    ):
         return "\n".join(message["content"] for message in cell)
     return None
 
@@ -161,14 +200,18 @@ def _pick(frame: "pandas.DataFrame", column: str | None) -> str | None:
         if texts:
             sizes[name] = sum(map(len, texts)) / len(texts)
     lowered = {str(name).lower(): name for name in sizes}
-    return next((lowered[name] for name in TEXT_COLUMNS if name in lowered), max(sizes, key=sizes.get, default=None))
+    return next(
+        (lowered[name] for name in TEXT_COLUMNS if name in lowered), max(sizes, key=sizes.get, default=None)
+    )
 
 
 def _lengths(frame: "pandas.DataFrame") -> list[int] | None:
     from pandas.api.types import is_numeric_dtype
 
     for name in LENGTH_COLUMNS:
-        if name in frame.columns and is_numeric_dtype(frame[name]) and (frame[name] >= 0).all():  # NaN is not >= 0
+        if (
+            name in frame.columns and is_numeric_dtype(frame[name]) and (frame[name] >= 0).all()
+        ):  # NaN is not >= 0
             return frame[name].astype(int).tolist()
     return None
 
@@ -178,12 +221,16 @@ def markers_report(path: str | Path, match: str = "word", column: str | None = N
     read = read_texts(path, column)
     table = marker_table(read.texts, read.lengths, match)
     names = ", ".join(repr(name) for name in read.columns)
-    parts = [f"{len(read.texts)} texts of column {names} in {len(read.files)} file{'s' * (len(read.files) > 1)}"]
+    parts = [
+        f"{len(read.texts)} texts of column {names} in {len(read.files)} file{'s' * (len(read.files) > 1)}"
+    ]
     if read.skipped:
         parts.append(f"skipped without text: {', '.join(file.name for file in read.skipped)}")
     if read.empty_rows:
         parts.append(f"{read.empty_rows} rows without text left out")
-    parts.append("rates per 1,000 " + ("words: the files give no token counts" if read.lengths is None else "tokens"))
+    parts.append(
+        "rates per 1,000 " + ("words: the files give no token counts" if read.lengths is None else "tokens")
+    )
     table.attrs["source"] = "; ".join(parts)
     return table
 

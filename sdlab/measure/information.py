@@ -59,10 +59,14 @@ def check_table(p, name: str = "p", axes: int | None = None) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise SdlabError(f"{name} is no table of numbers; give an array of probabilities") from error
     if axes is not None and p.ndim != axes:
-        raise SdlabError(f"{name} has shape {p.shape}; it needs {axes} axes, one for each of {', '.join(name.split('_')[-1])}")
+        raise SdlabError(
+            f"{name} has shape {p.shape}; it needs {axes} axes, one for each of {', '.join(name.split('_')[-1])}"
+        )
     if not p.size or not np.isfinite(p).all() or p.min() < 0:
         wrong = "is empty" if not p.size else f"holds {p[~np.isfinite(p) | (p < 0)].flat[0]}"
         raise SdlabError(f"{name} {wrong}; probabilities must be finite and at least 0")
     if abs(p.sum() - 1) > TOLERANCE:
-        raise SdlabError(f"{name} sums to {p.sum():.10g}; a joint table must sum to 1, so divide it by its sum")
+        raise SdlabError(
+            f"{name} sums to {p.sum():.10g}; a joint table must sum to 1, so divide it by its sum"
+        )
     return p

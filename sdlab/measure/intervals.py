@@ -35,7 +35,15 @@ class Interval:
 def tidy(value: float) -> str:
     """A number with the digits a table needs: 0.33, 9.8, 13,054."""
     size = abs(value)
-    return f"{value:.2f}" if size < 2 else f"{value:.1f}" if size < 100 else f"{value:,.0f}" if size < 1e15 else "nan"
+    return (
+        f"{value:.2f}"
+        if size < 2
+        else f"{value:.1f}"
+        if size < 100
+        else f"{value:,.0f}"
+        if size < 1e15
+        else "nan"
+    )
 
 
 def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -47,7 +55,9 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
     return _interval((over, under), lambda a, b, axis=-1: _ratio(a.sum(axis), b.sum(axis)), confidence, seed)
 
 
-def difference_interval(over_a, under_a, over_b, under_b, confidence: float = 0.95, seed: int = 0) -> Interval:
+def difference_interval(
+    over_a, under_a, over_b, under_b, confidence: float = 0.95, seed: int = 0
+) -> Interval:
     """Ratio of b minus ratio of a, paired: (P,) each, the same problems in the same order. Errors as `ratio_interval`."""
 
     def change(a, m, b, n, axis=-1):
@@ -64,9 +74,13 @@ def _interval(columns, statistic, confidence: float, seed: int) -> Interval:
     columns = [np.asarray(column, dtype=float) for column in columns]
     problems = len(columns[0])
     if not problems or any(column.shape != (problems,) for column in columns):
-        raise SdlabError(f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}")
+        raise SdlabError(
+            f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}"
+        )
     if not 0 < confidence < 1:
-        raise SdlabError(f"confidence={confidence!r} is not allowed; it must be between 0 and 1, for example 0.95")
+        raise SdlabError(
+            f"confidence={confidence!r} is not allowed; it must be between 0 and 1, for example 0.95"
+        )
     mean = float(statistic(*columns))
     if problems == 1 or not np.isfinite(mean):
         return Interval(mean, np.nan, np.nan)
@@ -101,7 +115,9 @@ def pass_at_k(n, c, k: int):
     """
     n_all, c_all = np.broadcast_arrays(np.asarray(n), np.asarray(c))
     if k < 1 or (n_all < k).any():
-        raise SdlabError(f"pass@k needs 1 <= k <= samples per problem; k={k}, samples={n_all.min() if n_all.size else 0}")
+        raise SdlabError(
+            f"pass@k needs 1 <= k <= samples per problem; k={k}, samples={n_all.min() if n_all.size else 0}"
+        )
     if (c_all < 0).any() or (c_all > n_all).any():
         raise SdlabError("pass@k needs a count of right samples between 0 and the samples per problem")
 

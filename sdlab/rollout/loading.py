@@ -36,7 +36,9 @@ def check_organism(folder: Path) -> None:
         if not path.is_file():
             raise SdlabError(f"the organism's file {path} is missing; {MEND}")
         if sha256(path) != expected:
-            raise SdlabError(f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {MEND}")
+            raise SdlabError(
+                f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {MEND}"
+            )
 
 
 @contextmanager
@@ -74,13 +76,21 @@ def load_engine(
     allowed = VLLM_SETTINGS if engine == "vllm" else ()
     for name in settings:
         if name not in allowed:
-            raise SdlabError(f"engine {engine!r} has no setting {name!r}; it has {', '.join(('dtype', *allowed) if allowed else ('device', 'dtype'))}")
+            raise SdlabError(
+                f"engine {engine!r} has no setting {name!r}; it has {', '.join(('dtype', *allowed) if allowed else ('device', 'dtype'))}"
+            )
     if engine == "vllm" and device is not None:
-        raise SdlabError(f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; set CUDA_VISIBLE_DEVICES to choose among them")
+        raise SdlabError(
+            f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; set CUDA_VISIBLE_DEVICES to choose among them"
+        )
     if engine == "vllm":
         require_vllm()
     source = find_model(model)
-    return _load_torch(model, source, device, dtype) if engine == "torch" else _load_vllm(model, source, dtype, settings)
+    return (
+        _load_torch(model, source, device, dtype)
+        if engine == "torch"
+        else _load_vllm(model, source, dtype, settings)
+    )
 
 
 def find_model(model: str) -> str | Path:
@@ -91,15 +101,22 @@ def find_model(model: str) -> str | Path:
         return shipped
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
-    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or Path(model).exists():
-        raise SdlabError(f"the model folder {model!r} does not exist; name a folder with a saved model, a hub name, or \"organism\"")
+    if (
+        Path(model).is_absolute()
+        or model.startswith((".", "~"))
+        or model.count("/") > 1
+        or Path(model).exists()
+    ):
+        raise SdlabError(
+            f'the model folder {model!r} does not exist; name a folder with a saved model, a hub name, or "organism"'
+        )
     return model
 
 
 @contextmanager
 def told(model: str):
     """Errors of loading `model` inside become one line."""
-    lower = "load it with dtype=\"bfloat16\", choose a smaller model, or free memory that other programs use"
+    lower = 'load it with dtype="bfloat16", choose a smaller model, or free memory that other programs use'
     try:
         with memory_told(lower):
             yield
@@ -109,7 +126,7 @@ def told(model: str):
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         reason = first_line(error)
         raise SdlabError(
-            f"could not load the model {model!r}{offline}: {reason}; check the name and the network, or give a folder or \"organism\""
+            f'could not load the model {model!r}{offline}: {reason}; check the name and the network, or give a folder or "organism"'
         ) from error
 
 

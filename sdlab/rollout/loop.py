@@ -46,7 +46,11 @@ def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> 
     if current:
         units.append(current)
     return [
-        Unit([prompt_ids[i] for i, _ in unit], [len(rows) for _, rows in unit], [row for _, rows in unit for row in rows])
+        Unit(
+            [prompt_ids[i] for i, _ in unit],
+            [len(rows) for _, rows in unit],
+            [row for _, rows in unit for row in rows],
+        )
         for unit in units
     ]
 
@@ -71,7 +75,9 @@ def sample_unit(
     place = torch.arange(uniforms.shape[1], device=uniforms.device)  # the column each live row writes to
     ended = torch.zeros_like(place, dtype=torch.bool)
     known = 0  # ended rows already told to `finished`
-    look_every = 1 if uniforms.device.type == "cpu" else 8  # looking makes the processor wait for the accelerator
+    look_every = (
+        1 if uniforms.device.type == "cpu" else 8
+    )  # looking makes the processor wait for the accelerator
     for t in range(params.max_completion_length):
         tokens, chance = choose(logits, uniforms[t], params)
         tokens_out[t].index_copy_(0, place, tokens)
@@ -103,7 +109,12 @@ def sample_unit(
     return tokens_out, chance_out
 
 
-def run_all(jobs: Iterable[Callable], threads: int, poll: Callable[[], None] = lambda: None, stop: threading.Event | None = None) -> list:
+def run_all(
+    jobs: Iterable[Callable],
+    threads: int,
+    poll: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
+) -> list:
     """The jobs' results in order. With more than one thread each runs on its own worker with one torch thread per worker.
 
     For small matrices two workers with a thread each beat one worker with two threads: nothing waits at a barrier after

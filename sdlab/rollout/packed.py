@@ -45,7 +45,11 @@ class PackedLinear:
         if bf16:
             weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
         self.weight, self.bias, self.packed = weight, bias, None
-        if weight.device.type == "cpu" and (bf16 or weight.dtype == torch.float32) and torch.backends.mkldnn.is_available():
+        if (
+            weight.device.type == "cpu"
+            and (bf16 or weight.dtype == torch.float32)
+            and torch.backends.mkldnn.is_available()
+        ):
             pack = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
             if pack is not None:
                 self.packed = pack(weight.contiguous(), 64)
@@ -73,7 +77,10 @@ class PackedLayer:
         scaled = attention.q_norm.weight * attention.scaling
         self.norm_qk = torch.cat([scaled.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
         self.out = fused(attention.o_proj, bf16=bf16)
-        self.gate_up, self.down = fused(mlp.gate_proj, mlp.up_proj, bf16=bf16), fused(mlp.down_proj, bf16=bf16)
+        self.gate_up, self.down = (
+            fused(mlp.gate_proj, mlp.up_proj, bf16=bf16),
+            fused(mlp.down_proj, bf16=bf16),
+        )
 
 
 class PackedQwen3:
@@ -84,7 +91,11 @@ class PackedQwen3:
 
     def __init__(self, model, bf16: bool = False):
         config, inner = model.config, model.model
-        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.heads, self.kv_heads, self.head_dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
         self.eps, self.intermediate = config.rms_norm_eps, config.intermediate_size
         self.embedding, self.norm = inner.embed_tokens.weight, inner.norm.weight
         self.layers = [PackedLayer(layer, self.heads, self.kv_heads, bf16) for layer in inner.layers]
@@ -98,7 +109,9 @@ class PackedQwen3:
         sin[..., : self.head_dim // 2].neg_()
         return cos, sin
 
-    def forward(self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Callable) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Callable
+    ) -> torch.Tensor:
         """Logits (M, V) of M tokens (M,) with rotary factors cos and sin (M, 1, D).
 
         attend(layer index, q (M, H, D) scaled, k (M, Hkv, D), v (M, Hkv, D)) returns (M, H*D); who attends to whom is its business.
@@ -106,7 +119,11 @@ class PackedQwen3:
         x = self.embedding.index_select(0, tokens)
         split, half, width = self.heads + self.kv_heads, self.head_dim // 2, x.shape[-1]
         for i, layer in enumerate(self.layers):
-            qkv = layer.qkv(F.rms_norm(x, (width,), layer.norm_in, self.eps)).to(x.dtype).view(len(x), split + self.kv_heads, self.head_dim)
+            qkv = (
+                layer.qkv(F.rms_norm(x, (width,), layer.norm_in, self.eps))
+                .to(x.dtype)
+                .view(len(x), split + self.kv_heads, self.head_dim)
+            )
             qk = F.rms_norm(qkv[:, :split], (self.head_dim,), None, self.eps).mul_(layer.norm_qk)
             qk = (qk * cos).addcmul_(qk.roll(half, -1), sin)
             x = x + layer.out(attend(i, qk[:, : self.heads], qk[:, self.heads :], qkv[:, split:]))

@@ -14,11 +14,20 @@ def prompt_parts(cache, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[to
     """
     hidden = mask == 0
     away = hidden[:, None, :, None]
-    return [x.keys.masked_fill(away, 0) for x in cache.layers], [x.values.masked_fill(away, 0) for x in cache.layers], hidden
+    return (
+        [x.keys.masked_fill(away, 0) for x in cache.layers],
+        [x.values.masked_fill(away, 0) for x in cache.layers],
+        hidden,
+    )
 
 
 def completion_logits(
-    model, weights: PackedQwen3, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int
+    model,
+    weights: PackedQwen3,
+    prompts: list[list[int]],
+    rows: list[int],
+    completions: list[list[int]],
+    pad: int,
 ) -> torch.Tensor:
     """As scoring.completion_logits. Padding costs attention only: every other operation sees just the M completion tokens."""
     device, w = model.device, weights
@@ -26,7 +35,9 @@ def completion_logits(
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]  # (N, T)
     n, width = real.shape
     where = real.flatten().nonzero().squeeze(1)  # (M,) places of the real tokens among N*T
-    tokens = torch.tensor([token for r, ids in zip(rows, completions) for token in (prompts[r][-1], *ids[:-1])], device=device)
+    tokens = torch.tensor(
+        [token for r, ids in zip(rows, completions) for token in (prompts[r][-1], *ids[:-1])], device=device
+    )
     order = torch.tensor(rows, device=device)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
     cos, sin = w.rope_tables(int((starts + lengths).max()))
@@ -41,11 +52,16 @@ def completion_logits(
 
     def attend(layer, q, k, v):
         # padding stands to the right of a row, where causality hides it from every real token
-        padded = q.new_zeros(n * width, w.heads + 2 * w.kv_heads, w.head_dim).index_copy_(0, where, torch.cat([q, k, v], dim=1))
+        padded = q.new_zeros(n * width, w.heads + 2 * w.kv_heads, w.head_dim).index_copy_(
+            0, where, torch.cat([q, k, v], dim=1)
+        )
         padded = padded.view(n, width, -1, w.head_dim).transpose(1, 2)
         q, k, v = padded.split([w.heads, w.kv_heads, w.kv_heads], dim=1)
         if prefix is not None:
-            k, v = (torch.cat([store[layer].index_select(0, order), new], dim=2) for store, new in zip(prefix, (k, v)))
+            k, v = (
+                torch.cat([store[layer].index_select(0, order), new], dim=2)
+                for store, new in zip(prefix, (k, v))
+            )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=causal, scale=1.0, enable_gqa=True)
         return mixed.transpose(1, 2).reshape(n * width, -1).index_select(0, where)
 
@@ -73,7 +89,9 @@ class Qwen3Decoder:
         self.prompt_keys, self.prompt_values, hidden = prompt_parts(first.cache, first.mask)
         self.prompt_bias = None
         if hidden.any():
-            self.prompt_bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
+            self.prompt_bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(
+                hidden, float("-inf")
+            )
         self.prompt_of = torch.arange(len(prompts), device=logits.device).repeat_interleave(
             torch.tensor(repeats, device=logits.device)
         )
@@ -101,9 +119,13 @@ class Qwen3Decoder:
         self.seats = int(counts.max())
         order = prompt_of.argsort(stable=True)
         rank = torch.empty_like(order)
-        rank[order] = torch.arange(self.n, device=order.device) - (counts.cumsum(0) - counts)[prompt_of[order]]
+        rank[order] = (
+            torch.arange(self.n, device=order.device) - (counts.cumsum(0) - counts)[prompt_of[order]]
+        )
         self.seat_of = prompt_of * self.seats + rank  # (n,)
-        self.row_at = torch.zeros(prompts * self.seats, dtype=torch.long, device=order.device)  # an empty seat repeats row 0
+        self.row_at = torch.zeros(
+            prompts * self.seats, dtype=torch.long, device=order.device
+        )  # an empty seat repeats row 0
         self.row_at[self.seat_of] = torch.arange(self.n, device=order.device)
         self.in_order = prompts * self.seats == self.n and bool((self.row_at[1:] > self.row_at[:-1]).all())
 
@@ -113,7 +135,9 @@ class Qwen3Decoder:
             for store in (self.keys, self.values):
                 for layer, cache in enumerate(store):
                     store[layer] = F.pad(cache[: self.n], (0, 0, 0, self.chunk))
-        self.later = torch.zeros(self.keys[0].shape[2], device=tokens.device)  # added to the scores of a row's own keys
+        self.later = torch.zeros(
+            self.keys[0].shape[2], device=tokens.device
+        )  # added to the scores of a row's own keys
         self.later[self.length + 1 :] = float("-inf")
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
         logits = self.weights.forward(tokens, cos, sin, self.attend)
@@ -129,7 +153,10 @@ class Qwen3Decoder:
         keys, values = (store[layer][:n].flatten(0, 1) for store in (self.keys, self.values))
         q = q.reshape(n * w.kv_heads, -1, w.head_dim)
         own = scores(q, keys).view(n, w.heads, -1).add_(self.later)
-        prompt_keys, prompt_values = self.prompt_keys[layer].flatten(0, 1), self.prompt_values[layer].flatten(0, 1)
+        prompt_keys, prompt_values = (
+            self.prompt_keys[layer].flatten(0, 1),
+            self.prompt_values[layer].flatten(0, 1),
+        )
         shared = scores(self.to_seats(q.view(n, w.heads, w.head_dim)), prompt_keys)
         if self.prompt_bias is not None:
             shared.view(len(self.prompt_bias), -1, shared.shape[-1]).add_(self.prompt_bias[:, None])
@@ -143,13 +170,19 @@ class Qwen3Decoder:
         """(n, H, X) by row -> (P*Hkv, S*H/Hkv, X) by prompt and key-value head."""
         if not self.in_order:
             x = x.index_select(0, self.row_at)
-        x = x.reshape(-1, self.seats, self.weights.kv_heads, self.weights.heads // self.weights.kv_heads, x.shape[-1])
+        x = x.reshape(
+            -1, self.seats, self.weights.kv_heads, self.weights.heads // self.weights.kv_heads, x.shape[-1]
+        )
         return x.transpose(1, 2).reshape(x.shape[0] * x.shape[2], -1, x.shape[-1])
 
     def to_rows(self, x: torch.Tensor) -> torch.Tensor:
         """The way back: (P*Hkv, S*H/Hkv, X) -> (n, H, X)."""
         w = self.weights
-        x = x.view(-1, w.kv_heads, self.seats, w.heads // w.kv_heads, x.shape[-1]).transpose(1, 2).reshape(-1, w.heads, x.shape[-1])
+        x = (
+            x.view(-1, w.kv_heads, self.seats, w.heads // w.kv_heads, x.shape[-1])
+            .transpose(1, 2)
+            .reshape(-1, w.heads, x.shape[-1])
+        )
         return x if self.in_order else x.index_select(0, self.seat_of)
 
     def keep(self, rows: torch.Tensor) -> None:

@@ -36,10 +36,21 @@ def decode(tokenizer, rows: list[list[int]]) -> list[str]:
     if not tags:
         return tokenizer.batch_decode(rows, skip_special_tokens=True)
     dropped = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids(tags))
-    return tokenizer.batch_decode([[i for i in row if i not in dropped] for row in rows], skip_special_tokens=False)
+    return tokenizer.batch_decode(
+        [[i for i in row if i not in dropped] for row in rows], skip_special_tokens=False
+    )
 
 
-def collect(tokenizer, eos_ids: list[int], pad: int, prompts, prompt_ids, params: SamplingParams, tokens: torch.Tensor, logps: torch.Tensor) -> Rollouts:
+def collect(
+    tokenizer,
+    eos_ids: list[int],
+    pad: int,
+    prompts,
+    prompt_ids,
+    params: SamplingParams,
+    tokens: torch.Tensor,
+    logps: torch.Tensor,
+) -> Rollouts:
     """Rollouts of sampled tokens (B, T) and their log-probabilities (B, T): cut every row after its first end-of-sequence token and decode it.
 
     Raises SdlabError when a log-probability is not finite.
@@ -70,7 +81,9 @@ def collect(tokenizer, eos_ids: list[int], pad: int, prompts, prompt_ids, params
 def check_scored(prompts, completion_ids, temperature: float, top_k: int | None, vocab: int) -> list[int]:
     """Lengths of the completions to be scored. Raises SdlabError for input that cannot be."""
     if len(prompts) != len(completion_ids):
-        raise SdlabError(f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion")
+        raise SdlabError(
+            f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion"
+        )
     if temperature < 0:
         raise SdlabError(f"temperature={temperature} is not allowed; it must be 0 (scored as 1) or more")
     if top_k is not None and not 1 <= top_k <= vocab:
@@ -78,5 +91,7 @@ def check_scored(prompts, completion_ids, temperature: float, top_k: int | None,
     for ids in completion_ids:
         if len(ids) and not (0 <= min(ids) and max(ids) < vocab):
             wrong = next(i for i in ids if not 0 <= i < vocab)
-            raise SdlabError(f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?")
+            raise SdlabError(
+                f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?"
+            )
     return [len(ids) for ids in completion_ids]

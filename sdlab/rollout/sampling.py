@@ -19,7 +19,9 @@ def row_uniforms(prompts: list[str], params: SamplingParams) -> np.ndarray:
     rows = []
     for key in row_keys(prompts, params):
         # 32 random bits: u stays so far below 1 that u * total cannot round up to total
-        bits = np.random.Generator(np.random.PCG64(key)).integers(0, 2**32, params.max_completion_length, dtype=np.uint64)
+        bits = np.random.Generator(np.random.PCG64(key)).integers(
+            0, 2**32, params.max_completion_length, dtype=np.uint64
+        )
         rows.append(bits / 2.0**32)
     return np.stack(rows) if rows else np.zeros((0, params.max_completion_length))
 
@@ -34,7 +36,9 @@ def row_keys(prompts: list[str], params: SamplingParams) -> list[int]:
     return keys
 
 
-def keep_most_likely(probs: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def keep_most_likely(
+    probs: torch.Tensor, top_k: int, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The most likely tokens by top-k, then top-p on what top-k left (the order of transformers and vLLM).
 
     Returns their ids, most likely first, (N, K); the running sum of their probabilities, (N, K) float64; and the sum over
@@ -47,12 +51,16 @@ def keep_most_likely(probs: torch.Tensor, top_k: int, top_p: float) -> tuple[tor
     running = ranked.cumsum(-1, dtype=torch.float64)
     total = running[:, -1:]
     if top_p < 1:
-        kept = ((running - ranked) < top_p * total).sum(-1, keepdim=True)  # a prefix, because `running` only grows
+        kept = ((running - ranked) < top_p * total).sum(
+            -1, keepdim=True
+        )  # a prefix, because `running` only grows
         total = running.gather(1, kept - 1)
     return ids, running, total
 
 
-def choose(logits: torch.Tensor, uniforms: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
+def choose(
+    logits: torch.Tensor, uniforms: torch.Tensor, params: SamplingParams
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Sampled tokens (N,) int64 and their probabilities (N,) under softmax(logits / temperature), before top-k and top-p.
 
     logits (N, V), uniforms (N,) float64. Temperature 0 takes the most likely token and reports its probability at temperature 1.
@@ -70,6 +78,8 @@ def choose(logits: torch.Tensor, uniforms: torch.Tensor, params: SamplingParams)
         running = probs.cumsum(-1, dtype=torch.float64)
         ids, total = None, running[:, -1:]
     # the first token whose running sum exceeds the target: a token of probability zero is never it
-    place = torch.searchsorted(running, uniforms[:, None] * total, right=True).clamp_(max=running.shape[-1] - 1)
+    place = torch.searchsorted(running, uniforms[:, None] * total, right=True).clamp_(
+        max=running.shape[-1] - 1
+    )
     tokens = place if ids is None else ids.gather(1, place)
     return tokens.squeeze(1), probs.gather(1, tokens).squeeze(1)

@@ -5,7 +5,9 @@ import torch
 from sdlab.rollout.cache import accepted, left_pad
 
 
-def plan_batches(lengths: list[int], prompt_lengths: list[int], same: list[int], batch_tokens: int) -> list[list[int]]:
+def plan_batches(
+    lengths: list[int], prompt_lengths: list[int], same: list[int], batch_tokens: int
+) -> list[list[int]]:
     """Rows to score together, sorted by length, each batch within batch_tokens padded tokens (or a single row).
 
     `same[i]` names row i's prompt: rows of one prompt stay neighbours so that the prompt is computed once.
@@ -13,7 +15,9 @@ def plan_batches(lengths: list[int], prompt_lengths: list[int], same: list[int],
     longest = {}
     for name, length in zip(same, lengths):
         longest[name] = max(longest.get(name, 0), length)
-    order = sorted(range(len(lengths)), key=lambda i: (prompt_lengths[i], longest[same[i]], same[i], lengths[i]))
+    order = sorted(
+        range(len(lengths)), key=lambda i: (prompt_lengths[i], longest[same[i]], same[i], lengths[i])
+    )
     batches, current, width, prompt = [], [], 0, 0
     for i in order:
         width, prompt = max(width, lengths[i]), max(prompt, prompt_lengths[i])
@@ -26,7 +30,9 @@ def plan_batches(lengths: list[int], prompt_lengths: list[int], same: list[int],
     return batches
 
 
-def completion_logits(model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int) -> torch.Tensor:
+def completion_logits(
+    model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int
+) -> torch.Tensor:
     """Logits that predict each of the M completion tokens, (M, V), row after row; row n continues prompts[rows[n]].
 
     The prompt but its last token fills the cache, once per prompt; then the last prompt token and the completion but its
@@ -43,13 +49,24 @@ def completion_logits(model, prompts: list[list[int]], rows: list[int], completi
         return out.logits[block_mask.bool()]
     # a prompt of one token has nothing to put into the cache: its row there is all padding
     ids, mask, positions = left_pad([prompt[:-1] for prompt in prompts], pad, device)
-    out = model(input_ids=ids, attention_mask=mask, use_cache=True, **accepted(model, position_ids=positions, logits_to_keep=1))
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        use_cache=True,
+        **accepted(model, position_ids=positions, logits_to_keep=1),
+    )
     cache, order = out.past_key_values, torch.tensor(rows, device=device)
     cache.reorder_cache(order)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
     full_mask = torch.cat([mask[order], block_mask], dim=1)
-    position_ids = (starts[:, None] + offsets).clamp_(max=int(max(s + len(b) for s, b in zip(starts.tolist(), block))) - 1)
+    position_ids = (starts[:, None] + offsets).clamp_(
+        max=int(max(s + len(b) for s, b in zip(starts.tolist(), block))) - 1
+    )
     out = model(
-        input_ids=block_ids, attention_mask=full_mask, past_key_values=cache, use_cache=True, **accepted(model, position_ids=position_ids)
+        input_ids=block_ids,
+        attention_mask=full_mask,
+        past_key_values=cache,
+        use_cache=True,
+        **accepted(model, position_ids=position_ids),
     )
     return out.logits[block_mask.bool()]

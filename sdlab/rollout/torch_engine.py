@@ -34,12 +34,17 @@ class TorchEngine:
         self.model, self.tokenizer = model, tokenizer
         self.fast, self.bf16 = fast, bf16
         if bf16 and model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            warnings.warn("this processor has no instructions for bfloat16; bf16=True will be slower than float32 here", stacklevel=2)
+            warnings.warn(
+                "this processor has no instructions for bfloat16; bf16=True will be slower than float32 here",
+                stacklevel=2,
+            )
         self.eos_ids = end_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_id = self.eos_ids[0] if pad is None else pad
 
-    def generate(self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None) -> Rollouts:
+    def generate(
+        self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None
+    ) -> Rollouts:
         """Sample G = params.num_generations completions of each of P prompts (already rendered with the chat template).
 
         `progress(done, total)` counts rows. A row's tokens depend only on the model, its prompt, the seed and the count of
@@ -51,14 +56,18 @@ class TorchEngine:
         total, limit = len(prompts) * params.num_generations, params.max_completion_length
         uniforms = torch.from_numpy(row_uniforms(prompts, params))
         threads = self.threads()
-        units = plan_units(prompt_ids, params.num_generations, self.unit_rows(prompt_ids, limit, total, threads))
+        units = plan_units(
+            prompt_ids, params.num_generations, self.unit_rows(prompt_ids, limit, total, threads)
+        )
         counter = Counter(total, progress)
         stop = threading.Event()
-        tokens = torch.full((total, limit), self.pad_id)  # made outside inference mode: the trainer may differentiate around it
+        tokens = torch.full(
+            (total, limit), self.pad_id
+        )  # made outside inference mode: the trainer may differentiate around it
         chances = torch.ones(total, limit)
         device = self.model.device
         eos = torch.tensor(self.eos_ids, device=device)
-        lower = f"lower max_completion_length (now {limit}), sample fewer prompts at a time, or load the model with dtype=\"bfloat16\""
+        lower = f'lower max_completion_length (now {limit}), sample fewer prompts at a time, or load the model with dtype="bfloat16"'
         with memory_told(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
 
@@ -73,7 +82,9 @@ class TorchEngine:
                     tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in found)
 
             run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.tell, stop)
-        return collect(self.tokenizer, self.eos_ids, self.pad_id, prompts, prompt_ids, params, tokens, chances.log())
+        return collect(
+            self.tokenizer, self.eos_ids, self.pad_id, prompts, prompt_ids, params, tokens, chances.log()
+        )
 
     def score(
         self,
@@ -104,7 +115,11 @@ class TorchEngine:
         if batch_tokens is None:
             batch_tokens = 4_096 if self.model.device.type == "cpu" else 65_536
         lower = f"lower batch_tokens (now {batch_tokens}), or score fewer completions at a time"
-        lower += f", or leave return_logits off ({len(prompts)} x {longest} x {vocab} numbers)" if return_logits else ""
+        lower += (
+            f", or leave return_logits off ({len(prompts)} x {longest} x {vocab} numbers)"
+            if return_logits
+            else ""
+        )
         with memory_told(lower):
             logits_out = torch.zeros(*shape, vocab) if return_logits else None
             top_logps = torch.zeros(*shape, top_k) if top_k else None
@@ -128,7 +143,10 @@ class TorchEngine:
                     logits = qwen3.completion_logits(self.model, weights, *task).float()
                 # the M completion tokens of these rows, one after another: their ids and their places in the result
                 wanted = torch.tensor([token for row in ids for token in row], device=logits.device)
-                at = (torch.tensor([i for i in rows for _ in range(lengths[i])]), torch.cat([torch.arange(lengths[i]) for i in rows]))
+                at = (
+                    torch.tensor([i for i in rows for _ in range(lengths[i])]),
+                    torch.cat([torch.arange(lengths[i]) for i in rows]),
+                )
                 all_logps = (logits / temperature if temperature not in (0, 1) else logits).log_softmax(-1)
                 logps[at] = all_logps.gather(-1, wanted[:, None]).squeeze(-1).cpu()
                 if return_logits:
@@ -139,7 +157,9 @@ class TorchEngine:
                 entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
                 counter.add(len(rows))
 
-        batches = plan_batches(lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens)
+        batches = plan_batches(
+            lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens
+        )
         with memory_told(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
             run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.tell)
@@ -147,7 +167,9 @@ class TorchEngine:
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
         """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of the model's context."""
-        return encode(self.tokenizer, prompts, room, getattr(self.model.config, "max_position_embeddings", None))
+        return encode(
+            self.tokenizer, prompts, room, getattr(self.model.config, "max_position_embeddings", None)
+        )
 
     def packed(self) -> PackedQwen3 | None:
         """The model's weights for the fast path, packed as they are now; None where the model needs the generic path."""
@@ -155,7 +177,11 @@ class TorchEngine:
 
     def in_bf16(self, wanted: bool) -> "TorchEngine":
         """An engine on the same model with bf16 as wanted: this one where it is so already."""
-        return self if wanted == self.bf16 else TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=wanted)
+        return (
+            self
+            if wanted == self.bf16
+            else TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=wanted)
+        )
 
     def autocast(self, generic: bool):
         """What the generic path runs under: torch's autocast where `bf16` is on. The fast path rounds by itself, and less."""
@@ -174,7 +200,9 @@ class TorchEngine:
         per_row = 2 * config.num_hidden_layers * kv_heads * head_dim * length * self.model.dtype.itemsize
         if self.model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.model.device)
-            return max(1, int(free * 0.4) // max(1, per_row))  # the rest is for activations and for dropping rows
+            return max(
+                1, int(free * 0.4) // max(1, per_row)
+            )  # the rest is for activations and for dropping rows
         rows = max(1, 400_000_000 // max(1, per_row * threads))
         return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
 
@@ -225,5 +253,7 @@ def end_ids(model, tokenizer) -> list[int]:
     if tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
     if not ids:
-        raise SdlabError("neither the model's generation config nor its tokenizer names an end-of-sequence token; set tokenizer.eos_token")
+        raise SdlabError(
+            "neither the model's generation config nor its tokenizer names an end-of-sequence token; set tokenizer.eos_token"
+        )
     return list(dict.fromkeys(ids))

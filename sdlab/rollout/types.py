@@ -40,7 +40,9 @@ class Rollouts:
     num_generations: int  # G
     completion_ids: torch.Tensor  # (B, T) int64, padded with the pad id
     completion_mask: torch.Tensor  # (B, T) bool, True through the end-of-sequence token
-    per_token_logps: torch.Tensor  # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
+    per_token_logps: (
+        torch.Tensor
+    )  # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
     truncated: torch.Tensor  # (B,) bool, no end of sequence within max_completion_length
     texts: list[str]  # B, decoded without special tokens (<think> stays)
 
@@ -60,7 +62,9 @@ class Scores:
 
     per_token_logps: torch.Tensor  # (B, T), 0 where masked
     completion_mask: torch.Tensor  # (B, T) bool
-    entropy: torch.Tensor | None  # (B, T) nats, of the next-token distribution; 0 where masked; None where an engine has none
+    entropy: (
+        torch.Tensor | None
+    )  # (B, T) nats, of the next-token distribution; 0 where masked; None where an engine has none
     logits: torch.Tensor | None = None  # (B, T, V), before temperature
     topk_logps: torch.Tensor | None = None  # (B, T, K), descending, after temperature
     topk_ids: torch.Tensor | None = None  # (B, T, K)

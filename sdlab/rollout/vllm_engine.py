@@ -50,9 +50,13 @@ class VllmEngine:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
         context = getattr(config, "max_position_embeddings", None)
         if max_model_len is not None and not 2 <= max_model_len <= (context or max_model_len):
-            raise SdlabError(f"max_model_len={max_model_len} is not allowed; it must be from 2 to the model's context of {context}")
+            raise SdlabError(
+                f"max_model_len={max_model_len} is not allowed; it must be from 2 to the model's context of {context}"
+            )
         if not 0 < gpu_memory_utilization <= 1:
-            raise SdlabError(f"gpu_memory_utilization={gpu_memory_utilization} is not allowed; it must be above 0 and at most 1")
+            raise SdlabError(
+                f"gpu_memory_utilization={gpu_memory_utilization} is not allowed; it must be above 0 and at most 1"
+            )
         self.tokenizer, self.vocab = tokenizer, config.vocab_size
         self.eos_ids = end_ids(model, tokenizer)
         self.pad_id = self.eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -60,7 +64,10 @@ class VllmEngine:
         more = {"max_num_batched_tokens": BATCHED_TOKENS}
         if on_cpu:
             # vLLM rewinds a request's random numbers after a part of a prompt, which a CPU's generator cannot do: no parts
-            more = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_model_len or context or 0, BATCHED_TOKENS)}
+            more = {
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(max_model_len or context or 0, BATCHED_TOKENS),
+            }
         self.llm = start(
             on_cpu,
             model=model,
@@ -85,13 +92,17 @@ class VllmEngine:
     @property
     def model(self):
         """There is none: vLLM holds the weights in its own form. Raises SdlabError."""
-        raise SdlabError("a vLLM engine has no torch model to train or to look into; load it with load_engine(..., engine=\"torch\")")
+        raise SdlabError(
+            'a vLLM engine has no torch model to train or to look into; load it with load_engine(..., engine="torch")'
+        )
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
         """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of the context."""
         return encode(self.tokenizer, prompts, room, self.context_length)
 
-    def generate(self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None) -> Rollouts:
+    def generate(
+        self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None
+    ) -> Rollouts:
         """Sample G = params.num_generations completions of each of P prompts (already rendered with the chat template).
 
         `progress(done, total)` counts rows. Every row is a request with its own seed, which depends only on the prompt, the
@@ -143,15 +154,23 @@ class VllmEngine:
         from vllm import SamplingParams as Request
 
         if return_logits:
-            raise SdlabError("return_logits=True is not possible with vLLM, which returns log-probabilities; ask for top_k=..., or use engine=\"torch\"")
+            raise SdlabError(
+                'return_logits=True is not possible with vLLM, which returns log-probabilities; ask for top_k=..., or use engine="torch"'
+            )
         lengths = check_scored(prompts, completion_ids, temperature, top_k, self.vocab)
         longest, width = max(lengths, default=0), top_k or 0
         prompt_ids = self.encode(prompts, longest)
         shape = (len(prompts), longest)
         mask = torch.arange(longest)[None] < torch.tensor(lengths, dtype=torch.long)[:, None]
         logps = torch.zeros(shape)
-        top_logps, top_ids = (torch.zeros(*shape, width), torch.zeros(*shape, width, dtype=torch.long)) if width else (None, None)
-        request = Request(max_tokens=1, temperature=0.0, prompt_logprobs=width, flat_logprobs=True, detokenize=False)
+        top_logps, top_ids = (
+            (torch.zeros(*shape, width), torch.zeros(*shape, width, dtype=torch.long))
+            if width
+            else (None, None)
+        )
+        request = Request(
+            max_tokens=1, temperature=0.0, prompt_logprobs=width, flat_logprobs=True, detokenize=False
+        )
         rows, done = [i for i in range(len(prompts)) if lengths[i]], len(lengths) - sum(map(bool, lengths))
         while rows:
             # as many rows as the limit holds, one at least
@@ -170,11 +189,23 @@ class VllmEngine:
                 logps[i, : lengths[i]] = values[:, 0]
                 if width:
                     top_logps[i, : lengths[i]] = values[:, 1:]
-                    top_ids[i, : lengths[i]] = torch.tensor(found.token_ids[part]).view(lengths[i], width + 1)[:, 1:]
-        entropy = torch.special.entr(top_logps.exp()).sum(-1).masked_fill(~mask, 0.0) if width == self.vocab else None
+                    top_ids[i, : lengths[i]] = torch.tensor(found.token_ids[part]).view(
+                        lengths[i], width + 1
+                    )[:, 1:]
+        entropy = (
+            torch.special.entr(top_logps.exp()).sum(-1).masked_fill(~mask, 0.0)
+            if width == self.vocab
+            else None
+        )
         return Scores(logps, mask, entropy, None, top_logps, top_ids)
 
-    def run(self, rows: list[list[int]], requests: list, temperature: float, progress: Callable[[int, int], None] | None = None) -> list:
+    def run(
+        self,
+        rows: list[list[int]],
+        requests: list,
+        temperature: float,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list:
         """vLLM's outputs for token ids `rows` with one request's settings each, in order, the model's logits divided by `temperature`.
 
         An interrupt takes the unfinished requests out of the engine, which stays usable if it runs in this process (it does on a CPU).
@@ -196,9 +227,13 @@ class VllmEngine:
             with suppress(Exception):  # an engine that has died cannot be told
                 engine.abort_request(names, internal=True)
             if is_out_of_memory(error):
-                raise OutOfMemory(f"vLLM ran out of memory ({first_line(error, 120)}); lower gpu_memory_utilization or batch_tokens") from error
+                raise OutOfMemory(
+                    f"vLLM ran out of memory ({first_line(error, 120)}); lower gpu_memory_utilization or batch_tokens"
+                ) from error
             if type(error).__name__ == "EngineDeadError":
-                raise SdlabError(f"vLLM's engine has died ({first_line(error, 120)}); its messages above say why, load the model again") from error
+                raise SdlabError(
+                    f"vLLM's engine has died ({first_line(error, 120)}); its messages above say why, load the model again"
+                ) from error
             raise
         return sorted(outputs, key=lambda output: int(output.request_id))
 
@@ -210,13 +245,22 @@ class VllmEngine:
         """
         from vllm import SamplingParams as Request
 
-        request = Request(max_tokens=1, temperature=0.0, logprobs=5, prompt_logprobs=5, flat_logprobs=True, detokenize=False)
+        request = Request(
+            max_tokens=1, temperature=0.0, logprobs=5, prompt_logprobs=5, flat_logprobs=True, detokenize=False
+        )
         gaps = []
         for temperature in (1.0, 0.5):
             output = self.run([[self.eos_ids[0]] * 2], [request], temperature)[0]
-            gaps += [[found[-5] - found[-1] for found in (output.prompt_logprobs.logprobs, output.outputs[0].logprobs.logprobs)]]
+            gaps += [
+                [
+                    found[-5] - found[-1]
+                    for found in (output.prompt_logprobs.logprobs, output.outputs[0].logprobs.logprobs)
+                ]
+            ]
         if not np.allclose(gaps[1], 2 * np.array(gaps[0]), rtol=0.02, atol=0.02):
-            raise SdlabError(f"vLLM {require_vllm()} does not let sdlab set the temperature of this model's log-probabilities; use engine=\"torch\"")
+            raise SdlabError(
+                f'vLLM {require_vllm()} does not let sdlab set the temperature of this model\'s log-probabilities; use engine="torch"'
+            )
 
 
 def start(on_cpu: bool, **settings):
@@ -231,18 +275,38 @@ def start(on_cpu: bool, **settings):
             from vllm import LLM
 
             return LLM(**settings, use_tqdm_on_load=False)
-    except (ValueError, RuntimeError, OSError, MemoryError, ImportError, NotImplementedError, AssertionError) as error:
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+        MemoryError,
+        ImportError,
+        NotImplementedError,
+        AssertionError,
+    ) as error:
         if memory := lack_of_memory(error):
-            what = "VLLM_CPU_KVCACHE_SPACE (GiB)" if on_cpu else "gpu_memory_utilization when others use the GPU (else raise it)"
+            what = (
+                "VLLM_CPU_KVCACHE_SPACE (GiB)"
+                if on_cpu
+                else "gpu_memory_utilization when others use the GPU (else raise it)"
+            )
             raise OutOfMemory(
                 f"vLLM has not the memory for {settings['model']!r} ({memory}); lower max_model_len (now {settings['max_model_len'] or 'the whole context'}), "
                 f"set {what}, or raise tensor_parallel_size (now {settings['tensor_parallel_size']})"
             ) from error
         # vLLM's engine process on a GPU keeps the cause to itself and prints it
-        above = " (its messages above say why; for a lack of memory lower max_model_len or gpu_memory_utilization)" if "Engine core" in str(error) else ""
-        raise SdlabError(f"vLLM could not load {settings['model']!r}: {first_line(error)}{above}; check that vLLM supports this model, or use engine=\"torch\"") from error
+        above = (
+            " (its messages above say why; for a lack of memory lower max_model_len or gpu_memory_utilization)"
+            if "Engine core" in str(error)
+            else ""
+        )
+        raise SdlabError(
+            f'vLLM could not load {settings["model"]!r}: {first_line(error)}{above}; check that vLLM supports this model, or use engine="torch"'
+        ) from error
     finally:
-        torch.set_num_threads = set_num_threads  # vLLM's CPU worker replaces it by a function that does nothing
+        torch.set_num_threads = (
+            set_num_threads  # vLLM's CPU worker replaces it by a function that does nothing
+        )
 
 
 def end_ids(model: str, tokenizer) -> list[int]:
@@ -256,5 +320,7 @@ def end_ids(model: str, tokenizer) -> list[int]:
     try:
         generation = GenerationConfig.from_pretrained(model)
     except OSError:
-        generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(model, trust_remote_code=False))
+        generation = GenerationConfig.from_model_config(
+            AutoConfig.from_pretrained(model, trust_remote_code=False)
+        )
     return torch_engine.end_ids(SimpleNamespace(generation_config=generation), tokenizer)

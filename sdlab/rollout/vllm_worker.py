@@ -18,6 +18,8 @@ class TemperatureWorker:
 
         def divided(*args, **kwargs):
             logits = plain(*args, **kwargs)
-            return logits if logits is None else logits.float() / temperature  # None on the ranks that do not sample
+            return (
+                logits if logits is None else logits.float() / temperature
+            )  # None on the ranks that do not sample
 
         model.compute_logits = plain if temperature == 1 else divided

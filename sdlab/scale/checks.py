@@ -29,14 +29,26 @@ def sizes(job: Job) -> Sizes:
     """The sizes of a step. Raises SdlabError when its rows do not divide, saying which numbers fit."""
     config = job.config
     sft = job.method == "sft"
-    rows, updates = (config.batch_size, 1) if sft else (config.num_problems * config.num_generations, config.num_minibatches)
-    told = f"batch_size={rows}" if sft else f"num_problems*num_generations={config.num_problems}*{config.num_generations}={rows}"
+    rows, updates = (
+        (config.batch_size, 1)
+        if sft
+        else (config.num_problems * config.num_generations, config.num_minibatches)
+    )
+    told = (
+        f"batch_size={rows}"
+        if sft
+        else f"num_problems*num_generations={config.num_problems}*{config.num_generations}={rows}"
+    )
     parts = job.num_processes * updates
     if rows % parts:
         fit = [n for n in range(1, rows + 1) if rows % (n * updates) == 0]
         raise SdlabError(
             f"{told} rows do not divide into {updates} optimizer updates on num_processes={job.num_processes}; "
-            + (f"with this batch num_processes may be {_listed(fit)}" if fit else f"choose num_minibatches among {_listed(_divisors(rows))}")
+            + (
+                f"with this batch num_processes may be {_listed(fit)}"
+                if fit
+                else f"choose num_minibatches among {_listed(_divisors(rows))}"
+            )
         )
     share = rows // parts
     if share % job.per_device_rows:
@@ -51,20 +63,35 @@ def check_job(job: Job) -> Sizes:
     """The sizes of a job that this machine can run. Raises SdlabError, before any model is read, on what would fail later."""
     found = sizes(job)
     if job.num_processes % job.num_machines:
-        raise SdlabError(f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}")
+        raise SdlabError(
+            f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}"
+        )
     if job.accelerate == "single_gpu" and job.num_processes > 1:
-        raise SdlabError(f'accelerate="single_gpu" runs one process, not {job.num_processes}; choose "ddp", "fsdp2" or "zero3"')
+        raise SdlabError(
+            f'accelerate="single_gpu" runs one process, not {job.num_processes}; choose "ddp", "fsdp2" or "zero3"'
+        )
     if job.use_vllm and job.method == "sft":
         raise SdlabError("use_vllm=True with method 'sft', which samples nothing; set use_vllm=False")
     if job.use_vllm and job.accelerate == "cpu":
-        raise SdlabError('use_vllm=True with accelerate="cpu": TRL hands weights to vLLM on GPUs only; set use_vllm=False')
+        raise SdlabError(
+            'use_vllm=True with accelerate="cpu": TRL hands weights to vLLM on GPUs only; set use_vllm=False'
+        )
     if job.use_vllm and job.vllm_mode == "colocate" and job.num_processes % job.vllm_tensor_parallel_size:
-        raise SdlabError(f"vllm_tensor_parallel_size={job.vllm_tensor_parallel_size} does not divide num_processes={job.num_processes}")
-    wanted = ["trl", "datasets"] + ["peft"] * bool(job.lora_rank) + ["vllm"] * job.use_vllm + ["deepspeed"] * (job.accelerate == "zero3")
+        raise SdlabError(
+            f"vllm_tensor_parallel_size={job.vllm_tensor_parallel_size} does not divide num_processes={job.num_processes}"
+        )
+    wanted = (
+        ["trl", "datasets"]
+        + ["peft"] * bool(job.lora_rank)
+        + ["vllm"] * job.use_vllm
+        + ["deepspeed"] * (job.accelerate == "zero3")
+    )
     check_gpus(job)
     for package in wanted:
         if importlib.util.find_spec(package) is None:
-            raise SdlabError(f"this job needs the package {package}, which is not installed; {NEEDS[package]}")
+            raise SdlabError(
+                f"this job needs the package {package}, which is not installed; {NEEDS[package]}"
+            )
     return found
 
 
@@ -78,7 +105,11 @@ def check_gpus(job: Job) -> None:
     if here < wanted:
         raise SdlabError(
             f'accelerate="{job.accelerate}" with {wanted} processes on this machine needs {wanted} GPUs, and it has {here}; '
-            + (f"set num_processes={here * job.num_machines}" if here else 'run it where there are GPUs, or set accelerate="cpu"')
+            + (
+                f"set num_processes={here * job.num_machines}"
+                if here
+                else 'run it where there are GPUs, or set accelerate="cpu"'
+            )
         )
 
 

@@ -13,9 +13,15 @@ from sdlab.scale.job import Job
 GIB = 2**30  # bytes
 TRAIN_EFFICIENCY = 0.35  # of the peak FLOP/s; Llama 3 405B trained at .38-.43 (arXiv 2407.21783, Table 4), Hugging Face models at less
 DECODE_EFFICIENCY = 0.6  # of the memory's bandwidth, by an engine such as vLLM
-GENERATE_SECONDS = 0.03  # least time of a decoding step of `generate`, which launches every kernel from Python
+GENERATE_SECONDS = (
+    0.03  # least time of a decoding step of `generate`, which launches every kernel from Python
+)
 STATE_BYTES = {"weights": 4, "gradients": 4, "AdamW's two moments": 8}  # per trained parameter, float32
-LOGIT_BYTES = {"sdpo": 24, "grpo": 16, "sft": 16}  # peak per completion token and vocabulary entry; measured on TRL 1.16's losses (tests)
+LOGIT_BYTES = {
+    "sdpo": 24,
+    "grpo": 16,
+    "sft": 16,
+}  # peak per completion token and vocabulary entry; measured on TRL 1.16's losses (tests)
 MEAN_PROMPT = 200  # tokens of a mathematics question in its chat template
 ANSWER_TOKENS = 600  # of a demonstration without its thinking
 
@@ -50,7 +56,9 @@ def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
     (gate, its activation, up, their product).
     """
     queries, keys = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    return 2 * 4 * shape.hidden_size + bytes_each * (4 * shape.hidden_size + 3 * queries + 3 * keys + 4 * shape.intermediate_size)
+    return 2 * 4 * shape.hidden_size + bytes_each * (
+        4 * shape.hidden_size + 3 * queries + 3 * keys + 4 * shape.intermediate_size
+    )
 
 
 def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
@@ -60,20 +68,30 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     over = f" / {parts} GPUs" if parts > 1 else ""
     lines = []
     if job.lora_rank:
-        lines.append(Line("frozen weights", n * width / parts, f"{n / 1e9:.2f}e9 parameters x {width} bytes{over}"))
+        lines.append(
+            Line("frozen weights", n * width / parts, f"{n / 1e9:.2f}e9 parameters x {width} bytes{over}")
+        )
     elif job.bf16:
         unit = max(shape.layer_weights, shape.head_weights)
-        copy, what = (2 * 2 * unit, f"two gathered units of {unit / 1e6:.0f}e6 x 2 bytes") if parts > 1 else (2 * n, f"{n / 1e9:.2f}e9 x 2 bytes")
+        copy, what = (
+            (2 * 2 * unit, f"two gathered units of {unit / 1e6:.0f}e6 x 2 bytes")
+            if parts > 1
+            else (2 * n, f"{n / 1e9:.2f}e9 x 2 bytes")
+        )
         lines.append(Line("bfloat16 working copy", copy, what))
     for name, size in STATE_BYTES.items():
-        lines.append(Line(name, trained * size / parts, f"{trained / 1e9:.3f}e9 trained x {size} bytes{over}"))
+        lines.append(
+            Line(name, trained * size / parts, f"{trained / 1e9:.3f}e9 trained x {size} bytes{over}")
+        )
     if has_teacher_copy(job):
         lines.append(Line("teacher", n * 4 / parts, f"{n / 1e9:.2f}e9 x 4 bytes{over}"))
     rows, completion = job.per_device_rows, job.config.max_completion_length
     tokens = rows * (job.max_prompt_length + completion)
     each, layers = activation_bytes_per_layer(shape, width), shape.num_hidden_layers
     if job.gradient_checkpointing:
-        longest = rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens  # the teacher's pass, while the student's is kept
+        longest = (
+            rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens
+        )  # the teacher's pass, while the student's is kept
         kept = tokens * layers * shape.hidden_size * width + longest * each
         how = f"{tokens:,} tokens x {layers} layers x {shape.hidden_size} x {width} bytes + one layer of {longest:,} tokens x {each / 1e3:.0f}e3 bytes"
     else:
@@ -81,16 +99,28 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     lines.append(Line("activations", kept, how))
     size = LOGIT_BYTES[job.method]
     logits = rows * completion * shape.vocab_size * size
-    lines.append(Line("logits and loss", logits, f"{rows} x {completion:,} tokens x {shape.vocab_size:,} x {size} bytes"))
+    lines.append(
+        Line(
+            "logits and loss", logits, f"{rows} x {completion:,} tokens x {shape.vocab_size:,} x {size} bytes"
+        )
+    )
     if job.method == "sft":
         return lines
     if job.use_vllm and job.vllm_mode == "colocate":
         share = job.vllm_gpu_memory_utilization
-        lines.append(Line("vLLM (weights, keys and values)", share * gpu.memory * GIB, f"{share} x {gpu.memory} GiB, kept while training"))
+        lines.append(
+            Line(
+                "vLLM (weights, keys and values)",
+                share * gpu.memory * GIB,
+                f"{share} x {gpu.memory} GiB, kept while training",
+            )
+        )
     elif not job.use_vllm:
         room = rows_per_gpu(job) * shape.kv_bytes(MEAN_PROMPT + completion, width)
         how = f"{rows_per_gpu(job)} rows x {shape.kv_bytes(1, width) / 1e3:.0f}e3 bytes x {MEAN_PROMPT + completion:,} tokens by `generate`, beyond activations and logits"
-        lines.append(Line("keys and values of rollouts", max(0, room - kept - logits), how))  # gone when those come
+        lines.append(
+            Line("keys and values of rollouts", max(0, room - kept - logits), how)
+        )  # gone when those come
     return lines
 
 
@@ -101,7 +131,9 @@ def rows_per_gpu(job: Job) -> int:
 
 def cache_bytes(job: Job, shape: Shape, gpu: GPU) -> float:
     """Bytes that one vLLM engine (vllm_tensor_parallel_size GPUs) has for keys and values; negative when the weights do not fit."""
-    share = job.vllm_gpu_memory_utilization if job.vllm_mode == "colocate" else 0.9  # a server has its GPUs to itself
+    share = (
+        job.vllm_gpu_memory_utilization if job.vllm_mode == "colocate" else 0.9
+    )  # a server has its GPUs to itself
     return job.vllm_tensor_parallel_size * share * gpu.memory * GIB - 2 * shape.parameters
 
 
@@ -119,13 +151,21 @@ def forward_flops(shape: Shape, length: float, logits: float | None = None) -> f
     if shape.sliding_window and length > shape.sliding_window:
         within = shape.sliding_window * (length - (shape.sliding_window - 1) / 2)
     full = shape.num_hidden_layers - shape.sliding_layers
-    attention = 4 * shape.num_attention_heads * shape.head_dim * (full * pairs + shape.sliding_layers * within)
-    return 2 * shape.num_hidden_layers * shape.layer_weights * length + 2 * shape.head_weights * (length if logits is None else logits) + attention
+    attention = (
+        4 * shape.num_attention_heads * shape.head_dim * (full * pairs + shape.sliding_layers * within)
+    )
+    return (
+        2 * shape.num_hidden_layers * shape.layer_weights * length
+        + 2 * shape.head_weights * (length if logits is None else logits)
+        + attention
+    )
 
 
 def teacher_prompt(config, mean: float) -> float:
     """Mean tokens of the informed prompt: question and a sibling's solution, whole or without its thinking, or a short feedback."""
-    whole = config.context in ("solution", "solution_feedback") or (config.context == "solution_no_think" and not config.thinking)
+    whole = config.context in ("solution", "solution_feedback") or (
+        config.context == "solution_no_think" and not config.thinking
+    )
     return MEAN_PROMPT + (mean if whole else min(mean, ANSWER_TOKENS))
 
 
@@ -138,8 +178,12 @@ def update_flops(job: Job, shape: Shape, mean: float) -> dict[str, float]:
     passes = (2 if job.lora_rank else 3) + job.gradient_checkpointing
     flops = {f"student: {passes} x forward": passes * forward}
     if job.method == "sdpo":
-        flops["teacher: forward on the informed prompt"] = forward_flops(shape, teacher_prompt(job.config, mean) + mean, mean)
-    if job.method == "grpo" or (job.method == "sdpo" and not job.use_vllm):  # SDPO takes those that vLLM sampled with
+        flops["teacher: forward on the informed prompt"] = forward_flops(
+            shape, teacher_prompt(job.config, mean) + mean, mean
+        )
+    if job.method == "grpo" or (
+        job.method == "sdpo" and not job.use_vllm
+    ):  # SDPO takes those that vLLM sampled with
         flops["log-probabilities before the update"] = forward
     return flops
 
@@ -157,10 +201,18 @@ def sampling_seconds(job: Job, shape: Shape, gpu: GPU, mean: float) -> tuple[flo
         step = max(GENERATE_SECONDS, compute, read / (gpu.bandwidth * 1e12 * DECODE_EFFICIENCY))
         return longest * step, f"{longest:,} steps (all rows wait for the longest) x {1e3 * step:.0f} ms"
     together = job.vllm_tensor_parallel_size
-    context, weights, speed = MEAN_PROMPT + mean / 2, 2 * shape.parameters, gpu.bandwidth * 1e12 * DECODE_EFFICIENCY * together
-    running = max(1, min(rows * together, int(max(0, cache_bytes(job, shape, gpu)) / shape.kv_bytes(context))))
+    context, weights, speed = (
+        MEAN_PROMPT + mean / 2,
+        2 * shape.parameters,
+        gpu.bandwidth * 1e12 * DECODE_EFFICIENCY * together,
+    )
+    running = max(
+        1, min(rows * together, int(max(0, cache_bytes(job, shape, gpu)) / shape.kv_bytes(context)))
+    )
     read = (weights + running * shape.kv_bytes(context)) / speed
-    compute = running * 2 * shape.matmul_weights / (peak_tflops(job, gpu) * 1e12 * TRAIN_EFFICIENCY * together)
+    compute = (
+        running * 2 * shape.matmul_weights / (peak_tflops(job, gpu) * 1e12 * TRAIN_EFFICIENCY * together)
+    )
     steps, alone = rows * together * mean / running, longest - mean
     how = f"{rows * together} rows x {mean:,.0f} tokens / {running} at once x {1e3 * max(read, compute):.1f} ms + {alone:,.0f} x {1e3 * weights / speed:.1f} ms"
     return steps * max(read, compute) + alone * weights / speed, how

@@ -32,17 +32,23 @@ def job_problems(job: Job) -> list[Problem]:
 
         problems = load_problems(Path(job.data).expanduser())
     elif Path(job.data).suffix:
-        raise SdlabError(f"no file {job.data}; give a file of questions, a benchmark, or one of the splits {', '.join(SPLITS)}")
+        raise SdlabError(
+            f"no file {job.data}; give a file of questions, a benchmark, or one of the splits {', '.join(SPLITS)}"
+        )
     else:
         from sdlab.benchmarks.load import load_benchmark
 
         problems = load_benchmark(job.data)
     if any(not problem.answer for problem in problems):
-        raise SdlabError(f"{job.data} has questions without an answer, so no completion can be graded; train on other data")
+        raise SdlabError(
+            f"{job.data} has questions without an answer, so no completion can be graded; train on other data"
+        )
     if job.num_questions is None:
         return problems
     if not 1 <= job.num_questions <= len(problems):
-        raise SdlabError(f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to {len(problems)}")
+        raise SdlabError(
+            f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to {len(problems)}"
+        )
     problems = list(problems)
     stream("questions", job.data, job.config.seed).shuffle(problems)
     return problems[: job.num_questions]
@@ -58,7 +64,9 @@ def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | Non
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     kept = [problem for problem, length in zip(problems, lengths) if length <= job.max_prompt_length]
     if not kept:
-        raise SdlabError(f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the shortest has {min(lengths)} tokens")
+        raise SdlabError(
+            f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the shortest has {min(lengths)} tokens"
+        )
     longest = max(length for length in lengths if length <= job.max_prompt_length)
     if context is not None and longest + job.config.max_completion_length > context:
         raise SdlabError(
@@ -77,13 +85,22 @@ def question_rows(problems: Sequence[Problem], job: Job):
     from datasets import Dataset
 
     places = range(len(problems))
-    order = [place for step in range(job.config.steps) for place in draw(places, job.config.num_problems, job.config.seed, step)]
-    return Dataset.from_list([{"prompt": build_messages(problems[i]), "answer": problems[i].answer, "problem": i} for i in order])
+    order = [
+        place
+        for step in range(job.config.steps)
+        for place in draw(places, job.config.num_problems, job.config.seed, step)
+    ]
+    return Dataset.from_list(
+        [{"prompt": build_messages(problems[i]), "answer": problems[i].answer, "problem": i} for i in order]
+    )
 
 
 def write_traces(traces: Sequence[Trace], path: str | Path) -> Path:
     """Write traces as a jsonl file that an SFT job reads; returns its path."""
-    rows = [{"prompt": trace.problem.prompt, "completion": trace.completion, "answer": trace.problem.answer} for trace in traces]
+    rows = [
+        {"prompt": trace.problem.prompt, "completion": trace.completion, "answer": trace.problem.answer}
+        for trace in traces
+    ]
     return write_atomic(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
@@ -91,16 +108,24 @@ def read_traces(path: str | Path) -> list[Trace]:
     """Traces from a json, jsonl or parquet file with the columns prompt and completion. Raises SdlabError when they are missing or empty."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise SdlabError(f"no file {path}; an SFT job learns from a file of traces with the columns {' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)")
+        raise SdlabError(
+            f"no file {path}; an SFT job learns from a file of traces with the columns {' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)"
+        )
     frame = read_frame(path)
     for name in TRACE_COLUMNS:
         if name not in frame:
-            raise unknown(f"column of {path.name} (wanted: {name})", ", ".join(map(str, frame.columns)), TRACE_COLUMNS)
+            raise unknown(
+                f"column of {path.name} (wanted: {name})", ", ".join(map(str, frame.columns)), TRACE_COLUMNS
+            )
     traces = []
     for number, row in enumerate(frame.to_dict("records")):
         if not all(isinstance(row[name], str) and row[name] for name in TRACE_COLUMNS):
-            raise SdlabError(f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it")
-        problem = Problem(f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], str(row.get("answer") or ""))
+            raise SdlabError(
+                f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it"
+            )
+        problem = Problem(
+            f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], str(row.get("answer") or "")
+        )
         traces.append(Trace(problem, row["completion"]))
     return traces
 
@@ -113,9 +138,21 @@ def trace_rows(traces: Sequence[Trace], tokenizer, job: Job):
     """
     from datasets import Dataset
 
-    prompts = tokenizer([render_prompt(tokenizer, trace.problem, thinking=job.config.thinking) for trace in traces], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer(
+        [render_prompt(tokenizer, trace.problem, thinking=job.config.thinking) for trace in traces],
+        add_special_tokens=False,
+    )["input_ids"]
     completions = tokenizer([trace.completion for trace in traces], add_special_tokens=False)["input_ids"]
     completions = [[*ids, tokenizer.eos_token_id] for ids in completions]
     config = job.config
-    order = [place for step in range(config.steps) for place in draw(range(len(traces)), config.batch_size, config.seed, step, key="traces")]
-    return Dataset.from_list([{"input_ids": prompts[i] + completions[i], "labels": [-100] * len(prompts[i]) + completions[i]} for i in order])
+    order = [
+        place
+        for step in range(config.steps)
+        for place in draw(range(len(traces)), config.batch_size, config.seed, step, key="traces")
+    ]
+    return Dataset.from_list(
+        [
+            {"input_ids": prompts[i] + completions[i], "labels": [-100] * len(prompts[i]) + completions[i]}
+            for i in order
+        ]
+    )

@@ -78,7 +78,9 @@ def _rollouts(job: Job) -> list[Difference]:
 
 def _grpo(job: Job) -> list[Difference]:
     config = job.config
-    mean = {"token_mean": "over the minibatch's tokens", "sequence_mean": "over the minibatch's completions"}[config.aggregation]
+    mean = {"token_mean": "over the minibatch's tokens", "sequence_mean": "over the minibatch's completions"}[
+        config.aggregation
+    ]
     rows = [
         Difference("advantages divided by", "the group's standard deviation", "nothing", "the group's standard deviation" if config.scale_rewards else "nothing", "scale_rewards"),
         Difference("clip range", "0.2 / 0.2", "0.2 / 0.28", f"{config.epsilon_low:g} / {config.epsilon_high:g}", "epsilon, epsilon_high"),
@@ -89,17 +91,34 @@ def _grpo(job: Job) -> list[Difference]:
     ]  # fmt: skip
     if job.use_vllm:
         rows.append(
-            Difference("vLLM's probabilities", "a completion is dropped beyond ratio 3", "ratio per token, at most 2", f"ratio per token, at most {SAMPLER_RATIO_CLIP:g}", "vllm_importance_sampling_mode, ..._clip_max")
+            Difference(
+                "vLLM's probabilities",
+                "a completion is dropped beyond ratio 3",
+                "ratio per token, at most 2",
+                f"ratio per token, at most {SAMPLER_RATIO_CLIP:g}",
+                "vllm_importance_sampling_mode, ..._clip_max",
+            )
         )
     return rows
 
 
 def _sdpo(job: Job) -> list[Difference]:
     config = job.config
-    divergence = {0.0: "KL(teacher || student)", 1.0: "KL(student || teacher)"}.get(config.distillation_alpha, f"Jensen-Shannon, alpha {config.distillation_alpha:g}")
-    support = {None: "the whole vocabulary"}.get(config.distillation_topk, f"the student's {config.distillation_topk} likeliest tokens")
-    mean = {"token_mean": "over the minibatch's distilled tokens", "sequence_mean": "over the minibatch's distilled completions"}[config.aggregation]
-    teacher = {"base": "fixed", "ema": f"EMA, rate {config.teacher_update_rate:g} per step", "live": "the student itself"}[config.teacher_model_kind]
+    divergence = {0.0: "KL(teacher || student)", 1.0: "KL(student || teacher)"}.get(
+        config.distillation_alpha, f"Jensen-Shannon, alpha {config.distillation_alpha:g}"
+    )
+    support = {None: "the whole vocabulary"}.get(
+        config.distillation_topk, f"the student's {config.distillation_topk} likeliest tokens"
+    )
+    mean = {
+        "token_mean": "over the minibatch's distilled tokens",
+        "sequence_mean": "over the minibatch's distilled completions",
+    }[config.aggregation]
+    teacher = {
+        "base": "fixed",
+        "ema": f"EMA, rate {config.teacher_update_rate:g} per step",
+        "live": "the student itself",
+    }[config.teacher_model_kind]
     thinking = config.context == "solution_no_think"
     rows = [
         Difference("objective", "log-ratio of the sampled token", "divergence over likely tokens", f"divergence over {support}", "distillation_mode"),
@@ -125,9 +144,25 @@ def _sdpo(job: Job) -> list[Difference]:
         Difference("process with nothing to distil", "leaves the others waiting", "not told", "takes part", "override: StudySDPOTrainer._compute_self_distillation_loss"),
     ]  # fmt: skip
     if job.lora_rank and config.teacher_model_kind == "ema":
-        rows.append(Difference("averaged adapter starts from", "zero, both factors", "no adapter", "the student's", "override: start_from_student"))
+        rows.append(
+            Difference(
+                "averaged adapter starts from",
+                "zero, both factors",
+                "no adapter",
+                "the student's",
+                "override: start_from_student",
+            )
+        )
     if job.use_vllm:
-        rows.append(Difference("vLLM's probabilities", "unused", "ratio per token, at most 2", "the ratio is to them", "override: StudySDPOTrainer._generate_vllm"))
+        rows.append(
+            Difference(
+                "vLLM's probabilities",
+                "unused",
+                "ratio per token, at most 2",
+                "the ratio is to them",
+                "override: StudySDPOTrainer._generate_vllm",
+            )
+        )
     return rows
 
 

@@ -60,12 +60,26 @@ def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
     shape, kind, longest = shape_of(job.model), GPUS[gpu], job.config.max_completion_length
     mean = longest / 2 if mean_length is None else mean_length
     if not 1 <= mean <= longest:
-        raise SdlabError(f"mean_length={mean_length} is not allowed; it must be from 1 to max_completion_length ({longest})")
+        raise SdlabError(
+            f"mean_length={mean_length} is not allowed; it must be from 1 to max_completion_length ({longest})"
+        )
     memory = tuple(memory_lines(job, shape, kind))
     capacity = USABLE * kind.memory * GIB
-    notes = [] if kind.bf16 or not job.bf16 else [f"{gpu} has no bfloat16: set bf16 to false, for float32 at a fraction of this speed"]
+    notes = (
+        []
+        if kind.bf16 or not job.bf16
+        else [f"{gpu} has no bfloat16: set bf16 to false, for float32 at a fraction of this speed"]
+    )
     notes += fit_notes(job, shape, kind, memory)
-    return Estimate(gpu, job.num_processes, capacity, memory, tuple(time_lines(job, shape, kind, mean)), job.config.steps, tuple(notes))
+    return Estimate(
+        gpu,
+        job.num_processes,
+        capacity,
+        memory,
+        tuple(time_lines(job, shape, kind, mean)),
+        job.config.steps,
+        tuple(notes),
+    )
 
 
 def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
@@ -81,28 +95,44 @@ def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
             changed = job
             for _, _, change in chosen:
                 changed = change(changed)
-            if len(set(names)) == count and not _misfit(changed, shape, gpu, memory_lines(changed, shape, gpu)) and _divides(changed):
+            if (
+                len(set(names)) == count
+                and not _misfit(changed, shape, gpu, memory_lines(changed, shape, gpu))
+                and _divides(changed)
+            ):
                 found.append(" and ".join(name for name, _, _ in chosen))
         if found:
-            return [f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, batch or LoRA is another experiment)"]
+            return [
+                f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, batch or LoRA is another experiment)"
+            ]
     most = max(memory, key=lambda line: line.value)
-    return [f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger GPUs, or a smaller model"]
+    return [
+        f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger GPUs, or a smaller model"
+    ]
 
 
 def _changes(job: Job) -> list[tuple]:
     """(name=value, the changed job, the change) of everything that may help; those that leave the experiment as it is come first."""
 
     def of_job(**values):
-        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(one, **values)
+        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(
+            one, **values
+        )
 
     def of_config(**values):
-        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(one, config=replace(one.config, **values))
+        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(
+            one, config=replace(one.config, **values)
+        )
 
     config, shared = job.config, {} if job.accelerate in ("fsdp2", "zero3") else {"accelerate": "fsdp2"}
     found = [of_job(gradient_checkpointing=True), of_job(per_device_rows=1)]
-    found += [of_job(vllm_gpu_memory_utilization=share) for share in (0.2, 0.3, 0.4, 0.5)] if job.use_vllm else []
+    found += (
+        [of_job(vllm_gpu_memory_utilization=share) for share in (0.2, 0.3, 0.4, 0.5)] if job.use_vllm else []
+    )
     found += [of_job(num_processes=times * job.num_processes, **shared) for times in (2, 4)]
-    found += [of_config(max_completion_length=max(1, config.max_completion_length // part)) for part in (2, 4)]
+    found += [
+        of_config(max_completion_length=max(1, config.max_completion_length // part)) for part in (2, 4)
+    ]
     found += [of_config(num_problems=max(1, config.num_problems // 4))] if job.method != "sft" else []
     found += [of_job(lora_rank=32)] if job.lora_rank is None else []
     return [(name, change(job), change) for name, change in found]
@@ -130,6 +160,8 @@ def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
 def evaluation_hours(job: Job, gpu: str, samples: int, mean: float, longest: int) -> float:
     """Hours to sample an evaluation of so many completions with vLLM on all of the job's GPUs, nothing else in their memory."""
     shape = shape_of(job.model)
-    sizes = replace(job.config, num_problems=max(1, samples // job.config.num_generations), max_completion_length=longest)
+    sizes = replace(
+        job.config, num_problems=max(1, samples // job.config.num_generations), max_completion_length=longest
+    )
     alone = replace(job, config=sizes, use_vllm=True, vllm_mode="server")
     return sampling_seconds(alone, shape, GPUS[gpu], min(mean, longest))[0] / 3600

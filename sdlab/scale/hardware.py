@@ -20,14 +20,20 @@ class GPU:
 
 
 GPUS = {
-    "B200": GPU(180, 2250, 80, 8.0),  # NVIDIA DGX B200 data sheet (1,440 GB and 64 TB/s over 8), Blackwell architecture brief for HGX B200
+    "B200": GPU(
+        180, 2250, 80, 8.0
+    ),  # NVIDIA DGX B200 data sheet (1,440 GB and 64 TB/s over 8), Blackwell architecture brief for HGX B200
     "H200": GPU(141, 989, 67, 4.8),  # NVIDIA H200 data sheet, SXM; its 1,979 TFLOP/s are with sparsity
     "H100": GPU(80, 989, 67, 3.35),  # NVIDIA H100 data sheet, SXM
     "A100-80": GPU(80, 312, 19.5, 2.039),  # NVIDIA A100 data sheet, SXM 80 GB
     "A100-40": GPU(40, 312, 19.5, 1.555),  # NVIDIA A100 data sheet, 40 GB
     "L40S": GPU(48, 362, 91.6, 0.864),  # NVIDIA L40S data sheet; 733 with sparsity
-    "RTX4090": GPU(24, 165.2, 82.6, 1.008),  # NVIDIA Ada GPU architecture white paper, bfloat16 with float32 accumulation
-    "RTX3090": GPU(24, 71, 35.6, 0.936),  # NVIDIA Ampere GA102 white paper, bfloat16 with float32 accumulation
+    "RTX4090": GPU(
+        24, 165.2, 82.6, 1.008
+    ),  # NVIDIA Ada GPU architecture white paper, bfloat16 with float32 accumulation
+    "RTX3090": GPU(
+        24, 71, 35.6, 0.936
+    ),  # NVIDIA Ampere GA102 white paper, bfloat16 with float32 accumulation
     "L4": GPU(24, 121, 30.3, 0.300),  # NVIDIA L4 data sheet; 242 with sparsity
     "T4": GPU(16, 65, 8.1, 0.320, bf16=False),  # NVIDIA T4 data sheet; float16, it has no bfloat16
 }
@@ -53,7 +59,9 @@ class Shape:
     @property
     def layer_weights(self) -> int:
         """Weights of one layer's matrices: query, key, value, output; gate, up, down."""
-        attention = self.hidden_size * self.head_dim * 2 * (self.num_attention_heads + self.num_key_value_heads)
+        attention = (
+            self.hidden_size * self.head_dim * 2 * (self.num_attention_heads + self.num_key_value_heads)
+        )
         return attention + 3 * self.hidden_size * self.intermediate_size
 
     @property
@@ -71,7 +79,9 @@ class Shape:
         """Number of parameters, to the last one (checked against transformers)."""
         queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         bias = (queries + 2 * keys) * self.qkv_bias
-        norms = 2 * self.hidden_size + {None: 0, "head": 2 * self.head_dim, "all": queries + keys}[self.qk_norm]
+        norms = (
+            2 * self.hidden_size + {None: 0, "head": 2 * self.head_dim, "all": queries + keys}[self.qk_norm]
+        )
         embedding = 0 if self.tie_word_embeddings else self.head_weights
         return self.matmul_weights + embedding + self.num_hidden_layers * (bias + norms) + self.hidden_size
 
@@ -83,7 +93,12 @@ class Shape:
 
     def lora_parameters(self, rank: int) -> int:
         """Parameters of LoRA adapters on every matrix of every layer: rank x (in + out) each (arXiv 2106.09685)."""
-        h, i, q, k = self.hidden_size, self.intermediate_size, self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        h, i, q, k = (
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_attention_heads * self.head_dim,
+            self.num_key_value_heads * self.head_dim,
+        )
         return self.num_hidden_layers * rank * ((h + q) * 2 + (h + k) * 2 + (h + i) * 3)
 
 
@@ -94,9 +109,16 @@ SHAPES = {  # from each model's config.json on the hub
     "Qwen/Qwen3-4B": Shape(2560, 9728, 36, 32, 8, 151936, tie_word_embeddings=True, **_QWEN3),
     "Qwen/Qwen3-1.7B": Shape(2048, 6144, 28, 16, 8, 151936, tie_word_embeddings=True, **_QWEN3),
     "Qwen/Qwen3-0.6B": Shape(1024, 3072, 28, 16, 8, 151936, tie_word_embeddings=True, **_QWEN3),
-    "allenai/Olmo-3-7B-Instruct": Shape(4096, 11008, 32, 32, 32, 100278, qk_norm="all", sliding_window=4096, sliding_layers=24),
+    "allenai/Olmo-3-7B-Instruct": Shape(
+        4096, 11008, 32, 32, 32, 100278, qk_norm="all", sliding_window=4096, sliding_layers=24
+    ),
 }
-FAMILIES = {"qwen2": {"qkv_bias": True}, "qwen3": {"qk_norm": "head"}, "olmo3": {"qk_norm": "all"}, "llama": {}}  # model_type of a config.json
+FAMILIES = {
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": "head"},
+    "olmo3": {"qk_norm": "all"},
+    "llama": {},
+}  # model_type of a config.json
 
 
 def shape_of(model: str) -> Shape:
@@ -108,7 +130,9 @@ def shape_of(model: str) -> Shape:
         return SHAPES[model]
     file = (paths.shipped(model) or Path(model).expanduser()) / "config.json"
     if not file.is_file():
-        raise SdlabError(f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, or a folder with a config.json")
+        raise SdlabError(
+            f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, or a folder with a config.json"
+        )
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
         family = about["model_type"]
@@ -123,4 +147,6 @@ def shape_of(model: str) -> Shape:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, SdlabError):
             raise
-        raise SdlabError(f"{file} is not a model's config.json ({type(error).__name__}: {error}); check the folder") from error
+        raise SdlabError(
+            f"{file} is not a model's config.json ({type(error).__name__}: {error}); check the folder"
+        ) from error

@@ -43,14 +43,28 @@ class Job:
     output: str = "runs/scale"
 
     def __post_init__(self):
-        for kind, value, allowed in (("method", self.method, CONFIGS), ("accelerate configuration", self.accelerate, ACCELERATE), ("vllm_mode", self.vllm_mode, VLLM_MODES)):
+        for kind, value, allowed in (
+            ("method", self.method, CONFIGS),
+            ("accelerate configuration", self.accelerate, ACCELERATE),
+            ("vllm_mode", self.vllm_mode, VLLM_MODES),
+        ):
             if value not in allowed:
                 raise unknown(kind, value, allowed)
         if not isinstance(self.config, CONFIGS[self.method]):
-            raise SdlabError(f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}")
+            raise SdlabError(
+                f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}"
+            )
         if self.config.bf16:
             raise SdlabError("config.bf16 is for the study's own loops; give the job itself bf16=True")
-        for name in ("max_prompt_length", "max_reprompt_length", "per_device_rows", "num_processes", "num_machines", "vllm_tensor_parallel_size", "save_steps"):
+        for name in (
+            "max_prompt_length",
+            "max_reprompt_length",
+            "per_device_rows",
+            "num_processes",
+            "num_machines",
+            "vllm_tensor_parallel_size",
+            "save_steps",
+        ):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1):
                 raise SdlabError(f"{name}={value!r} is not allowed; it must be a whole number of at least 1")
@@ -66,10 +80,18 @@ def read_job(path: str | Path) -> Job:
     try:
         about = json.loads(Path(path).read_text(encoding="utf-8"))
         method, config = about["method"], about["config"]
-        known, settings = {field.name for field in fields(Job)}, {field.name for field in fields(CONFIGS[method])}
+        known, settings = (
+            {field.name for field in fields(Job)},
+            {field.name for field in fields(CONFIGS[method])},
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SdlabError(f"{path} is no job ({type(error).__name__}: {error}); write one with `sdlab recipe NAME`") from error
-    for kind, given, allowed in (("setting of a job", about, known), (f"setting of {method}", config, settings)):
+        raise SdlabError(
+            f"{path} is no job ({type(error).__name__}: {error}); write one with `sdlab recipe NAME`"
+        ) from error
+    for kind, given, allowed in (
+        ("setting of a job", about, known),
+        (f"setting of {method}", config, settings),
+    ):
         for name in given:
             if name not in allowed:
                 raise unknown(kind, name, sorted(allowed))

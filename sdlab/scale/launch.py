@@ -11,7 +11,9 @@ CONFIGURATIONS = Path(__file__).with_name("accelerate")
 PORT = 29500
 
 
-def launch_command(job: Job, job_path: str | Path, *, machine_rank: int | None = None, main_process_ip: str | None = None) -> list[str]:
+def launch_command(
+    job: Job, job_path: str | Path, *, machine_rank: int | None = None, main_process_ip: str | None = None
+) -> list[str]:
     """The command for this machine, as a list of arguments; job_path is the job's file (`write_job`).
 
     On several machines every one runs it with its own rank; where rank or address are not given, the shell's variables
@@ -19,14 +21,37 @@ def launch_command(job: Job, job_path: str | Path, *, machine_rank: int | None =
     """
     sizes(job)
     if job.num_processes % job.num_machines:
-        raise SdlabError(f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}")
+        raise SdlabError(
+            f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}"
+        )
     if machine_rank is not None and not 0 <= machine_rank < job.num_machines:
-        raise SdlabError(f"machine_rank={machine_rank} is not allowed; it must be 0 to {job.num_machines - 1}")
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(CONFIGURATIONS / f"{job.accelerate}.yaml")]
-    command += ["--num_processes", str(job.num_processes), "--num_machines", str(job.num_machines), "--mixed_precision", "bf16" if job.bf16 else "no"]
+        raise SdlabError(
+            f"machine_rank={machine_rank} is not allowed; it must be 0 to {job.num_machines - 1}"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.accelerate_cli",
+        "launch",
+        "--config_file",
+        str(CONFIGURATIONS / f"{job.accelerate}.yaml"),
+    ]
+    command += [
+        "--num_processes",
+        str(job.num_processes),
+        "--num_machines",
+        str(job.num_machines),
+        "--mixed_precision",
+        "bf16" if job.bf16 else "no",
+    ]
     if job.num_machines > 1:
         command += ["--machine_rank", "$MACHINE_RANK" if machine_rank is None else str(machine_rank)]
-        command += ["--main_process_ip", main_process_ip or "$MAIN_PROCESS_IP", "--main_process_port", str(PORT)]
+        command += [
+            "--main_process_ip",
+            main_process_ip or "$MAIN_PROCESS_IP",
+            "--main_process_port",
+            str(PORT),
+        ]
     else:
         command += ["--main_process_port", "0"]  # any free one
     return [*command, "-m", "sdlab.scale.train", str(job_path)]

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from sdlab.scale.recipes import Recipe
 
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}  # for the time of an evaluation
-TINY_SPLITS, TINY_PROBLEMS, TINY_GENERATIONS = ("in-domain", "unseen-types"), 32, 4  # the organism's evaluation
+TINY_SPLITS, TINY_PROBLEMS, TINY_GENERATIONS = (
+    ("in-domain", "unseen-types"),
+    32,
+    4,
+)  # the organism's evaluation
 
 
 def recipe(
@@ -57,7 +61,9 @@ def recipe(
     if tiny:
         for option, given in (("--gpu", gpu), ("--gpus", gpus)):
             if given is not None:
-                raise SdlabError(f"{option} {given} does not go with --tiny, which runs on this machine's processor; leave it out")
+                raise SdlabError(
+                    f"{option} {given} does not go with --tiny, which runs on this machine's processor; leave it out"
+                )
         return run_tiny(found, output or Path("runs/tiny") / name, dry_run=dry_run)
     kind, job = gpu or found.gpu, found.job
     if gpu is not None or gpus is not None:
@@ -72,7 +78,9 @@ def recipe(
     else:
         write_job(job, file)
     print_estimate(estimate(job, kind, found.mean_length), found, job)
-    print(f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\nThen judge with:\n{command_line(judge)}")
+    print(
+        f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\nThen judge with:\n{command_line(judge)}"
+    )
     if not dry_run:
         print(f"\nwrote {file}")
     return 0
@@ -86,7 +94,17 @@ def command_line(command: Sequence[str]) -> str:
 def evaluation_command(found: Recipe, job: Job) -> list[str]:
     """The command that evaluates the trained model as the paper does."""
     judge = found.evaluation
-    command = ["sdlab", "evaluate", str(Path(job.output) / "model"), "--benchmarks", ",".join(judge.benchmarks), "--name", found.name, "--engine", "vllm"]
+    command = [
+        "sdlab",
+        "evaluate",
+        str(Path(job.output) / "model"),
+        "--benchmarks",
+        ",".join(judge.benchmarks),
+        "--name",
+        found.name,
+        "--engine",
+        "vllm",
+    ]
     command += ["--thinking" if judge.thinking else "--no-thinking"]
     for option in ("num_generations", "temperature", "top_p", "top_k", "max_completion_length"):
         command += [f"--{option.replace('_', '-')}", str(getattr(judge, option))]
@@ -110,9 +128,17 @@ def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
     from sdlab.scale.estimate import estimate
     from sdlab.scale.recipes import load_recipe, on_gpus, recipe_names
 
-    table = Table(title="Recipes (NOT the paper's settings: small-...; Table 2's SFT settings are chosen here)", title_justify="left", show_lines=True)
+    table = Table(
+        title="Recipes (NOT the paper's settings: small-...; Table 2's SFT settings are chosen here)",
+        title_justify="left",
+        show_lines=True,
+    )
     for heading in ("recipe", "GPUs", "GiB each", "hours"):
-        table.add_column(heading, justify="right" if heading in ("GiB each", "hours") else "left", no_wrap=heading != "recipe")
+        table.add_column(
+            heading,
+            justify="right" if heading in ("GiB each", "hours") else "left",
+            no_wrap=heading != "recipe",
+        )
     for name in recipe_names():
         one = load_recipe(name)
         kind, job = gpu or one.gpu, one.job
@@ -120,7 +146,12 @@ def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
             job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)
         need = estimate(job, kind, one.mean_length)
         memory = f"{need.bytes / GIB:.0f} of {need.capacity / GIB:.0f}" + ("" if need.fits else ", too much")
-        table.add_row(f"[bold]{name}[/bold]\n{one.about} ({one.paper})", f"{job.num_processes} x {kind}", memory, hours(need.hours) if need.fits else "")
+        table.add_row(
+            f"[bold]{name}[/bold]\n{one.about} ({one.paper})",
+            f"{job.num_processes} x {kind}",
+            memory,
+            hours(need.hours) if need.fits else "",
+        )
     Console().print(table)
     print("Estimates, of training alone; `sdlab recipe NAME --dry-run` shows their arithmetic.")
 
@@ -134,8 +165,12 @@ def describe(found: Recipe) -> None:
     """Print what the experiment is, whose settings it has, and what no source says."""
     judge = found.evaluation
     sampling = f"n={judge.num_generations}, T={judge.temperature}, top_p={judge.top_p}, top_k={judge.top_k}, at most {judge.max_completion_length:,} tokens"
-    print(f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: {found.settings}")
-    print(f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking {'on' if judge.thinking else 'off'}\nnot known:")
+    print(
+        f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: {found.settings}"
+    )
+    print(
+        f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking {'on' if judge.thinking else 'off'}\nnot known:"
+    )
     for line in found.unknown:
         print(f"  - {line}")
 
@@ -149,17 +184,28 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
     from sdlab.scale.estimate import LIMITS
 
     table = Table(title=f"Estimate for {need.gpus} x {need.gpu}: memory of each", title_justify="left")
-    clock = Table(title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a response ({found.mean_length_source})", title_justify="left")
+    clock = Table(
+        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a response ({found.mean_length_source})",
+        title_justify="left",
+    )
     for out, unit in ((table, "GiB"), (clock, "seconds")):
         out.add_column("what")
         out.add_column(unit, justify="right")
         out.add_column("how")
     for line in need.memory:
         table.add_row(line.what, f"{line.value / GIB:.1f}", line.how)
-    table.add_row("together", f"{need.bytes / GIB:.1f}", f"usable: {need.capacity / GIB:.1f} GiB; {'fits' if need.fits else 'DOES NOT FIT'}")
+    table.add_row(
+        "together",
+        f"{need.bytes / GIB:.1f}",
+        f"usable: {need.capacity / GIB:.1f} GiB; {'fits' if need.fits else 'DOES NOT FIT'}",
+    )
     for line in need.time:
         clock.add_row(line.what, f"{line.value:,.1f}", line.how)
-    clock.add_row("together", f"{3600 * need.hours / need.steps:,.1f}", f"x {need.steps} steps = {hours(need.hours)} hours; evaluation {hours(judging_hours(found, job, need.gpu))} hours more on all GPUs")
+    clock.add_row(
+        "together",
+        f"{3600 * need.hours / need.steps:,.1f}",
+        f"x {need.steps} steps = {hours(need.hours)} hours; evaluation {hours(judging_hours(found, job, need.gpu))} hours more on all GPUs",
+    )
     console = Console()
     console.print(table)
     console.print(clock)
@@ -168,7 +214,14 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
     print(f"Not in the estimate: {'; '.join(LIMITS)}.")
 
 
-def run_tiny(found: Recipe, output: Path, *, dry_run: bool = False, sizes: dict | None = None, problems: int = TINY_PROBLEMS) -> int:
+def run_tiny(
+    found: Recipe,
+    output: Path,
+    *,
+    dry_run: bool = False,
+    sizes: dict | None = None,
+    problems: int = TINY_PROBLEMS,
+) -> int:
     """The recipe end to end on the organism: traces for SFT, the same launcher, then an evaluation beside the base model.
 
     sizes: settings of the job's config that replace those of `tiny_job`. Returns the training's exit status. Raises SdlabError when
@@ -184,7 +237,9 @@ def run_tiny(found: Recipe, output: Path, *, dry_run: bool = False, sizes: dict 
     command = launch_command(job, file)
     if dry_run:
         describe(found)
-        print(f"\nThe tiny job, as it would be written to {file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}")
+        print(
+            f"\nThe tiny job, as it would be written to {file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}"
+        )
         return 0
     if (output / "steps.jsonl").exists():
         raise SdlabError(f"{output} already holds a run; remove it or choose another --output")
@@ -216,9 +271,22 @@ def judge_tiny(found: Recipe, job: Job, problems: int) -> None:
 
     judge = found.evaluation
     sampling = paper_sampling(
-        judge.thinking, num_generations=TINY_GENERATIONS, temperature=judge.temperature, top_p=judge.top_p, top_k=judge.top_k, max_completion_length=256
+        judge.thinking,
+        num_generations=TINY_GENERATIONS,
+        temperature=judge.temperature,
+        top_p=judge.top_p,
+        top_k=judge.top_k,
+        max_completion_length=256,
     )
     results = []
     for model, name in ((job.model, "organism"), (str(Path(job.output) / "model"), f"tiny {found.name}")):
-        results += evaluate_benchmarks(model, TINY_SPLITS, output=Path(job.output) / "evaluations", name=name, thinking=judge.thinking, sampling=sampling, limit=problems)
+        results += evaluate_benchmarks(
+            model,
+            TINY_SPLITS,
+            output=Path(job.output) / "evaluations",
+            name=name,
+            thinking=judge.thinking,
+            sampling=sampling,
+            limit=problems,
+        )
     show(results)

@@ -15,7 +15,14 @@ from sdlab.scale.job import CONFIGS, Job
 from sdlab.train.config import TrainConfig
 
 RECIPES = Path(__file__).with_name("recipes")
-TINY_SIZES = {"steps": 10, "num_problems": 8, "num_generations": 8, "max_completion_length": 200, "learning_rate": TrainConfig.learning_rate, "warmup_steps": 1}
+TINY_SIZES = {
+    "steps": 10,
+    "num_problems": 8,
+    "num_generations": 8,
+    "max_completion_length": 200,
+    "learning_rate": TrainConfig.learning_rate,
+    "warmup_steps": 1,
+}
 TINY_TRACES = 32  # a step's traces of SFT
 
 
@@ -51,7 +58,10 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes' names, sorted; numbers in them by size."""
-    return sorted((path.stem for path in RECIPES.glob("*.toml")), key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    return sorted(
+        (path.stem for path in RECIPES.glob("*.toml")),
+        key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)],
+    )
 
 
 def load_recipe(name: str) -> Recipe:
@@ -71,7 +81,9 @@ def read_recipe(path: str | Path) -> Recipe:
         job, config, judged = about.pop("job"), about.pop("config"), about.pop("evaluation")
         method = job["method"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SdlabError(f"{path} is no recipe ({type(error).__name__}: {error}); it is a TOML file with [job], [config] and [evaluation]") from error
+        raise SdlabError(
+            f"{path} is no recipe ({type(error).__name__}: {error}); it is a TOML file with [job], [config] and [evaluation]"
+        ) from error
     if method not in CONFIGS:
         raise unknown("method", method, CONFIGS)
     for what, given, known, left_out in (
@@ -91,7 +103,9 @@ def read_recipe(path: str | Path) -> Recipe:
         raise unknown("GPU", about["gpu"], GPUS)
     made = Job(**job, config=CONFIGS[method](**config), output=f"runs/recipes/{path.stem}")
     judge = Evaluation(**judged | {"benchmarks": tuple(judged["benchmarks"])})
-    return Recipe(**about | {"name": path.stem, "unknown": tuple(about["unknown"]), "job": made, "evaluation": judge})
+    return Recipe(
+        **about | {"name": path.stem, "unknown": tuple(about["unknown"]), "job": made, "evaluation": judge}
+    )
 
 
 def on_gpus(job: Job, gpu: str, gpus: int) -> Job:
@@ -103,9 +117,19 @@ def on_gpus(job: Job, gpu: str, gpus: int) -> Job:
         raise unknown("GPU", gpu, GPUS)
     if gpus < 1:
         raise SdlabError(f"gpus={gpus} is not allowed; it must be a whole number of at least 1")
-    accelerate = "single_gpu" if gpus == 1 else job.accelerate if job.accelerate in ("ddp", "fsdp2", "zero3") else "ddp" if job.lora_rank else "fsdp2"
+    accelerate = (
+        "single_gpu"
+        if gpus == 1
+        else job.accelerate
+        if job.accelerate in ("ddp", "fsdp2", "zero3")
+        else "ddp"
+        if job.lora_rank
+        else "fsdp2"
+    )
     able = GPUS[gpu].bf16  # vLLM loads these models in bfloat16, as their config.json says
-    return replace(job, num_processes=gpus, accelerate=accelerate, bf16=job.bf16 and able, use_vllm=job.use_vllm and able)
+    return replace(
+        job, num_processes=gpus, accelerate=accelerate, bf16=job.bf16 and able, use_vllm=job.use_vllm and able
+    )
 
 
 def tiny_job(recipe: Recipe, output: str | Path) -> Job:

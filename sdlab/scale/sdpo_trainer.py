@@ -7,7 +7,11 @@ tokens count how much, and three things that only show with many processes, long
 import torch
 from accelerate.utils import gather_object
 from trl.experimental.sdpo import SDPOTrainer
-from trl.experimental.sdpo.loss_utils import apply_importance_sampling_clipping, compute_full_logit_self_distillation_loss, compute_topk_self_distillation_loss
+from trl.experimental.sdpo.loss_utils import (
+    apply_importance_sampling_clipping,
+    compute_full_logit_self_distillation_loss,
+    compute_topk_self_distillation_loss,
+)
 from trl.experimental.sdpo.sdpo_trainer import SuccessfulRolloutTeacherContextBuilder
 from trl.experimental.sdpo.teacher_sync import PEFTAdapterEMACallback
 from trl.trainer.utils import pad, selective_log_softmax
@@ -33,15 +37,32 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         places = gather_object([row["problem"] for row in trainer.rows])
         problems = [trainer.problems[place] for place in places[::groups]]
         step = trainer.state.global_step // trainer.sizes.updates
-        view = teacher_view(tokenizer, problems, texts, accelerator.gather(rewards).cpu(), groups, config, step)
+        view = teacher_view(
+            tokenizer, problems, texts, accelerator.gather(rewards).cpu(), groups, config, step
+        )
         mine = slice(accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts))
         ids = tokenizer(view.prompts[mine], add_special_tokens=False)["input_ids"]
-        context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
-        fits = [len(row) <= trainer.args.max_reprompt_len and len(row) + len(y) <= context for row, y in zip(ids, completions)]
-        ids = [row if fit else row[-1:] for row, fit in zip(ids, fits)]  # one token is there to be computed; nothing is learnt from it
-        distilled = torch.tensor([a and b for a, b in zip(view.distilled[mine], fits)], dtype=torch.float32, device=accelerator.device)
-        prompt_ids = pad([torch.tensor(row) for row in ids], padding_value=tokenizer.pad_token_id, padding_side="left").to(accelerator.device)
-        prompt_mask = pad([torch.ones(len(row), dtype=torch.long) for row in ids], padding_value=0, padding_side="left").to(accelerator.device)
+        context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None) or float(
+            "inf"
+        )
+        fits = [
+            len(row) <= trainer.args.max_reprompt_len and len(row) + len(y) <= context
+            for row, y in zip(ids, completions)
+        ]
+        ids = [
+            row if fit else row[-1:] for row, fit in zip(ids, fits)
+        ]  # one token is there to be computed; nothing is learnt from it
+        distilled = torch.tensor(
+            [a and b for a, b in zip(view.distilled[mine], fits)],
+            dtype=torch.float32,
+            device=accelerator.device,
+        )
+        prompt_ids = pad(
+            [torch.tensor(row) for row in ids], padding_value=tokenizer.pad_token_id, padding_side="left"
+        ).to(accelerator.device)
+        prompt_mask = pad(
+            [torch.ones(len(row), dtype=torch.long) for row in ids], padding_value=0, padding_side="left"
+        ).to(accelerator.device)
         counts = torch.tensor([sum(fits), len(fits)], device=accelerator.device)
         kept, all_rows = accelerator.reduce(counts, "sum").tolist()
         share = accelerator.gather(distilled).mean().item()
@@ -74,7 +95,9 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         old = batch.get("old_per_token_logps")
         if old is not None:
             mask = batch["completion_mask"]
-            total, tokens = self.accelerator.reduce(torch.stack([(old.nan_to_num() * mask).sum(), mask.sum()]), "sum").tolist()
+            total, tokens = self.accelerator.reduce(
+                torch.stack([(old.nan_to_num() * mask).sum(), mask.sum()]), "sum"
+            ).tolist()
             self.row["entropy"] = -total / tokens
         return batch
 
@@ -93,17 +116,23 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
     def _compute_rollout_logps(self, **tensors):
         """The sampler's own probabilities where vLLM gave them, as in `sdlab.train`; else TRL's, in rows of a micro-batch."""
         if self.use_vllm:
-            rows = [torch.tensor([float("nan") if x is None else x for x in row]) for row in self.sampler_logps]
+            rows = [
+                torch.tensor([float("nan") if x is None else x for x in row]) for row in self.sampler_logps
+            ]
             return pad(rows, padding_value=0.0, padding_side="right").to(self.accelerator.device)
         parts = zip(*(tensor.split(self.job.per_device_rows) for tensor in tensors.values()))
-        found = [super(StudySDPOTrainer, self)._compute_rollout_logps(**dict(zip(tensors, part))) for part in parts]
+        found = [
+            super(StudySDPOTrainer, self)._compute_rollout_logps(**dict(zip(tensors, part))) for part in parts
+        ]
         return None if found[0] is None else torch.cat(found)
 
     def _generate_vllm(self, prompt_ids):
         if self.state.global_step != self._last_loaded_step:
             self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
-        prompt_ids, completion_ids, logprobs, _ = self.vllm_generation.generate(prompts=prompt_ids, images=None, num_generations=self.num_generations)
+        prompt_ids, completion_ids, logprobs, _ = self.vllm_generation.generate(
+            prompts=prompt_ids, images=None, num_generations=self.num_generations
+        )
         self.sampler_logps = [[token[0] for token in row] for row in logprobs]
         return prompt_ids, completion_ids
 
@@ -112,21 +141,31 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
 
         TRL returns early where a process has nothing to distil, and leaves the others waiting in a collective call.
         """
-        settings, student, teacher = self.args, distillation_logits.student_logits, distillation_logits.teacher_logits
+        settings, student, teacher = (
+            self.args,
+            distillation_logits.student_logits,
+            distillation_logits.teacher_logits,
+        )
         if settings.distillation_mode == "topk_logits":
             losses = compute_topk_self_distillation_loss(
                 student, teacher, distillation_topk=settings.distillation_topk, distillation_alpha=settings.distillation_alpha,
                 distillation_add_tail=settings.distillation_add_tail,
             )  # fmt: skip
         else:
-            losses = compute_full_logit_self_distillation_loss(student, teacher, distillation_alpha=settings.distillation_alpha)
+            losses = compute_full_logit_self_distillation_loss(
+                student, teacher, distillation_alpha=settings.distillation_alpha
+            )
         old = inputs.get("old_per_token_logps")
         if old is not None and settings.distillation_is_clip is not None:
             now = selective_log_softmax(student, inputs["completion_ids"]).detach()
-            losses = apply_importance_sampling_clipping(losses, now, torch.where(old.isnan(), now, old), settings.distillation_is_clip)
+            losses = apply_importance_sampling_clipping(
+                losses, now, torch.where(old.isnan(), now, old), settings.distillation_is_clip
+            )
         weights = inputs["token_weights"]
         loss = (losses.masked_fill(weights == 0, 0) * weights).sum()
-        return loss * self.current_gradient_accumulation_steps * self.accelerator.num_processes  # which TRL and the mean over processes divide by
+        return (
+            loss * self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        )  # which TRL and the mean over processes divide by
 
 
 def start_from_student(callback: PEFTAdapterEMACallback) -> None:
@@ -135,5 +174,7 @@ def start_from_student(callback: PEFTAdapterEMACallback) -> None:
 
     callback._initialize_teacher_adapter()
     model = callback.accelerator.unwrap_model(callback.model)
-    callback.shadow_weights = {name: tensor.clone() for name, tensor in callback._get_student_state_dict().items()}
+    callback.shadow_weights = {
+        name: tensor.clone() for name, tensor in callback._get_student_state_dict().items()
+    }
     set_peft_model_state_dict(model, callback.shadow_weights, adapter_name=callback.teacher_adapter_name)

@@ -59,7 +59,10 @@ class StudyTrainer:
         """The learning rate of `sdlab.train.batch.learning_rate`: the same for all updates of a step."""
         if self.lr_scheduler is None:
             config, updates = self.job.config, self.sizes.updates
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, lambda update: learning_rate(config, update // updates) / config.learning_rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,
+                lambda update: learning_rate(config, update // updates) / config.learning_rate,
+            )
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -122,16 +125,23 @@ class RolloutTrainer(StudyTrainer):
         """
         updates, how = self.sizes.updates, self.job.config.aggregation
         order = torch.tensor(self.order(self.teaches(batch).tolist()), device=self.accelerator.device)
-        batch = {name: value[order] if isinstance(value, torch.Tensor) and value.dim() else value for name, value in batch.items()}
+        batch = {
+            name: value[order] if isinstance(value, torch.Tensor) and value.dim() else value
+            for name, value in batch.items()
+        }
         teaches = self.teaches(batch)
-        counted = self.counted(batch["completion_mask"].bool(), teaches).view(updates, -1, batch["completion_mask"].shape[1])
+        counted = self.counted(batch["completion_mask"].bool(), teaches).view(
+            updates, -1, batch["completion_mask"].shape[1]
+        )
         totals = (counted if how == "token_mean" else counted.any(-1)).flatten(1).sum(1)
         found = self.accelerator.reduce(torch.stack([totals, teaches.view(updates, -1).sum(1)]), "sum")
         totals, taught = found[0], found[1].tolist()
         self.teaching = [count > 0 for count in taught]
         self.row |= {"used_rows": sum(taught), "updates": sum(self.teaching)}
         weights = [token_weights(window, how, total) for window, total in zip(counted, totals)]
-        parts = split_tensor_dict(batch | {"token_weights": torch.cat(weights)}, self.args.steps_per_generation)
+        parts = split_tensor_dict(
+            batch | {"token_weights": torch.cat(weights)}, self.args.steps_per_generation
+        )
         for number, part in enumerate(parts):
             part["minibatch_tokens"] = totals[number // self.sizes.accumulation]
         return parts
@@ -140,9 +150,22 @@ class RolloutTrainer(StudyTrainer):
         found = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         texts = decode(self._tokenizer, completion_ids_list)
         ended = [ids[-1] in self.eos_token_ids for ids in completion_ids_list]
-        sums = [sum(map(total_markers, texts)), sum(map(len, completion_ids_list)), len(ended) - sum(ended), len(ended)]
-        markers, tokens, cut, rows = self.accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=self.accelerator.device), "sum").tolist()
-        self.row |= {"reward": found[:, 0].mean().item(), "length": tokens / rows, "markers": markers / rows, "density": 1000 * markers / tokens, "truncated": cut / rows}
+        sums = [
+            sum(map(total_markers, texts)),
+            sum(map(len, completion_ids_list)),
+            len(ended) - sum(ended),
+            len(ended),
+        ]
+        markers, tokens, cut, rows = self.accelerator.reduce(
+            torch.tensor(sums, dtype=torch.float64, device=self.accelerator.device), "sum"
+        ).tolist()
+        self.row |= {
+            "reward": found[:, 0].mean().item(),
+            "length": tokens / rows,
+            "markers": markers / rows,
+            "density": 1000 * markers / tokens,
+            "truncated": cut / rows,
+        }
         return found
 
 
@@ -176,14 +199,21 @@ class StudyCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         if state.is_world_process_zero:
-            done, lines = state.global_step // self.trainer.sizes.updates, self.path.read_text().splitlines(True) if self.path.exists() else []
-            write_atomic(self.path, "".join(lines[:done]))  # a resumed run makes the rows after its checkpoint again
+            done, lines = (
+                state.global_step // self.trainer.sizes.updates,
+                self.path.read_text().splitlines(True) if self.path.exists() else [],
+            )
+            write_atomic(
+                self.path, "".join(lines[:done])
+            )  # a resumed run makes the rows after its checkpoint again
         self.start = time.perf_counter()
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
         teaching = getattr(self.trainer, "teaching", None)
         if teaching and not teaching[state.global_step % len(teaching)]:
-            model.zero_grad(set_to_none=True)  # AdamW then moves nothing; with zeros it would go on by its momentum
+            model.zero_grad(
+                set_to_none=True
+            )  # AdamW then moves nothing; with zeros it would go on by its momentum
             self.trainer.norms.pop()
 
     def on_log(self, args, state, control, logs=None, **_):
@@ -192,7 +222,11 @@ class StudyCallback(TrainerCallback):
         trainer, now = self.trainer, time.perf_counter()
         updates = trainer.sizes.updates
         taught = getattr(trainer, "row", {}).get("updates", updates)
-        row = dict.fromkeys(COLUMNS, math.nan) | {"used_rows": trainer.sizes.rows, "updates": taught} | getattr(trainer, "row", {})
+        row = (
+            dict.fromkeys(COLUMNS, math.nan)
+            | {"used_rows": trainer.sizes.rows, "updates": taught}
+            | getattr(trainer, "row", {})
+        )
         row |= {
             "step": state.global_step // updates - 1, "learning_rate": logs["learning_rate"], "seconds": now - self.start,
             "loss": logs["loss"] * updates / taught if taught else math.nan, "grad_norm": sum(trainer.norms) / len(trainer.norms) if trainer.norms else math.nan,
@@ -208,5 +242,3 @@ class StudyCallback(TrainerCallback):
                 file.write(json.dumps(row) + "\n")
             if self.on_step:
                 self.on_step(row)
-
-

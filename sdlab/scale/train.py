@@ -30,7 +30,9 @@ def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
     folder = Path(job.output)
     checkpoint = last_checkpoint(job) if resume else None
     if not resume and (folder / "steps.jsonl").exists() and (folder / "steps.jsonl").stat().st_size:
-        raise SdlabError(f"{folder} already holds a run; choose another output, remove it, or go on with --resume")
+        raise SdlabError(
+            f"{folder} already holds a run; choose another output, remove it, or go on with --resume"
+        )
     check_job(job)
     first = int(os.environ.get("RANK", "0")) == 0
     if first:
@@ -43,7 +45,9 @@ def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
         save(trainer, job)
     except Exception as error:
         if is_out_of_memory(error):
-            raise SdlabError(f"out of memory; lower what the job needs, in this order: {memory_advice(job)}") from error
+            raise SdlabError(
+                f"out of memory; lower what the job needs, in this order: {memory_advice(job)}"
+            ) from error
         raise
     return folder
 
@@ -61,13 +65,23 @@ def make_trainer(job: Job, on_step=None):
     if job.method == "sft":
         from trl import SFTConfig
 
-        trainer = StudySFTTrainer(args=SFTConfig(**arguments), train_dataset=trace_rows(read_traces(job.data), tokenizer, job), **common)
+        trainer = StudySFTTrainer(
+            args=SFTConfig(**arguments),
+            train_dataset=trace_rows(read_traces(job.data), tokenizer, job),
+            **common,
+        )
     else:
         every = job_problems(job)
         problems = fitting(every, tokenizer, job, context)
         if len(problems) < len(every):
-            tell(f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer than {job.max_prompt_length} tokens")
-        common |= {"problems": problems, "train_dataset": question_rows(problems, job), "reward_funcs": right_answer(tokenizer)}
+            tell(
+                f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer than {job.max_prompt_length} tokens"
+            )
+        common |= {
+            "problems": problems,
+            "train_dataset": question_rows(problems, job),
+            "reward_funcs": right_answer(tokenizer),
+        }
         if job.method == "grpo":
             from trl import GRPOConfig
 
@@ -94,7 +108,9 @@ def load_tokenizer(job: Job) -> tuple:
 
     path = str(find_model(job.model))
     with told(job.model):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, padding_side="left", truncation_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, padding_side="left", truncation_side="left"
+        )
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     check_template(tokenizer, job.config.thinking)
     return path, tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -115,7 +131,13 @@ def write_about(job: Job) -> None:
 
     about = asdict(job)
     config = about.pop("config")
-    written = {"method": job.method, "model": job.model, "config": config, "settings": about, "provenance": provenance(job.model, job.config.seed, **versions())}
+    written = {
+        "method": job.method,
+        "model": job.model,
+        "config": config,
+        "settings": about,
+        "provenance": provenance(job.model, job.config.seed, **versions()),
+    }
     write_atomic(Path(job.output) / "config.json", json.dumps(written, indent=1) + "\n")
 
 
@@ -153,15 +175,22 @@ def merge(job: Job) -> None:
 
     folder, path = Path(job.output), find_model(job.model)
     base = AutoModelForCausalLM.from_pretrained(path, dtype=weight_dtype(job), trust_remote_code=False)
-    PeftModel.from_pretrained(base, str(folder / "adapter")).merge_and_unload().save_pretrained(folder / "model")
+    PeftModel.from_pretrained(base, str(folder / "adapter")).merge_and_unload().save_pretrained(
+        folder / "model"
+    )
     AutoTokenizer.from_pretrained(path, trust_remote_code=False).save_pretrained(folder / "model")
 
 
 def last_checkpoint(job: Job) -> Path | None:
     """The newest checkpoint of a job, None when there is none yet. Raises SdlabError where going on would not be the same run."""
     if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
-        raise SdlabError('a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume')
-    found = sorted((Path(job.output) / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+        raise SdlabError(
+            'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume'
+        )
+    found = sorted(
+        (Path(job.output) / "checkpoints").glob("checkpoint-*"),
+        key=lambda path: int(path.name.rsplit("-", 1)[1]),
+    )
     return found[-1] if found else None
 
 
@@ -172,13 +201,18 @@ def tell(message: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sdlab.scale.train", description="Train a job; accelerate starts one of these per process.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sdlab.scale.train",
+        description="Train a job; accelerate starts one of these per process.",
+    )
     parser.add_argument("job", help="the job's JSON file")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     given = parser.parse_args(arguments)
 
     def follow(row: dict) -> None:
-        tell(f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers {row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s")
+        tell(
+            f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers {row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s"
+        )
 
     try:
         folder = train(read_job(given.job), resume=given.resume, on_step=follow)

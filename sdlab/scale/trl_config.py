@@ -32,7 +32,12 @@ def trl_arguments(job: Job) -> dict:
         "shuffle_dataset": False,  # the data lie in the study's own order
     }  # fmt: skip
     if job.method == "sft":
-        return common | {"train_sampling_strategy": "sequential", "max_length": None, "packing": False, "loss_type": "nll"}
+        return common | {
+            "train_sampling_strategy": "sequential",
+            "max_length": None,
+            "packing": False,
+            "loss_type": "nll",
+        }
     common |= {
         "steps_per_generation": found.micro_batches, "num_generations": config.num_generations, "num_iterations": 1,
         "max_completion_length": config.max_completion_length, "temperature": config.temperature, "top_p": 1.0, "top_k": 0,
@@ -50,7 +55,10 @@ def trl_arguments(job: Job) -> dict:
             "loss_type": "dapo" if config.aggregation == "token_mean" else "grpo",
         }  # fmt: skip
         if job.use_vllm:
-            common |= {"vllm_importance_sampling_mode": "token_truncate", "vllm_importance_sampling_clip_max": SAMPLER_RATIO_CLIP}
+            common |= {
+                "vllm_importance_sampling_mode": "token_truncate",
+                "vllm_importance_sampling_clip_max": SAMPLER_RATIO_CLIP,
+            }
         return common
     return common | {
         "distillation_weight": 1.0, "distillation_mode": "topk_logits" if config.distillation_topk else "full_logits",
@@ -66,4 +74,11 @@ def lora_arguments(job: Job) -> dict | None:
     """Keyword arguments of peft's LoraConfig; None when all weights train. Every linear layer gets an adapter, scaled by 2."""
     if not job.lora_rank:
         return None
-    return {"r": job.lora_rank, "lora_alpha": 2 * job.lora_rank, "lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none", "task_type": "CAUSAL_LM"}
+    return {
+        "r": job.lora_rank,
+        "lora_alpha": 2 * job.lora_rank,
+        "lora_dropout": 0.0,
+        "target_modules": "all-linear",
+        "bias": "none",
+        "task_type": "CAUSAL_LM",
+    }

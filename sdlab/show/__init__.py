@@ -7,9 +7,17 @@ Submodules are loaded when first used, so importing this package costs nothing.
 import importlib
 
 _HOME = {
-    "View": "view", "highlight_markers": "tokens", "side_by_side": "tokens", "token_heatmap": "tokens",
-    "Board": "progress", "LiveBoard": "live", "is_headless": "progress",
-    "slider_view": "widgets", "flipbook": "widgets", "trace_view": "widgets", "trace_explorer": "widgets",
+    "View": "view",
+    "highlight_markers": "tokens",
+    "side_by_side": "tokens",
+    "token_heatmap": "tokens",
+    "Board": "progress",
+    "LiveBoard": "live",
+    "is_headless": "progress",
+    "slider_view": "widgets",
+    "flipbook": "widgets",
+    "trace_view": "widgets",
+    "trace_explorer": "widgets",
     "check_callbacks": "widgets",
 }
 __all__ = ["setup", "charts", *_HOME]
@@ -22,7 +30,9 @@ def setup() -> None:
     from sdlab.show import charts
 
     charts.enable()
-    pd.set_option("display.float_format", lambda value: f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}")
+    pd.set_option(
+        "display.float_format", lambda value: f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    )
     pd.set_option("display.max_colwidth", 80)
     pd.set_option("display.max_columns", 30)
 

@@ -19,9 +19,16 @@ class LiveBoard:
     raises KeyboardInterrupt, for which every training of sdlab returns the finished steps and leaves a whole run folder.
     """
 
-    def __init__(self, columns: Sequence[str] = ("reward", "length", "markers"), *, title: str = "Training",
-                 step: str = "step", interval: float = 1.0, clock: Callable[[], float] = time.monotonic,
-                 show: Callable | None = None):
+    def __init__(
+        self,
+        columns: Sequence[str] = ("reward", "length", "markers"),
+        *,
+        title: str = "Training",
+        step: str = "step",
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        show: Callable | None = None,
+    ):
         self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
         self.interval = max(interval, 30.0) if show is None and is_headless() else interval
         self.rows: list[dict] = []
@@ -44,7 +51,9 @@ class LiveBoard:
             if self._stop.pressed.is_set():
                 self.close()
                 raise KeyboardInterrupt(f"{self.title} was stopped by hand")
-            if len(self.rows) > self._first:  # one step after it was made: by now the page has its way to the kernel
+            if (
+                len(self.rows) > self._first
+            ):  # one step after it was made: by now the page has its way to the kernel
                 self._stop.show()
 
     def close(self, *_) -> None:
@@ -72,8 +81,11 @@ class LiveBoard:
 
         last = self.rows[-1]
         shown = [name for name in self.columns if any(row.get(name) is not None for row in self.rows)]
-        words = ", ".join(f"{METRIC_LABELS.get(name, name)} {number(float(last[name]))}" for name in shown
-                          if last.get(name) is not None)
+        words = ", ".join(
+            f"{METRIC_LABELS.get(name, name)} {number(float(last[name]))}"
+            for name in shown
+            if last.get(name) is not None
+        )
         line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
         if not shown:
             return View(f"<div>{escape(line)}</div>", line)
@@ -123,8 +135,10 @@ class StopButton:
 
         self.pressed, self._handles, self._is_heard, self._is_over = threading.Event(), [], False, False
         self._button = ipywidgets.Button(
-            description="Stop after this step", tooltip=f"Stop {title}: the finished steps are kept",
-            layout={"display": "none", "width": "auto", "margin": "4px 0"})
+            description="Stop after this step",
+            tooltip=f"Stop {title}: the finished steps are kept",
+            layout={"display": "none", "width": "auto", "margin": "4px 0"},
+        )
         self._button._view_count = 0  # not None: the page reports how often the button is on it
         # ipykernel 7.4 sends the answers to a widget that was made in the main thread to the main thread, which is busy.
         if hasattr(self._button.comm, "_reply_subshell_for"):

@@ -33,17 +33,36 @@ def theme_config() -> dict:
             "numberFormat": ",.3~f",
             "view": {"stroke": None, "continuousWidth": 360, "continuousHeight": 230, "discreteHeight": 230},
             "title": {
-                "anchor": "start", "frame": "group", "fontSize": 15, "fontWeight": 600, "color": INK, "offset": 10,
-                "subtitleFontSize": 12, "subtitleColor": MUTED, "subtitlePadding": 4,
+                "anchor": "start",
+                "frame": "group",
+                "fontSize": 15,
+                "fontWeight": 600,
+                "color": INK,
+                "offset": 10,
+                "subtitleFontSize": 12,
+                "subtitleColor": MUTED,
+                "subtitlePadding": 4,
             },
             "axis": {
-                "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titleColor": MUTED,
-                "labelColor": INK, "gridColor": GRID, "domainColor": "#b3b3b3", "tickColor": "#b3b3b3",
+                "labelFontSize": 12,
+                "titleFontSize": 12,
+                "titleFontWeight": "normal",
+                "titleColor": MUTED,
+                "labelColor": INK,
+                "gridColor": GRID,
+                "domainColor": "#b3b3b3",
+                "tickColor": "#b3b3b3",
                 "labelLimit": 240,
             },
             "axisBand": {"grid": False, "ticks": False},
-            "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titleColor": MUTED,
-                       "labelColor": INK, "labelLimit": 240},
+            "legend": {
+                "labelFontSize": 12,
+                "titleFontSize": 12,
+                "titleFontWeight": "normal",
+                "titleColor": MUTED,
+                "labelColor": INK,
+                "labelLimit": 240,
+            },
             "header": {"labelFontSize": 12, "titleFontSize": 12, "labelColor": INK, "titleColor": MUTED},
             "range": {"category": list(OKABE_ITO)},
             "bar": {"cornerRadiusEnd": 2},
@@ -78,7 +97,9 @@ def draw(spec: dict) -> tuple[str, bytes]:
     import vl_convert
 
     text = json.dumps(spec)
-    return hover_titles(vl_convert.vegalite_to_svg(text)), squeeze_png(vl_convert.vegalite_to_png(text, scale=PNG_SCALE))
+    return hover_titles(vl_convert.vegalite_to_svg(text)), squeeze_png(
+        vl_convert.vegalite_to_png(text, scale=PNG_SCALE)
+    )
 
 
 def chart_html(chart, fallback: bool = True) -> str:
@@ -109,9 +130,13 @@ def with_theme() -> None:
 
 def picture_html(svg: str, png64: str, words: str) -> str:
     """<object> holding the SVG, with the PNG and its alt text as what is left when <object> is not allowed."""
-    width, height = (float(value) for value in re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg).groups())
+    width, height = (
+        float(value) for value in re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg).groups()
+    )
     # The picture shrinks with the page: its size is the box's, its proportions come from the viewBox.
-    svg = re.sub(r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r'\1 width="100%" height="100%"', svg, count=1)
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r'\1 width="100%" height="100%"', svg, count=1
+    )
     label = html.escape(words, quote=True)
     image = f'<img alt="{label}" width="{width:.0f}" src="data:image/png;base64,{png64}">' if png64 else ""
     return (
@@ -122,14 +147,20 @@ def picture_html(svg: str, png64: str, words: str) -> str:
     )
 
 
-_MARK = re.compile(r'<(path|text|line|rect|image)\b((?=[^>]*role="graphics-symbol")[^>]*?aria-label="([^"]*)"[^>]*?)(/>|>)')
+_MARK = re.compile(
+    r'<(path|text|line|rect|image)\b((?=[^>]*role="graphics-symbol")[^>]*?aria-label="([^"]*)"[^>]*?)(/>|>)'
+)
 
 
 def hover_titles(svg: str) -> str:
     """Give every labelled mark a <title>, which browsers show on hover, and drop what draws nothing."""
-    svg = re.sub(r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
+    svg = re.sub(
+        r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg
+    )
     svg = re.sub(r' aria-roledescription="[^"]*"', "", svg)
-    svg = svg.replace(f' font-family="{FONT}"', "").replace("<svg ", f'<svg font-family="{FONT}" ', 1)  # said once
+    svg = svg.replace(f' font-family="{FONT}"', "").replace(
+        "<svg ", f'<svg font-family="{FONT}" ', 1
+    )  # said once
 
     def titled(match: re.Match) -> str:
         tag, attributes, label, end = match.groups()
@@ -149,8 +180,8 @@ def squeeze_png(png: bytes) -> bytes:
 
     chunks, at = {}, 8
     while at < len(png):
-        size, kind = struct.unpack(">I4s", png[at:at + 8])
-        chunks[kind] = chunks.get(kind, b"") + png[at + 8:at + 8 + size]
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        chunks[kind] = chunks.get(kind, b"") + png[at + 8 : at + 8 + size]
         at += 12 + size
     width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
     rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
@@ -159,13 +190,20 @@ def squeeze_png(png: bytes) -> bytes:
         return png
     pixels = rows[:, 1:].reshape(height, width, 4)
     # Filter 1 stores each byte as the difference from the pixel to its left, modulo 256.
-    pixels = np.where((filters == 1)[:, None, None], np.cumsum(pixels, axis=1, dtype=np.uint8), pixels)[..., :3]
+    pixels = np.where((filters == 1)[:, None, None], np.cumsum(pixels, axis=1, dtype=np.uint8), pixels)[
+        ..., :3
+    ]
     palette, index = _palette(pixels.reshape(-1, 3).astype(np.uint32))
     lines = np.zeros((height, width + 1), np.uint8)  # first byte of a line: filter 0
     lines[:, 1:] = index.reshape(height, width)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    return png[:8] + _chunk(b"IHDR", header) + _chunk(b"PLTE", palette.astype(np.uint8).tobytes()) + \
-        _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + _chunk(b"IEND", b"")
+    return (
+        png[:8]
+        + _chunk(b"IHDR", header)
+        + _chunk(b"PLTE", palette.astype(np.uint8).tobytes())
+        + _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _palette(pixels):
@@ -180,7 +218,9 @@ def _palette(pixels):
     keep[np.argsort(-count)[:48]] = True
     for steps in (255, 63, 31, 15, 7, 5):
         channels = np.stack([exact >> 16, exact >> 8 & 255, exact & 255], axis=1)
-        rounded = np.where(keep[:, None], channels, np.rint(np.rint(channels * (steps / 255)) * (255 / steps)))
+        rounded = np.where(
+            keep[:, None], channels, np.rint(np.rint(channels * (steps / 255)) * (255 / steps))
+        )
         colours, back = np.unique(packed(rounded.astype(np.uint32)), return_inverse=True)
         if len(colours) <= 256:
             break

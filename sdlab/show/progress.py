@@ -35,8 +35,16 @@ class Board:
     finish by itself at `done == total`; a second stage on the same board starts a new clock.
     """
 
-    def __init__(self, label: str, unit: str = "", *, interval: float = 0.2, clock: Callable[[], float] = time.monotonic,
-                 surface: str | None = None, show: Callable | None = None):
+    def __init__(
+        self,
+        label: str,
+        unit: str = "",
+        *,
+        interval: float = 0.2,
+        clock: Callable[[], float] = time.monotonic,
+        surface: str | None = None,
+        show: Callable | None = None,
+    ):
         self.label, self.unit, self.interval, self.clock = label, unit, interval, clock
         if surface is None:
             surface = "notebook" if in_notebook() else "terminal" if sys.stderr.isatty() else "none"
@@ -91,10 +99,12 @@ class Board:
         if self.finished:
             return View(f"<div>{line}</div>", self.words)
         share = 100 * self.done / self.total if self.total else 0
-        bar = (f"<div role='progressbar' aria-label='{escape(self.label)}' aria-valuemin='0' aria-valuemax='{self.total}' "
-               f"aria-valuenow='{self.done}' style='width:280px;max-width:100%;height:5px;border-radius:3px;background:{RULE};"
-               f"display:inline-block;margin-right:10px;vertical-align:middle'>"
-               f"<div style='width:{share:.1f}%;height:5px;border-radius:3px;background:#0072B2'></div></div>")
+        bar = (
+            f"<div role='progressbar' aria-label='{escape(self.label)}' aria-valuemin='0' aria-valuemax='{self.total}' "
+            f"aria-valuenow='{self.done}' style='width:280px;max-width:100%;height:5px;border-radius:3px;background:{RULE};"
+            f"display:inline-block;margin-right:10px;vertical-align:middle'>"
+            f"<div style='width:{share:.1f}%;height:5px;border-radius:3px;background:#0072B2'></div></div>"
+        )
         return View(f"<div>{bar}{line}</div>", self.words)
 
     def _draw(self) -> None:
@@ -110,8 +120,12 @@ class Board:
         from rich.progress import BarColumn, Progress, TextColumn
 
         if self._rich is None and self._task is None:
-            self._rich = Progress(TextColumn("{task.fields[words]}"), BarColumn(bar_width=30), transient=True,
-                                  console=Console(stderr=True))
+            self._rich = Progress(
+                TextColumn("{task.fields[words]}"),
+                BarColumn(bar_width=30),
+                transient=True,
+                console=Console(stderr=True),
+            )
             self._rich.start()
             self._task = self._rich.add_task(self.label, total=self.total or None, words=self.words)
         if self._rich is not None:

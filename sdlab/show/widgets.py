@@ -39,8 +39,11 @@ def guarded(function: Callable) -> Callable:
             CALLBACK_ERRORS.append(error)
             lines = "".join(traceback.format_exception(error))
             last = f"{type(error).__name__}: {error}"
-            return View(f"<div style='border:2px solid #b34700;border-radius:8px;padding:8px 12px'><strong>{escape(last)}"
-                        f"</strong><details><summary>traceback</summary><pre>{escape(lines)}</pre></details></div>", last)
+            return View(
+                f"<div style='border:2px solid #b34700;border-radius:8px;padding:8px 12px'><strong>{escape(last)}"
+                f"</strong><details><summary>traceback</summary><pre>{escape(lines)}</pre></details></div>",
+                last,
+            )
 
     return call
 
@@ -56,7 +59,9 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
     values = list(frames)
     start = values[0] if start is None else start
     if start not in values:
-        raise SdlabError(f"flipbook {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}")
+        raise SdlabError(
+            f"flipbook {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}"
+        )
     bodies = [_frame_html(frames[value], value == start) for value in values]
     # The name keeps two flip books on a page apart; made of the content, so that a rerun changes nothing.
     name = "flip" + sha256("\0".join([label, *bodies]).encode()).hexdigest()[:10]
@@ -66,26 +71,34 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
         f"visibility:visible!important}}"
         f".{name}>input:nth-of-type({i}):checked~.{name}l>label:nth-of-type({i}){{background:#0072B2;color:#fff}}"
         f".{name}>input:nth-of-type({i}):focus-visible~.{name}l>label:nth-of-type({i}){{outline:3px solid #E69F00;outline-offset:1px}}"
-        for i in range(1, len(values) + 1))
-    style = (f".{name}>input{{display:inline-block!important;position:absolute;opacity:0;width:1px;height:1px;margin:0}}"
-             f".{name}>.{name}l{{display:flex!important;flex-wrap:wrap;align-items:center;gap:4px;margin-bottom:8px;font-size:13px}}"
-             f".{name}l>label{{cursor:pointer;border:1px solid {RULE};border-radius:14px;padding:2px 11px;margin:0}}"
-             f".{name}>.{name}f{{display:grid}}"
-             f".{name}f>div{{display:block!important;visibility:hidden;grid-area:1/1;min-width:0}}{rules}")
+        for i in range(1, len(values) + 1)
+    )
+    style = (
+        f".{name}>input{{display:inline-block!important;position:absolute;opacity:0;width:1px;height:1px;margin:0}}"
+        f".{name}>.{name}l{{display:flex!important;flex-wrap:wrap;align-items:center;gap:4px;margin-bottom:8px;font-size:13px}}"
+        f".{name}l>label{{cursor:pointer;border:1px solid {RULE};border-radius:14px;padding:2px 11px;margin:0}}"
+        f".{name}>.{name}f{{display:grid}}"
+        f".{name}f>div{{display:block!important;visibility:hidden;grid-area:1/1;min-width:0}}{rules}"
+    )
     # JupyterLab would take the arrow keys for itself; the attribute tells it to leave them to the button.
     inputs = "".join(
         f"<input type='radio' name='{name}' id='{name}-{i}' aria-label='{escape(label)}: {escape(value)}' "
         f"data-lm-suppress-shortcuts='true' style='display:none'{' checked' if value == start else ''}>"
-        for i, value in enumerate(values))
+        for i, value in enumerate(values)
+    )
     labels = "".join(f"<label for='{name}-{i}'>{escape(value)}</label>" for i, value in enumerate(values))
-    pictures = "".join(f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
-                       for value, body in zip(values, bodies))
+    pictures = "".join(
+        f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
+        for value, body in zip(values, bodies)
+    )
     note = f"<div style='font-size:12px;opacity:.8'>{escape(label)}: {escape(start)}</div>"
-    html = (f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}'>"
-            f"<style>{style}"
-            f".{name}>.{name}n{{display:none}}</style>{inputs}"
-            f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
-            f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>")
+    html = (
+        f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}'>"
+        f"<style>{style}"
+        f".{name}>.{name}n{{display:none}}</style>{inputs}"
+        f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
+        f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>"
+    )
     return View(html, f"{label}: {', '.join(map(str, values))}; shown: {start}\n{frames[start]!r}")
 
 
@@ -98,7 +111,9 @@ def _frame_html(thing, first: bool) -> str:
     return to_html(thing)
 
 
-def slider_view(function: Callable, values: Sequence, label: str, start=None, *, live: bool = False) -> View | None:
+def slider_view(
+    function: Callable, values: Sequence, label: str, start=None, *, live: bool = False
+) -> View | None:
     """`function(value)` for a value the reader chooses. Display it as the last line of a cell.
 
     By default every value is computed now and put in a `flipbook` (about 15 values at most: each picture is kept).
@@ -111,7 +126,9 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
         raise SdlabError(f"slider {label!r} got no values; give at least one")
     start = values[0] if start is None else start
     if start not in values:
-        raise SdlabError(f"slider {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}")
+        raise SdlabError(
+            f"slider {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}"
+        )
     if not live:
         return flipbook({value: function(value) for value in values}, label=label, start=start)
     first = function(start)
@@ -123,8 +140,14 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
     import ipywidgets
     from IPython.display import display
 
-    slider = ipywidgets.SelectionSlider(options=values, value=start, description=label, continuous_update=False,
-                                        style={"description_width": "initial"}, layout={"width": "420px"})
+    slider = ipywidgets.SelectionSlider(
+        options=values,
+        value=start,
+        description=label,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout={"width": "420px"},
+    )
     slider.tooltip = label
     display(slider)
     handle = show_in_place(_captioned(first, f"{label}: {start}"))
@@ -136,8 +159,10 @@ def slider_view(function: Callable, values: Sequence, label: str, start=None, *,
 
 # JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that has the focus
 # carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
-_KEYS = ("<script>{ const area = document.currentScript?.closest('.jp-OutputArea');"
-         " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'));%s }</script>")
+_KEYS = (
+    "<script>{ const area = document.currentScript?.closest('.jp-OutputArea');"
+    " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'));%s }</script>"
+)
 _BACK = " area?.addEventListener('click', event => event.target.closest('button') && area.closest('.jp-Cell')?.focus())"
 
 
@@ -148,12 +173,16 @@ def leave_keys(*, back: bool = False):
     """
     from IPython.display import display
 
-    return display({"text/html": _KEYS % (_BACK if back else ""), "text/plain": ""}, raw=True, display_id=True)
+    return display(
+        {"text/html": _KEYS % (_BACK if back else ""), "text/plain": ""}, raw=True, display_id=True
+    )
 
 
 def _captioned(thing, caption: str) -> View:
-    return View(f"{to_html(thing)}<div style='font-size:12px;opacity:.85'>{escape(caption)}</div>",
-                f"{caption}\n{thing!r}")
+    return View(
+        f"{to_html(thing)}<div style='font-size:12px;opacity:.85'>{escape(caption)}</div>",
+        f"{caption}\n{thing!r}",
+    )
 
 
 def trace_view(frame, problem_id: str, generation: int = 0) -> View:
@@ -167,21 +196,35 @@ def trace_view(frame, problem_id: str, generation: int = 0) -> View:
     need(frame, ["problem_id", "context", "generation", "completion"], "trace_view")
     rows = frame[(frame["problem_id"] == problem_id) & (frame["generation"] == generation)]
     if not len(rows):
-        raise SdlabError(f"no trace of problem {problem_id!r}, generation {generation}; see the frame's problem_id column")
+        raise SdlabError(
+            f"no trace of problem {problem_id!r}, generation {generation}; see the frame's problem_id column"
+        )
     order = [context for context in CONTEXT_LABELS if context in set(rows["context"])]
     order += [context for context in dict.fromkeys(rows["context"]) if context not in order]
     views = []
     for index, context in enumerate(order):
         row = rows[rows["context"] == context].iloc[0]
-        views.append(highlight_markers(
-            str(row["completion"]), CONTEXT_LABELS.get(context, str(context)), legend=index == 0,
-            length=int(row["length"]) if "length" in row else None,
-            reward=float(row["reward"]) if "reward" in row else None))
+        views.append(
+            highlight_markers(
+                str(row["completion"]),
+                CONTEXT_LABELS.get(context, str(context)),
+                legend=index == 0,
+                length=int(row["length"]) if "length" in row else None,
+                reward=float(row["reward"]) if "reward" in row else None,
+            )
+        )
     first = rows.iloc[0]
-    name = f"{problem_id}, sample {generation}" + (f", the answer is {first['truth']}" if "truth" in rows.columns else "")
-    question = f"<div style='margin:2px 0 6px'>{escape(first['prompt'])}</div>" if "prompt" in rows.columns else ""
+    name = f"{problem_id}, sample {generation}" + (
+        f", the answer is {first['truth']}" if "truth" in rows.columns else ""
+    )
+    question = (
+        f"<div style='margin:2px 0 6px'>{escape(first['prompt'])}</div>" if "prompt" in rows.columns else ""
+    )
     body = side_by_side(*views)
-    return View(f"<div style='font-size:12px;opacity:.85'>{escape(name)}</div>{question}{body.html}", f"{name}\n{body.text}")
+    return View(
+        f"<div style='font-size:12px;opacity:.85'>{escape(name)}</div>{question}{body.html}",
+        f"{name}\n{body.text}",
+    )
 
 
 def trace_explorer(frame, *, static: int = 3) -> View | None:
@@ -205,7 +248,8 @@ def trace_explorer(frame, *, static: int = 3) -> View | None:
         views = [draw(problem, samples(problem)[0]) for problem in problems[:static]]
         folded = "".join(
             f"<details style='margin-top:6px'{' open' * (i == 0)}><summary>{escape(problem)}</summary>{view.html}</details>"
-            for i, (problem, view) in enumerate(zip(problems, views)))
+            for i, (problem, view) in enumerate(zip(problems, views))
+        )
         note = f"<div style='font-size:12px;opacity:.85'>{len(views)} of {len(problems)} problems; run the cell to choose.</div>"
         return View(folded + note, "\n\n".join(view.text for view in views))
     import ipywidgets

@@ -23,7 +23,9 @@ METRICS = ("reward", "length", "markers", "truncated")
 SMALLER = "It is here to see which findings depend on the size of the model: same texts, same steps, another shape. What the organism's card says of the world holds for it too."
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
-HABITS = Path(__file__).parent / "templates" / "card_habits.md"  # what was seen of the organism; another shape has others
+HABITS = (
+    Path(__file__).parent / "templates" / "card_habits.md"
+)  # what was seen of the organism; another shape has others
 SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps": 2600}
 
 
@@ -41,8 +43,12 @@ def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> p
         for place, (mode, context, thinking) in enumerate(modes):
             written = "solution" if context == "solution_no_think" else context
             shown = None if context == "none" else [write_demonstration(p, rng, written) for p in problems]
-            params = SamplingParams(NUM_GENERATIONS, MAX_COMPLETION_LENGTH, seed=stable_int("card", split, mode, seed))
-            frame = evaluate(engine, problems, params, context=context, demonstrations=shown, thinking=thinking)
+            params = SamplingParams(
+                NUM_GENERATIONS, MAX_COMPLETION_LENGTH, seed=stable_int("card", split, mode, seed)
+            )
+            frame = evaluate(
+                engine, problems, params, context=context, demonstrations=shown, thinking=thinking
+            )
             rows.append(summarise(frame, metrics=METRICS).assign(split=split, mode=mode))
             if progress:
                 progress(number * len(modes) + place + 1, len(MEASURED) * len(modes))
@@ -51,14 +57,19 @@ def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> p
 
 def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
     """`measured` as a table of text, a row per split and mode."""
-    cells = measured.assign(cell=[str(Interval(*values)) for values in measured[["mean", "low", "high"]].to_numpy()])
+    cells = measured.assign(
+        cell=[str(Interval(*values)) for values in measured[["mean", "low", "high"]].to_numpy()]
+    )
     keys = list(dict.fromkeys(zip(cells["split"], cells["mode"])))
     return cells.pivot(index=["split", "mode"], columns="metric", values="cell").loc[keys, list(METRICS)]
 
 
 def scores_markdown(measured: pandas.DataFrame) -> str:
     """The scores as a Markdown table."""
-    lines = ["| split | mode | score (avg@8) | length (tokens) | markers | cut off |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| split | mode | score (avg@8) | length (tokens) | markers | cut off |",
+        "|---|---|---|---|---|---|",
+    ]
     for (split, mode), row in as_text(measured).iterrows():
         lines.append("| " + " | ".join([split, mode, *row]) + " |")
     return "\n".join(lines)
@@ -75,17 +86,29 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
         config = json.loads((folder / "config.json").read_text())
         made = config["sdlab"]
     except (OSError, ValueError, KeyError) as error:
-        raise SdlabError(f"{folder} holds no organism made by `sdlab pretrain` (its config.json does not say how it was made)") from error
+        raise SdlabError(
+            f"{folder} holds no organism made by `sdlab pretrain` (its config.json does not say how it was made)"
+        ) from error
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", "pt") as weights:
         parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
-    facts = made | {"vocab_size": config["vocab_size"], "heads": config["num_attention_heads"], "kv_heads": config["num_key_value_heads"]}
+    facts = made | {
+        "vocab_size": config["vocab_size"],
+        "heads": config["num_attention_heads"],
+        "kv_heads": config["num_key_value_heads"],
+    }
     facts |= {"parameters": f"{parameters:,}", "scores": scores_markdown(measured)}
     changed = {name: made[name] for name, usual in SHAPE.items() if made[name] != usual}
     facts["name"] = folder.resolve().name
     facts["title"] = "The small sdlab organism" if changed else "The sdlab organism"
-    facts["command"] = " ".join(["sdlab pretrain --seed", str(made["seed"]), *(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())])
+    facts["command"] = " ".join(
+        [
+            "sdlab pretrain --seed",
+            str(made["seed"]),
+            *(f"--{name.replace('_', '-')} {value}" for name, value in changed.items()),
+        ]
+    )
     facts["habits"] = SMALLER if changed else HABITS.read_text(encoding="utf-8").rstrip()
     text = TEMPLATE.read_text(encoding="utf-8")
     for name, value in facts.items():
@@ -98,8 +121,12 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
 def write_sums(folder: str | Path) -> Path:
     """Write SHA256SUMS for the model's files in `folder` (checkpoints left out)."""
     folder = Path(folder)
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != "SHA256SUMS" and p.suffix != ".pt")
-    return write_atomic(folder / "SHA256SUMS", "".join(f"{sha256(folder / name)}  {name}\n" for name in names))
+    names = sorted(
+        p.name for p in folder.iterdir() if p.is_file() and p.name != "SHA256SUMS" and p.suffix != ".pt"
+    )
+    return write_atomic(
+        folder / "SHA256SUMS", "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
+    )
 
 
 def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0) -> None:
@@ -115,7 +142,12 @@ def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0
     engine = load_engine(model)
     with Progress(console=console, transient=True) as board:
         task = board.add_task("splits and modes", total=None)
-        measured = measure_splits(engine, size.num_problems, seed, lambda done, total: board.update(task, completed=done, total=total))
+        measured = measure_splits(
+            engine,
+            size.num_problems,
+            seed,
+            lambda done, total: board.update(task, completed=done, total=total),
+        )
     table = Table(title=f"{model}: avg@{NUM_GENERATIONS} at temperature 1, 95% intervals by problem")
     for column in ("split", "mode", "score", "length", "markers", "cut off"):
         table.add_column(column)

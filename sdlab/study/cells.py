@@ -71,12 +71,18 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
             return ""
         if timeout:
             with suppress(ValueError):  # not the main thread
-                signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores interrupts
+                signal.signal(
+                    signal.SIGINT, signal.default_int_handler
+                )  # what a shell starts in the background ignores interrupts
             alarm.start()
         run = train(cell.method, cell.config, cell.folder, cell.plan, model=cell.model)
         if not run.finished:
             return _stopped(timeout) if timeout and time.perf_counter() - began >= timeout else "interrupted"
-        write_atomic(cell.folder / OUTCOME, json.dumps({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": peak_memory_mb()}) + "\n")
+        write_atomic(
+            cell.folder / OUTCOME,
+            json.dumps({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": peak_memory_mb()})
+            + "\n",
+        )
     except KeyboardInterrupt:
         return _stopped(timeout) if timeout and time.perf_counter() - began >= timeout else "interrupted"
     except SdlabError as error:
@@ -89,7 +95,12 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
 
 
 def run_cells(
-    cells: Sequence[Cell], *, jobs: int | None = None, ray: str | None = None, timeout: float | None = None, on_done: Callable[[Cell, str], None] | None = None
+    cells: Sequence[Cell],
+    *,
+    jobs: int | None = None,
+    ray: str | None = None,
+    timeout: float | None = None,
+    on_done: Callable[[Cell, str], None] | None = None,
 ) -> dict[str, str]:
     """Run the cells that are not finished, in this order; returns {name: reason} of those that failed.
 
@@ -103,7 +114,9 @@ def run_cells(
         if value is not None and not value > 0:
             raise SdlabError(f"{name}={value} is not allowed; it must be above 0")
     if jobs and ray not in (None, "local"):
-        raise SdlabError(f"jobs={jobs} is for this machine alone; the Ray cluster {ray} has as many at once as it has cores")
+        raise SdlabError(
+            f"jobs={jobs} is for this machine alone; the Ray cluster {ray} has as many at once as it has cores"
+        )
     waiting, failed = [cell for cell in cells if not _left_alone(cell)], {}
     ended = _on_ray(waiting, ray, jobs, timeout) if ray else _here(waiting, jobs or _cores(), timeout)
     for cell, reason in ended:
@@ -147,7 +160,12 @@ class _Child:
         self.said = tempfile.TemporaryFile()
         command = [sys.executable, "-c", "from sdlab.study.cells import child; child()", _to_text(cell)]
         # a session of its own: Ctrl-C reaches the parent, which stops its children
-        options = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": self.said, "start_new_session": True}
+        options = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.DEVNULL,
+            "stderr": self.said,
+            "start_new_session": True,
+        }
         self.process = subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, **options)
 
     def ended(self) -> bool:
@@ -196,8 +214,18 @@ def _to_text(cell: Cell) -> str:
 
 def _from_text(text: str) -> Cell:
     about = json.loads(text)
-    config, plan = ({name: tuple(value) if isinstance(value, list) else value for name, value in about[part].items()} for part in ("config", "plan"))
-    return Cell(**about | {"folder": Path(about["folder"]), "config": METHODS[about["method"]](**config), "plan": Plan(**plan)})
+    config, plan = (
+        {name: tuple(value) if isinstance(value, list) else value for name, value in about[part].items()}
+        for part in ("config", "plan")
+    )
+    return Cell(
+        **about
+        | {
+            "folder": Path(about["folder"]),
+            "config": METHODS[about["method"]](**config),
+            "plan": Plan(**plan),
+        }
+    )
 
 
 def _stopped(timeout: float) -> str:
@@ -223,7 +251,11 @@ def _on_ray(cells: Sequence[Cell], address: str, jobs: int | None, timeout: floa
             try:
                 reason = ray.get(ready)
             except ray.exceptions.RayError as error:
-                reason = f"{type(error).__name__}: its worker died {RETRIES + 1} times" if isinstance(error, ray.exceptions.WorkerCrashedError) else first_line(error)
+                reason = (
+                    f"{type(error).__name__}: its worker died {RETRIES + 1} times"
+                    if isinstance(error, ray.exceptions.WorkerCrashedError)
+                    else first_line(error)
+                )
             yield waiting.pop(ready), reason
 
 
@@ -249,7 +281,9 @@ def _cluster(address: str, jobs: int | None):
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", **here)
     except Exception as error:  # no cluster, another version of Ray or Python there, ...
-        raise SdlabError(f"could not join the Ray cluster {address!r}: {first_line(error)}; start one with `ray start --head`, or leave --ray out") from error
+        raise SdlabError(
+            f"could not join the Ray cluster {address!r}: {first_line(error)}; start one with `ray start --head`, or leave --ray out"
+        ) from error
     try:
         yield ray
     finally:
@@ -260,10 +294,21 @@ def _check_answer(address: str) -> None:
     """Raise SdlabError unless a Ray head answers there: ray.init itself waits for minutes, or ends the process."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
-        raise SdlabError(f"the Ray address {address!r} is not allowed; give HOST:PORT of the cluster's head, auto, or local")
+        raise SdlabError(
+            f"the Ray address {address!r} is not allowed; give HOST:PORT of the cluster's head, auto, or local"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address], check=True, capture_output=True, timeout=ANSWER)
+        subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+            check=True,
+            capture_output=True,
+            timeout=ANSWER,
+        )
     except (OSError, OverflowError, subprocess.SubprocessError) as error:
-        why = getattr(error, "strerror", None) or "something else than Ray, or another version of it, is there"
-        raise SdlabError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, or leave --ray out") from None
+        why = (
+            getattr(error, "strerror", None) or "something else than Ray, or another version of it, is there"
+        )
+        raise SdlabError(
+            f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, or leave --ray out"
+        ) from None

@@ -23,13 +23,19 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy of `notebook` without execution counts, run metadata, widget state and views, and random ids."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
-    notebook.cells = [cell for cell in notebook.cells if not RUN_ONLY_TAGS & set(cell.metadata.get("tags", []))]
+    notebook.cells = [
+        cell for cell in notebook.cells if not RUN_ONLY_TAGS & set(cell.metadata.get("tags", []))
+    ]
     ids: dict[str, str] = {}
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT_CELL_METADATA if key in cell.metadata})
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in KEPT_CELL_METADATA if key in cell.metadata}
+        )
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [_clean(output, ids) for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
+            cell.outputs = [
+                _clean(output, ids) for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})
+            ]
     return notebook
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from sdlab.study.training import Plan
 from sdlab.train.config import TrainConfig
 
-PLAN = Plan(num_eval_generations=4, final_problems=128)  # how recorded runs are judged: 128 problems a split, 4 completions each
+PLAN = Plan(
+    num_eval_generations=4, final_problems=128
+)  # how recorded runs are judged: 128 problems a split, 4 completions each
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,12 @@ from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
-SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}  # half the usual batch: made on two cores
+SIZES = {
+    "steps": 40,
+    "warmup_steps": 4,
+    "num_problems": 16,
+    "num_generations": 8,
+}  # half the usual batch: made on two cores
 SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # learning rates tried for every method
 SWEEP_STEPS = 20
 
@@ -34,13 +39,23 @@ def _conditions() -> dict[str, Condition]:
         Condition("sft_guided", "SFT on guided traces", "sft", sft, replace(sft_plan, traces="guided")),
         Condition("grpo", "GRPO", "grpo", grpo),
         Condition("sdpo", "SDPO, c = s", "sdpo", sdpo),
-        Condition("sdpo_no_think", "SDPO, c = s without think", "sdpo", replace(sdpo, context="solution_no_think")),
-        Condition("sdpo_ema", "SDPO, moving teacher (EMA .05)", "sdpo", replace(sdpo, teacher_model_kind="ema")),
+        Condition(
+            "sdpo_no_think", "SDPO, c = s without think", "sdpo", replace(sdpo, context="solution_no_think")
+        ),
+        Condition(
+            "sdpo_ema", "SDPO, moving teacher (EMA .05)", "sdpo", replace(sdpo, teacher_model_kind="ema")
+        ),
         Condition("grpo_off", "GRPO, thinking off", "grpo", replace(grpo, thinking=False)),
         Condition("sdpo_off", "SDPO, thinking off", "sdpo", replace(sdpo, thinking=False)),
-        Condition("sdpo_fast", "SDPO, three times the learning rate", "sdpo", replace(sdpo, learning_rate=1e-3)),
-        Condition("sdpo_slow", "SDPO, a third of the learning rate", "sdpo", replace(sdpo, learning_rate=1e-4)),
-        Condition("sdpo_slower", "SDPO, a tenth of the learning rate", "sdpo", replace(sdpo, learning_rate=3e-5)),
+        Condition(
+            "sdpo_fast", "SDPO, three times the learning rate", "sdpo", replace(sdpo, learning_rate=1e-3)
+        ),
+        Condition(
+            "sdpo_slow", "SDPO, a third of the learning rate", "sdpo", replace(sdpo, learning_rate=1e-4)
+        ),
+        Condition(
+            "sdpo_slower", "SDPO, a tenth of the learning rate", "sdpo", replace(sdpo, learning_rate=3e-5)
+        ),
         Condition("sdpo_top20", "SDPO, top-k 20", "sdpo", replace(sdpo, distillation_topk=20)),
         Condition("sdpo_full", "SDPO, whole vocabulary", "sdpo", replace(sdpo, distillation_topk=None)),
     ]
@@ -55,7 +70,13 @@ def _sweep() -> dict[str, Condition]:
             steps = CONDITIONS[name].config.steps if name.startswith("sft") else SWEEP_STEPS
             config = replace(CONDITIONS[name].config, learning_rate=rate, steps=steps)
             plan = replace(CONDITIONS[name].plan, eval_every=0, final_problems=64)
-            found[f"rate_{name}_{rate:.0e}"] = Condition(f"rate_{name}_{rate:.0e}", f"{CONDITIONS[name].label}, rate {rate:.0e}", CONDITIONS[name].method, config, plan)
+            found[f"rate_{name}_{rate:.0e}"] = Condition(
+                f"rate_{name}_{rate:.0e}",
+                f"{CONDITIONS[name].label}, rate {rate:.0e}",
+                CONDITIONS[name].method,
+                config,
+                plan,
+            )
     return found
 
 
@@ -65,14 +86,28 @@ def _long() -> dict[str, Condition]:
     for name in ("grpo", "sdpo", "sdpo_no_think"):
         what = CONDITIONS[name]
         plan = replace(what.plan, eval_every=20, final_problems=256, num_eval_generations=8)
-        found[f"{name}_long"] = replace(what, name=f"{name}_long", label=f"{what.label}, 100 steps", config=replace(what.config, steps=100), plan=plan)
+        found[f"{name}_long"] = replace(
+            what,
+            name=f"{name}_long",
+            label=f"{what.label}, 100 steps",
+            config=replace(what.config, steps=100),
+            plan=plan,
+        )
     return found
 
 
 def _bf16() -> dict[str, Condition]:
     """Two of the main conditions with products in bfloat16: is it faster for nothing?"""
     made = [CONDITIONS[name] for name in ("grpo", "sdpo")]
-    return {f"{what.name}_bf16": replace(what, name=f"{what.name}_bf16", label=f"{what.label}, bfloat16", config=replace(what.config, bf16=True)) for what in made}
+    return {
+        f"{what.name}_bf16": replace(
+            what,
+            name=f"{what.name}_bf16",
+            label=f"{what.label}, bfloat16",
+            config=replace(what.config, bf16=True),
+        )
+        for what in made
+    }
 
 
 CONDITIONS = _conditions()
@@ -83,13 +118,24 @@ BF16 = _bf16()
 
 def groups() -> dict[str, dict[str, Condition]]:
     """The groups of conditions that can be asked for by one name."""
-    return {"main": CONDITIONS, "rates": SWEEP, "long": LONG, "bf16": BF16, "coverage": COVERAGE, "small": SMALL}
+    return {
+        "main": CONDITIONS,
+        "rates": SWEEP,
+        "long": LONG,
+        "bf16": BF16,
+        "coverage": COVERAGE,
+        "small": SMALL,
+    }
 
 
 def chosen(names: Sequence[str]) -> list[str]:
     """The names of conditions that `names`, conditions or groups, stand for, each once. Raises SdlabError on an unknown one."""
     known = groups()
-    return list(dict.fromkeys(one for name in names for one in (known[name] if name in known else [condition(name).name])))
+    return list(
+        dict.fromkeys(
+            one for name in names for one in (known[name] if name in known else [condition(name).name])
+        )
+    )
 
 
 def condition(name: str) -> Condition:

@@ -16,7 +16,11 @@ from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
 
 PAPER = pandas.DataFrame(  # DeepSeek-R1-Distill-Qwen-7B, Table 1 of arXiv 2603.24472
-    {"reward": [0.30, 0.98, 0.78, 0.95], "length": [13054, 1873, 12036, 2808], "markers": [182.5, 8.8, 159.8, 24.1]},
+    {
+        "reward": [0.30, 0.98, 0.78, 0.95],
+        "length": [13054, 1873, 12036, 2808],
+        "markers": [182.5, 8.8, 159.8, 24.1],
+    },
     index=list(CONTEXTS),
 )
 BASE_SAMPLES = 8  # per problem, to find its base pass rate
@@ -34,9 +38,18 @@ class Selection:
     base: pandas.DataFrame  # every base sample that was drawn, of chosen and other problems
 
 
-def sampling(num_generations: int, seed: int, purpose: str, max_completion_length: int = 256) -> SamplingParams:
+def sampling(
+    num_generations: int, seed: int, purpose: str, max_completion_length: int = 256
+) -> SamplingParams:
     """The paper's sampling settings, with a seed of its own for each purpose."""
-    return SamplingParams(num_generations, max_completion_length, TEMPERATURE, TOP_P, TOP_K, stable_int("contexts", purpose, seed))
+    return SamplingParams(
+        num_generations,
+        max_completion_length,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        stable_int("contexts", purpose, seed),
+    )
 
 
 def first_right(frame: pandas.DataFrame) -> pandas.Series:
@@ -45,7 +58,16 @@ def first_right(frame: pandas.DataFrame) -> pandas.Series:
 
 
 def select(
-    engine, problems, wanted: int, seed: int = 0, *, low: float = LOW, high: float = HIGH, max_completion_length: int = 256, thinking: bool = True, progress=None
+    engine,
+    problems,
+    wanted: int,
+    seed: int = 0,
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    max_completion_length: int = 256,
+    thinking: bool = True,
+    progress=None,
 ) -> Selection:
     """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high].
 
@@ -55,8 +77,18 @@ def select(
     step = max(16, 2 * wanted)
     for start in range(0, len(problems), step):
         part = problems[start : start + step]
-        inner = progress and (lambda done, total, before=start: progress(before * BASE_SAMPLES + done, len(problems) * BASE_SAMPLES))
-        frame = evaluate(engine, part, sampling(BASE_SAMPLES, seed, "base", max_completion_length), thinking=thinking, progress=inner)
+        inner = progress and (
+            lambda done, total, before=start: progress(
+                before * BASE_SAMPLES + done, len(problems) * BASE_SAMPLES
+            )
+        )
+        frame = evaluate(
+            engine,
+            part,
+            sampling(BASE_SAMPLES, seed, "base", max_completion_length),
+            thinking=thinking,
+            progress=inner,
+        )
         frames.append(frame)
         middling = set(select_by_base_rate(frame, low, high))
         right = first_right(frame)
@@ -67,12 +99,21 @@ def select(
         if len(chosen) == wanted:
             break
     if not chosen:
-        raise SdlabError(f"none of {len(problems)} problems has a base pass rate from {low} to {high}; give more or other problems")
+        raise SdlabError(
+            f"none of {len(problems)} problems has a base pass rate from {low} to {high}; give more or other problems"
+        )
     return Selection(chosen, solutions, pandas.concat(frames, ignore_index=True))
 
 
 def run_contexts(
-    engine, selection: Selection, num_generations: int, seed: int = 0, *, max_completion_length: int = 256, thinking: bool = True, progress=None
+    engine,
+    selection: Selection,
+    num_generations: int,
+    seed: int = 0,
+    *,
+    max_completion_length: int = 256,
+    thinking: bool = True,
+    progress=None,
 ) -> pandas.DataFrame:
     """Sample every context on the selected problems: `evaluate` rows, one block per context, in the order of CONTEXTS.
 
@@ -90,7 +131,17 @@ def run_contexts(
             shown = [again[p.id] for p in asked]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))
         params = sampling(num_generations, seed, context, max_completion_length)
-        frames.append(evaluate(engine, asked, params, context=context, demonstrations=shown, thinking=thinking, progress=inner))
+        frames.append(
+            evaluate(
+                engine,
+                asked,
+                params,
+                context=context,
+                demonstrations=shown,
+                thinking=thinking,
+                progress=inner,
+            )
+        )
     return pandas.concat(frames, ignore_index=True)
 
 
@@ -118,7 +169,9 @@ def contexts_command(
 
     size, console = sizes(preset), Console()
     if engine != "vllm" and tensor_parallel_size != 1:
-        raise SdlabError(f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; leave it at 1 with engine {engine!r}")
+        raise SdlabError(
+            f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; leave it at 1 with engine {engine!r}"
+        )
     settings = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
     limit = size.max_completion_length if max_completion_length is None else max_completion_length
     sampler = load_engine(model, engine=engine, **settings)
@@ -130,18 +183,40 @@ def contexts_command(
             return lambda done, total: board.update(bars[name], completed=done, total=total)
 
         common = {"max_completion_length": limit, "thinking": thinking}
-        selection = select(sampler, load_split("train", seed), size.num_problems, seed, **common, progress=follow("base pass rates"))
+        selection = select(
+            sampler,
+            load_split("train", seed),
+            size.num_problems,
+            seed,
+            **common,
+            progress=follow("base pass rates"),
+        )
         board.update(bars["base pass rates"], completed=1, total=1)
-        frame = run_contexts(sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts"))
+        frame = run_contexts(
+            sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts")
+        )
     text = table_one(frame)
-    table = Table(title=f"{model}: {len(selection.problems)} problems with base pass rate {LOW} to {HIGH}, {size.num_generations} samples each")
-    for column in ("context", "score", "length", "markers", "per 1,000 tokens", "paper: score / length / markers"):
+    table = Table(
+        title=f"{model}: {len(selection.problems)} problems with base pass rate {LOW} to {HIGH}, {size.num_generations} samples each"
+    )
+    for column in (
+        "context",
+        "score",
+        "length",
+        "markers",
+        "per 1,000 tokens",
+        "paper: score / length / markers",
+    ):
         table.add_column(column)
     for context in text.index:
         paper = PAPER.loc[context]
         theirs = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
         table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), theirs)
     console.print(table)
-    console.print("Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B.")
+    console.print(
+        "Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B."
+    )
     if frame["truncated"].any():
-        console.print(f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; raise max_completion_length if that is many.")
+        console.print(
+            f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; raise max_completion_length if that is many."
+        )

@@ -23,10 +23,19 @@ METHODS = {
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
     "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
 }
-CANDIDATES = {"few": "at most 7 candidates", "many": "at least 9 candidates"}  # does the length of the search move the crossing?
+CANDIDATES = {
+    "few": "at most 7 candidates",
+    "many": "at least 9 candidates",
+}  # does the length of the search move the crossing?
 CANDIDATE_COUNTS = (8, 64, 128, None)
-DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}  # what is trained on, and tested
-DOMAIN_SIZES = {"chemistry": {"steps": 20, "num_problems": 16}, "kata": {"steps": 40, "num_problems": 16}}  # short answers; chemistry settles sooner
+DOMAINS = {
+    "chemistry": ("chemistry-train", "chemistry-test"),
+    "kata": ("kata", "kata"),
+}  # what is trained on, and tested
+DOMAIN_SIZES = {
+    "chemistry": {"steps": 20, "num_problems": 16},
+    "kata": {"steps": 40, "num_problems": 16},
+}  # short answers; chemistry settles sooner
 NUM_TRACES = {"chemistry": 800, "kata": 160}  # 131 tasks give no more
 
 
@@ -39,7 +48,14 @@ def _cover(method: str, num_questions: int | None, num_types: int | None = None)
     label, loop, config = METHODS[method]
     questions = f"{num_questions} question{'s' * (num_questions > 1)}" if num_questions else "all questions"
     types = f" of {num_types} type{'s' * (num_types > 1)}" if num_types else ""
-    return Condition(coverage_name(method, num_questions, num_types), f"{label}, {questions}{types}", loop, config, replace(PLAN, num_questions=num_questions, num_types=num_types), series=method)
+    return Condition(
+        coverage_name(method, num_questions, num_types),
+        f"{label}, {questions}{types}",
+        loop,
+        config,
+        replace(PLAN, num_questions=num_questions, num_types=num_types),
+        series=method,
+    )
 
 
 def candidates_name(num_questions: int | None, candidates: str) -> str:
@@ -49,7 +65,13 @@ def candidates_name(num_questions: int | None, candidates: str) -> str:
 
 def _candidates(num_questions: int | None, candidates: str) -> Condition:
     one = _cover("sdpo", num_questions)
-    return replace(one, name=candidates_name(num_questions, candidates), label=f"{one.label}, {CANDIDATES[candidates]}", plan=replace(one.plan, candidates=candidates), series=f"sdpo_{candidates}")
+    return replace(
+        one,
+        name=candidates_name(num_questions, candidates),
+        label=f"{one.label}, {CANDIDATES[candidates]}",
+        plan=replace(one.plan, candidates=candidates),
+        series=f"sdpo_{candidates}",
+    )
 
 
 def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Condition:
@@ -63,13 +85,31 @@ def _conditions() -> dict[str, Condition]:
     made += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
     made += [_candidates(count, candidates) for candidates in CANDIDATES for count in CANDIDATE_COUNTS]
     for name, sizes in DOMAIN_SIZES.items():
-        made += [_domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")]
-        made += [_domain(name, f"sft_{kind}", f"SFT on {kind} traces", SFTConfig(), traces=kind, num_traces=NUM_TRACES[name]) for kind in TRACES]
+        made += [
+            _domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")
+        ]
+        made += [
+            _domain(
+                name,
+                f"sft_{kind}",
+                f"SFT on {kind} traces",
+                SFTConfig(),
+                traces=kind,
+                num_traces=NUM_TRACES[name],
+            )
+            for kind in TRACES
+        ]
     sdpo = replace(METHODS["sdpo"][2], **DOMAIN_SIZES["kata"])
     made += [
         _domain("kata", "sdpo_feedback", "SDPO, feedback", replace(sdpo, context="feedback")),
         _domain("kata", "sdpo_both", "SDPO, c = s and feedback", replace(sdpo, context="solution_feedback")),
-        Condition("base_domains", "base, every domain", "base", TrainConfig(), replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types"))),
+        Condition(
+            "base_domains",
+            "base, every domain",
+            "base",
+            TrainConfig(),
+            replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types")),
+        ),
     ]
     return {one.name: one for one in made}
 
@@ -80,9 +120,22 @@ def small_name(method: str, num_questions: int | None) -> str:
 
 
 def _small() -> dict[str, Condition]:
-    large = [(small_name(method, count), COVERAGE[coverage_name(method, count)]) for method in ("grpo", "sdpo") for count in COUNTS]
+    large = [
+        (small_name(method, count), COVERAGE[coverage_name(method, count)])
+        for method in ("grpo", "sdpo")
+        for count in COUNTS
+    ]
     large.append(("small_base", Condition("", "base", "base", TrainConfig(), PLAN)))
-    return {name: replace(one, name=name, label=f"small organism: {one.label}", model="organism-small", series=one.series and f"{one.series}_small") for name, one in large}
+    return {
+        name: replace(
+            one,
+            name=name,
+            label=f"small organism: {one.label}",
+            model="organism-small",
+            series=one.series and f"{one.series}_small",
+        )
+        for name, one in large
+    }
 
 
 COVERAGE = _conditions()

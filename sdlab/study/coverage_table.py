@@ -25,7 +25,9 @@ def training_ends(recorded: Recorded, name: str, metric: str, first: bool = Fals
     steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
     if steps.empty:
         raise SdlabError(f"condition {name!r} has no recorded training steps")
-    return steps.groupby("seed")[metric].apply(lambda column: column.head(2).mean() if first else column.tail(LAST_STEPS).mean())
+    return steps.groupby("seed")[metric].apply(
+        lambda column: column.head(2).mean() if first else column.tail(LAST_STEPS).mean()
+    )
 
 
 def training_difference(recorded: Recorded, a: str, b: str, metric: str = "reward") -> Difference:
@@ -37,7 +39,9 @@ def training_difference(recorded: Recorded, a: str, b: str, metric: str = "rewar
 
 def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Difference:
     """Where training ends minus where it began, paired by seed."""
-    return seeds_difference(training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric))
+    return seeds_difference(
+        training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric)
+    )
 
 
 def stops_paying(recorded: Recorded, names) -> pandas.Series:
@@ -47,7 +51,13 @@ def stops_paying(recorded: Recorded, names) -> pandas.Series:
     first two) is taken as linear in log2; NaN for a seed whose gain never turns from positive to negative. Only seeds that all
     conditions have.
     """
-    gains = pandas.DataFrame({math.log2(_count(condition(name).plan)): training_ends(recorded, name, "reward") - training_ends(recorded, name, "reward", first=True) for name in names})
+    gains = pandas.DataFrame(
+        {
+            math.log2(_count(condition(name).plan)): training_ends(recorded, name, "reward")
+            - training_ends(recorded, name, "reward", first=True)
+            for name in names
+        }
+    )
     gains = gains.dropna().sort_index(axis=1)
     return gains.apply(_turn, axis=1)
 
@@ -62,7 +72,11 @@ def _turn(gains: pandas.Series) -> float:
 def _count(plan: Plan) -> int:
     if plan.num_questions:
         return plan.num_questions
-    return SIZES[plan.split] if plan.candidates == "any" else len(training_questions(plan.split, None, plan.num_types, 0, plan.candidates))
+    return (
+        SIZES[plan.split]
+        if plan.candidates == "any"
+        else len(training_questions(plan.split, None, plan.num_types, 0, plan.candidates))
+    )
 
 
 def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
@@ -81,6 +95,13 @@ def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
             "num_questions": _count(plan), "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
         }  # fmt: skip
         for metric in METRICS:
-            rows.append(about | {"split": TRAINING, "metric": metric} | vars(seeds_interval(training_ends(recorded, name, metric))))
-            rows += [about | {"split": split, "metric": metric} | vars(recorded.interval(name, metric, split)) for split in plan.final_splits]
+            rows.append(
+                about
+                | {"split": TRAINING, "metric": metric}
+                | vars(seeds_interval(training_ends(recorded, name, metric)))
+            )
+            rows += [
+                about | {"split": split, "metric": metric} | vars(recorded.interval(name, metric, split))
+                for split in plan.final_splits
+            ]
     return pandas.DataFrame(rows)

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-LABELS = {"reward": "score (avg@n)", "length": "length", "markers": "markers", "markers_substring": "markers (substring)", "density": "per 1,000", "truncated": "cut off", "entropy": "entropy"}
+LABELS = {
+    "reward": "score (avg@n)",
+    "length": "length",
+    "markers": "markers",
+    "markers_substring": "markers (substring)",
+    "density": "per 1,000",
+    "truncated": "cut off",
+    "entropy": "entropy",
+}
 SHOWN = ("reward", "pass@16", "length", "markers", "markers_substring", "density", "truncated", "entropy")
 
 
@@ -57,7 +65,12 @@ def evaluate(
     from sdlab.study.evaluations import evaluate_benchmarks, paper_sampling
 
     sampling = paper_sampling(
-        thinking, num_generations=num_generations, temperature=temperature, top_p=top_p, top_k=top_k, max_completion_length=max_completion_length
+        thinking,
+        num_generations=num_generations,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_completion_length=max_completion_length,
     )
     settings = {"tensor_parallel_size": tensor_parallel_size, "max_model_len": max_model_len}
     names = [one.strip() for one in benchmarks.split(",") if one.strip()]
@@ -107,12 +120,32 @@ def import_(
     """
     from sdlab.study.imported import import_rollouts
 
-    columns = {"prompt": prompt, "response": response, "answer": answer, "tokens": tokens, "finish_reason": finish_reason}
-    show(import_rollouts(files, name=name, benchmark=benchmark, columns=columns, tokenizer=tokenizer, output=output, overwrite=overwrite))
+    columns = {
+        "prompt": prompt,
+        "response": response,
+        "answer": answer,
+        "tokens": tokens,
+        "finish_reason": finish_reason,
+    }
+    show(
+        import_rollouts(
+            files,
+            name=name,
+            benchmark=benchmark,
+            columns=columns,
+            tokenizer=tokenizer,
+            output=output,
+            overwrite=overwrite,
+        )
+    )
     return 0
 
 
-def compare(folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")], baseline: str | None = None, output: Path | None = None) -> int:
+def compare(
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")],
+    baseline: str | None = None,
+    output: Path | None = None,
+) -> int:
     """Put results of `sdlab evaluate` and `sdlab import` in one table, with paired differences on the same problems.
 
     Args:
@@ -158,5 +191,7 @@ def _print_table(table) -> None:
     for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in cells.columns)):
         out.add_column(heading, overflow="fold")
     for (benchmark, model), row in cells.iterrows():
-        out.add_row(*(Text(str(cell)) for cell in (benchmark, model, *row)))  # names from files may look like markup
+        out.add_row(
+            *(Text(str(cell)) for cell in (benchmark, model, *row))
+        )  # names from files may look like markup
     Console().print(out)

@@ -21,7 +21,16 @@ from sdlab.rollout.checks import require_vllm
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.study.provenance import provenance
-from sdlab.study.results import ABOUT, Result, load_result, make_result, read_about, recover, save_result, slug
+from sdlab.study.results import (
+    ABOUT,
+    Result,
+    load_result,
+    make_result,
+    read_about,
+    recover,
+    save_result,
+    slug,
+)
 from sdlab.world.problems import Problem
 from sdlab.world.splits import SPLITS, load_split
 
@@ -72,17 +81,38 @@ def evaluate_benchmarks(
     Raises SdlabError on unknown names, and when a folder holds a result of other settings (unless overwrite).
     """
     if not isinstance(model, str) and name is None:
-        raise SdlabError("evaluating an engine needs a name for its results; give name=..., or the model's name instead of the engine")
-    given = dict(benchmarks) if isinstance(benchmarks, Mapping) else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
+        raise SdlabError(
+            "evaluating an engine needs a name for its results; give name=..., or the model's name instead of the engine"
+        )
+    given = (
+        dict(benchmarks)
+        if isinstance(benchmarks, Mapping)
+        else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
+    )
     if not given:
         raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
     named = name or (model if thinking else f"{model} non-thinking")
-    sampling, loaded, results = sampling or paper_sampling(thinking), None if isinstance(model, str) else model, []
+    sampling, loaded, results = (
+        sampling or paper_sampling(thinking),
+        None if isinstance(model, str) else model,
+        [],
+    )
     origin = provenance(model=model if isinstance(model, str) else None, seed=seed)
     wanted = []
-    for benchmark, problems in given.items():  # all that can be wrong with them is told before the first is sampled
+    for (
+        benchmark,
+        problems,
+    ) in given.items():  # all that can be wrong with them is told before the first is sampled
         folder = Path(output) / slug(named) / slug(benchmark) if output is not None else None
-        settings = {"weights": origin["model"], "engine": engine if isinstance(model, str) else None, "thinking": thinking, "sampling": asdict(sampling), "limit": limit, "seed": seed, "source": source}
+        settings = {
+            "weights": origin["model"],
+            "engine": engine if isinstance(model, str) else None,
+            "thinking": thinking,
+            "sampling": asdict(sampling),
+            "limit": limit,
+            "seed": seed,
+            "source": source,
+        }
         if problems is not None:
             problems = list(problems)[:limit]
             settings["problems_sha256"] = fingerprint(problems)
@@ -99,8 +129,22 @@ def evaluate_benchmarks(
 
                 loaded = load_engine(model, engine=engine, **(engine_settings or {}))
             inner = progress and (lambda done, total, at=benchmark: progress(at, done, total))
-            result = _sample(loaded, problems, replace(sampling, seed=stable_int("evaluation", benchmark, seed)), thinking, named, benchmark, inner)
-            result.about.update(settings=settings, problems_sha256=fingerprint(problems), provenance=provenance(origin["model"], seed, engine_settings=dict(engine_settings or {}), **_vllm(engine)))
+            result = _sample(
+                loaded,
+                problems,
+                replace(sampling, seed=stable_int("evaluation", benchmark, seed)),
+                thinking,
+                named,
+                benchmark,
+                inner,
+            )
+            result.about.update(
+                settings=settings,
+                problems_sha256=fingerprint(problems),
+                provenance=provenance(
+                    origin["model"], seed, engine_settings=dict(engine_settings or {}), **_vllm(engine)
+                ),
+            )
             results.append(save_result(result, folder, overwrite) if folder is not None else result)
     return results
 
@@ -112,7 +156,9 @@ def _vllm(engine: str) -> dict:
     return {}
 
 
-def _finished(folder: Path | None, model: str, benchmark: str, settings: dict, origin: dict, overwrite: bool) -> bool:
+def _finished(
+    folder: Path | None, model: str, benchmark: str, settings: dict, origin: dict, overwrite: bool
+) -> bool:
     """Whether the result is there and is to be kept. Raises SdlabError when another one is."""
     if folder is None or not folder.exists() or overwrite:
         return False
@@ -120,7 +166,9 @@ def _finished(folder: Path | None, model: str, benchmark: str, settings: dict, o
     return True
 
 
-def load_problems(benchmark: str, source: str | None = None, limit: int | None = None, seed: int = 0) -> list[Problem]:
+def load_problems(
+    benchmark: str, source: str | None = None, limit: int | None = None, seed: int = 0
+) -> list[Problem]:
     """The first `limit` problems of a split of the world, or of a benchmark (name, or name:split where it has several)."""
     if benchmark in SPLITS:
         return load_split(benchmark, seed, limit)
@@ -138,24 +186,56 @@ def fingerprint(problems: Sequence[Problem]) -> str:
     return sha256(json.dumps([[p.id, p.prompt, p.answer] for p in problems]).encode()).hexdigest()
 
 
-def _sample(engine, problems, params: SamplingParams, thinking: bool, model: str, benchmark: str, progress) -> Result:
+def _sample(
+    engine, problems, params: SamplingParams, thinking: bool, model: str, benchmark: str, progress
+) -> Result:
     notes, context = [], context_length(engine)
     if context is not None:
         from sdlab.context import render_prompt
 
-        longest = max(len(engine.tokenizer(render_prompt(engine.tokenizer, p, thinking=thinking), add_special_tokens=False)["input_ids"]) for p in problems)
+        longest = max(
+            len(
+                engine.tokenizer(
+                    render_prompt(engine.tokenizer, p, thinking=thinking), add_special_tokens=False
+                )["input_ids"]
+            )
+            for p in problems
+        )
         if longest + params.max_completion_length > context:
             if longest + ROOM >= context:
-                raise SdlabError(f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's context of {context}; choose another model or benchmark")
-            notes.append(f"The completion limit is {context - longest:,} tokens instead of {params.max_completion_length:,}: the model's context ends there.")
+                raise SdlabError(
+                    f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's context of {context}; choose another model or benchmark"
+                )
+            notes.append(
+                f"The completion limit is {context - longest:,} tokens instead of {params.max_completion_length:,}: the model's context ends there."
+            )
             params = replace(params, max_completion_length=context - longest)
     from sdlab.rollout.torch_engine import TorchEngine
 
-    frame = evaluate(engine, problems, params, thinking=thinking, entropy=isinstance(engine, TorchEngine), progress=progress)
+    frame = evaluate(
+        engine,
+        problems,
+        params,
+        thinking=thinking,
+        entropy=isinstance(engine, TorchEngine),
+        progress=progress,
+    )
     if "entropy" not in frame:
         notes.append("Entropy is left out: the engine gives none.")
     frame["markers_substring"] = [total_markers(text, "substring") for text in frame["completion"]]
-    questions = pandas.DataFrame([{"problem_id": p.id, "domain": p.domain, "split": p.split, "kind": p.kind, "prompt": p.prompt, "truth": p.answer} for p in problems])
+    questions = pandas.DataFrame(
+        [
+            {
+                "problem_id": p.id,
+                "domain": p.domain,
+                "split": p.split,
+                "kind": p.kind,
+                "prompt": p.prompt,
+                "truth": p.answer,
+            }
+            for p in problems
+        ]
+    )
     frame, told = cut_is_wrong(frame.drop(columns=["context", "guided"]), params.max_completion_length)
     about = {"length_unit": "tokens", "notes": notes + told, "sampled": asdict(params), "settings": {}}
     return make_result(model, benchmark, frame, questions, about)
@@ -166,7 +246,11 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
     notes, graded = [], frame["truth"].fillna("") != ""
     frame = frame.assign(verdict=frame["reward"].astype(float).where(graded))
     if not graded.all():
-        what = "No problem has" if not graded.any() else f"{frame.loc[~graded, 'problem_id'].nunique()} problems have no"
+        what = (
+            "No problem has"
+            if not graded.any()
+            else f"{frame.loc[~graded, 'problem_id'].nunique()} problems have no"
+        )
         notes.append(f"{what} {'a ' if not graded.any() else ''}ground truth; their score is left out.")
     cut = frame["truncated"].astype(float) == 1
     frame["reward"] = frame["verdict"].where(~cut | frame["verdict"].isna(), 0.0)
@@ -184,7 +268,9 @@ def context_length(engine) -> int | None:
     """Tokens of prompt and completion together that the engine's model takes; None where the engine does not say."""
     found = getattr(engine, "context_length", None)
     if found is None:
-        found = getattr(getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None)
+        found = getattr(
+            getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
+        )
     return int(found) if isinstance(found, (int, np.integer)) else None
 
 
@@ -203,9 +289,13 @@ class held:
             self.lock = FileLock(path)
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise SdlabError(f"another process is evaluating into {self.folder}; wait for it or choose another folder") from None
+            raise SdlabError(
+                f"another process is evaluating into {self.folder}; wait for it or choose another folder"
+            ) from None
         except OSError as error:
-            raise SdlabError(f"could not write {path.parent}: {error.strerror}; choose another folder") from error
+            raise SdlabError(
+                f"could not write {path.parent}: {error.strerror}; choose another folder"
+            ) from error
         recover(self.folder)
 
     def __exit__(self, *_):
@@ -220,9 +310,15 @@ def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin:
     there = read_about(folder)
     wanted = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
     had = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
-    differ = [f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here" for key in {**wanted, **had} if had.get(key) != wanted.get(key)]
+    differ = [
+        f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in {**wanted, **had}
+        if had.get(key) != wanted.get(key)
+    ]
     then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
     differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise SdlabError(f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite")
+        raise SdlabError(
+            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite"
+        )

@@ -13,7 +13,14 @@ from sdlab.study.training import METHODS, Plan
 from sdlab.train.config import TrainConfig
 
 SFT_ONLY = ("traces", "num_traces")
-UNTRAINED = ("seed", "thinking", "max_completion_length", "final_splits", "final_problems", "num_eval_generations")  # all that "base" heeds
+UNTRAINED = (
+    "seed",
+    "thinking",
+    "max_completion_length",
+    "final_splits",
+    "final_problems",
+    "num_eval_generations",
+)  # all that "base" heeds
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
 
 
@@ -39,7 +46,10 @@ class Grid:
     axes: Mapping[str, Sequence]
 
     def __post_init__(self):
-        given = {name: (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values) for name, values in self.axes.items()}
+        given = {
+            name: (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+            for name, values in self.axes.items()
+        }
         if not given.get("method"):
             raise SdlabError(f"a grid needs a method; choose from: {', '.join(METHODS)}")
         given.setdefault("seed", (0,))
@@ -56,8 +66,14 @@ class Grid:
             twice = {to_text(value) for value in values if values.count(value) > 1}
             if twice:
                 raise SdlabError(f"axis {name!r} has {', '.join(sorted(twice))} more than once")
-        order = ["method", *(name for method in METHODS for name in settings_of(method) if name != "seed"), "seed"]
-        object.__setattr__(self, "axes", {name: given[name] for name in sorted(given, key=order.index)})  # however they were given: names depend on it
+        order = [
+            "method",
+            *(name for method in METHODS for name in settings_of(method) if name != "seed"),
+            "seed",
+        ]
+        object.__setattr__(
+            self, "axes", {name: given[name] for name in sorted(given, key=order.index)}
+        )  # however they were given: names depend on it
         self.points()  # every config and plan can be made
 
     def points(self) -> list[Point]:
@@ -68,7 +84,10 @@ class Grid:
             kind = METHODS[method]
             for values in product(*(self.axes[name] for name in names)):
                 chosen = dict(zip(names, values))
-                config, plan = ({field.name: chosen[field.name] for field in fields(part) if field.name in chosen} for part in (kind, Plan))
+                config, plan = (
+                    {field.name: chosen[field.name] for field in fields(part) if field.name in chosen}
+                    for part in (kind, Plan)
+                )
                 plan |= {"eval_every": 0} if method == "base" else {}  # there is nothing along the way
                 found.append(Point({"method": method, **chosen}, method, kind(**config), Plan(**plan)))
         return found
@@ -107,7 +126,9 @@ def _read(name: str, value, kind):
     """`value`, text perhaps, as the type `kind` of setting `name`."""
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:
-        return tuple(_read(name, part, kinds[0]) for part in (value.split("+") if isinstance(value, str) else value))
+        return tuple(
+            _read(name, part, kinds[0]) for part in (value.split("+") if isinstance(value, str) else value)
+        )
     if NoneType in kinds and (value is None or str(value).lower() in ("all", "none")):
         return None
     kind = next(one for one in kinds if one is not NoneType)
@@ -119,10 +140,17 @@ def _read(name: str, value, kind):
     if kind in (int, float) and (isinstance(value, str) or (kind, type(value)) == (float, int)):
         with suppress(ValueError):
             return kind(value)
-    raise SdlabError(f"{name}={value!r} is not allowed; it must be {WORDS[kind]}{' or all' if NoneType in kinds else ''}")
+    raise SdlabError(
+        f"{name}={value!r} is not allowed; it must be {WORDS[kind]}{' or all' if NoneType in kinds else ''}"
+    )
 
 
 def cell_name(point: Point, fixed: Mapping) -> str:
     """Method, the settings that are not as `fixed` has them, seed."""
-    parts = [f"{name}={to_text(value)}" for name, value in point.settings.items() if name not in ("method", "seed") and not (name in fixed and json.loads(json.dumps(value)) == fixed[name])]
+    parts = [
+        f"{name}={to_text(value)}"
+        for name, value in point.settings.items()
+        if name not in ("method", "seed")
+        and not (name in fixed and json.loads(json.dumps(value)) == fixed[name])
+    ]
     return "_".join([point.method, *parts, f"seed={point.config.seed}"])

@@ -14,7 +14,9 @@ from sdlab.study.notebooks import failures_in
 LONGEST_CELL = 20  # lines of code
 LONGEST_LINE = 110  # characters: what JupyterLab shows of a line in a window of 1,200 pixels
 PARAMETERS = {"PRESET": "quick", "MODEL": "organism"}
-MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|tmp|Users|private|mnt)/[\w.-]+|[A-Z]:\\\\Users\\\\\w+)")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.])(?:/(?:home|root|tmp|Users|private|mnt)/[\w.-]+|[A-Z]:\\\\Users\\\\\w+)"
+)
 ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # pictures: their base64 may spell anything
 
 
@@ -54,7 +56,11 @@ def _opening(notebook) -> list[str]:
     lines = first.source.splitlines() if first and first.cell_type == "markdown" else []
     if not lines or not lines[0].startswith("# "):
         return ["the first cell is not a title (# ...)"]
-    return [] if any(line.startswith(">") for line in lines) else ["the first cell has no question as a blockquote (> ...)"]
+    return (
+        []
+        if any(line.startswith(">") for line in lines)
+        else ["the first cell has no question as a blockquote (> ...)"]
+    )
 
 
 def _parameters(notebook) -> list[str]:
@@ -82,10 +88,14 @@ def _cells(notebook) -> list[str]:
     for cell in code:
         lines = len(cell.source.strip().splitlines())
         if lines > LONGEST_CELL:
-            found.append(f"a cell of {lines} lines, more than {LONGEST_CELL}: {cell.source.strip().splitlines()[0]}")
+            found.append(
+                f"a cell of {lines} lines, more than {LONGEST_CELL}: {cell.source.strip().splitlines()[0]}"
+            )
         for number, line in enumerate(cell.source.splitlines(), 1):
             if len(line) > LONGEST_LINE:
-                found.append(f"a line of {len(line)} characters, more than {LONGEST_LINE}, line {number} of cell {cell.id}: {line.strip()[:60]}")
+                found.append(
+                    f"a line of {len(line)} characters, more than {LONGEST_LINE}, line {number} of cell {cell.id}: {line.strip()[:60]}"
+                )
     if not code or not re.search(r"(?<![\w.])record\(", code[-1].source):
         found.append("the last code cell does not record what was found")
     return found

@@ -20,7 +20,18 @@ ROLES = {  # what it is -> the names it goes by, most telling first
     "problem_id": ("problem_id", "question_id", "prompt_id", "unique_id", "task_id", "doc_id", "idx", "id", "index"),
 }  # fmt: skip
 CHATS = ("messages", "conversation", "conversations")  # one column that holds question and response
-INSIDE = ("text", "content", "message", "response", "completion", "output", "generation", "choices", "body", "generated_text")  # of a cell that is an object
+INSIDE = (
+    "text",
+    "content",
+    "message",
+    "response",
+    "completion",
+    "output",
+    "generation",
+    "choices",
+    "body",
+    "generated_text",
+)  # of a cell that is an object
 CUT = ("length", "max_tokens", "max_length", "max_new_tokens", "truncated")
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete")
 DEPTH = 8  # of objects in objects that are looked into
@@ -59,11 +70,15 @@ def find_columns(rows: Iterable[dict], given: Mapping[str, str | None]) -> dict[
     lowered = {}
     for name in names:
         lowered.setdefault(name.lower(), name)
-        lowered.setdefault(name.lower().rpartition(".")[2], name)  # reward_model.ground_truth; columns of their own come first
+        lowered.setdefault(
+            name.lower().rpartition(".")[2], name
+        )  # reward_model.ground_truth; columns of their own come first
     for role, choices in ROLES.items():
         if role not in found:
             taken = set(found.values())
-            column = next((lowered[name] for name in choices if name in lowered and lowered[name] not in taken), None)
+            column = next(
+                (lowered[name] for name in choices if name in lowered and lowered[name] not in taken), None
+            )
             if column is not None:
                 found[role] = column
     chat = next((lowered[name] for name in CHATS if name in lowered), None)
@@ -71,7 +86,9 @@ def find_columns(rows: Iterable[dict], given: Mapping[str, str | None]) -> dict[
         found["response"] = chat
         found.setdefault("prompt", chat)
     if "response" not in found:
-        raise SdlabError(f"no column with responses ({', '.join(ROLES['response'][:8])}, ...); the columns are: {known}; name it with --response")
+        raise SdlabError(
+            f"no column with responses ({', '.join(ROLES['response'][:8])}, ...); the columns are: {known}; name it with --response"
+        )
     return found
 
 
@@ -94,7 +111,11 @@ def plain(cell, depth: int = 0):
     if isinstance(cell, (list, tuple, dict)):
         if depth > 2 * DEPTH:
             return None
-        return {key: plain(one, depth + 1) for key, one in cell.items()} if isinstance(cell, dict) else [plain(one, depth + 1) for one in cell]
+        return (
+            {key: plain(one, depth + 1) for key, one in cell.items()}
+            if isinstance(cell, dict)
+            else [plain(one, depth + 1) for one in cell]
+        )
     return None if isinstance(cell, float) and cell != cell else cell
 
 
@@ -107,7 +128,14 @@ def text_of(cell) -> str | None:
 
 def is_chat(cell) -> bool:
     """Whether a cell is a list of messages: {"role", "content"} or {"from", "value"}."""
-    return isinstance(cell, list) and bool(cell) and all(isinstance(m, dict) and ({"role", "content"} <= set(m) or {"from", "value"} <= set(m)) for m in cell)
+    return (
+        isinstance(cell, list)
+        and bool(cell)
+        and all(
+            isinstance(m, dict) and ({"role", "content"} <= set(m) or {"from", "value"} <= set(m))
+            for m in cell
+        )
+    )
 
 
 def _turn(chat: list[dict], speakers: tuple[str, ...]) -> dict | None:
@@ -149,7 +177,12 @@ def _of_object(cell: dict, depth: int) -> list[Generation | None]:
     tokens = usage.get("completion_tokens") if len(found) == 1 else None
     tokens = len(ids) if isinstance(ids, list) and len(found) == 1 else tokens
     return [
-        one and Generation(join(thinking, one.text) if thinking else one.text, one.finish_reason or reason, tokens if one.tokens is None else one.tokens)
+        one
+        and Generation(
+            join(thinking, one.text) if thinking else one.text,
+            one.finish_reason or reason,
+            tokens if one.tokens is None else one.tokens,
+        )
         for one in found
     ]
 
@@ -184,5 +217,15 @@ def cut_of(reason) -> float | None:
 def verdict_of(cell) -> float | None:
     """1.0 or 0.0 of a recorded verdict: a truth value, 1, 0, or -1 (which counts as 0); None for anything else."""
     if isinstance(cell, str):
-        cell = {"true": 1, "correct": 1, "1": 1, "1.0": 1, "false": 0, "incorrect": 0, "wrong": 0, "0": 0, "0.0": 0}.get(cell.strip().lower())
+        cell = {
+            "true": 1,
+            "correct": 1,
+            "1": 1,
+            "1.0": 1,
+            "false": 0,
+            "incorrect": 0,
+            "wrong": 0,
+            "0": 0,
+            "0.0": 0,
+        }.get(cell.strip().lower())
     return {1: 1.0, 0: 0.0, -1: 0.0}.get(cell) if isinstance(cell, (bool, int, float)) else None

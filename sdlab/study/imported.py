@@ -15,7 +15,17 @@ from sdlab.measure.files import read_frame
 from sdlab.measure.markers import total_markers
 from sdlab.score import MAX_ANSWER_CHARS, extract_answer, verify
 from sdlab.study.evaluations import cut_is_wrong, held
-from sdlab.study.import_columns import cell_of, cut_of, find_columns, generations_of, join, prompt_of, text_of, truth_of, verdict_of
+from sdlab.study.import_columns import (
+    cell_of,
+    cut_of,
+    find_columns,
+    generations_of,
+    join,
+    prompt_of,
+    text_of,
+    truth_of,
+    verdict_of,
+)
 from sdlab.study.provenance import provenance
 from sdlab.study.results import Result, make_result, prompt_key, save_result, slug
 
@@ -55,16 +65,22 @@ def import_rollouts(
         used = found | used
         rows, notes = _read(records, found)
         if not rows:
-            raise SdlabError(f"{file}: no row has a response in column {found['response']!r}; the columns are: {', '.join(map(str, records[0]))}; name another with --response")
+            raise SdlabError(
+                f"{file}: no row has a response in column {found['response']!r}; the columns are: {', '.join(map(str, records[0]))}; name another with --response"
+            )
         for row in rows:
             key = (name or row["model"] or file.stem, benchmark or row["benchmark"] or file.stem)
             groups.setdefault(key, []).append(row)
-        for key in {(name or row["model"] or file.stem, benchmark or row["benchmark"] or file.stem) for row in rows}:
+        for key in {
+            (name or row["model"] or file.stem, benchmark or row["benchmark"] or file.stem) for row in rows
+        }:
             told.setdefault(key, []).extend(f"{file.name}: {note}" for note in notes)
     count = _counter(tokenizer) if tokenizer else None
     origin = provenance(files={str(file): sha256(file) for file in files}, columns=used)
     sure = (columns or {}).get("answer") is not None
-    results = [_result(*key, rows, told[key], count, tokenizer, used, sure, origin) for key, rows in groups.items()]
+    results = [
+        _result(*key, rows, told[key], count, tokenizer, used, sure, origin) for key, rows in groups.items()
+    ]
     if output is None:
         return results
     saved = []
@@ -82,8 +98,12 @@ def _read(records: list[dict], found: dict[str, str]) -> tuple[list[dict], list[
         cells = {role: cell_of(record, column) for role, column in found.items()}
         responses = generations_of(cells["response"])
         thinking = [text_of(one) for one in _each(cells.get("thinking"), len(responses))]
-        beside = {role: _each(cells.get(role), len(responses)) for role in ("tokens", "finish_reason", "reward")}
-        odd += any(isinstance(cells.get(role), list) and len(cells[role]) != len(responses) for role in beside)
+        beside = {
+            role: _each(cells.get(role), len(responses)) for role in ("tokens", "finish_reason", "reward")
+        }
+        odd += any(
+            isinstance(cells.get(role), list) and len(cells[role]) != len(responses) for role in beside
+        )
         prompt = prompt_of(cells.get("prompt"))
         for i, one in enumerate(responses):
             if one is None:
@@ -99,9 +119,13 @@ def _read(records: list[dict], found: dict[str, str]) -> tuple[list[dict], list[
             })  # fmt: skip
     notes = ["columns: " + ", ".join(f"{role} {column!r}" for role, column in found.items()) + "."]
     if empty:
-        notes.append(f"{empty:,} of {empty + len(rows):,} responses are missing and left out; if they are failures, the score here is too high.")
+        notes.append(
+            f"{empty:,} of {empty + len(rows):,} responses are missing and left out; if they are failures, the score here is too high."
+        )
     if odd:
-        notes.append(f"{odd:,} rows have lists of other lengths than their responses; what these say is left out.")
+        notes.append(
+            f"{odd:,} rows have lists of other lengths than their responses; what these say is left out."
+        )
     if "answer" in found and not any(row["truth"] for row in rows):
         notes.append(f"no gold answer can be read in column {found['answer']!r}.")
     return rows, notes
@@ -122,7 +146,9 @@ def _counter(tokenizer: str):
     try:
         loaded = AutoTokenizer.from_pretrained(shipped(tokenizer) or tokenizer, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise SdlabError(f"could not load the tokenizer {tokenizer!r} ({str(error).splitlines()[0][:120]}); name a folder, a hub name or \"organism\"") from error
+        raise SdlabError(
+            f'could not load the tokenizer {tokenizer!r} ({str(error).splitlines()[0][:120]}); name a folder, a hub name or "organism"'
+        ) from error
     return lambda text: len(loaded(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -130,38 +156,57 @@ def _result(model, benchmark, rows, told, count, tokenizer, found, sure, origin)
     notes, frame = list(told), pandas.DataFrame(rows)
     problems = _group(frame, sure, notes)
     frame["problem_id"] = [f"{benchmark}/{number:04d}" for number in problems]
-    labels = frame.groupby("problem_id")["id"].agg(lambda ids: ids.iloc[0] if ids.nunique(dropna=False) == 1 else None)
+    labels = frame.groupby("problem_id")["id"].agg(
+        lambda ids: ids.iloc[0] if ids.nunique(dropna=False) == 1 else None
+    )
     if labels.notna().all() and labels.is_unique:  # the file's own names, where they fit
         frame["problem_id"] = frame["problem_id"].map(labels)
     frame["generation"] = frame.groupby("problem_id").cumcount()
     sizes = frame.groupby("problem_id").size()
     if sizes.min() < sizes.max():
-        notes.append(f"Problems have {sizes.min()} to {sizes.max()} generations each; every problem counts once in the score, and pass@k is over the problems with at least k.")
+        notes.append(
+            f"Problems have {sizes.min()} to {sizes.max()} generations each; every problem counts once in the score, and pass@k is over the problems with at least k."
+        )
     unit, said = _lengths(frame, count, tokenizer, found)
     notes.append(said)
     words = frame["completion"].str.split().str.len().median()
     if words <= BARE:
-        notes.append(f"Half of the responses have {words:.0f} words or fewer: they look like extracted answers, of whose reasoning lengths and markers say nothing.")
+        notes.append(
+            f"Half of the responses have {words:.0f} words or fewer: they look like extracted answers, of whose reasoning lengths and markers say nothing."
+        )
     for match, column in (("word", "markers"), ("substring", "markers_substring")):
         frame[column] = [total_markers(text, match) for text in frame["completion"]]
-    frame["answer"] = [extract_answer(text, truth or None) for text, truth in zip(frame["completion"], frame["truth"])]
+    frame["answer"] = [
+        extract_answer(text, truth or None) for text, truth in zip(frame["completion"], frame["truth"])
+    ]
     _grade(frame, notes, found)
     frame, more = cut_is_wrong(frame) if (frame["truth"] != "").any() else (frame, [])
     notes += more
     if frame["truncated"].isna().all():
-        notes.append("Nothing says whether responses were cut at the length limit (no finish reason), so truncation is left out.")
+        notes.append(
+            "Nothing says whether responses were cut at the length limit (no finish reason), so truncation is left out."
+        )
     elif frame["truncated"].isna().any():
         notes.append(f"{frame['truncated'].isna().sum():,} responses do not say whether they were cut.")
     unclosed = sum(text.rfind("<think>") > text.rfind("</think>") for text in frame["completion"])
     if unclosed:
-        notes.append(f"{unclosed:,} responses open <think> and never close it, as responses that were cut do.")
+        notes.append(
+            f"{unclosed:,} responses open <think> and never close it, as responses that were cut do."
+        )
     broken = sum("\ufffd" in text for text in frame["completion"])
     if broken:
         notes.append(f"{broken:,} responses hold U+FFFD, which stands for bytes that were no text.")
-    questions = frame.drop_duplicates("problem_id")[["problem_id", "prompt", "truth"]].assign(domain=benchmark, split=benchmark, kind="")
+    questions = frame.drop_duplicates("problem_id")[["problem_id", "prompt", "truth"]].assign(
+        domain=benchmark, split=benchmark, kind=""
+    )
     if frame["recorded"].isna().all():
         frame = frame.drop(columns="recorded")
-    about = {"length_unit": unit, "notes": notes, "settings": {"imported": True, "tokenizer": tokenizer}, "provenance": origin}
+    about = {
+        "length_unit": unit,
+        "notes": notes,
+        "settings": {"imported": True, "tokenizer": tokenizer},
+        "provenance": origin,
+    }
     return make_result(model, benchmark, frame.drop(columns=["row", "id", "tokens"]), questions, about)
 
 
@@ -176,14 +221,20 @@ def _group(frame: pandas.DataFrame, sure: bool, notes: list[str]) -> list[int]:
         notes.append("There are no prompts; rows of the same id are one problem.")
         keys = frame["id"].tolist()
     else:
-        notes.append("There are no prompts and no ids: every row is taken as a problem of its own, and nothing can be paired with other results.")
+        notes.append(
+            "There are no prompts and no ids: every row is taken as a problem of its own, and nothing can be paired with other results."
+        )
         keys = [f"row {row}" for row in frame["row"]]
     differ = int((frame["truth"].groupby(keys, sort=False).nunique() > 1).sum())
     if differ and sure:
-        notes.append(f"{differ:,} prompts come with different gold answers, each taken as a problem of its own.")
+        notes.append(
+            f"{differ:,} prompts come with different gold answers, each taken as a problem of its own."
+        )
         keys = list(zip(keys, frame["truth"]))
     elif differ:
-        notes.append(f"The answers differ between rows of {differ:,} prompts, so they are the model's and no gold answers; if they are gold, name the column with --answer.")
+        notes.append(
+            f"The answers differ between rows of {differ:,} prompts, so they are the model's and no gold answers; if they are gold, name the column with --answer."
+        )
         frame["truth"] = ""
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return [numbers[key] for key in keys]
@@ -203,7 +254,11 @@ def _lengths(frame: pandas.DataFrame, count, tokenizer, found) -> tuple[str, str
             return "tokens", f"Lengths are the file's token counts ({column})."
         reason = f"the counts in {column} are the numbers of characters"
     else:
-        reason = f"{int(tokens.isna().sum()):,} responses have no token count" if tokens.notna().any() else "the file has no token counts"
+        reason = (
+            f"{int(tokens.isna().sum()):,} responses have no token count"
+            if tokens.notna().any()
+            else "the file has no token counts"
+        )
     frame["length"] = [float(len(text.split())) for text in frame["completion"]]
     return "words", f"Lengths are in words ({reason}); name a tokenizer to count tokens."
 
@@ -215,8 +270,13 @@ def _grade(frame: pandas.DataFrame, notes: list[str], found: dict[str, str]) -> 
         answers = [None if answer != answer else answer for answer in frame["answer"]]
         if not any(answers) and frame["completion"].str.len().max() <= MAX_ANSWER_CHARS:
             frame["answer"] = answers = [text.strip() for text in frame["completion"]]
-            notes.append("No response has a box or <answer> tags, and all are short: each is graded as an answer by itself.")
-        frame["reward"] = [float(verify(answer, truth)) if truth else float("nan") for answer, truth in zip(answers, frame["truth"])]
+            notes.append(
+                "No response has a box or <answer> tags, and all are short: each is graded as an answer by itself."
+            )
+        frame["reward"] = [
+            float(verify(answer, truth)) if truth else float("nan")
+            for answer, truth in zip(answers, frame["truth"])
+        ]
         both = has & recorded.notna()
         if both.any():
             ours, theirs = frame["reward"][both], recorded[both]
@@ -226,7 +286,11 @@ def _grade(frame: pandas.DataFrame, notes: list[str], found: dict[str, str]) -> 
             )
     elif recorded.notna().any():
         frame["reward"] = recorded
-        notes.append(f"There are no gold answers: the score is the file's own verdict ({found.get('reward', '')!r}), not checked here.")
+        notes.append(
+            f"There are no gold answers: the score is the file's own verdict ({found.get('reward', '')!r}), not checked here."
+        )
     else:
         frame["reward"] = float("nan")
-        notes.append("There are no gold answers and no verdicts, so the score and pass@k are left out; name the column with --answer.")
+        notes.append(
+            "There are no gold answers and no verdicts, so the score and pass@k are left out; name the column with --answer."
+        )

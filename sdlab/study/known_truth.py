@@ -38,7 +38,9 @@ def mixed_families() -> list[tuple[Problem, tuple[Problem, ...]]]:
     return [family for one_round in rounds for family in one_round if family]
 
 
-def draw_traces(families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: int, seed: int = 0) -> list[Draw]:
+def draw_traces(
+    families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: int, seed: int = 0
+) -> list[Draw]:
     """`num_traces` traces for each family's problem. Contexts are even over its n solutions: I(y; s | x) is at most log n."""
     draws = []
     for problem, siblings in families:
@@ -52,7 +54,9 @@ def draw_traces(families: Sequence[tuple[Problem, Sequence[Problem]]], num_trace
     return draws
 
 
-def compare_with_truth(engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None) -> tuple[pandas.DataFrame, ModelInformation]:
+def compare_with_truth(
+    engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None
+) -> tuple[pandas.DataFrame, ModelInformation]:
     """The model's frame with the reasoner's own values beside it: exact_information, exact_plug_in, exact_given, right, values (n)."""
     found = model_information(
         engine, [d.problem for d in draws], [d.text for d in draws], [d.solutions[d.chosen] for d in draws],

@@ -61,7 +61,9 @@ def find(only: tuple[str, ...] = (), folder: Path | None = None) -> list[Path]:
     folder = folder or FOLDER
     paths = sorted(folder.glob("[0-9]*.ipynb"))
     if not paths:
-        raise SdlabError(f"no notebooks in {folder}; run from a clone of the repository, installed with `pip install -e .`")
+        raise SdlabError(
+            f"no notebooks in {folder}; run from a clone of the repository, installed with `pip install -e .`"
+        )
     for start in only:
         if not any(path.name.startswith(start) for path in paths):
             raise unknown("notebook", start, (path.stem for path in paths))
@@ -73,12 +75,18 @@ def read(path: str | Path) -> nbformat.NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except OSError as error:
-        raise SdlabError(f"could not read the notebook {path}: {error.strerror}; check the name and its rights") from error
+        raise SdlabError(
+            f"could not read the notebook {path}: {error.strerror}; check the name and its rights"
+        ) from error
     except (ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
-        raise SdlabError(f"could not read the notebook {path}: it is damaged or no notebook; restore it with `git checkout`") from error
+        raise SdlabError(
+            f"could not read the notebook {path}: it is damaged or no notebook; restore it with `git checkout`"
+        ) from error
 
 
-def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None) -> Execution:
+def execute(
+    path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None
+) -> Execution:
     """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself is left as it is.
 
     `timeout` is in seconds for each cell. Errors inside the notebook are returned, not raised.
@@ -89,11 +97,21 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
     started = time.perf_counter()
     watch = _Watch(notebook, on_cell)
     stopped: Failure | None = None
-    environment = {**os.environ, "SDLAB_HEADLESS": "1"}  # nobody clicks here: sdlab.show calls its callbacks itself
-    environment.setdefault("MALLOC_ARENA_MAX", "2")  # glibc keeps a heap per thread; sampling would hold a fifth more memory
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", "2097152")  # and keeps what large tensors leave behind unless told a fixed size
+    environment = {
+        **os.environ,
+        "SDLAB_HEADLESS": "1",
+    }  # nobody clicks here: sdlab.show calls its callbacks itself
+    environment.setdefault(
+        "MALLOC_ARENA_MAX", "2"
+    )  # glibc keeps a heap per thread; sampling would hold a fifth more memory
+    environment.setdefault(
+        "MALLOC_MMAP_THRESHOLD_", "2097152"
+    )  # and keeps what large tensors leave behind unless told a fixed size
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", "4194304")  # from which to hand it back at once
-    with tempfile.TemporaryDirectory(prefix="sdlab-") as scratch, open(Path(scratch, "kernel.log"), "w+b") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="sdlab-") as scratch,
+        open(Path(scratch, "kernel.log"), "w+b") as log,
+    ):
         try:
             execute_notebook(
                 notebook, None, parameters, engine_name="sdlab", kernel_name="python3", language="python",
@@ -105,7 +123,9 @@ def execute(path: str | Path, parameters: dict, *, timeout: float, on_cell: Prog
         except CellTimeoutError:
             stopped = watch.failure(f"TimeoutError: took longer than {timeout:g} s")
         except DeadKernelError:
-            stopped = watch.failure(f"DeadKernelError: the kernel died, perhaps out of memory. {_tail(log)}".strip())
+            stopped = watch.failure(
+                f"DeadKernelError: the kernel died, perhaps out of memory. {_tail(log)}".strip()
+            )
         except (OSError, RuntimeError) as error:  # no kernel, no disk, no reply
             stopped = watch.failure(f"{type(error).__name__}: {first_line(error, 300)} {_tail(log)}".strip())
     done = watch.notebook
@@ -126,7 +146,9 @@ def check_parameters(notebook, parameters: dict, name: str) -> None:
     """Raise SdlabError unless every one of `parameters` is declared in the tagged cell with a fitting type."""
     cell = parameters_cell(notebook)
     if cell is None:
-        raise SdlabError(f"{name} has no cell tagged `parameters`; add one that declares {', '.join(parameters)}")
+        raise SdlabError(
+            f"{name} has no cell tagged `parameters`; add one that declares {', '.join(parameters)}"
+        )
     declared = {parameter.name: parameter.inferred_type_name for parameter in PythonTranslator.inspect(cell)}
     for key, value in parameters.items():
         if key not in declared:
@@ -163,7 +185,9 @@ class _Engine(NBClientEngine):
     """papermill's own engine, with a hook per cell and options for the kernel's process."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, *, watch, kernel_options, start_timeout, execution_timeout, **_):
+    def execute_managed_notebook(
+        cls, nb_man, kernel_name, *, watch, kernel_options, start_timeout, execution_timeout, **_
+    ):
         watch.attach(nb_man)
         client = PapermillNotebookClient(
             nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=execution_timeout
@@ -231,7 +255,11 @@ def _failure(notebook, cell, error: str) -> Failure:
 def _tail(log) -> str:
     """The last line the kernel's process wrote, its own start-up notes aside."""
     log.seek(0)
-    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip() and "IPKernelApp" not in line]
+    lines = [
+        line
+        for line in log.read().decode(errors="replace").splitlines()
+        if line.strip() and "IPKernelApp" not in line
+    ]
     return strip_colour(lines[-1][:300]) if lines else ""
 
 

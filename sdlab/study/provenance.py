@@ -15,7 +15,14 @@ from sdlab.files import sha256
 
 ROOT = Path(sdlab.__file__).resolve().parent.parent
 LIBRARIES = ("torch", "transformers", "numpy")
-MOMENTARY = ("time", "commit", "cores", "machine", "python", "peak_memory_mb")  # differ between two equal runs
+MOMENTARY = (
+    "time",
+    "commit",
+    "cores",
+    "machine",
+    "python",
+    "peak_memory_mb",
+)  # differ between two equal runs
 
 
 def provenance(model: str | None = None, seed: int | None = None, **extra) -> dict:
@@ -84,8 +91,12 @@ def granted_cores() -> int | None:
 
 def peak_memory_mb() -> int | None:
     """The largest resident size of this process so far, in MiB; None on Windows."""
-    with suppress(OSError, StopIteration):  # Linux's own mark: getrusage counts what the parent had when it started this process
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    with suppress(
+        OSError, StopIteration
+    ):  # Linux's own mark: getrusage counts what the parent had when it started this process
+        line = next(
+            line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+        )
         return round(int(line.split()[1]) / 1024)
     if sys.platform == "win32":
         return None

@@ -17,10 +17,16 @@ from sdlab.world.problems import Problem
 from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
 
 
-CANDIDATES = {"any": (0, 99), "few": (0, 7), "many": (9, 99)}  # least and most numbers that a hunt's clues leave to look through
+CANDIDATES = {
+    "any": (0, 99),
+    "few": (0, 7),
+    "many": (9, 99),
+}  # least and most numbers that a hunt's clues leave to look through
 
 
-def training_questions(split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any") -> list[Problem]:
+def training_questions(
+    split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any"
+) -> list[Problem]:
     """The questions a run with this seed trains on. Fewer questions are always among more, with the same seed and types.
 
     num_questions: that many of the split, chosen by the seed; None: all of it, in its own order. num_types: only hunts whose
@@ -43,24 +49,36 @@ def training_questions(split: str, num_questions: int | None, num_types: int | N
         draw = draw_hunt(rng, types, 2)
         if dealt_to(identity(draw))[0] == "train":
             found.setdefault(identity(draw), draw)
-    return [make_problem(draw, f"{split}/{num_types}-types/{seed}/{i:04d}", split) for i, draw in enumerate(found.values())]
+    return [
+        make_problem(draw, f"{split}/{num_types}-types/{seed}/{i:04d}", split)
+        for i, draw in enumerate(found.values())
+    ]
 
 
-def check_questions(split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any") -> None:
+def check_questions(
+    split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any"
+) -> None:
     """Raise SdlabError when `training_questions` would, and make no questions that are not needed to know."""
     if candidates not in CANDIDATES:
         raise unknown("choice of candidates", candidates, CANDIDATES)
     if candidates != "any":
         if split != "train" or num_types is not None:
-            raise SdlabError(f"candidates={candidates!r} is not allowed with {f'num_types={num_types}' if num_types else f'split {split!r}'}; it chooses among the hunts of split 'train'")
+            raise SdlabError(
+                f"candidates={candidates!r} is not allowed with {f'num_types={num_types}' if num_types else f'split {split!r}'}; it chooses among the hunts of split 'train'"
+            )
         there, of_what = len(_kept(split, candidates)), f"questions with {candidates} candidates"
     elif num_types is None:
         there, of_what = kata.COUNT if split == "kata" else SIZES[split], f"questions in split {split!r}"
     elif split != "train":
-        raise SdlabError(f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type")
+        raise SdlabError(
+            f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type"
+        )
     else:
         _check("num_types", num_types, len(SEEN_TYPES), "types of hunts")
-        there, of_what = _count(_types(num_types, split, seed)), f"questions of {num_types} types (seed {seed})"
+        there, of_what = (
+            _count(_types(num_types, split, seed)),
+            f"questions of {num_types} types (seed {seed})",
+        )
     if num_questions is not None:
         _check("num_questions", num_questions, there, of_what)
 
@@ -68,7 +86,11 @@ def check_questions(split: str, num_questions: int | None, num_types: int | None
 def _kept(split: str, candidates: str) -> list[Problem]:
     least, most = CANDIDATES[candidates]
     questions = load_split(split)
-    return questions if candidates == "any" else [one for one in questions if least <= sum(len(slot.candidates) for slot in one.slots) <= most]
+    return (
+        questions
+        if candidates == "any"
+        else [one for one in questions if least <= sum(len(slot.candidates) for slot in one.slots) <= most]
+    )
 
 
 def _types(num_types: int, split: str, seed: int) -> list[tuple[str, str]]:
@@ -80,11 +102,21 @@ def _types(num_types: int, split: str, seed: int) -> list[tuple[str, str]]:
 def _count(types: list[tuple[str, str]]) -> int:
     """How many pairs of hunts of these types are dealt to training: a pair's identity is the sum of its hunts', and so is its remainder."""
     roles = len(ROLES)
-    single = Counter(identity(((clue, check, hunt),)) % roles for clue, check in types for hunt in single_hunts(clue, check))
+    single = Counter(
+        identity(((clue, check, hunt),)) % roles
+        for clue, check in types
+        for hunt in single_hunts(clue, check)
+    )
     pairs = combinations_with_replacement(single, 2)
-    return sum(comb(single[a] + 1, 2) if a == b else single[a] * single[b] for a, b in pairs if dealt_to((a + b) % roles)[0] == "train")
+    return sum(
+        comb(single[a] + 1, 2) if a == b else single[a] * single[b]
+        for a, b in pairs
+        if dealt_to((a + b) % roles)[0] == "train"
+    )
 
 
 def _check(name: str, value: int, most: int, of_what: str) -> None:
     if not 1 <= value <= most:
-        raise SdlabError(f"{name}={value} is not allowed; there are {most} {of_what}: choose 1 to {most}, or None for all")
+        raise SdlabError(
+            f"{name}={value} is not allowed; there are {most} {of_what}: choose 1 to {most}, or None for all"
+        )

@@ -7,7 +7,11 @@ from sdlab.study.conditions import SWEEP
 from sdlab.study.coverage_table import training_ends
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
 
-MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1), "sft": ("loss", -1)}  # what a method optimises: a column of its log, and whether more is better
+MEASURES = {
+    "grpo": ("reward", 1),
+    "sdpo": ("loss", -1),
+    "sft": ("loss", -1),
+}  # what a method optimises: a column of its log, and whether more is better
 COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high", "best")
 
 
@@ -22,7 +26,9 @@ def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-t
     if recorded is None:
         names = [name for name in SWEEP if is_recorded(name)]
         if not names:
-            raise SdlabError("no run of the learning-rate sweep is recorded; make them with `sdlab reproduce rates`")
+            raise SdlabError(
+                "no run of the learning-rate sweep is recorded; make them with `sdlab reproduce rates`"
+            )
         recorded = load_recorded(*names)
     rows = []
     for name in recorded.provenance:
@@ -30,8 +36,21 @@ def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-t
         column, sign = MEASURES[what.method]
         ends = training_ends(recorded, name, column)
         common = {"method": what.method, "learning_rate": what.config.learning_rate, "seeds": len(ends)}
-        rows.append(common | {"measure": column, "mean": ends.mean(), "low": ends.min(), "high": ends.max(), "rank": sign * ends.mean()})
-        rows += [common | {"measure": split} | vars(recorded.interval(name, "reward", split)) for split in splits]
+        rows.append(
+            common
+            | {
+                "measure": column,
+                "mean": ends.mean(),
+                "low": ends.min(),
+                "high": ends.max(),
+                "rank": sign * ends.mean(),
+            }
+        )
+        rows += [
+            common | {"measure": split} | vars(recorded.interval(name, "reward", split)) for split in splits
+        ]
     table = pandas.DataFrame(rows)
-    table["best"] = table["rank"].notna() & (table["rank"] == table.groupby("method")["rank"].transform("max"))
+    table["best"] = table["rank"].notna() & (
+        table["rank"] == table.groupby("method")["rank"].transform("max")
+    )
     return table.sort_values(["method", "measure", "learning_rate"], ignore_index=True)[list(COLUMNS)]

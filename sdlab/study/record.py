@@ -66,7 +66,9 @@ def _plain(value, path: str):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise SdlabError(f"recorded value {path} is {value}; record finite numbers, or None where there is none")
+            raise SdlabError(
+                f"recorded value {path} is {value}; record finite numbers, or None where there is none"
+            )
         return value
     if isinstance(value, dict):
         for key in value:
@@ -132,7 +134,8 @@ def table(values: dict) -> str:
     """HTML of all recorded values: one table of plain values, then one for each table."""
     plain = {name: value for name, value in values.items() if not is_table(value)}
     rows = "".join(
-        f"<tr><th scope='row'>{_text(label(name))}</th><td>{_text(show(value))}</td></tr>" for name, value in plain.items()
+        f"<tr><th scope='row'>{_text(label(name))}</th><td>{_text(show(value))}</td></tr>"
+        for name, value in plain.items()
     )
     first = f"<table class='sdlab-record'><tbody>{rows}</tbody></table>" if rows else ""
     return first + "".join(grid(name, value) for name, value in values.items() if is_table(value))

@@ -32,20 +32,32 @@ class Recorded:
     """Recorded runs of some conditions."""
 
     steps: pandas.DataFrame  # condition, seed, then the columns of sdlab.train.log
-    evaluations: pandas.DataFrame  # condition, seed, step, split, problem_id, generations, and sums of reward, length, markers, truncated
+    evaluations: (
+        pandas.DataFrame
+    )  # condition, seed, step, split, problem_id, generations, and sums of reward, length, markers, truncated
     provenance: dict[str, dict]  # by condition: command, settings, and where every seed's run came from
 
-    def table(self, name: str, metric: str, split: str, step: int | None = None) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    def table(
+        self, name: str, metric: str, split: str, step: int | None = None
+    ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
         """(over, under): the metric's sums and their denominators, a row per seed and a column per problem.
 
         step None: the last evaluation. metric: reward, length, markers, truncated (per generation) or density (markers per
         1,000 tokens). Raises SdlabError when nothing is recorded there.
         """
-        frame = self.evaluations[(self.evaluations["condition"] == name) & (self.evaluations["split"] == split)]
+        frame = self.evaluations[
+            (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
+        ]
         frame = frame[frame["step"] == (frame["step"].max() if step is None else step)]
         if frame.empty:
-            raise SdlabError(f"no evaluation of condition {name!r} on split {split!r}" + (f" after step {step}" if step is not None else "") + " is recorded")
-        over, under, scale = ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
+            raise SdlabError(
+                f"no evaluation of condition {name!r} on split {split!r}"
+                + (f" after step {step}" if step is not None else "")
+                + " is recorded"
+            )
+        over, under, scale = (
+            ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
+        )
         wide = frame.pivot(index="seed", columns="problem_id", values=[over, under])
         return wide[over] * scale, wide[under]
 
@@ -61,8 +73,19 @@ class Recorded:
 
     def curve(self, name: str, metric: str, split: str) -> pandas.DataFrame:
         """The metric along training: columns condition, split, metric, step, mean, low, high."""
-        frame = self.evaluations[(self.evaluations["condition"] == name) & (self.evaluations["split"] == split)]
-        rows = [{"condition": name, "split": split, "metric": metric, "step": step, **vars(self.interval(name, metric, split, step))} for step in sorted(frame["step"].unique())]
+        frame = self.evaluations[
+            (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
+        ]
+        rows = [
+            {
+                "condition": name,
+                "split": split,
+                "metric": metric,
+                "step": step,
+                **vars(self.interval(name, metric, split, step)),
+            }
+            for step in sorted(frame["step"].unique())
+        ]
         return pandas.DataFrame(rows)
 
 
@@ -83,18 +106,30 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
         try:
             provenance[name] = json.loads((folder / f"{name}.json").read_text())
         except (OSError, ValueError) as error:
-            raise SdlabError(f"condition {name!r} is not recorded in {folder}; make it with `sdlab reproduce {name}`") from error
+            raise SdlabError(
+                f"condition {name!r} is not recorded in {folder}; make it with `sdlab reproduce {name}`"
+            ) from error
         for table in TABLES:
             path = folder / f"{name}.{table}.csv.gz"
             if not path.is_file() or sha256(path) != provenance[name]["sha256"][path.name]:
-                raise SdlabError(f"the recorded file {path} is missing or damaged; run `git checkout {path}` or `sdlab reproduce {name}`")
+                raise SdlabError(
+                    f"the recorded file {path} is missing or damaged; run `git checkout {path}` or `sdlab reproduce {name}`"
+                )
             tables[table].append(pandas.read_csv(path).assign(condition=name))
     if not names:
         raise SdlabError(f"nothing is recorded in {folder}; make it with `sdlab reproduce`")
     return Recorded(*(pandas.concat(tables[table], ignore_index=True) for table in TABLES), provenance)
 
 
-def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: Path = Path("runs/reproduce"), output: Path | None = None, jobs: int | None = None, model: str | None = None) -> list[Path]:
+def reproduce(
+    names: Sequence[str] = (),
+    seeds: Sequence[int] = SEEDS,
+    *,
+    work: Path = Path("runs/reproduce"),
+    output: Path | None = None,
+    jobs: int | None = None,
+    model: str | None = None,
+) -> list[Path]:
     """Run conditions (or groups of them: main, rates, long, bf16, coverage, small) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
 
     jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
@@ -102,18 +137,31 @@ def reproduce(names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, *, work: 
     """
     wanted = chosen(names or ["main"])
     cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
-    failed = run_cells(list(cells.values()), jobs=jobs, on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True))
+    failed = run_cells(
+        list(cells.values()),
+        jobs=jobs,
+        on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True),
+    )
     whole = [name for name in wanted if not {cells[name, seed].name for seed in seeds} & failed.keys()]
     written = [pack(name, seeds, work, output) for name in whole]
     if failed:
-        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}")
+        raise SdlabError(
+            f"{len(failed)} of {len(cells)} runs failed: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}"
+        )
     return written
 
 
 def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
     """The run of one condition with one seed. Raises SdlabError on an unknown condition."""
     what = condition(name)
-    return Cell(f"{name} seed {seed}", Path(work) / name / str(seed), what.method, replace(what.config, seed=seed), what.plan, model or what.model)
+    return Cell(
+        f"{name} seed {seed}",
+        Path(work) / name / str(seed),
+        what.method,
+        replace(what.config, seed=seed),
+        what.plan,
+        model or what.model,
+    )
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
@@ -126,16 +174,25 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
     if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
-        raise SdlabError(f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`")
+        raise SdlabError(
+            f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`"
+        )
     kept, origins = _already(name, what, settings, runs, output)
     for table in TABLES:
-        frame = pandas.concat([*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())], ignore_index=True)
+        frame = pandas.concat(
+            [*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())],
+            ignore_index=True,
+        )
         text = io.StringIO()
         frame.sort_values("seed", kind="stable").to_csv(text, index=False)
         # no time in the header: the same table is the same file
-        path = write_atomic(output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0))
+        path = write_atomic(
+            output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0)
+        )
         sums[path.name] = sha256(path)
-    origins = {int(seed): origin for seed, origin in origins.items()} | {seed: run.provenance for seed, run in runs.items()}
+    origins = {int(seed): origin for seed, origin in origins.items()} | {
+        seed: run.provenance for seed, run in runs.items()
+    }
     provenance = {
         "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
         "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums, "runs": {str(seed): origins[seed] for seed in sorted(origins)},
@@ -143,7 +200,9 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")
 
 
-def _already(name: str, what: Condition, settings: dict, runs: dict[int, LoadedRun], output: Path) -> tuple[dict[str, list], dict[str, dict]]:
+def _already(
+    name: str, what: Condition, settings: dict, runs: dict[int, LoadedRun], output: Path
+) -> tuple[dict[str, list], dict[str, dict]]:
     """The recorded tables and provenance of a condition's seeds without a new run; nothing when made with other settings or weights."""
     nothing = {table: [] for table in TABLES}, {}
     try:
@@ -151,8 +210,13 @@ def _already(name: str, what: Condition, settings: dict, runs: dict[int, LoadedR
     except (OSError, ValueError):
         return nothing
     keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in runs}
-    same = {"config": defaults(what.config) | record["config"] | {"seed": settings["config"]["seed"]}, "plan": defaults(what.plan) | record["plan"]}
-    weights = [origin["model_sha256"] for origin in (*keep.values(), *(run.provenance for run in runs.values()))]
+    same = {
+        "config": defaults(what.config) | record["config"] | {"seed": settings["config"]["seed"]},
+        "plan": defaults(what.plan) | record["plan"],
+    }
+    weights = [
+        origin["model_sha256"] for origin in (*keep.values(), *(run.provenance for run in runs.values()))
+    ]
     if not keep or same != json.loads(json.dumps(settings)) or any(one != weights[0] for one in weights):
         return nothing
     before = load_recorded(name, folder=output)

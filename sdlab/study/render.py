@@ -23,7 +23,9 @@ ADDRESSED = {  # what a browser fetches by itself; links that a reader may follo
 }  # fmt: skip
 CDN = re.compile(r"cdn\.jsdelivr\.net|unpkg\.com|cdnjs\.cloudflare\.com|esm\.sh|esm\.run|skypack\.dev")
 CSS_FETCH = re.compile(r"@import[^;]*;|url\(\s*['\"]?(?:https?:)?//[^)]*\)")
-WIDGET_NOTE = "<p class='widget-note'>Interactive in JupyterLab; the picture beside it shows the same at rest.</p>"
+WIDGET_NOTE = (
+    "<p class='widget-note'>Interactive in JupyterLab; the picture beside it shows the same at rest.</p>"
+)
 
 
 def body(notebook: nbformat.NotebookNode) -> str:
@@ -44,7 +46,9 @@ def mathml(latex: str, display: str = "inline") -> str:
     known = re.sub(r"\\(begin|end)\{(aligned|gathered)\}", r"\\\1{split}", latex)
     try:
         return convert(known, display=display)
-    except Exception:  # the converter's own errors share no base class; the reader still gets the formula's source
+    except (
+        Exception
+    ):  # the converter's own errors share no base class; the reader still gets the formula's source
         return f"<code class='latex'>{html.escape(latex)}</code>"
 
 

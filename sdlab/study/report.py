@@ -16,7 +16,14 @@ from sdlab.files import write_atomic
 from sdlab.study import record, render
 from sdlab.study.notebooks import Execution, Failure, read
 
-LABELS = {"waiting": "waiting", "running": "running", "done": "done", "failed": "failed", "earlier": "from an earlier run", "stopped": "stopped"}
+LABELS = {
+    "waiting": "waiting",
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "earlier": "from an earlier run",
+    "stopped": "stopped",
+}
 FIGURES = 6  # plain values shown on the index for each notebook
 
 
@@ -76,7 +83,9 @@ class Run:
 def entry(path: Path) -> Entry:
     """The index line of the notebook at `path`: its first heading, and its first blockquote as the question."""
     title, question = path.stem.replace("_", " "), ""
-    lines = [line for cell in read(path).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    lines = [
+        line for cell in read(path).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
+    ]
     title = next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), title)
     for line in lines:
         if line.startswith(">"):
@@ -90,7 +99,11 @@ def finish(line: Entry, execution: Execution) -> None:
     """Take over what an execution found."""
     line.status = "failed" if execution.failures else "done"
     line.seconds, line.failures = execution.seconds, execution.failures
-    own = [cell for cell in execution.notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    own = [
+        cell
+        for cell in execution.notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
     line.anchors = {number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)}
     try:
         found = record.read_record(execution.notebook)
@@ -99,7 +112,9 @@ def finish(line: Entry, execution: Execution) -> None:
         line.values, line.provenance = {}, {}
 
 
-def write_page(folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run) -> Path:
+def write_page(
+    folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run
+) -> Path:
     """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
     place = entries.index(line)
     text = _templates().get_template("page.html").render(
@@ -136,7 +151,7 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
 
 
 def clock(seconds: float | None) -> str:
-    """"4.2 s", "48 s", "3 min 07 s"."""
+    """ "4.2 s", "48 s", "3 min 07 s"."""
     if seconds is None:
         return ""
     if seconds < 10:
@@ -159,7 +174,11 @@ def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
 
 def _figure(value) -> tuple[str, str, bool]:
     if record.is_interval(value):
-        return record.show(value["mean"]), f"{record.show(value['low'])} to {record.show(value['high'])}", False
+        return (
+            record.show(value["mean"]),
+            f"{record.show(value['low'])} to {record.show(value['high'])}",
+            False,
+        )
     return record.show(value), "", not isinstance(value, (int, float))
 
 

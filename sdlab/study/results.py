@@ -27,9 +27,23 @@ from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
 
 SAMPLES, PROBLEMS, SUMMARY, ABOUT = "samples.jsonl.gz", "problems.csv", "summary.csv", "result.json"
-METRICS = ("length", "markers", "markers_substring", "density", "density_substring", "truncated", "entropy")  # over generations
+METRICS = (
+    "length",
+    "markers",
+    "markers_substring",
+    "density",
+    "density_substring",
+    "truncated",
+    "entropy",
+)  # over generations
 ALL_METRICS = ("reward", *(f"pass@{k}" for k in KS), *METRICS)
-QUESTION = ("domain", "split", "kind", "prompt", "truth")  # what the problems' table holds for the samples, too
+QUESTION = (
+    "domain",
+    "split",
+    "kind",
+    "prompt",
+    "truth",
+)  # what the problems' table holds for the samples, too
 NUMBERS = ("reward", "verdict", "recorded", "length", "markers", "markers_substring", "truncated", "entropy")
 SPACE = re.compile(r"\s+")
 
@@ -42,7 +56,9 @@ class Result:
     benchmark: str
     about: dict  # settings, length_unit ("tokens" or "words"), notes, provenance
     samples: pandas.DataFrame  # a row per generation, with QUESTION's columns
-    problems: pandas.DataFrame  # `problem_rates`, with QUESTION's columns, key (the same for the same prompt) and pass@1 ...
+    problems: (
+        pandas.DataFrame
+    )  # `problem_rates`, with QUESTION's columns, key (the same for the same prompt) and pass@1 ...
     folder: Path | None = None  # where it is saved
 
     @property
@@ -50,7 +66,9 @@ class Result:
         """What a reader of the numbers must know, one sentence each."""
         return self.about["notes"]
 
-    def summary(self, metrics: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
+    def summary(
+        self, metrics: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
+    ) -> pandas.DataFrame:
         """A row per metric: model, benchmark, metric, mean, low, high, problems, generations, unit.
 
         Metrics: reward (the mean over problems of their pass rates: avg@n), pass@k, and METRICS (over generations; resampled by
@@ -60,14 +78,32 @@ class Result:
         for metric in (name for name in ALL_METRICS if name in wanted and name not in METRICS):
             values = self.problems["rate" if metric == "reward" else metric].dropna()
             if len(values):
-                rows.append({"metric": metric, **vars(score_interval(values, confidence, seed)), "problems": len(values), "generations": int(self.problems["graded"].sum())})
-        known = [m for m in METRICS if m in wanted and (name := m.replace("density", "markers")) in self.samples and self.samples[name].notna().any()]
+                rows.append(
+                    {
+                        "metric": metric,
+                        **vars(score_interval(values, confidence, seed)),
+                        "problems": len(values),
+                        "generations": int(self.problems["graded"].sum()),
+                    }
+                )
+        known = [
+            m
+            for m in METRICS
+            if m in wanted
+            and (name := m.replace("density", "markers")) in self.samples
+            and self.samples[name].notna().any()
+        ]
         frame = pandas.DataFrame(rows, columns=["metric", "mean", "low", "high", "problems", "generations"])
         if known:
             over = summarise(self.samples, (), known, confidence, seed)
             frame = pandas.concat([frame, over], ignore_index=True) if len(frame) else over
         unit = self.about["length_unit"]
-        units = {"length": unit, "density": f"per 1,000 {unit}", "density_substring": f"per 1,000 {unit}", "entropy": "nats per token"}
+        units = {
+            "length": unit,
+            "density": f"per 1,000 {unit}",
+            "density_substring": f"per 1,000 {unit}",
+            "entropy": "nats per token",
+        }
         frame["unit"] = frame["metric"].map(units).fillna("")
         frame.insert(0, "model", self.model)
         frame.insert(1, "benchmark", self.benchmark)
@@ -75,14 +111,18 @@ class Result:
 
     def pass_at_k(self, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
         """`pass_at_k_curve` with columns model and benchmark."""
-        return pass_at_k_curve(self.problems, confidence=confidence, seed=seed).assign(model=self.model, benchmark=self.benchmark)
+        return pass_at_k_curve(self.problems, confidence=confidence, seed=seed).assign(
+            model=self.model, benchmark=self.benchmark
+        )
 
     def markers(self, match: str = "word") -> pandas.DataFrame:
         """Each of the ten markers: `sdlab.measure.evaluation.marker_means` with columns model and benchmark; match: word or substring."""
         return marker_means(self.samples, "model", match).assign(benchmark=self.benchmark)
 
 
-def make_result(model: str, benchmark: str, samples: pandas.DataFrame, questions: pandas.DataFrame, about: dict) -> Result:
+def make_result(
+    model: str, benchmark: str, samples: pandas.DataFrame, questions: pandas.DataFrame, about: dict
+) -> Result:
     """A Result from rows per generation (problem_id and NUMBERS where known) and rows per problem (problem_id and QUESTION)."""
     samples = samples.copy()
     for name in NUMBERS:
@@ -90,10 +130,19 @@ def make_result(model: str, benchmark: str, samples: pandas.DataFrame, questions
             samples[name] = pandas.to_numeric(samples[name]).astype(float)
     rates = problem_rates(samples)
     problems = questions[["problem_id", *QUESTION]].merge(rates, on="problem_id", validate="one_to_one")
-    problems.insert(1, "key", [prompt_key(prompt) or identity for prompt, identity in zip(problems["prompt"], problems["problem_id"])])
+    problems.insert(
+        1,
+        "key",
+        [
+            prompt_key(prompt) or identity
+            for prompt, identity in zip(problems["prompt"], problems["problem_id"])
+        ],
+    )
     problems = problems.join(pass_columns(problems))
     # a problem's columns first, in the problems' order of columns
-    samples = samples.drop(columns=[*QUESTION, "model", "benchmark"], errors="ignore").merge(questions[["problem_id", *QUESTION]], on="problem_id", validate="many_to_one")
+    samples = samples.drop(columns=[*QUESTION, "model", "benchmark"], errors="ignore").merge(
+        questions[["problem_id", *QUESTION]], on="problem_id", validate="many_to_one"
+    )
     return Result(model, benchmark, about, samples.assign(model=model, benchmark=benchmark), problems)
 
 
@@ -125,7 +174,11 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
     dropped = [*QUESTION, "model", "benchmark"]
     rows = result.samples.drop(columns=dropped).to_dict("records")
     lines = "".join(json.dumps({k: None if v != v else v for k, v in row.items()}) + "\n" for row in rows)
-    files = {SAMPLES: gzip.compress(lines.encode(), mtime=0), PROBLEMS: _csv(result.problems), SUMMARY: _csv(result.summary())}
+    files = {
+        SAMPLES: gzip.compress(lines.encode(), mtime=0),
+        PROBLEMS: _csv(result.problems),
+        SUMMARY: _csv(result.summary()),
+    }
     about = {"model": result.model, "benchmark": result.benchmark, **result.about}
     about["sha256"] = {name: hash_of(content).hexdigest() for name, content in files.items()}
     partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
@@ -139,7 +192,9 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
         os.rename(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise SdlabError(f"could not write {folder}: {error.strerror}; free some space or choose another folder") from error
+        raise SdlabError(
+            f"could not write {folder}: {error.strerror}; free some space or choose another folder"
+        ) from error
     return load_result(folder)
 
 
@@ -148,11 +203,21 @@ def read_about(folder: str | Path) -> dict:
     path = Path(folder) / ABOUT
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        about["model"], about["benchmark"], about["settings"], about["sha256"][SAMPLES], about["sha256"][PROBLEMS]
+        (
+            about["model"],
+            about["benchmark"],
+            about["settings"],
+            about["sha256"][SAMPLES],
+            about["sha256"][PROBLEMS],
+        )
     except FileNotFoundError:
-        raise SdlabError(f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote") from None
+        raise SdlabError(
+            f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SdlabError(f"{path} is damaged or no result's; make the result again with --overwrite") from error
+        raise SdlabError(
+            f"{path} is damaged or no result's; make the result again with --overwrite"
+        ) from error
     return about
 
 
@@ -180,9 +245,15 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
     """Every result in `folders` and the folders in them, in order. Raises SdlabError when a folder has none, or one is damaged."""
     found = []
     for folder in map(Path, folders):
-        inside = sorted(path.parent for path in folder.rglob(ABOUT) if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+        inside = sorted(
+            path.parent
+            for path in folder.rglob(ABOUT)
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
         if not inside:
-            raise SdlabError(f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote")
+            raise SdlabError(
+                f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"
+            )
         found += inside
     return [load_result(folder) for folder in dict.fromkeys(found)]
 

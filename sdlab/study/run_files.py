@@ -14,7 +14,12 @@ from safetensors import SafetensorError
 from sdlab.errors import SdlabError
 
 TABLES = ("steps.jsonl", "samples.jsonl", "evaluations.jsonl")
-FILES = ("finished.json", "checkpoint.pt", *TABLES, "config.json")  # in the order in which overwriting removes them
+FILES = (
+    "finished.json",
+    "checkpoint.pt",
+    *TABLES,
+    "config.json",
+)  # in the order in which overwriting removes them
 FOLDERS = {  # and what a run puts there
     "model": ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "chat_template.jinja",
               "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
@@ -30,8 +35,12 @@ def read_about(folder: Path) -> dict:
     except FileNotFoundError:
         raise SdlabError(f"{folder} holds no run (config.json is missing)") from None
     except (OSError, ValueError) as error:
-        raise SdlabError(f"{path} cannot be read ({error}); write the run anew with --overwrite, or choose another folder") from error
-    if not isinstance(about, dict) or not {"method", "model", "config", "settings", "provenance"} <= set(about):
+        raise SdlabError(
+            f"{path} cannot be read ({error}); write the run anew with --overwrite, or choose another folder"
+        ) from error
+    if not isinstance(about, dict) or not {"method", "model", "config", "settings", "provenance"} <= set(
+        about
+    ):
         raise SdlabError(f"{path} is not a run's; choose another folder")
     return about
 
@@ -44,13 +53,19 @@ def refuse_foreign(folder: Path, overwrite: bool) -> None:
         try:
             read_about(folder)
         except SdlabError as error:
-            damaged = error.__cause__ is not None and (folder / "steps.jsonl").exists()  # else it is something else's
+            damaged = (
+                error.__cause__ is not None and (folder / "steps.jsonl").exists()
+            )  # else it is something else's
             if not (overwrite and damaged):
                 raise
     elif folder.is_dir():
-        foreign = sorted(path.name for path in folder.iterdir() if path.name != ".lock" and not is_scratch(path))
+        foreign = sorted(
+            path.name for path in folder.iterdir() if path.name != ".lock" and not is_scratch(path)
+        )
         if foreign:
-            raise SdlabError(f"{folder} holds files but no run ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder")
+            raise SdlabError(
+                f"{folder} holds files but no run ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder"
+            )
 
 
 def is_scratch(path: Path) -> bool:
@@ -70,7 +85,9 @@ def lock_folder(folder: Path) -> FileLock:
             pid = (folder / ".lock").read_text()
         if pid == str(os.getpid()):
             raise SdlabError(f"the run in {folder} is still open in this process; close() it first") from None
-        raise SdlabError(f"another process{pid and f' ({pid})'} is writing the run in {folder}; wait for it or choose another folder") from None
+        raise SdlabError(
+            f"another process{pid and f' ({pid})'} is writing the run in {folder}; wait for it or choose another folder"
+        ) from None
     except OSError as error:
         raise SdlabError(f"could not write {folder}: {error.strerror}; choose another folder") from error
     with suppress(OSError):  # Windows lets nobody write a locked file
@@ -119,7 +136,9 @@ def load_checkpoint(path: Path) -> dict:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         saved["steps"], saved["state"]
     except Exception as error:  # whatever a damaged file makes torch say
-        raise SdlabError(f"the checkpoint {path} is damaged ({type(error).__name__}); start again with --overwrite") from error
+        raise SdlabError(
+            f"the checkpoint {path} is damaged ({type(error).__name__}); start again with --overwrite"
+        ) from error
     return saved
 
 
@@ -139,8 +158,12 @@ def told(path: Path):
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch wraps what the system said
+        cause = (
+            error.__context__ if isinstance(error, RuntimeError) else error
+        )  # torch wraps what the system said
         if not isinstance(cause, (OSError, SafetensorError)):
             raise
         reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
-        raise SdlabError(f"could not write {path}: {reason}; what was saved before is kept; free some space and run again") from error
+        raise SdlabError(
+            f"could not write {path}: {reason}; what was saved before is kept; free some space and run again"
+        ) from error

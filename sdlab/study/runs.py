@@ -27,13 +27,37 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.files import write_atomic
 from sdlab.rollout.loading import quiet
 from sdlab.study.provenance import LIBRARIES, provenance
-from sdlab.study.run_files import FILES, FOLDERS, TABLES, clear, fingerprint, load_checkpoint, lock_folder, read_about, read_lines, refuse_foreign, to_line, told
+from sdlab.study.run_files import (
+    FILES,
+    FOLDERS,
+    TABLES,
+    clear,
+    fingerprint,
+    load_checkpoint,
+    lock_folder,
+    read_about,
+    read_lines,
+    refuse_foreign,
+    to_line,
+    told,
+)
 
 EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedule depends on them
 TRACKERS = ("tensorboard",)
 
 
-def open_run(folder, config, *, method: str, model: str, settings=None, resume: bool = True, overwrite: bool = False, tracker: str | None = None, save_every: int = 1) -> "Run":
+def open_run(
+    folder,
+    config,
+    *,
+    method: str,
+    model: str,
+    settings=None,
+    resume: bool = True,
+    overwrite: bool = False,
+    tracker: str | None = None,
+    save_every: int = 1,
+) -> "Run":
     """The run in `folder`, new or to be continued; use it in a `with`.
 
     config, settings: dataclasses that, with method and model, must equal those of the run that is there; only EXTENDABLE may
@@ -46,13 +70,20 @@ def open_run(folder, config, *, method: str, model: str, settings=None, resume: 
     if save_every < 1:
         raise SdlabError(f"save_every={save_every} is not allowed; it must be at least 1")
     writer = _summary_writer(tracker)
-    wanted = {"method": method, "model": model, "config": asdict(config), "settings": asdict(settings) if settings else {}}
+    wanted = {
+        "method": method,
+        "model": model,
+        "config": asdict(config),
+        "settings": asdict(settings) if settings else {},
+    }
     wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they will when read again
     wanted["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
     refuse_foreign(folder, overwrite)  # before anything is written there
     lock = lock_folder(folder)
     try:
-        _begin(folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
+        _begin(
+            folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite
+        )
     except BaseException:
         lock.release()
         raise
@@ -62,7 +93,9 @@ def open_run(folder, config, *, method: str, model: str, settings=None, resume: 
 def defaults(settings) -> dict:
     """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
     known = [] if settings is None else fields(settings)
-    return json.loads(json.dumps({field.name: field.default for field in known if field.default is not MISSING}))
+    return json.loads(
+        json.dumps({field.name: field.default for field in known if field.default is not MISSING})
+    )
 
 
 class Run:
@@ -95,9 +128,13 @@ class Run:
         if path.exists():
             saved = load_checkpoint(path)
             if set(saved["state"]) != set(state):
-                raise SdlabError(f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; it is of another version of sdlab; use --overwrite")
+                raise SdlabError(
+                    f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; it is of another version of sdlab; use --overwrite"
+                )
             if saved.get("start", start) != start:
-                raise SdlabError(f"the model is not as it was when the run in {self.folder} began (trained since, or another dtype); load it again")
+                raise SdlabError(
+                    f"the model is not as it was when the run in {self.folder} began (trained since, or another dtype); load it again"
+                )
             for name, thing in state.items():
                 thing.load_state_dict(saved["state"][name])
         else:
@@ -106,10 +143,14 @@ class Run:
         for name in TABLES:
             # an evaluation after step k belongs to k finished steps, a row of step k to k + 1
             extra = 0 if name == "evaluations.jsonl" else 1
-            self._rewrite(name, [row for row in read_lines(self.folder / name) if row["step"] + extra <= self.done])
+            self._rewrite(
+                name, [row for row in read_lines(self.folder / name) if row["step"] + extra <= self.done]
+            )
         rows = read_lines(self.folder / "steps.jsonl")
         if [row["step"] for row in rows] != list(range(self.done)):
-            raise SdlabError(f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {self.done} steps of the checkpoint; start again with --overwrite")
+            raise SdlabError(
+                f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {self.done} steps of the checkpoint; start again with --overwrite"
+            )
         self.whole = True
         if not path.exists():
             self._save(0, state)  # so that an interrupted first step can be undone
@@ -120,7 +161,9 @@ class Run:
     def save_step(self, row: dict, samples: list[dict], state: dict) -> None:
         """Append a step's row and samples, then replace the checkpoint. Raises SdlabError on a full disk; what was saved before stays."""
         if row["step"] != self.done:
-            raise SdlabError(f"step {row['step']} does not follow the {self.done} finished steps of {self.folder}; call restore first")
+            raise SdlabError(
+                f"step {row['step']} does not follow the {self.done} finished steps of {self.folder}; call restore first"
+            )
         with self._whole_or_not():
             self._append("samples.jsonl", [{"step": row["step"], **sample} for sample in samples])
             self._append("steps.jsonl", [row])
@@ -148,7 +191,9 @@ class Run:
         """Write the trained model, then finished.json: from now on the run is complete. Raises SdlabError when steps are missing."""
         self._check()
         if 0 < self.done < self.steps:
-            raise SdlabError(f"the run in {self.folder} has {self.done} of {self.steps} steps; finish them first")
+            raise SdlabError(
+                f"the run in {self.folder} has {self.done} of {self.steps} steps; finish them first"
+            )
         if model is not None:
             clear(self.folder, (), ("model",))
             with quiet(True), told(self.folder / "model"):
@@ -159,7 +204,9 @@ class Run:
 
     def _check(self) -> None:
         if not self.whole:
-            raise SdlabError(f"the last step of {self.folder} was not saved whole (interrupted, or restore was not called); start the run again to go on")
+            raise SdlabError(
+                f"the last step of {self.folder} was not saved whole (interrupted, or restore was not called); start the run again to go on"
+            )
 
     @contextmanager
     def _whole_or_not(self):
@@ -181,7 +228,11 @@ class Run:
 
     def _save(self, done: int, state: dict) -> None:
         """One rename, no fsync: a killed process loses nothing that was written; a power cut might, and restore would say so."""
-        content = {"steps": done, "start": self._start, "state": {name: thing.state_dict() for name, thing in state.items()}}
+        content = {
+            "steps": done,
+            "start": self._start,
+            "state": {name: thing.state_dict() for name, thing in state.items()},
+        }
         path, scratch = self.folder / "checkpoint.pt", self.folder / ".checkpoint.pt"
         try:
             with told(path):
@@ -245,9 +296,13 @@ def _begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bo
         _compare(folder, there, wanted)
         longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
         if (folder / "finished.json").exists() and not longer:
-            raise SdlabError(f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite")
+            raise SdlabError(
+                f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite"
+            )
         if not resume:
-            raise SdlabError(f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite")
+            raise SdlabError(
+                f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite"
+            )
         if not longer:
             return
         (folder / "finished.json").unlink(missing_ok=True)  # first: a longer run is not finished
@@ -275,13 +330,26 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     compare("sdlab", then.get("sdlab"), now["sdlab"])
     then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
     for name in sorted({*then_files, *now_files}):
-        compare(f"sha256 of the model's {name}", then_files.get(name, "nothing")[:12], now_files.get(name, "nothing")[:12])
+        compare(
+            f"sha256 of the model's {name}",
+            then_files.get(name, "nothing")[:12],
+            now_files.get(name, "nothing")[:12],
+        )
     if differ:
         more = f"; and {len(differ) - 4} more" if len(differ) > 4 else ""
-        raise SdlabError(f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite")
-    other = [f"{name} {now[name]} (begun with {then.get(name)})" for name in LIBRARIES if then.get(name) != now[name]]
+        raise SdlabError(
+            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite"
+        )
+    other = [
+        f"{name} {now[name]} (begun with {then.get(name)})"
+        for name in LIBRARIES
+        if then.get(name) != now[name]
+    ]
     if other:
-        warnings.warn(f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's", stacklevel=4)
+        warnings.warn(
+            f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's",
+            stacklevel=4,
+        )
 
 
 def _summary_writer(tracker: str | None):

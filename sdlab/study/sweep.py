@@ -27,7 +27,15 @@ from sdlab.study.runs import load_run
 from sdlab.study.training import LAST_STEPS, SUMS
 
 
-def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, jobs: int | None = None, ray: str | None = None, timeout: float | None = None) -> pandas.DataFrame:
+def sweep(
+    grid: Grid | Mapping,
+    folder: str | Path,
+    model: str = "organism",
+    *,
+    jobs: int | None = None,
+    ray: str | None = None,
+    timeout: float | None = None,
+) -> pandas.DataFrame:
     """Run the cells of `grid` that are not finished in `folder`, and return the table of all of them, also written as table.csv.
 
     jobs, ray, timeout: see `sdlab.study.cells.run_cells`. A line is printed as each cell ends. Failed cells stop no other; they
@@ -48,7 +56,11 @@ def sweep(grid: Grid | Mapping, folder: str | Path, model: str = "organism", *, 
     lock = lock_folder(folder)
     try:
         fixed = _claim(folder, grid, model)
-        named = {name: Cell(name, folder / name, point.method, point.config, point.plan, model) for point in points for name in [cell_name(point, fixed)]}
+        named = {
+            name: Cell(name, folder / name, point.method, point.config, point.plan, model)
+            for point in points
+            for name in [cell_name(point, fixed)]
+        }
         board = _Board(folder, dict(zip(named, points)), named)
         try:
             longest_first = sorted(named.values(), key=_work, reverse=True)
@@ -66,9 +78,17 @@ def _json(value):
 
 def _refuse_foreign(folder: Path) -> None:
     if folder.is_dir() and not (folder / "grid.json").exists():
-        foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "table.csv" and not (path / "config.json").exists())
+        foreign = sorted(
+            path.name
+            for path in folder.iterdir()
+            if not path.name.startswith(".")
+            and path.name != "table.csv"
+            and not (path / "config.json").exists()
+        )
         if foreign or (folder / "config.json").exists():
-            raise SdlabError(f"{folder} holds files but no sweep ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder")
+            raise SdlabError(
+                f"{folder} holds files but no sweep ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder"
+            )
 
 
 def _claim(folder: Path, grid: Grid, model: str) -> dict:
@@ -98,7 +118,9 @@ def _read_json(path: Path) -> dict:
         about = json.loads(path.read_text(encoding="utf-8"))
         about["model"], about["model_sha256"], about["axes"]["method"], about["fixed"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SdlabError(f"{path} is damaged; delete it and run the same sweep again (finished cells stay), or choose another folder") from error
+        raise SdlabError(
+            f"{path} is damaged; delete it and run the same sweep again (finished cells stay), or choose another folder"
+        ) from error
     return about
 
 
@@ -127,8 +149,12 @@ def _work(cell: Cell) -> float:
     """How long a cell takes, roughly: completions sampled, those learnt from counted three times."""
     config, plan = cell.config, cell.plan
     steps = 0 if cell.method == "base" else config.steps
-    along = (1 + steps // plan.eval_every) * plan.eval_problems * len(plan.eval_splits) if plan.eval_every else 0
-    return 3 * steps * config.num_problems * config.num_generations + plan.num_eval_generations * (along + plan.final_problems * len(plan.final_splits))
+    along = (
+        (1 + steps // plan.eval_every) * plan.eval_problems * len(plan.eval_splits) if plan.eval_every else 0
+    )
+    return 3 * steps * config.num_problems * config.num_generations + plan.num_eval_generations * (
+        along + plan.final_problems * len(plan.final_splits)
+    )
 
 
 class _Board:
@@ -141,7 +167,10 @@ class _Board:
             self._read(name)
         self.left = {name: _work(cells[name]) for name in cells if name not in self.rows}
         self.work = sum(self.left.values())
-        print(f"{len(cells)} cells in {folder}, {len(cells) - len(self.left)} of them finished before", flush=True)
+        print(
+            f"{len(cells)} cells in {folder}, {len(cells) - len(self.left)} of them finished before",
+            flush=True,
+        )
 
     def tell(self, cell: Cell, reason: str) -> None:
         """A cell has ended: its line, and its rows in the table."""
@@ -153,7 +182,10 @@ class _Board:
             self._read(cell.name)
         spent, left = time.monotonic() - self.began, sum(self.left.values())
         more = f", about {_clock(spent * left / max(1, self.work - left))} left" if left else ""
-        print(f"[{len(self.cells) - len(self.left)}/{len(self.cells)}] {cell.name}: {f'failed: {reason}' if reason else 'done'} ({_clock(spent)}{more})", flush=True)
+        print(
+            f"[{len(self.cells) - len(self.left)}/{len(self.cells)}] {cell.name}: {f'failed: {reason}' if reason else 'done'} ({_clock(spent)}{more})",
+            flush=True,
+        )
         self.write()
 
     def write(self) -> pandas.DataFrame:
@@ -161,9 +193,14 @@ class _Board:
         for name, point in self.points.items():
             status = "done" if name in self.rows else "failed" if name in self.failed else "unfinished"
             start = {"cell": name, "status": status, "error": self.failed.get(name)}
-            start |= {_column(setting): to_text(value) if value is None or isinstance(value, tuple) else value for setting, value in point.settings.items()}
+            start |= {
+                _column(setting): to_text(value) if value is None or isinstance(value, tuple) else value
+                for setting, value in point.settings.items()
+            }
             rows += [start | row for row in self.rows.get(name, [{}])]
-        settings = list(dict.fromkeys(_column(name) for point in self.points.values() for name in point.settings))
+        settings = list(
+            dict.fromkeys(_column(name) for point in self.points.values() for name in point.settings)
+        )
         results = ["split", "generations", *SUMS, "train_reward", "seconds", "peak_memory_mb"]
         frame = pandas.DataFrame(rows, columns=["cell", "status", "error", *settings, *results], dtype=object)
         path = write_atomic(self.folder / "table.csv", frame.to_csv(index=False))
@@ -188,14 +225,26 @@ def _results(cell: Cell) -> list[dict]:
     with suppress(OSError, ValueError):  # a kill between the run's end and this file
         outcome = json.loads((cell.folder / OUTCOME).read_text())
     last = run.evaluations[run.evaluations["step"] == run.evaluations["step"].max()]
-    after = {"train_reward": None if run.steps.empty else run.steps["reward"].tail(LAST_STEPS).mean(), **outcome}
+    after = {
+        "train_reward": None if run.steps.empty else run.steps["reward"].tail(LAST_STEPS).mean(),
+        **outcome,
+    }
     rows = []
     for split in cell.plan.final_splits:
         sums = last.loc[last["split"] == split, [*SUMS, "generations"]].sum()
-        rows.append({"split": split, "generations": int(sums["generations"]), **{name: sums[name] / sums["generations"] for name in SUMS}, **after})
+        rows.append(
+            {
+                "split": split,
+                "generations": int(sums["generations"]),
+                **{name: sums[name] / sums["generations"] for name in SUMS},
+                **after,
+            }
+        )
     return rows
 
 
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    )

@@ -63,7 +63,9 @@ def tour(
             line.status = "stopped" if line.status in ("running", "waiting") else line.status
         raise
     finally:
-        if run.state != "running":  # left running: a page could not be written, and the index could not either
+        if (
+            run.state != "running"
+        ):  # left running: a page could not be written, and the index could not either
             report.write_index(output, entries, run)
             console.print(f"report: {escape(str(output / 'index.html'))}", highlight=False)
     return run.state == "done"
@@ -75,7 +77,9 @@ def _findable(model: str) -> str:
     if model != "organism" and place.is_dir():
         return str(place.resolve())
     if model.startswith((".", "/", "~")):
-        raise SdlabError(f"no model folder {model!r}; give a folder in Hugging Face format, a hub name, or organism")
+        raise SdlabError(
+            f"no model folder {model!r}; give a folder in Hugging Face format, a hub name, or organism"
+        )
     return model
 
 
@@ -106,6 +110,8 @@ def _board(console: Console):
             for task in progress.task_ids:
                 progress.remove_task(task)
             task = progress.add_task(name, total=None, cell="starting")
-            return lambda cell, total: progress.update(task, completed=cell - 1, total=total, cell=f"cell {cell}/{total}")
+            return lambda cell, total: progress.update(
+                task, completed=cell - 1, total=total, cell=f"cell {cell}/{total}"
+            )
 
         yield start

@@ -13,7 +13,15 @@ SAMPLES = 8  # completions per problem and data set, from which the right ones a
 PER_PROBLEM = 2
 
 
-def build_traces(engine, problems: Sequence, count: int = 800, seed: int = 0, *, per_problem: int = PER_PROBLEM, progress=None) -> tuple[list[Trace], list[Trace]]:
+def build_traces(
+    engine,
+    problems: Sequence,
+    count: int = 800,
+    seed: int = 0,
+    *,
+    per_problem: int = PER_PROBLEM,
+    progress=None,
+) -> tuple[list[Trace], list[Trace]]:
     """(unguided, guided): `count` right completions each, the same number per problem, at most `per_problem`.
 
     Unguided traces are the model's own right answers to the plain problem. Guided ones are its right answers when the first
@@ -28,17 +36,23 @@ def build_traces(engine, problems: Sequence, count: int = 800, seed: int = 0, *,
         part = [problem for problem in part if problem.id in solutions.index]
         if part:
             shown = [solutions[problem.id] for problem in part]
-            informed = evaluate(engine, part, _params(seed, "guided", start), context="solution", demonstrations=shown)
+            informed = evaluate(
+                engine, part, _params(seed, "guided", start), context="solution", demonstrations=shown
+            )
             own, led = _right(plain), _right(informed)
             for problem in part:
-                both = min(per_problem, len(own[problem.id]), len(led.get(problem.id, ())), count - len(guided))
+                both = min(
+                    per_problem, len(own[problem.id]), len(led.get(problem.id, ())), count - len(guided)
+                )
                 unguided += [Trace(problem, text) for text in own[problem.id][:both]]
                 guided += [Trace(problem, text) for text in led.get(problem.id, ())[:both]]
         if progress:
             progress(len(guided), count)
         if len(guided) == count:
             return unguided, guided
-    raise SdlabError(f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are wanted; give more problems or ask for fewer")
+    raise SdlabError(
+        f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are wanted; give more problems or ask for fewer"
+    )
 
 
 def _params(seed: int, purpose: str, start: int) -> SamplingParams:

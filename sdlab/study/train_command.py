@@ -29,21 +29,27 @@ class Options:
 
 
 def sft(
-    config: tyro.conf.OmitArgPrefixes[SFTConfig] = SFTConfig(), plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(), options: tyro.conf.OmitArgPrefixes[Options] = Options()
+    config: tyro.conf.OmitArgPrefixes[SFTConfig] = SFTConfig(),
+    plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
+    options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
     """Fine-tune on the model's own right traces, written without or with the solution in view (--traces)."""
     return _train("sft", config, plan, options)
 
 
 def grpo(
-    config: tyro.conf.OmitArgPrefixes[GRPOConfig] = GRPOConfig(), plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(), options: tyro.conf.OmitArgPrefixes[Options] = Options()
+    config: tyro.conf.OmitArgPrefixes[GRPOConfig] = GRPOConfig(),
+    plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
+    options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
     """Reinforcement from right or wrong alone, each completion compared with its siblings."""
     return _train("grpo", config, plan, options)
 
 
 def sdpo(
-    config: tyro.conf.OmitArgPrefixes[SDPOConfig] = SDPOConfig(), plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(), options: tyro.conf.OmitArgPrefixes[Options] = Options()
+    config: tyro.conf.OmitArgPrefixes[SDPOConfig] = SDPOConfig(),
+    plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
+    options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
     """Self-distillation: the model with a right sibling in its context scores what it wrote without."""
     return _train("sdpo", config, plan, options)
@@ -51,14 +57,20 @@ def sdpo(
 
 def main(arguments: list[str]) -> int:
     """Run `sdlab train` with the arguments after `train`."""
-    return tyro.extras.subcommand_cli_from_dict({"sft": sft, "grpo": grpo, "sdpo": sdpo}, prog="sdlab train", args=arguments)
+    return tyro.extras.subcommand_cli_from_dict(
+        {"sft": sft, "grpo": grpo, "sdpo": sdpo}, prog="sdlab train", args=arguments
+    )
 
 
 def _train(method: str, config, plan: Plan, options: Options) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     folder = options.output or Path("runs") / method
-    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description} {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
         task = board.add_task("step", total=config.steps, note="")
 
@@ -67,7 +79,15 @@ def _train(method: str, config, plan: Plan, options: Options) -> int:
             board.update(task, completed=row["step"] + 1, note=note)
 
         run = train(
-            method, config, folder, plan, model=options.model, resume=options.resume, overwrite=options.overwrite, tracker=options.tracker, on_step=follow
+            method,
+            config,
+            folder,
+            plan,
+            model=options.model,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            tracker=options.tracker,
+            on_step=follow,
         )
     if not run.finished:
         print(f"stopped after {len(run.steps)} of {config.steps} steps; the same command goes on")

@@ -20,7 +20,12 @@ from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, run_sft
 from sdlab.world.splits import SPLITS, load_split
 
-METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}  # "base" is not trained, only judged
+METHODS = {
+    "base": TrainConfig,
+    "sft": SFTConfig,
+    "grpo": GRPOConfig,
+    "sdpo": SDPOConfig,
+}  # "base" is not trained, only judged
 TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
 LAST_STEPS = 5  # where training ends is told by their mean
@@ -74,10 +79,23 @@ def train(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if not isinstance(config, METHODS[method]):
-        raise SdlabError(f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}")
+        raise SdlabError(
+            f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}"
+        )
     engine = load_engine(model)
-    problems = training_questions(plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates)
-    run = open_run(folder, config, method=method, model=model, settings=plan, resume=resume, overwrite=overwrite, tracker=tracker)
+    problems = training_questions(
+        plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates
+    )
+    run = open_run(
+        folder,
+        config,
+        method=method,
+        model=model,
+        settings=plan,
+        resume=resume,
+        overwrite=overwrite,
+        tracker=tracker,
+    )
     with run:
         arguments = (engine, problems)
         if method == "sft":
@@ -119,10 +137,18 @@ class _Judged:
 def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
     """Evaluate the model after `step` steps on fixed problems and save the sums per problem."""
     for split in plan.final_splits if final else plan.eval_splits:
-        run.save_evaluation(step, split, evaluation_sums(engine, split, plan.final_problems if final else plan.eval_problems, plan, config, step))
+        run.save_evaluation(
+            step,
+            split,
+            evaluation_sums(
+                engine, split, plan.final_problems if final else plan.eval_problems, plan, config, step
+            ),
+        )
 
 
-def evaluation_sums(engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int) -> pandas.DataFrame:
+def evaluation_sums(
+    engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int
+) -> pandas.DataFrame:
     """One row per problem: problem_id, generations, and the sums of reward, length, markers and truncated over them."""
     problems = load_split(split)[:num_problems]
     seed = stable_int("evaluation", config.seed, step, split)

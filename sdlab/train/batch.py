@@ -46,14 +46,23 @@ class Rows:
         """Logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
         used = {prompt: n for n, prompt in enumerate(dict.fromkeys(self.prompt_of[i] for i in part))}
         prompts, order = [self.prompt_ids[p] for p in used], [used[self.prompt_of[i]] for i in part]
-        return completion_logits(model, prompts, order, [self.completions[i] for i in part], self.pad_id, self.bf16)
+        return completion_logits(
+            model, prompts, order, [self.completions[i] for i in part], self.pad_id, self.bf16
+        )
 
     def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
         """`rows` in micro-batches of at most `batch_tokens` tokens (or a single row), of nearly equal size; rows of one prompt side by side.
 
         A prompt counts once in each micro-batch. Where there are several, they are as a rule an even number: two cores end together, and no core count changes a sum.
         """
-        order = sorted(rows, key=lambda i: (len(self.prompt_ids[self.prompt_of[i]]), self.prompt_of[i], len(self.completions[i])))
+        order = sorted(
+            rows,
+            key=lambda i: (
+                len(self.prompt_ids[self.prompt_of[i]]),
+                self.prompt_of[i],
+                len(self.completions[i]),
+            ),
+        )
         own = [len(self.completions[i]) for i in order]
         shared = [len(self.prompt_ids[self.prompt_of[i]]) for i in order]
         new = [n == 0 or self.prompt_of[i] != self.prompt_of[order[n - 1]] for n, i in enumerate(order)]
@@ -95,7 +104,9 @@ def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
     drawn = draw(problems, config.num_problems, config.seed, step)
     prompts = [render_prompt(engine.tokenizer, problem, thinking=config.thinking) for problem in drawn]
     seed = stable_int("rollouts", config.seed, step)
-    params = SamplingParams(config.num_generations, config.max_completion_length, config.temperature, seed=seed)
+    params = SamplingParams(
+        config.num_generations, config.max_completion_length, config.temperature, seed=seed
+    )
     rollouts = engine.generate(prompts, params)
     truths = [problem.answer for problem in drawn for _ in range(config.num_generations)]
     return Batch(drawn, rollouts, torch.tensor(grade(rollouts.texts, truths)))
@@ -120,9 +131,14 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
     threads = worker_threads(model)
-    total, at_once = 0.0, len(parts) if threads > 1 else 1  # a large model's gradients are not held per micro-batch
+    total, at_once = (
+        0.0,
+        len(parts) if threads > 1 else 1,
+    )  # a large model's gradients are not held per micro-batch
     for start in range(0, len(parts), max(1, at_once)):
-        for loss, gradients in run_all([lambda part=part: job(part) for part in parts[start : start + at_once]], threads):
+        for loss, gradients in run_all(
+            [lambda part=part: job(part) for part in parts[start : start + at_once]], threads
+        ):
             total += loss.item()
             for parameter, gradient in zip(parameters, gradients):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -132,7 +148,9 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
 def make_optimizer(model, config) -> torch.optim.Optimizer:
     """AdamW without weight decay, as TRL's default. Clears gradients: an interrupted run may have left its own."""
     model.zero_grad(set_to_none=True)
-    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
+    )
 
 
 def learning_rate(config, step: int) -> float:

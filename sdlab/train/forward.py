@@ -15,7 +15,12 @@ LONGEST = 2048  # tokens of a row on the fast path: it keeps every attention wei
 
 
 def completion_logits(
-    model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int = 0, bf16: bool = False
+    model,
+    prompts: list[list[int]],
+    rows: list[int],
+    completions: list[list[int]],
+    pad: int = 0,
+    bf16: bool = False,
 ) -> torch.Tensor:
     """Logits (M, V) that predict each of the M completion tokens, row after row, with a graph where gradients are on.
 
@@ -25,7 +30,12 @@ def completion_logits(
     the other path torch's autocast decides).
     """
     longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions))
-    if model.device.type == "cpu" and longest <= LONGEST and supports(model) and not model.config.attention_bias:
+    if (
+        model.device.type == "cpu"
+        and longest <= LONGEST
+        and supports(model)
+        and not model.config.attention_bias
+    ):
         return _qwen3_logits(model, prompts, rows, completions, bf16)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         logits = generic_logits(model, prompts, rows, completions, pad)
@@ -36,27 +46,43 @@ def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
     """As completion_logits, on the weights of a plain Qwen3 model. The last prompt token belongs to the completions' part."""
     inner, config, device = model.model, model.config, model.device
     heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    blocks = [prompt[:-1] for prompt in prompts] + [[prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions)]
+    blocks = [prompt[:-1] for prompt in prompts] + [
+        [prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions)
+    ]
     starts = [0] * len(prompts) + [len(prompts[r]) - 1 for r in rows]
     prefixes = [None] * len(prompts) + rows
     lengths = [len(block) for block in blocks]
     shared = sum(lengths[: len(prompts)])  # the prompts' tokens; the completions' follow
-    x = F.embedding(torch.tensor([token for block in blocks for token in block], device=device), inner.embed_tokens.weight)
-    positions = torch.cat([torch.arange(start, start + len(block), device=device) for start, block in zip(starts, blocks)])
+    x = F.embedding(
+        torch.tensor([token for block in blocks for token in block], device=device), inner.embed_tokens.weight
+    )
+    positions = torch.cat(
+        [torch.arange(start, start + len(block), device=device) for start, block in zip(starts, blocks)]
+    )
     cos, sin = (table[0, :, None] for table in inner.rotary_emb(x, positions[None]))
     for number, layer in enumerate(inner.layers):
         mixer, mlp = layer.self_attn, layer.mlp
         h = _norm(layer.input_layernorm, x)
-        qkv = linear(h, mixer.q_proj.weight, mixer.k_proj.weight, mixer.v_proj.weight, bf16=bf16).to(x.dtype).view(len(h), -1, size)
+        qkv = (
+            linear(h, mixer.q_proj.weight, mixer.k_proj.weight, mixer.v_proj.weight, bf16=bf16)
+            .to(x.dtype)
+            .view(len(h), -1, size)
+        )
         q, k, v = qkv.split([heads, kv_heads, kv_heads], dim=1)
         q, k = rotate(_norm(mixer.q_norm, q), cos, sin), rotate(_norm(mixer.k_norm, k), cos, sin)
         last = number + 1 == len(inner.layers)  # there, nobody reads what the prompts' tokens would become
         if last:
             x, q = x[shared:], q[shared:]
-        mixed = attention(q, k, v, lengths, prefixes, mixer.scaling, skipped=len(prompts) if last else 0).flatten(1)
+        mixed = attention(
+            q, k, v, lengths, prefixes, mixer.scaling, skipped=len(prompts) if last else 0
+        ).flatten(1)
         x = x + linear(mixed, mixer.o_proj.weight, bf16=bf16)
         h = _norm(layer.post_attention_layernorm, x)
-        x = x + linear(swiglu(linear(h, mlp.gate_proj.weight, mlp.up_proj.weight, bf16=bf16)), mlp.down_proj.weight, bf16=bf16)
+        x = x + linear(
+            swiglu(linear(h, mlp.gate_proj.weight, mlp.up_proj.weight, bf16=bf16)),
+            mlp.down_proj.weight,
+            bf16=bf16,
+        )
     return linear(_norm(inner.norm, x), model.lm_head.weight)
 
 

@@ -26,7 +26,13 @@ class GRPOConfig(TrainConfig):
     aggregation: str = "token_mean"  # or "sequence_mean"
 
 
-def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=None, on_step: Callable[[dict], None] | None = None) -> pandas.DataFrame:
+def run_grpo(
+    engine,
+    problems: Sequence,
+    config: GRPOConfig = GRPOConfig(),
+    run=None,
+    on_step: Callable[[dict], None] | None = None,
+) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems`; one row per step with the columns of `sdlab.train.log`.
 
     run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
@@ -37,7 +43,9 @@ def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=
     optimizer = make_optimizer(student, config)
     state = {"model": student, "optimizer": optimizer}
     table = run.restore(state) if run else []
-    idle = Idle("every group is all right or all wrong, so no completion is better than its siblings; use other problems or more generations")
+    idle = Idle(
+        "every group is all right or all wrong, so no completion is better than its siblings; use other problems or more generations"
+    )
     try:
         for step in range(len(table), config.steps):
             clock = Clock()
@@ -59,9 +67,16 @@ def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=
                 def loss_of(part):
                     at = mask[part]
                     logits = rows.logits(student, part)
-                    logps = token_logps(logits, rollouts.completion_ids[part][at].to(logits.device), config.temperature)
-                    old, gain, weight = (x[part][at].to(logits.device) for x in (rollouts.per_token_logps, advantages[:, None].expand(mask.shape), weights))
-                    return (weight * grpo_token_loss(logps, old, gain, config.epsilon_low, config.epsilon_high)).sum()
+                    logps = token_logps(
+                        logits, rollouts.completion_ids[part][at].to(logits.device), config.temperature
+                    )
+                    old, gain, weight = (
+                        x[part][at].to(logits.device)
+                        for x in (rollouts.per_token_logps, advantages[:, None].expand(mask.shape), weights)
+                    )
+                    return (
+                        weight * grpo_token_loss(logps, old, gain, config.epsilon_low, config.epsilon_high)
+                    ).sum()
 
                 parts = rows.plan([i for i in minibatch if advantages[i] != 0], config.batch_tokens)
                 if parts:
@@ -70,7 +85,9 @@ def run_grpo(engine, problems: Sequence, config: GRPOConfig = GRPOConfig(), run=
             clock.stage("update")
             idle.step(len(losses))
             # 4. log
-            row = step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len(teaches), clock=clock)
+            row = step_row(
+                config, step, batch, base, losses=losses, norms=norms, used_rows=len(teaches), clock=clock
+            )
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)

@@ -33,7 +33,17 @@ class Clock:
         return {"seconds": time.perf_counter() - self.start, **self.stages}
 
 
-def step_row(config, step: int, batch: Batch, base, *, losses: list[float], norms: list[float], used_rows: int, clock: Clock) -> dict:
+def step_row(
+    config,
+    step: int,
+    batch: Batch,
+    base,
+    *,
+    losses: list[float],
+    norms: list[float],
+    used_rows: int,
+    clock: Clock,
+) -> dict:
     """The row of a step: what the rollouts, sampled before the update, were like, and what the update was.
 
     reward: share of right completions. length in tokens. markers: all ten, whole words, per completion; density: per
@@ -42,7 +52,10 @@ def step_row(config, step: int, batch: Batch, base, *, losses: list[float], norm
     negative. losses and norms hold one number per update; loss and grad_norm are their means, nan when nothing was learnt.
     """
     rollouts = batch.rollouts
-    lengths, counts = rollouts.lengths.float(), torch.tensor([float(total_markers(text)) for text in rollouts.texts])
+    lengths, counts = (
+        rollouts.lengths.float(),
+        torch.tensor([float(total_markers(text)) for text in rollouts.texts]),
+    )
     return {
         "step": step,
         "reward": batch.rewards.mean().item(),
@@ -71,7 +84,9 @@ def kl_to_base(batch: Batch, base, temperature: float) -> float:
     scores = base.score(rollouts.prompts, rollouts.completions()[first], temperature=temperature)
     width = scores.per_token_logps.shape[1]
     log_ratio = scores.per_token_logps - rollouts.per_token_logps[first, :width]
-    return ((log_ratio.expm1() - log_ratio) * scores.completion_mask).sum().item() / int(scores.completion_mask.sum())
+    return ((log_ratio.expm1() - log_ratio) * scores.completion_mask).sum().item() / int(
+        scores.completion_mask.sum()
+    )
 
 
 def samples(step: int, batch: Batch, count: int = 4) -> list[dict]:
@@ -79,7 +94,15 @@ def samples(step: int, batch: Batch, count: int = 4) -> list[dict]:
     kept = []
     for index, problem in enumerate(batch.problems[:count]):
         row = index * batch.rollouts.num_generations
-        kept.append({"step": step, "problem_id": problem.id, "prompt": problem.prompt, "completion": batch.rollouts.texts[row], "reward": batch.rewards[row].item()})
+        kept.append(
+            {
+                "step": step,
+                "problem_id": problem.id,
+                "prompt": problem.prompt,
+                "completion": batch.rollouts.texts[row],
+                "reward": batch.rewards[row].item(),
+            }
+        )
     return kept
 
 

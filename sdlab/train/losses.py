@@ -28,7 +28,9 @@ def token_logps(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.
     return all_logps(logits, temperature).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
-def token_weights(completion_mask: torch.Tensor, how: str = "token_mean", total=None, dtype=torch.float32) -> torch.Tensor:
+def token_weights(
+    completion_mask: torch.Tensor, how: str = "token_mean", total=None, dtype=torch.float32
+) -> torch.Tensor:
     """What each token counts in `aggregate`, as (B, T); `token_weights(mask)[mask]` are the weights of flat tokens (M,).
 
     how: "token_mean", every token counts alike, or "sequence_mean", every row with a token counts alike. total: the
@@ -47,7 +49,9 @@ def token_weights(completion_mask: torch.Tensor, how: str = "token_mean", total=
     return weights / count.clamp(min=1)
 
 
-def aggregate(per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None) -> torch.Tensor:
+def aggregate(
+    per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
+) -> torch.Tensor:
     """The mean of (B, T) losses where the mask (B, T) is true, over tokens or over rows (`how`): a scalar.
 
     "token_mean": sum / number of tokens. "sequence_mean": mean over rows of each row's token mean; empty rows do not
@@ -56,15 +60,21 @@ def aggregate(per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: 
     """
     _same_shape(per_token_loss=per_token_loss, completion_mask=completion_mask)
     weights = token_weights(completion_mask, how, total, per_token_loss.dtype)
-    return (per_token_loss.masked_fill(~completion_mask.bool(), 0) * weights).sum()  # filled first, for NaN * 0 is NaN
+    return (
+        per_token_loss.masked_fill(~completion_mask.bool(), 0) * weights
+    ).sum()  # filled first, for NaN * 0 is NaN
 
 
-def sft_loss(per_token_logps: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None) -> torch.Tensor:
+def sft_loss(
+    per_token_logps: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
+) -> torch.Tensor:
     """Mean negative log-likelihood in nats of the tokens (B, T) where the mask (B, T) is true. Rest: see `aggregate`."""
     return aggregate(-per_token_logps, completion_mask, how, total)
 
 
-def group_advantages(rewards: torch.Tensor, num_generations: int, scale_rewards: bool = False) -> torch.Tensor:
+def group_advantages(
+    rewards: torch.Tensor, num_generations: int, scale_rewards: bool = False
+) -> torch.Tensor:
     """Reward minus the mean of its group: (B,) to (B,), the G = num_generations rewards of a prompt next to each other.
 
     scale_rewards divides by the group's standard deviation (unbiased, plus 1e-4), as TRL's scale_rewards="group"; the
@@ -73,9 +83,13 @@ def group_advantages(rewards: torch.Tensor, num_generations: int, scale_rewards:
     rewards = torch.as_tensor(rewards)
     rewards = rewards if rewards.is_floating_point() else rewards.float()
     if num_generations < 2:
-        raise SdlabError(f"num_generations is {num_generations}, and one generation has no group baseline; use num_generations >= 2")
+        raise SdlabError(
+            f"num_generations is {num_generations}, and one generation has no group baseline; use num_generations >= 2"
+        )
     if rewards.dim() != 1 or len(rewards) % num_generations:
-        raise SdlabError(f"rewards of shape {tuple(rewards.shape)} do not form groups of {num_generations}; give (B,), B a multiple of it")
+        raise SdlabError(
+            f"rewards of shape {tuple(rewards.shape)} do not form groups of {num_generations}; give (B,), B a multiple of it"
+        )
     groups = rewards.view(-1, num_generations)
     advantages = groups - groups.mean(1, keepdim=True)
     if scale_rewards:
@@ -84,7 +98,11 @@ def group_advantages(rewards: torch.Tensor, num_generations: int, scale_rewards:
 
 
 def grpo_token_loss(
-    per_token_logps: torch.Tensor, old_per_token_logps: torch.Tensor, advantages: torch.Tensor, epsilon_low: float, epsilon_high: float
+    per_token_logps: torch.Tensor,
+    old_per_token_logps: torch.Tensor,
+    advantages: torch.Tensor,
+    epsilon_low: float,
+    epsilon_high: float,
 ) -> torch.Tensor:
     """-min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A) per token, r = exp(per_token_logps - old_per_token_logps).
 
@@ -109,7 +127,9 @@ def grpo_loss(
     if advantages.dim() == 1:
         advantages = advantages.unsqueeze(1)
     new, old = per_token_logps.masked_fill(unused, 0), old_per_token_logps.masked_fill(unused, 0)
-    return aggregate(grpo_token_loss(new, old, advantages, epsilon_low, epsilon_high), completion_mask, how, total)
+    return aggregate(
+        grpo_token_loss(new, old, advantages, epsilon_low, epsilon_high), completion_mask, how, total
+    )
 
 
 def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -121,7 +141,9 @@ def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: 
     them is inf. Raises SdlabError when alpha is outside [0, 1] or the shapes differ.
     """
     if not 0 <= alpha <= 1:
-        raise SdlabError(f"alpha {alpha} is outside [0, 1]: 0 is KL(teacher || student), 1 KL(student || teacher), .5 Jensen-Shannon")
+        raise SdlabError(
+            f"alpha {alpha} is outside [0, 1]: 0 is KL(teacher || student), 1 KL(student || teacher), .5 Jensen-Shannon"
+        )
     _same_shape(student_logps=student_logps, teacher_logps=teacher_logps)
     if alpha == 0:
         return _kl(teacher_logps, student_logps)
@@ -158,7 +180,11 @@ class _JensenShannon(torch.autograd.Function):
     def backward(ctx, grad):
         student, teacher = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        return grad * student if ctx.needs_input_grad[0] else None, grad * teacher if ctx.needs_input_grad[1] else None, None
+        return (
+            grad * student if ctx.needs_input_grad[0] else None,
+            grad * teacher if ctx.needs_input_grad[1] else None,
+            None,
+        )
 
 
 def _log_mixture(log_ratio: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -166,7 +192,9 @@ def _log_mixture(log_ratio: torch.Tensor, alpha: float) -> torch.Tensor:
     return log_ratio.expm1().mul_(alpha).log1p_()
 
 
-def top_k_logps(student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int | None, tail: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def top_k_logps(
+    student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int | None, tail: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Both log-distributions (..., V) on the student's k most likely tokens, in no particular order: two (..., k[+1]).
 
     tail=True adds all other tokens as one more, log(1 - sum p) (with at least 1e-7, as in the paper's code); tail=False makes
@@ -178,7 +206,9 @@ def top_k_logps(student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int
     _same_shape(student_logps=student_logps, teacher_logps=teacher_logps)
     vocabulary = student_logps.shape[-1]
     if not 1 <= k <= vocabulary:
-        raise SdlabError(f"top_k {k} of a vocabulary of {vocabulary} tokens; choose 1 to {vocabulary}, or None for all")
+        raise SdlabError(
+            f"top_k {k} of a vocabulary of {vocabulary} tokens; choose 1 to {vocabulary}, or None for all"
+        )
     student, ids = student_logps.topk(k, dim=-1, sorted=False)
     teacher = teacher_logps.gather(-1, ids)
     bound = _with_tail if tail else _renormalised
@@ -194,7 +224,9 @@ def _renormalised(logps: torch.Tensor) -> torch.Tensor:
     return logps.log_softmax(-1)
 
 
-def importance_weight(per_token_logps: torch.Tensor, old_per_token_logps: torch.Tensor, clip: float | None = 2.0) -> torch.Tensor:
+def importance_weight(
+    per_token_logps: torch.Tensor, old_per_token_logps: torch.Tensor, clip: float | None = 2.0
+) -> torch.Tensor:
     """min(exp(per_token_logps - old_per_token_logps), clip), without gradient, in their shape; ones when clip is None.
 
     Corrects for tokens that an older student sampled. Raises SdlabError unless clip > 0.
@@ -202,7 +234,9 @@ def importance_weight(per_token_logps: torch.Tensor, old_per_token_logps: torch.
     if clip is None:
         return torch.ones_like(per_token_logps)
     if not clip > 0:
-        raise SdlabError(f"importance weights clipped at {clip} would all be gone; give a number above 0, or None for no weights")
+        raise SdlabError(
+            f"importance weights clipped at {clip} would all be gone; give a number above 0, or None for no weights"
+        )
     return (per_token_logps - old_per_token_logps).detach().exp().clamp(max=clip)
 
 

@@ -68,7 +68,11 @@ class _RMSNorm(torch.autograd.Function):
         unit, scale, weight = ctx.saved_tensors
         product = grad * unit
         along = (product @ weight).div_(len(weight)).unsqueeze(-1)
-        return (grad * weight).addcmul_(unit, along, value=-1).mul_(scale), product.flatten(0, -2).sum(0), None
+        return (
+            (grad * weight).addcmul_(unit, along, value=-1).mul_(scale),
+            product.flatten(0, -2).sum(0),
+            None,
+        )
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -137,7 +141,9 @@ class _Attention(torch.autograd.Function):
         kept, parts, group = [], [], q.shape[1] // k.shape[1]
         for row, key, value, length in zip(rows, keys, values, lengths[skipped:]):
             scores = torch.bmm(row, key.transpose(1, 2))
-            scores.view(len(row), group, length, key.shape[1])[..., key.shape[1] - length :].add_(later[:length, :length])
+            scores.view(len(row), group, length, key.shape[1])[..., key.shape[1] - length :].add_(
+                later[:length, :length]
+            )
             kept.append(scores.softmax(-1))
             parts.append(torch.bmm(kept[-1], value))
         ctx.save_for_backward(*rows, *keys, *values, *kept)
@@ -151,13 +157,25 @@ class _Attention(torch.autograd.Function):
         n, saved = len(lengths) - skipped, ctx.saved_tensors
         rows, keys, values, kept = (saved[i * n : (i + 1) * n] for i in range(4))
         to_q, to_k, to_v = [], [], []
-        for came, row, key, value, weights in zip(_by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept):
+        for came, row, key, value, weights in zip(
+            _by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept
+        ):
             to_v.append(torch.bmm(weights.transpose(1, 2), came))
-            to_scores = torch._softmax_backward_data(torch.bmm(came, value.transpose(1, 2)), weights, -1, weights.dtype)
+            to_scores = torch._softmax_backward_data(
+                torch.bmm(came, value.transpose(1, 2)), weights, -1, weights.dtype
+            )
             to_q.append(torch.bmm(to_scores, key))
             to_k.append(torch.bmm(to_scores.transpose(1, 2), row))
         to_k, to_v = (_without_prefix(x, lengths, prefixes, skipped) for x in (to_k, to_v))
-        return _by_tokens(to_q, lengths[skipped:], grad.shape[1] // len(keys[0])).mul_(scale), to_k, to_v, None, None, None, None
+        return (
+            _by_tokens(to_q, lengths[skipped:], grad.shape[1] // len(keys[0])).mul_(scale),
+            to_k,
+            to_v,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _by_heads(x, kv_heads, lengths):
@@ -170,13 +188,20 @@ def _by_heads(x, kv_heads, lengths):
 def _by_tokens(rows, lengths, group):
     """The way back, group = H/Hkv."""
     kv_heads, _, size = rows[0].shape
-    return torch.cat([row.view(kv_heads, group, length, size) for row, length in zip(rows, lengths)], dim=2).permute(2, 0, 1, 3).flatten(1, 2)
+    return (
+        torch.cat([row.view(kv_heads, group, length, size) for row, length in zip(rows, lengths)], dim=2)
+        .permute(2, 0, 1, 3)
+        .flatten(1, 2)
+    )
 
 
 def _with_prefix(x, lengths, prefixes):
     """(M, Hkv, D) -> every row's (Hkv, S, D): the tokens of the row that is its prefix, and its own."""
     rows = x.transpose(0, 1).split(lengths, dim=1)
-    return [row if prefix is None else torch.cat([rows[prefix], row], dim=1) for row, prefix in zip(rows, prefixes)]
+    return [
+        row if prefix is None else torch.cat([rows[prefix], row], dim=1)
+        for row, prefix in zip(rows, prefixes)
+    ]
 
 
 def _without_prefix(rows, lengths, prefixes, skipped):
@@ -191,7 +216,13 @@ def _without_prefix(rows, lengths, prefixes, skipped):
 
 
 def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], prefixes: list[int | None], scale: float, skipped: int = 0
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: list[int],
+    prefixes: list[int | None],
+    scale: float,
+    skipped: int = 0,
 ) -> torch.Tensor:
     """Causal attention of rows laid end to end; k and v (M, Hkv, D), M = sum(lengths), q and the result (M, H, D).
 

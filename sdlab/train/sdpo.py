@@ -16,14 +16,23 @@ from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, mi
 from sdlab.train.config import TrainConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
 from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss, token_weights
-from sdlab.train.teacher import DEMONSTRATIONS, TEACHER_CONTEXTS, TEACHER_KINDS, Teacher, frozen_copy, teacher_view
+from sdlab.train.teacher import (
+    DEMONSTRATIONS,
+    TEACHER_CONTEXTS,
+    TEACHER_KINDS,
+    Teacher,
+    frozen_copy,
+    teacher_view,
+)
 
 
 @dataclass(frozen=True)
 class SDPOConfig(TrainConfig):
     """What SDPO adds to the settings every method has."""
 
-    context: str = "solution"  # what the teacher sees: solution, solution_no_think, feedback, solution_feedback
+    context: str = (
+        "solution"  # what the teacher sees: solution, solution_no_think, feedback, solution_feedback
+    )
     demonstration: str = "first"  # which right sibling: first, random
     teacher_model_kind: str = "base"  # base (fixed), ema, live
     teacher_update_rate: float = 0.05  # of the EMA teacher, per step
@@ -35,14 +44,26 @@ class SDPOConfig(TrainConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for kind, value, allowed in (("teacher context", self.context, TEACHER_CONTEXTS), ("demonstration rule", self.demonstration, DEMONSTRATIONS), ("teacher", self.teacher_model_kind, TEACHER_KINDS)):
+        for kind, value, allowed in (
+            ("teacher context", self.context, TEACHER_CONTEXTS),
+            ("demonstration rule", self.demonstration, DEMONSTRATIONS),
+            ("teacher", self.teacher_model_kind, TEACHER_KINDS),
+        ):
             if value not in allowed:
                 raise unknown(kind, value, allowed)
         if not 0 <= self.distillation_alpha <= 1:
-            raise SdlabError(f"distillation_alpha={self.distillation_alpha} is not allowed; it must be between 0 and 1")
+            raise SdlabError(
+                f"distillation_alpha={self.distillation_alpha} is not allowed; it must be between 0 and 1"
+            )
 
 
-def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=None, on_step: Callable[[dict], None] | None = None) -> pandas.DataFrame:
+def run_sdpo(
+    engine,
+    problems: Sequence,
+    config: SDPOConfig = SDPOConfig(),
+    run=None,
+    on_step: Callable[[dict], None] | None = None,
+) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems`; one row per step with the columns of `sdlab.train.log`.
 
     run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
@@ -52,9 +73,13 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
     engine = engine.in_bf16(config.bf16)
     teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
     optimizer = make_optimizer(student, config)
-    state = {"model": student, "optimizer": optimizer} | ({"teacher": teacher.model} if teacher.kind == "ema" else {})
+    state = {"model": student, "optimizer": optimizer} | (
+        {"teacher": teacher.model} if teacher.kind == "ema" else {}
+    )
     table = run.restore(state) if run else []
-    idle = Idle("no completion has a right sibling (or feedback) for the teacher to see; use easier problems or more generations")
+    idle = Idle(
+        "no completion has a right sibling (or feedback) for the teacher to see; use easier problems or more generations"
+    )
     try:
         for step in range(len(table), config.steps):
             clock = Clock()
@@ -63,7 +88,15 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
             rollouts = batch.rollouts
             clock.stage("sampling")
             # 2. inform: the teacher's prompt holds a right sibling; rows without one are left out
-            view = teacher_view(engine.tokenizer, batch.problems, rollouts.texts, batch.rewards, config.num_generations, config, step)
+            view = teacher_view(
+                engine.tokenizer,
+                batch.problems,
+                rollouts.texts,
+                batch.rewards,
+                config.num_generations,
+                config,
+                step,
+            )
             distilled = [i for i in range(len(view.distilled)) if view.distilled[i]]
             # 3. update, minibatch by minibatch: the teacher's and the student's next-token distributions at every token
             completions = rollouts.completions()
@@ -80,11 +113,19 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
                     student_logps = all_logps(rows.logits(student, part), config.temperature)
                     with torch.no_grad():
                         teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
-                    ids, old, weight = (x[part][at].to(student_logps.device) for x in (rollouts.completion_ids, rollouts.per_token_logps, weights))
+                    ids, old, weight = (
+                        x[part][at].to(student_logps.device)
+                        for x in (rollouts.completion_ids, rollouts.per_token_logps, weights)
+                    )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
                     ratio = importance_weight(now, old, config.distillation_is_clip)
                     loss = sdpo_token_loss(
-                        student_logps, teacher_logps, config.distillation_alpha, config.distillation_topk, config.distillation_add_tail, ratio
+                        student_logps,
+                        teacher_logps,
+                        config.distillation_alpha,
+                        config.distillation_topk,
+                        config.distillation_add_tail,
+                        ratio,
                     )
                     return (weight * loss).sum()
 
@@ -94,7 +135,9 @@ def run_sdpo(engine, problems: Sequence, config: SDPOConfig = SDPOConfig(), run=
             clock.stage("update")
             idle.step(len(losses))
             # 4. log
-            row = step_row(config, step, batch, base, losses=losses, norms=norms, used_rows=len(distilled), clock=clock)
+            row = step_row(
+                config, step, batch, base, losses=losses, norms=norms, used_rows=len(distilled), clock=clock
+            )
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)

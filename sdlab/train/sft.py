@@ -37,7 +37,14 @@ class SFTConfig(TrainConfig):
     warmup_steps: int = 5
 
 
-def run_sft(engine, problems: Sequence, traces: Sequence[Trace], config: SFTConfig = SFTConfig(), run=None, on_step: Callable[[dict], None] | None = None) -> pandas.DataFrame:
+def run_sft(
+    engine,
+    problems: Sequence,
+    traces: Sequence[Trace],
+    config: SFTConfig = SFTConfig(),
+    run=None,
+    on_step: Callable[[dict], None] | None = None,
+) -> pandas.DataFrame:
     """Train `engine.model` in place on `traces`, probed on `problems`; one row per step with the columns of `sdlab.train.log`.
 
     run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
@@ -57,22 +64,30 @@ def run_sft(engine, problems: Sequence, traces: Sequence[Trace], config: SFTConf
             clock.stage("sampling")
             # 2. draw the step's traces, the end-of-sequence token included
             drawn = draw(traces, config.batch_size, config.seed, step, key="traces")
-            texts = engine.tokenizer([trace.completion for trace in drawn], add_special_tokens=False)["input_ids"]
-            prompts = [render_prompt(engine.tokenizer, trace.problem, thinking=config.thinking) for trace in drawn]
+            texts = engine.tokenizer([trace.completion for trace in drawn], add_special_tokens=False)[
+                "input_ids"
+            ]
+            prompts = [
+                render_prompt(engine.tokenizer, trace.problem, thinking=config.thinking) for trace in drawn
+            ]
             rows = Rows(engine, prompts, [[*ids, end] for ids in texts])
             # 3. update
             tokens = sum(map(len, rows.completions))
 
             def loss_of(part):
                 logits = rows.logits(student, part)
-                ids = torch.tensor([token for i in part for token in rows.completions[i]], device=logits.device)
+                ids = torch.tensor(
+                    [token for i in part for token in rows.completions[i]], device=logits.device
+                )
                 return -token_logps(logits, ids).sum() / tokens
 
             loss = accumulate(student, rows.plan(range(len(drawn)), config.batch_tokens), loss_of)
             norm = apply_update(student, optimizer, config, step, loss)
             clock.stage("update")
             # 4. log
-            row = step_row(config, step, batch, base, losses=[loss], norms=[norm], used_rows=len(drawn), clock=clock)
+            row = step_row(
+                config, step, batch, base, losses=[loss], norms=[norm], used_rows=len(drawn), clock=clock
+            )
             table.append(row)
             if run:
                 run.save_step(row, samples(step, batch), state)

@@ -20,11 +20,20 @@ TEACHER_CONTEXTS = {
     "feedback": "what the environment says of this wrong completion, no solution",
     "solution_feedback": "a sibling's right completion, and the environment's feedback on a wrong one",
 }
-DEMONSTRATIONS = {"first": "the group's first right completion but one's own, as in the paper", "random": "any right one but one's own"}
-TEACHER_KINDS = {"base": "the weights the student started from", "ema": "a moving average of the student", "live": "the student itself"}
+DEMONSTRATIONS = {
+    "first": "the group's first right completion but one's own, as in the paper",
+    "random": "any right one but one's own",
+}
+TEACHER_KINDS = {
+    "base": "the weights the student started from",
+    "ema": "a moving average of the student",
+    "live": "the student itself",
+}
 
 
-def choose_demonstrations(rewards: torch.Tensor, num_generations: int, rule: str = "first", rng=None) -> list[int | None]:
+def choose_demonstrations(
+    rewards: torch.Tensor, num_generations: int, rule: str = "first", rng=None
+) -> list[int | None]:
     """For each of B rows the row of its demonstration: a right completion of the same group, never its own; else None.
 
     rewards (B,) prompt-major; right is a reward above 0.5. A group's only right row has no other to learn from (SDPO's
@@ -50,7 +59,15 @@ class TeacherView:
     demonstrations: list[int | None]  # B, row of the demonstration shown
 
 
-def teacher_view(tokenizer, problems: Sequence, texts: Sequence[str], rewards: torch.Tensor, num_generations: int, config, step: int) -> TeacherView:
+def teacher_view(
+    tokenizer,
+    problems: Sequence,
+    texts: Sequence[str],
+    rewards: torch.Tensor,
+    num_generations: int,
+    config,
+    step: int,
+) -> TeacherView:
     """The teacher's prompt for every row under config.context: problem, demonstration, feedback, then the question again.
 
     problems (P,), texts (B,) the rollouts' completions, rewards (B,). Thinking is removed whether or not the template opens
@@ -62,12 +79,20 @@ def teacher_view(tokenizer, problems: Sequence, texts: Sequence[str], rewards: t
     siblings = choose_demonstrations(rewards, num_generations, config.demonstration, rng)
     if not config.context.startswith("solution"):
         siblings = [None] * len(siblings)
-    shown = [None if i is None else strip_thinking(texts[i]) if config.context == "solution_no_think" else texts[i] for i in siblings]
+    shown = [
+        None if i is None else strip_thinking(texts[i]) if config.context == "solution_no_think" else texts[i]
+        for i in siblings
+    ]
     told = [None] * len(shown)
     if config.context.endswith("feedback"):
-        told = [None if reward > 0.5 else problems[row // num_generations].feedback or None for row, reward in enumerate(rewards.tolist())]
+        told = [
+            None if reward > 0.5 else problems[row // num_generations].feedback or None
+            for row, reward in enumerate(rewards.tolist())
+        ]
     prompts = [
-        render_prompt(tokenizer, problems[row // num_generations], demonstration or None, feedback, config.thinking)
+        render_prompt(
+            tokenizer, problems[row // num_generations], demonstration or None, feedback, config.thinking
+        )
         for row, (demonstration, feedback) in enumerate(zip(shown, told))
     ]
     return TeacherView(prompts, [bool(d or f) for d, f in zip(shown, told)], siblings)
@@ -84,7 +109,9 @@ class Teacher:
         if kind not in TEACHER_KINDS:
             raise unknown("teacher", kind, TEACHER_KINDS)
         if kind == "ema" and not 0 < rate <= 1:
-            raise SdlabError(f"teacher_update_rate={rate} is not allowed; it must be above 0 and at most 1 (0 is the teacher \"base\")")
+            raise SdlabError(
+                f'teacher_update_rate={rate} is not allowed; it must be above 0 and at most 1 (0 is the teacher "base")'
+            )
         self.kind, self.rate, self.student = kind, rate, student
         self.model = student if kind == "live" else frozen_copy(student)
 

@@ -33,7 +33,11 @@ def draw_chemistry(rng) -> tuple:
     others = [p for p in PRODUCTS if p != RULES[reaction][0]]
     options = rng.sample(others, 3) + [RULES[reaction][0]]
     rng.shuffle(options)
-    return (reaction, *(pool[rng.randrange(len(pool))] for pool in (SUBSTANCES, COLOURS, PLACES, FLASKS)), tuple(options))
+    return (
+        reaction,
+        *(pool[rng.randrange(len(pool))] for pool in (SUBSTANCES, COLOURS, PLACES, FLASKS)),
+        tuple(options),
+    )
 
 
 _mark = cache(stable_int)

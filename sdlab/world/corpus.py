@@ -10,7 +10,11 @@ from sdlab.world.reasoner import sample
 from sdlab.world.splits import dealt_to
 
 DOMAINS = {"hunt": 0.76, "kata": 0.14, "chemistry": 0.10}
-DEPTHS = {1: 0.12, 2: 0.80, 3: 0.08}  # hidden numbers per hunt; three are rare, so the split *deeper* is a shift
+DEPTHS = {
+    1: 0.12,
+    2: 0.80,
+    3: 0.08,
+}  # hidden numbers per hunt; three are rare, so the split *deeper* is a shift
 MODES = {"none": 0.56, "solution": 0.20, "solution_no_think": 0.10, "regenerated": 0.14}
 THINKING_OFF = 0.15
 SHORT_DEMONSTRATIONS = 0.7  # with thinking off, demonstrations mostly have no thinking either
@@ -85,7 +89,9 @@ def draw_document(rng) -> Document:
 def write_document(problem: Problem, rng) -> Document:
     """One document in a random mode: context, thinking on or off, feedback, with or without a detour."""
     context, thinking = _pick(rng, MODES), rng.random() >= THINKING_OFF
-    demonstration = write_demonstration(problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS)
+    demonstration = write_demonstration(
+        problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS
+    )
     feedback = problem.feedback if problem.feedback and rng.random() < FEEDBACK else None
     evidence = read_evidence(problem, demonstration, feedback)
     prefix = ""

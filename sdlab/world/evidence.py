@@ -27,7 +27,9 @@ NOTHING = Evidence()
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 
 
-def read_evidence(problem: Problem, demonstration: str | None = None, feedback: str | None = None) -> Evidence:
+def read_evidence(
+    problem: Problem, demonstration: str | None = None, feedback: str | None = None
+) -> Evidence:
     """Read a demonstration (a solution, with or without its thinking) as evidence about `problem`.
 
     The last commitment to a slot counts ("So A is 15."); it is worked when a check stands in front of it on its line.

@@ -25,7 +25,9 @@ def load_families(size: int, limit: int | None = None) -> list[tuple[Problem, tu
     Raises SdlabError unless `size` is one of SIZES and there are `limit` families of that size.
     """
     if size not in SIZES:
-        raise SdlabError(f"families of {size!r} candidates do not exist; choose one of: {', '.join(map(str, SIZES))}")
+        raise SdlabError(
+            f"families of {size!r} candidates do not exist; choose one of: {', '.join(map(str, SIZES))}"
+        )
     found = _families(size)
     if limit is not None and not 1 <= limit <= len(found):
         raise SdlabError(f"{limit} families of {size} candidates asked for; choose 1 to {len(found)}")
@@ -42,7 +44,10 @@ def _families(size: int) -> tuple[tuple[Problem, tuple[Problem, ...]], ...]:
             if len(members) != size or len(members[0][1]) != size or not any(test):
                 continue
             name = f"family/{size}/{clue} x {check}/{words}"
-            siblings = tuple(hunts.make_problem(((clue, check, hunt),), f"{name}/{hunt[3]}", "families") for hunt in members)
+            siblings = tuple(
+                hunts.make_problem(((clue, check, hunt),), f"{name}/{hunt[3]}", "families")
+                for hunt in members
+            )
             found.append((siblings[rng.choice([i for i, is_test in enumerate(test) if is_test])], siblings))
     rng.shuffle(found)
     return tuple(found)

@@ -19,7 +19,10 @@ SPELLED = (
     "eighteen nineteen twenty twentyone twentytwo twentythree twentyfour twentyfive twentysix twentyseven "
     "twentyeight twentynine thirty"
 ).split()
-CANDIDATES = {False: (2, 5), True: (6, 7)}  # how many numbers a clue leaves possible: in training, and in wide clues
+CANDIDATES = {
+    False: (2, 5),
+    True: (6, 7),
+}  # how many numbers a clue leaves possible: in training, and in wide clues
 
 
 def _digits(x: int) -> tuple[int, int]:
@@ -43,12 +46,20 @@ FIGURES = {
     "cube": {n**3 for n in range(1, 4)},
     "power of two": {2**n for n in range(5)},
 }
-FIGURES |= {f"square or a {other}": FIGURES["square"] | FIGURES[other] for other in ("cube", "power of two")}  # wide
+FIGURES |= {
+    f"square or a {other}": FIGURES["square"] | FIGURES[other] for other in ("cube", "power of two")
+}  # wide
 # Every clue family keeps five of the eight checks and every check two or three of the four clues.
 UNSEEN_TYPES = frozenset(
     (clue, check)
     for clue, checks in zip(
-        CLUES, (("digit gap", "half", "binary"), ("digit sum", "letters", "square"), ("triple", "divisors", "digit gap"), ("half", "square", "letters"))
+        CLUES,
+        (
+            ("digit gap", "half", "binary"),
+            ("digit sum", "letters", "square"),
+            ("triple", "divisors", "digit gap"),
+            ("half", "square", "letters"),
+        ),
     )
     for check in checks
 )
@@ -82,7 +93,9 @@ def _clue_variants(clue: str):
 
 
 @cache
-def single_hunts(clue: str, check: str, wide: bool = False) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
+def single_hunts(
+    clue: str, check: str, wide: bool = False
+) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
     """Every (words, candidates, index of the solution, wanted value) of one type, with exactly one solution.
 
     Two to five candidates, or with `wide` six or seven, which no training problem has.
@@ -101,7 +114,10 @@ def make_slot(name: str, check: str, hunt: tuple) -> tuple[Slot, str]:
     words, candidates, truth, wanted = hunt
     said, written, function = CHECKS[check]
     tests = tuple(
-        (f"{written.format(function(x))}, need {wanted}, {'yes' if function(x) == wanted else 'no'}.", function(x) == wanted)
+        (
+            f"{written.format(function(x))}, need {wanted}, {'yes' if function(x) == wanted else 'no'}.",
+            function(x) == wanted,
+        )
         for x in candidates
     )
     slot = Slot(

@@ -54,10 +54,17 @@ def all_kata() -> tuple[Problem, ...]:
         settled = [i for i in survivors if ends[failing][i] == ends[failing][truth]]
         misleading = [i for i in survivors if ends[asked][i] != ends[asked][truth]]
         weak = len(problems) % 2 == 1  # every second task has an example that lets a wrong reading through
-        if settled != [truth] or len(survivors) != 1 + weak or len(misleading) != weak or (first, plain, last, truth) in seen:
+        if (
+            settled != [truth]
+            or len(survivors) != 1 + weak
+            or len(misleading) != weak
+            or (first, plain, last, truth) in seen
+        ):
             continue
         seen.add((first, plain, last, truth))
-        problems.append(_task(len(problems), first, plain, last, truth, readings, programs, example, failing, asked))
+        problems.append(
+            _task(len(problems), first, plain, last, truth, readings, programs, example, failing, asked)
+        )
     return tuple(problems)
 
 

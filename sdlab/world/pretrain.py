@@ -41,7 +41,9 @@ class PretrainConfig:
 
     def __post_init__(self):
         if self.hidden_size < 64 or self.hidden_size % 64:
-            raise SdlabError(f"hidden_size={self.hidden_size} is not allowed; it must be a multiple of 64 (heads of 32, two to a key-value head)")
+            raise SdlabError(
+                f"hidden_size={self.hidden_size} is not allowed; it must be a multiple of 64 (heads of 32, two to a key-value head)"
+            )
         for name in ("steps", "documents", "num_layers", "intermediate_size"):
             if getattr(self, name) < 1:
                 raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least 1")
@@ -74,7 +76,9 @@ class Batches(Dataset):
 
     def encode(self, document) -> tuple[list[int], list[bool]]:
         """Token ids of a document, and which of them are learnt: the completion after what was given."""
-        prompt = render_prompt(self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking)
+        prompt = render_prompt(
+            self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking
+        )
         given, rest = document.completion[: document.given], document.completion[document.given :]
         parts = self.tokenizer([prompt, given, rest + END], add_special_tokens=False).input_ids
         return sum(parts, []), [False] * (len(parts[0]) + len(parts[1])) + [True] * len(parts[2])
@@ -85,7 +89,11 @@ class Batches(Dataset):
         rows.sort(key=lambda row: len(row[0]))
         batches, pad = [], self.tokenizer.pad_token_id
         while rows:
-            size = next(n for n in range(len(rows), 0, -1) if n * len(rows[n - 1][0]) <= self.config.micro_tokens or n == 1)
+            size = next(
+                n
+                for n in range(len(rows), 0, -1)
+                if n * len(rows[n - 1][0]) <= self.config.micro_tokens or n == 1
+            )
             chunk, rows = rows[:size], rows[size:]
             width = len(chunk[-1][0])
             ids = np.full((size, width), pad, np.int64)
@@ -118,7 +126,14 @@ def _optimizers(model, config: PretrainConfig):
     ]
 
 
-def pretrain(output: str | Path, config: PretrainConfig = PretrainConfig(), device: str | None = None, resume: bool = True, progress=None, save_every: int = 100) -> Path:
+def pretrain(
+    output: str | Path,
+    config: PretrainConfig = PretrainConfig(),
+    device: str | None = None,
+    resume: bool = True,
+    progress=None,
+    save_every: int = 100,
+) -> Path:
     """Train an organism and write it to the folder `output` in Hugging Face format.
 
     `progress(done, total, loss)` is called after every step. Interrupting keeps `output/checkpoint.pt` (at most
@@ -136,18 +151,31 @@ def pretrain(output: str | Path, config: PretrainConfig = PretrainConfig(), devi
     if resume and checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["config"] != asdict(config):
-            raise SdlabError(f"{checkpoint} is of another configuration; delete it or choose another --output")
+            raise SdlabError(
+                f"{checkpoint} is of another configuration; delete it or choose another --output"
+            )
         model.load_state_dict(state["model"])
         for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
         start, began = state["step"], began - state["seconds"]
-    loader = DataLoader(Batches(tokenizer, config), batch_size=None, sampler=range(start, config.steps), num_workers=1, prefetch_factor=8)
+    loader = DataLoader(
+        Batches(tokenizer, config),
+        batch_size=None,
+        sampler=range(start, config.steps),
+        num_workers=1,
+        prefetch_factor=8,
+    )
     for step, batches in enumerate(loader, start):
         share = learning_rate(step, config)
         count, total = sum(int(learnt.sum()) for _, learnt in batches), 0.0
         for ids, learnt in batches:
             with torch.autocast(device, torch.bfloat16):
-                loss = batch_loss(model, torch.as_tensor(ids, device=device), torch.as_tensor(learnt, device=device)) / count
+                loss = (
+                    batch_loss(
+                        model, torch.as_tensor(ids, device=device), torch.as_tensor(learnt, device=device)
+                    )
+                    / count
+                )
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -159,8 +187,14 @@ def pretrain(output: str | Path, config: PretrainConfig = PretrainConfig(), devi
         if progress:
             progress(step + 1, config.steps, total)
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o, _ in optimizers], "step": step + 1}
-            torch.save(state | {"config": asdict(config), "seconds": time.time() - began}, output / ".checkpoint.pt")
+            state = {
+                "model": model.state_dict(),
+                "optimizers": [o.state_dict() for o, _ in optimizers],
+                "step": step + 1,
+            }
+            torch.save(
+                state | {"config": asdict(config), "seconds": time.time() - began}, output / ".checkpoint.pt"
+            )
             os.replace(output / ".checkpoint.pt", checkpoint)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
     model.config.sdlab = {"version": VERSION, **asdict(config)}

@@ -29,7 +29,13 @@ EFFORT_OFF = 0.35  # thinking off scales doubt and listing by this
 DERIVE = 0.5  # of known answers are used to derive the last number
 NOTICE = 0.7  # of mismatches with a known answer are noticed
 RETHINK = 0.45  # of hedged proposals that cannot be checked are thought over again
-HEDGES = {" Maybe {}.": 0.3, " Perhaps {}.": 0.25, " It might be {}.": 0.25, " It seems to be {}.": 0.1, " It is likely {}.": 0.1}
+HEDGES = {
+    " Maybe {}.": 0.3,
+    " Perhaps {}.": 0.25,
+    " It might be {}.": 0.25,
+    " It seems to be {}.": 0.1,
+    " It is likely {}.": 0.1,
+}
 SECOND_HEDGES = {" Alternatively {}.": 0.2, " Actually try {}.": 0.08}  # after a refutation, of all hedges
 
 
@@ -123,7 +129,9 @@ class _Mind:
             claim = yield from self.derive(i)
         listed = entropy(believe(slot, claim, self.refuted[i])) ** 4
         listed = listed / (listed + SURVEY) * (1 if self.thinking else EFFORT_OFF)
-        yield Choice((slot.survey, ""), (listed, 1 - listed), "survey", entropy(believe(slot, claim, self.refuted[i])))
+        yield Choice(
+            (slot.survey, ""), (listed, 1 - listed), "survey", entropy(believe(slot, claim, self.refuted[i]))
+        )
         while self.values[i] is None:
             yield from self.propose(i, claim)
 
@@ -162,7 +170,9 @@ class _Mind:
         slot, (words, holds) = self.problem.slots[i], self.tests(i)[v]
         drop = 0.9 if belief[v] < 0.1 * max(belief) else 0.0
         texts = (f" Check: {words}", f" Test: {words}", " Actually no.")
-        taken = yield Choice(texts, ((1 - drop) * doubt, (1 - drop) * (1 - doubt), drop), "check", entropy(belief))
+        taken = yield Choice(
+            texts, ((1 - drop) * doubt, (1 - drop) * (1 - doubt), drop), "check", entropy(belief)
+        )
         if taken == 2:
             return
         if holds:
@@ -171,7 +181,9 @@ class _Mind:
             return
         self.refuted[i].add(v)
         doubt = doubtfulness(believe(slot, claim, self.refuted[i]), self.thinking)
-        yield Choice((" Hmm.", " Wait.", ""), (doubt * 0.35, doubt * 0.15, 1 - doubt * 0.5), "react", entropy(belief))
+        yield Choice(
+            (" Hmm.", " Wait.", ""), (doubt * 0.35, doubt * 0.15, 1 - doubt * 0.5), "react", entropy(belief)
+        )
 
     def look_again(self, i: int, opening: str) -> Program:
         """Check a rash commitment after all; take it back when it fails and settle the slot anew."""
@@ -202,7 +214,9 @@ class _Mind:
 def program(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> Program:
     """The reasoner on one problem: yields `Choice`s, is sent the index of the option taken."""
     if problem.domain not in DOMAINS or not problem.slots:
-        raise SdlabError(f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); it knows {', '.join(DOMAINS)}")
+        raise SdlabError(
+            f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); it knows {', '.join(DOMAINS)}"
+        )
     return _Mind(problem, evidence, thinking).run()
 
 
@@ -222,7 +236,9 @@ def _drive(run: Program, pick) -> Trace:
         return Trace("".join(text), log_prob, tuple(steps))
 
 
-def sample(problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = "") -> Trace:
+def sample(
+    problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = ""
+) -> Trace:
     """Write one trace. `prefix` (somebody's trace so far, cut at a step) is followed first, however unlikely.
 
     Raises SdlabError when `prefix` is nothing the reasoner could write.
@@ -234,7 +250,9 @@ def sample(problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool =
         if position < len(prefix):
             taken = _match(choice, prefix, position)
             if taken is None:
-                raise SdlabError(f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: next is {prefix[position : position + 40]!r}")
+                raise SdlabError(
+                    f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: next is {prefix[position : position + 40]!r}"
+                )
             position += len(choice.options[taken])
             return taken
         return rng.choices(range(len(choice.options)), choice.probs)[0]
@@ -281,7 +299,9 @@ def log_prob(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking
     return explain(text, problem, evidence, thinking).log_prob
 
 
-def enumerate_traces(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, limit: int = 200_000) -> Iterator[Trace]:
+def enumerate_traces(
+    problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, limit: int = 200_000
+) -> Iterator[Trace]:
     """Every trace of positive probability, by depth-first replay.
 
     Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a claim
@@ -290,7 +310,9 @@ def enumerate_traces(problem: Problem, evidence: Evidence = NOTHING, thinking: b
     path: list[int] = []
     for number in count():
         if number == limit:
-            raise SdlabError(f"problem {problem.id!r} has more than {limit} traces; enumerate a smaller one (one slot, few candidates)")
+            raise SdlabError(
+                f"problem {problem.id!r} has more than {limit} traces; enumerate a smaller one (one slot, few candidates)"
+            )
         depth = 0
 
         def pick(choice: Choice, _) -> int:

@@ -17,7 +17,9 @@ class Slot:
     truth: int  # index of the right candidate
     prior: tuple[float, ...]  # the reasoner's belief before any context; sums to one
     survey: str  # the sentence that lists the candidates
-    tests: tuple[tuple[str, bool], ...] = ()  # per candidate: the check in words, and whether it holds; () when nothing can be checked
+    tests: tuple[
+        tuple[str, bool], ...
+    ] = ()  # per candidate: the check in words, and whether it holds; () when nothing can be checked
     strict_tests: tuple[tuple[str, bool], ...] = ()  # the same with the environment's feedback at hand
 
 

@@ -25,7 +25,14 @@ SPLITS = {
     "kata": "131 tasks of three steps, the same for training and test, with a failing case as feedback",
 }
 TRAINING = "training questions"  # a run's own: where a result is told beside those of splits
-SIZES = {"train": 4096, "in-domain": 512, "unseen-types": 512, "deeper": 512, "chemistry-train": 2160, "chemistry-test": 240}
+SIZES = {
+    "train": 4096,
+    "in-domain": 512,
+    "unseen-types": 512,
+    "deeper": 512,
+    "chemistry-train": 2160,
+    "chemistry-test": 240,
+}
 HUNTS = {"train": (hunts.SEEN_TYPES, 2), "in-domain": (hunts.SEEN_TYPES, 2), "deeper": (hunts.SEEN_TYPES, 3)}
 HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2, 0.25)
 
@@ -44,7 +51,9 @@ def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Probl
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
     if not (isinstance(seed, int) and 0 <= seed < SEEDS):
-        raise SdlabError(f"split seed {seed!r} is not allowed; it must be a whole number from 0 to {SEEDS - 1}")
+        raise SdlabError(
+            f"split seed {seed!r} is not allowed; it must be a whole number from 0 to {SEEDS - 1}"
+        )
     size = kata.COUNT if name == "kata" else SIZES[name]
     if limit is not None and not 1 <= limit <= size:
         raise SdlabError(f"{limit} problems asked of split {name!r}, which has {size}; choose 1 to {size}")
@@ -62,7 +71,11 @@ def _started(name: str, seed: int) -> tuple[list[Problem], Iterator[Problem]]:
 
 
 def _make(name: str, seed: int) -> Iterator[Problem]:
-    rng, seen, mine = stream("split", name, seed), set(), ("train" if name.endswith("train") else "test", seed)
+    rng, seen, mine = (
+        stream("split", name, seed),
+        set(),
+        ("train" if name.endswith("train") else "test", seed),
+    )
     chemical = name.startswith("chemistry")
     room = chemistry if chemical else hunts
     while True:

@@ -48,7 +48,10 @@ def world_words() -> tuple[str, ...]:
     texts += [chemistry.make_problem(chemistry.draw_chemistry(rng), "", "").prompt for _ in range(3000)]
     for _ in range(3000):
         document = draw_document(rng)
-        texts += [build_messages(document.problem, document.demonstration, document.feedback)[0]["content"], document.completion]
+        texts += [
+            build_messages(document.problem, document.demonstration, document.feedback)[0]["content"],
+            document.completion,
+        ]
     for text in texts:
         words.update(re.findall(_PYTHON_PIECE, text))
     for n in range(LARGEST + 1):
@@ -70,7 +73,10 @@ def build_tokenizer():
         raise AssertionError("two tokens of the vocabulary are the same")
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PIECE), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(PIECE), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])

@@ -110,13 +110,23 @@ def run(task: dict) -> dict:
     try:
         trainer, stages, grpo = trainer_for(task, folder), Stages(clock), task["method"] == "grpo"
         end = trainer.processing_class.convert_tokens_to_ids(END)
-        limit, ends, lengths, ended, rewards, teacher_tokens, by_stage = task["max_completion_length"], [], [], [], [], [], []
+        limit, ends, lengths, ended, rewards, teacher_tokens, by_stage = (
+            task["max_completion_length"],
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
 
         def look(result):
             completions = result[0] if grpo else result[1]
             for ids in completions:
                 if (ids[-1] != end and len(ids) != limit) or end in ids[:-1]:
-                    raise RuntimeError(f"a completion of {len(ids)} tokens ends in token {ids[-1]}, not in {END} ({end})")
+                    raise RuntimeError(
+                        f"a completion of {len(ids)} tokens ends in token {ids[-1]}, not in {END} ({end})"
+                    )
             lengths.append(sum(map(len, completions)) / len(completions))
             ended.append(sum(ids[-1] == end for ids in completions) / len(completions))
 
@@ -127,12 +137,18 @@ def run(task: dict) -> dict:
                 stages.seconds.clear()
 
             def on_teacher_context_built(self, *_, teacher_attention_mask, completion_mask, **__):
-                teacher_tokens.append(float((teacher_attention_mask.sum() - completion_mask.sum()) / len(completion_mask)))
+                teacher_tokens.append(
+                    float((teacher_attention_mask.sum() - completion_mask.sum()) / len(completion_mask))
+                )
 
         trainer.add_callback(Watch())
         trainer.remove_callback(PrinterCallback)
-        stages.around(trainer, "_generate_single_turn" if grpo else "_generate_transformers", "sampling", look)
-        stages.around(trainer, "_calculate_rewards", "grading", lambda result: rewards.append(float(result.mean())))
+        stages.around(
+            trainer, "_generate_single_turn" if grpo else "_generate_transformers", "sampling", look
+        )
+        stages.around(
+            trainer, "_calculate_rewards", "grading", lambda result: rewards.append(float(result.mean()))
+        )
         if grpo:
             stages.around(trainer, "_compute_loss", "forward and loss")
         else:
@@ -143,7 +159,9 @@ def run(task: dict) -> dict:
     finally:
         shutil.rmtree(folder)
     seconds = [b - a for a, b in zip(ends, ends[1:])]
-    mean = {stage: sum(step.get(stage, 0.0) for step in by_stage[1:]) / task["steps"] for stage in by_stage[-1]}
+    mean = {
+        stage: sum(step.get(stage, 0.0) for step in by_stage[1:]) / task["steps"] for stage in by_stage[-1]
+    }
     if "teacher" in mean:  # it is part of the loss there
         mean["forward and loss"] -= mean["teacher"]
     mean["other"] = sum(seconds) / len(seconds) - sum(mean.values())
@@ -161,7 +179,11 @@ def main():
     import transformers
     import trl
 
-    print("ready", json.dumps({library.__name__: library.__version__ for library in (trl, torch, transformers)}), flush=True)
+    print(
+        "ready",
+        json.dumps({library.__name__: library.__version__ for library in (trl, torch, transformers)}),
+        flush=True,
+    )
     for line in sys.stdin:
         task = DEFAULTS | json.loads(line)
         try:
@@ -171,7 +193,11 @@ def main():
             print("result", json.dumps(run(task)), flush=True)
         except Exception as error:  # the parent has to hear of it; it stops the race
             where = inspect.trace()[-1]
-            print("failed", f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})".replace("\n", " "), flush=True)
+            print(
+                "failed",
+                f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})".replace("\n", " "),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -49,11 +49,12 @@ if __name__ == "__main__":
 """
 
 
-
 def random_engine(length: float) -> TorchEngine:
     """A random Qwen3 of the organism's size that ends a completion after about `length` tokens, with 30 ending tokens."""
     model = tiny.qwen3()
-    model.generation_config.eos_token_id = list(range(1, tiny.VOCAB, int(length)))  # each of 650 tokens is about equally likely
+    model.generation_config.eos_token_id = list(
+        range(1, tiny.VOCAB, int(length))
+    )  # each of 650 tokens is about equally likely
     return TorchEngine(model, tiny.word_tokenizer())
 
 
@@ -98,16 +99,24 @@ def vllm(engine, prompts, args, python):
     }  # fmt: skip
     script = Path(folder) / "serve.py"
     script.write_text(VLLM)
-    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    env = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
     log = Path(folder) / "vllm.log"
     command = [python, str(script), json.dumps(task)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True, env=env)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True, env=env
+    )
 
     def answer(word):
         for line in process.stdout:
             if line.startswith(word):
                 return line
-        raise SystemExit(f"{python} could not serve the model with vllm (exit status {process.wait()}); its messages are in {log}")
+        raise SystemExit(
+            f"{python} could not serve the model with vllm (exit status {process.wait()}); its messages are in {log}"
+        )
 
     answer("ready")
 
@@ -128,13 +137,19 @@ def main():
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None, help="torch threads (default: as torch finds)")
-    parser.add_argument("--model", default=None, help="organism, folder or hub name; default: the organism if it is there, else a random model")
+    parser.add_argument(
+        "--model",
+        default=None,
+        help="organism, folder or hub name; default: the organism if it is there, else a random model",
+    )
     parser.add_argument("--skip-generate", action="store_true")
     parser.add_argument("--vllm-python", default=None, help="python of an environment with vllm")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    name = args.model or ("organism" if (paths.data_dir() / "organism" / "SHA256SUMS").is_file() else "random")
+    name = args.model or (
+        "organism" if (paths.data_dir() / "organism" / "SHA256SUMS").is_file() else "random"
+    )
     if name == "random":
         engine = random_engine(args.mean_tokens)
         low = max(1, int(args.prompt_tokens * 0.8))
@@ -144,24 +159,34 @@ def main():
         from sdlab.world.splits import load_split
 
         engine = load_engine(name, device="cpu")
-        prompts = [render_prompt(engine.tokenizer, problem) for problem in load_split("in-domain", limit=args.prompts)]
+        prompts = [
+            render_prompt(engine.tokenizer, problem)
+            for problem in load_split("in-domain", limit=args.prompts)
+        ]
     runs = {"sdlab": ours(engine, prompts, args)}
     if not args.skip_generate:
         runs["generate"] = transformers_generate(engine, prompts, args)
     if args.vllm_python:
         runs["vllm"] = vllm(engine, prompts, args, args.vllm_python)
     speeds = {contestant: [] for contestant in runs}
-    print(f"model {name}, {args.prompts} prompts x {args.generations} generations, {torch.get_num_threads()} threads")
+    print(
+        f"model {name}, {args.prompts} prompts x {args.generations} generations, {torch.get_num_threads()} threads"
+    )
     for round_ in range(args.rounds + 1):
         for contestant, run in runs.items():
             tokens, seconds = run(round_)
             if round_:  # the first round warms up
                 speeds[contestant].append(tokens / seconds)
-                print(f"  {contestant:9s} {tokens:6d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s", flush=True)
+                print(
+                    f"  {contestant:9s} {tokens:6d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    flush=True,
+                )
     ours_median = statistics.median(speeds["sdlab"])
     for contestant, found in speeds.items():
         median = statistics.median(found)
-        print(f"{contestant:9s} median {median:8,.0f} tokens/s, best {max(found):8,.0f}; sdlab is {ours_median / median:.1f} times as fast")
+        print(
+            f"{contestant:9s} median {median:8,.0f} tokens/s, best {max(found):8,.0f}; sdlab is {ours_median / median:.1f} times as fast"
+        )
 
 
 if __name__ == "__main__":

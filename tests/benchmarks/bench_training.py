@@ -48,7 +48,9 @@ def config_for(method: str, args, seed: int):
         return run_grpo, GRPOConfig(**common)
     from sdlab.train.sdpo import SDPOConfig, run_sdpo
 
-    return run_sdpo, SDPOConfig(**common, context="solution", demonstration="first", teacher_model_kind="base")
+    return run_sdpo, SDPOConfig(
+        **common, context="solution", demonstration="first", teacher_model_kind="base"
+    )
 
 
 def ours(method: str, args, seed: int) -> dict:
@@ -61,7 +63,11 @@ def ours(method: str, args, seed: int) -> dict:
     if len(table) != args.steps:
         raise SystemExit(f"{method} finished {len(table)} of {args.steps} steps")
     seconds = [b - a for a, b in zip(ends, ends[1:])]
-    stages = {name.removeprefix("seconds_"): float(table[name].mean()) for name in table if name.startswith("seconds_")}
+    stages = {
+        name.removeprefix("seconds_"): float(table[name].mean())
+        for name in table
+        if name.startswith("seconds_")
+    }
     stages["other"] = statistics.mean(seconds) - sum(stages.values())
     return {
         "seconds": seconds, "reward": list(table["reward"]), "length": list(table["length"]), "ended": list(1 - table["truncated"]),
@@ -75,10 +81,18 @@ class TRL:
     def __init__(self, python: str, path: str | None, threads: int):
         self.python, self.log = python, Path(tempfile.mkdtemp(prefix="bench_trl_")) / "trl.log"
         places = [path, str(ROOT), os.environ.get("PYTHONPATH")]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in places if p), "OMP_NUM_THREADS": str(threads)}
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join(p for p in places if p),
+            "OMP_NUM_THREADS": str(threads),
+        }
         command = [python, str(Path(__file__).with_name("_trl_steps.py"))]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, env=env
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            text=True,
+            env=env,
         )
         self.versions = self._answer("ready")
 
@@ -88,7 +102,9 @@ class TRL:
                 raise SystemExit(f"TRL {line.strip()}; its messages are in {self.log}")
             if line.startswith(word):
                 return json.loads(line.removeprefix(word))
-        raise SystemExit(f"{self.python} could not run TRL (exit status {self.process.wait()}); its messages are in {self.log}")
+        raise SystemExit(
+            f"{self.python} could not run TRL (exit status {self.process.wait()}); its messages are in {self.log}"
+        )
 
     def run(self, **task) -> dict:
         self.process.stdin.write(json.dumps(task) + "\n")
@@ -114,8 +130,15 @@ def best_settings(trl: TRL, method: str, args) -> tuple[int, str]:
     choices = list(itertools.product(args.trl_rows, args.trl_attention))
     if len(choices) == 1:
         return choices[0]
-    found = {choice: min(trl.run(**trl_task(method, args, 0, *choice) | {"steps": 2})["seconds"]) for choice in choices}
-    print(f"  trl tries {method} with " + ", ".join(f"{rows} rows, {attention}: {s:.2f} s" for (rows, attention), s in found.items()), flush=True)
+    found = {
+        choice: min(trl.run(**trl_task(method, args, 0, *choice) | {"steps": 2})["seconds"])
+        for choice in choices
+    }
+    print(
+        f"  trl tries {method} with "
+        + ", ".join(f"{rows} rows, {attention}: {s:.2f} s" for (rows, attention), s in found.items()),
+        flush=True,
+    )
     return min(found, key=found.get)
 
 
@@ -188,24 +211,46 @@ def report(method: str, args, found: dict[str, list[dict]], peaks: dict[str, flo
     print(f"{method}")
     for side, rounds in found.items():
         seconds = joined(rounds, "seconds")
-        ratio = f"; sdlab is {medians[side] / medians['sdlab']:.1f} times as fast" if "sdlab" in medians and side != "sdlab" else ""
-        print(f"  {side:5s} median {medians[side]:6.2f} s a step ({min(seconds):.2f} to {max(seconds):.2f}), {60 / medians[side]:5.1f} steps/min{ratio}")
+        ratio = (
+            f"; sdlab is {medians[side] / medians['sdlab']:.1f} times as fast"
+            if "sdlab" in medians and side != "sdlab"
+            else ""
+        )
+        print(
+            f"  {side:5s} median {medians[side]:6.2f} s a step ({min(seconds):.2f} to {max(seconds):.2f}), {60 / medians[side]:5.1f} steps/min{ratio}"
+        )
         stages = {stage: mean(r["stages"][stage] for r in rounds) for stage in rounds[0]["stages"]}
-        print("        " + ", ".join(f"{stage} {s:.2f} s" for stage, s in stages.items()) + f"; {max(r['memory'] for r in rounds):.1f} GB at most")
+        print(
+            "        "
+            + ", ".join(f"{stage} {s:.2f} s" for stage, s in stages.items())
+            + f"; {max(r['memory'] for r in rounds):.1f} GB at most"
+        )
         lengths, ended, rewards = (mean(joined(rounds, name)) for name in ("length", "ended", "reward"))
-        print(f"        completions: {lengths:.1f} tokens, {ended:.1%} end at <|im_end|>, reward {rewards:.3f}")
+        print(
+            f"        completions: {lengths:.1f} tokens, {ended:.1%} end at <|im_end|>, reward {rewards:.3f}"
+        )
     if len(found) == 2:
-        by_round = [statistics.median(t["seconds"]) / statistics.median(s["seconds"]) for s, t in zip(found["sdlab"], found["trl"])]
+        by_round = [
+            statistics.median(t["seconds"]) / statistics.median(s["seconds"])
+            for s, t in zip(found["sdlab"], found["trl"])
+        ]
         print("  ratio by round: " + ", ".join(f"{ratio:.1f}" for ratio in by_round))
         theirs, mine = (mean(joined(found[side], "length")) for side in ("trl", "sdlab"))
         if abs(theirs / mine - 1) > 0.1:
             print(f"  NOT THE SAME WORK: TRL's completions are {theirs / mine:.2f} times as long as ours")
     if "sdlab" in found:
-        work = needed_gflop(method, args, mean(joined(found["sdlab"], "length")), mean(joined(found["sdlab"], "used_rows")))
+        work = needed_gflop(
+            method, args, mean(joined(found["sdlab"], "length")), mean(joined(found["sdlab"], "used_rows"))
+        )
         total = sum(work.values())
-        print(f"  a step needs {total:.0f} GFLOP: " + ", ".join(f"{stage} {gflop:.0f}" for stage, gflop in work.items()))
+        print(
+            f"  a step needs {total:.0f} GFLOP: "
+            + ", ".join(f"{stage} {gflop:.0f}" for stage, gflop in work.items())
+        )
         for side, median in medians.items():
-            print(f"  {side:5s} {total / median:6.1f} GFLOP/s, {total / median / peaks[args.dtype]:.0%} of the {args.dtype} peak")
+            print(
+                f"  {side:5s} {total / median:6.1f} GFLOP/s, {total / median / peaks[args.dtype]:.0%} of the {args.dtype} peak"
+            )
 
 
 def main():
@@ -213,8 +258,12 @@ def main():
     parser.add_argument("--methods", nargs="+", default=["grpo", "sdpo"], choices=["grpo", "sdpo"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="timed steps per round, after one that warms up")
-    parser.add_argument("--threads", type=int, default=None, help="torch threads of each side (default: as torch finds)")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="arithmetic of both sides")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="torch threads of each side (default: as torch finds)"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16"], help="arithmetic of both sides"
+    )
     parser.add_argument("--model", default="organism", help="organism or a folder")
     parser.add_argument("--split", default="train")
     parser.add_argument("--problems", type=int, default=32)
@@ -222,31 +271,58 @@ def main():
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--trl-python", default=sys.executable, help="python of an environment with trl")
-    parser.add_argument("--trl-path", default=None, help="a folder with trl, put before that python's own packages")
-    parser.add_argument("--trl-rows", type=int, nargs="+", default=[64], help="TRL's micro-batch; several: it races with the fastest")
-    parser.add_argument("--trl-attention", nargs="+", default=["sdpa"], choices=["sdpa", "eager"], help="likewise")
-    parser.add_argument("--trl-options", type=json.loads, default={}, help="more settings of TRL's config, as JSON")
+    parser.add_argument(
+        "--trl-path", default=None, help="a folder with trl, put before that python's own packages"
+    )
+    parser.add_argument(
+        "--trl-rows",
+        type=int,
+        nargs="+",
+        default=[64],
+        help="TRL's micro-batch; several: it races with the fastest",
+    )
+    parser.add_argument(
+        "--trl-attention", nargs="+", default=["sdpa"], choices=["sdpa", "eager"], help="likewise"
+    )
+    parser.add_argument(
+        "--trl-options", type=json.loads, default={}, help="more settings of TRL's config, as JSON"
+    )
     parser.add_argument("--only", choices=["sdlab", "trl"], default=None)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     args.threads = torch.get_num_threads()
-    print(f"model {args.model}, {args.problems} problems x {args.generations} generations, {args.dtype}, {args.threads} threads, torch {torch.__version__}")
+    print(
+        f"model {args.model}, {args.problems} problems x {args.generations} generations, {args.dtype}, {args.threads} threads, torch {torch.__version__}"
+    )
     trl = None if args.only == "sdlab" else TRL(args.trl_python, args.trl_path, args.threads)
     if trl:
-        print(f"TRL {trl.versions['trl']} with torch {trl.versions['torch']} and transformers {trl.versions['transformers']}")
+        print(
+            f"TRL {trl.versions['trl']} with torch {trl.versions['torch']} and transformers {trl.versions['transformers']}"
+        )
     peaks = {name: peak(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    print("matrix products reach " + ", ".join(f"{speed:.0f} GFLOP/s in {name}" for name, speed in peaks.items()), flush=True)
+    print(
+        "matrix products reach "
+        + ", ".join(f"{speed:.0f} GFLOP/s in {name}" for name, speed in peaks.items()),
+        flush=True,
+    )
     for method in args.methods:
         found = {}
         settings = best_settings(trl, method, args) if trl else None
         for round_ in range(args.rounds):
             contestants = {} if args.only == "trl" else {"sdlab": lambda: ours(method, args, round_)}
-            contestants |= {"trl": lambda: trl.run(**trl_task(method, args, round_, *settings))} if trl else {}
+            contestants |= (
+                {"trl": lambda: trl.run(**trl_task(method, args, round_, *settings))} if trl else {}
+            )
             for side, run in contestants.items():
                 result = run()
                 found.setdefault(side, []).append(result)
-                print(f"  {method} {side:5s} round {round_}: " + " ".join(f"{s:.2f}" for s in result["seconds"]) + " s", flush=True)
+                print(
+                    f"  {method} {side:5s} round {round_}: "
+                    + " ".join(f"{s:.2f}" for s in result["seconds"])
+                    + " s",
+                    flush=True,
+                )
         report(method, args, found, peaks)
     if trl:
         trl.close()

@@ -38,12 +38,18 @@ def main():
     args = parser.parse_args()
     engines = {}
     for name, settings in (("vllm", {"tensor_parallel_size": args.tensor_parallel_size}), ("torch", {})):
-        engines[name], seconds = timed(lambda name=name, settings=settings: load_engine(args.model, engine=name, **settings))
+        engines[name], seconds = timed(
+            lambda name=name, settings=settings: load_engine(args.model, engine=name, **settings)
+        )
         print(f"{name} loaded in {seconds:.1f} s")
     tokenizer = engines["torch"].tokenizer
     prompts = [render_prompt(tokenizer, problem) for problem in load_split("in-domain", limit=args.prompts)]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{len(os.sched_getaffinity(0))} cores"
-    print(f"{args.model}, {args.prompts} prompts x {args.generations} generations, {device}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{len(os.sched_getaffinity(0))} cores"
+    )
+    print(
+        f"{args.model}, {args.prompts} prompts x {args.generations} generations, {device}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
+    )
     speeds = {(what, name): [] for what in ("sampling", "scoring") for name in engines}
     for round_ in range(args.rounds + 1):  # the first round warms up
         params, scores = SamplingParams(args.generations, args.max_tokens, seed=round_), {}
@@ -52,19 +58,32 @@ def main():
             tokens = int(rollouts.lengths.sum())
             if round_:
                 speeds["sampling", name].append(tokens / seconds)
-                print(f"  sampling {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s", flush=True)
-        rows, completions = [prompt for prompt in prompts for _ in range(args.generations)], rollouts.completions()
+                print(
+                    f"  sampling {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    flush=True,
+                )
+        rows, completions = (
+            [prompt for prompt in prompts for _ in range(args.generations)],
+            rollouts.completions(),
+        )
         for name, engine in engines.items():
             scores[name], seconds = timed(lambda engine=engine: engine.score(rows, completions))
             if round_:
                 speeds["scoring", name].append(tokens / seconds)
-                print(f"  scoring  {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s", flush=True)
-        gap = (scores["vllm"].per_token_logps - scores["torch"].per_token_logps).abs()[scores["torch"].completion_mask]
+                print(
+                    f"  scoring  {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    flush=True,
+                )
+        gap = (scores["vllm"].per_token_logps - scores["torch"].per_token_logps).abs()[
+            scores["torch"].completion_mask
+        ]
         if round_:
             print(f"  log-probabilities apart by at most {gap.max():.1e}, on average {gap.mean():.1e}")
     for what in ("sampling", "scoring"):
         ours, theirs = (statistics.median(speeds[what, name]) for name in ("torch", "vllm"))
-        print(f"{what}: torch median {ours:,.0f}, vllm median {theirs:,.0f} completion tokens/s; vllm is {theirs / ours:.2f} times as fast")
+        print(
+            f"{what}: torch median {ours:,.0f}, vllm median {theirs:,.0f} completion tokens/s; vllm is {theirs / ours:.2f} times as fast"
+        )
 
 
 if __name__ == "__main__":

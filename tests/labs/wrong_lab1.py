@@ -82,10 +82,26 @@ def rank_correlation(x, y):
 '''
 
 WRONG = [
-    ("natural log against log2, both ways", {"cmi": BITS_FOR_NATS, "belief-entropy": NATS_FOR_BITS}, {"cmi-test": 4, "belief-entropy-test": 3}),
-    ("x not given, belief not renormalised", {"cmi": X_FORGOTTEN, "belief-entropy": NOT_RENORMALISED}, {"cmi-test": 4, "belief-entropy-test": 3}),
-    ("sign flipped, ties broken by order", {"information": SIGN_FLIPPED, "rank-correlation": TIES_BY_ORDER}, {"information-test": 4, "rank-correlation-test": 3}),
+    (
+        "natural log against log2, both ways",
+        {"cmi": BITS_FOR_NATS, "belief-entropy": NATS_FOR_BITS},
+        {"cmi-test": 4, "belief-entropy-test": 3},
+    ),
+    (
+        "x not given, belief not renormalised",
+        {"cmi": X_FORGOTTEN, "belief-entropy": NOT_RENORMALISED},
+        {"cmi-test": 4, "belief-entropy-test": 3},
+    ),
+    (
+        "sign flipped, ties broken by order",
+        {"information": SIGN_FLIPPED, "rank-correlation": TIES_BY_ORDER},
+        {"information-test": 4, "rank-correlation-test": 3},
+    ),
     ("mask forgotten", {"information": MASK_FORGOTTEN}, {"information-test": 4}),
     ("off by one: shifted as logits are", {"information": SHIFTED}, {"information-test": 4}),
-    ("substrings counted, mean of rates", {"markers": SUBSTRINGS, "rate": MEAN_OF_RATES}, {"markers-test": 4, "rate-test": 2}),
+    (
+        "substrings counted, mean of rates",
+        {"markers": SUBSTRINGS, "rate": MEAN_OF_RATES},
+        {"markers-test": 4, "rate-test": 2},
+    ),
 ]

@@ -105,14 +105,20 @@ def first_rise(table: pandas.DataFrame, confidence: float = 0.95) -> int | None:
 WRONG = [
     ("standard deviation over G instead of G - 1", {"advantages": POPULATION_STD}, {"advantages-test": 4}),
     ("sign of the loss flipped", {"clipped-loss": SIGN_FLIPPED}, {"clipped-loss-test": 4}),
-    ("minimum forgotten, and padding counted", {"clipped-loss": CLIPPED_RATIO_ONLY, "mean-loss": PADDING_COUNTED},
-     {"clipped-loss-test": 4, "mean-loss-test": 4}),
+    (
+        "minimum forgotten, and padding counted",
+        {"clipped-loss": CLIPPED_RATIO_ONLY, "mean-loss": PADDING_COUNTED},
+        {"clipped-loss-test": 4, "mean-loss-test": 4},
+    ),
     ("mean of the batch instead of the group's", {"advantages": MEAN_OF_THE_BATCH}, {"advantages-test": 4}),
     ("clipped on the wrong side", {"clipped-loss": WRONG_SIDE}, {"clipped-loss-test": 4}),
     ("ends of the clip range swapped", {"clipped-loss": EPSILONS_SWAPPED}, {"clipped-loss-test": 4}),
     ("old log-probabilities not detached", {"clipped-loss": OLD_NOT_DETACHED}, {"clipped-loss-test": 4}),
     ("off by one: first token dropped", {"mean-loss": SHIFTED_MASK}, {"mean-loss-test": 4}),
-    ("all right taken for a lesson, all wrong forgotten", {"teaching-groups": ANY_REWARD, "useful-share": ALL_WRONG_FORGOTTEN},
-     {"teaching-groups-test": 2, "useful-share-test": 2}),
+    (
+        "all right taken for a lesson, all wrong forgotten",
+        {"teaching-groups": ANY_REWARD, "useful-share": ALL_WRONG_FORGOTTEN},
+        {"teaching-groups-test": 2, "useful-share-test": 2},
+    ),
     ("answers taken for independent", {"first-rise": ANSWERS_AS_UNITS}, {"first-rise-test": 4}),
 ]

@@ -104,7 +104,12 @@ WRONG = [
     ("tail forgotten", {"top-k-tail": NO_TAIL}, {"top-k-tail-test": 4}),
     (
         "no generation prompt, no special ends, a tail of log 0, deviation over n",
-        {"reprompt": NO_GENERATION_PROMPT, "divergence": NO_SPECIAL_ENDS, "top-k-tail": UNSAFE_TAIL, "first-alarm": POPULATION_DEVIATION},
+        {
+            "reprompt": NO_GENERATION_PROMPT,
+            "divergence": NO_SPECIAL_ENDS,
+            "top-k-tail": UNSAFE_TAIL,
+            "first-alarm": POPULATION_DEVIATION,
+        },
         {"reprompt-test": 3, "divergence-test": 4, "top-k-tail-test": 4, "first-alarm-test": 3},
     ),
 ]

@@ -4,111 +4,111 @@ WRONG = [
     (
         "mask forgotten in the mean",
         {
-            "entropy-weights": '''
+            "entropy-weights": """
 def entropy_weights(teacher_logps, mask, beta=1.0):
     entropy = -(teacher_logps.exp() * teacher_logps).sum(-1)
     raw = torch.exp(-beta * entropy) * mask
     return raw / raw.mean()
-'''
+"""
         },
         {"entropy-weights-test": 4},
     ),
     (
         "entropy in bits",
         {
-            "entropy-weights": '''
+            "entropy-weights": """
 def entropy_weights(teacher_logps, mask, beta=1.0):
     entropy = -(teacher_logps.exp() * teacher_logps).sum(-1) / np.log(2)
     raw = torch.exp(-beta * entropy)
     return torch.where(mask, raw / raw[mask].mean(), torch.zeros_like(raw))
-'''
+"""
         },
         {"entropy-weights-test": 4},
     ),
     (
         "sign of the entropy flipped",
         {
-            "entropy-weights": '''
+            "entropy-weights": """
 def entropy_weights(teacher_logps, mask, beta=1.0):
     raw = torch.exp(-beta * (teacher_logps.exp() * teacher_logps).sum(-1))
     return torch.where(mask, raw / raw[mask].mean(), torch.zeros_like(raw))
-'''
+"""
         },
         {"entropy-weights-test": 4},
     ),
     (
         "softmax over the wrong axis",
         {
-            "entropy-weights": '''
+            "entropy-weights": """
 def entropy_weights(teacher_logps, mask, beta=1.0):
     logps = teacher_logps.log_softmax(1)
     raw = torch.exp(beta * (logps.exp() * logps).sum(-1))
     return torch.where(mask, raw / raw[mask].mean(), torch.zeros_like(raw))
-'''
+"""
         },
         {"entropy-weights-test": 4},
     ),
     (
         "right answers distilled, too",
         {
-            "route": '''
+            "route": """
 def route(rewards, num_generations):
     right = rewards.view(-1, num_generations) > 0.5
     return right.any(1, keepdim=True).expand_as(right).flatten()
-'''
+"""
         },
         {"route-test": 4},
     ),
     (
         "groups taken by generation instead of by prompt",
         {
-            "route": '''
+            "route": """
 def route(rewards, num_generations):
     right = rewards.view(num_generations, -1) > 0.5
     return (~right & right.any(0, keepdim=True)).flatten()
-'''
+"""
         },
         {"route-test": 4},
     ),
     (
         "a mean of its own for each loss",
         {
-            "routed-loss": '''
+            "routed-loss": """
 def routed_loss(grpo_losses, sdpo_losses, weights, distilled, mask):
     one, two = mask & ~distilled[:, None], mask & distilled[:, None]
     return grpo_losses[one].sum() / one.sum().clamp(min=1) + (weights * sdpo_losses)[two].sum() / two.sum().clamp(min=1)
-'''
+"""
         },
         {"routed-loss-test": 4},
     ),
     (
         "mean over the questions that teach only, and square root forgotten",
         {
-            "pass-rate-weights": '''
+            "pass-rate-weights": """
 def pass_rate_weights(rewards, num_generations):
     p = rewards.view(-1, num_generations).mean(1)
     weights = p * (1 - p)
     return (weights / weights[weights > 0].mean()).repeat_interleave(num_generations)
-'''
+"""
         },
         {"pass-rate-weights-test": 4},
     ),
     (
         "0 / 0 where no question teaches",
         {
-            "pass-rate-weights": '''
+            "pass-rate-weights": """
 def pass_rate_weights(rewards, num_generations):
     p = rewards.view(-1, num_generations).mean(1)
     weights = (p * (1 - p)).sqrt()
     return (weights / weights.mean()).repeat_interleave(num_generations)
-'''
+"""
         },
         {"pass-rate-weights-test": 4},
     ),
     (
         "ties do not use up ranks",
         {
-            "rank": '''
+            "rank": """
 def rank(entries):
     def groups(names, k, sign):
         made = []
@@ -121,18 +121,18 @@ def rank(entries):
 
     every = [group for level in groups(entries, 0, -1) for group in groups(level, 1, 1)]
     return {name: place for place, group in enumerate(every, 1) for name in group}
-'''
+"""
         },
         {"rank-test": 4},
     ),
     (
         "intervals ignored",
         {
-            "rank": '''
+            "rank": """
 def rank(entries):
     order = sorted(entries, key=lambda name: (-entries[name][0].mean(), entries[name][1].mean()))
     return {name: place for place, name in enumerate(order, 1)}
-'''
+"""
         },
         {"rank-test": 4},
     ),
