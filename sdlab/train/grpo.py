@@ -5,12 +5,14 @@ arXiv 2402.03300 with the choices of arXiv 2603.24472 (norm_adv_by_std=False) an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import pandas
 
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.settings import Range, Share
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
-from sdlab.train.config import TrainConfig
+from sdlab.train.config import Aggregation, TrainConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
 from sdlab.train.losses import group_advantages, grpo_token_loss, token_logps, token_weights
 from sdlab.train.teacher import frozen_copy
@@ -21,9 +23,9 @@ class GRPOConfig(TrainConfig):
     """What GRPO adds to the settings every method has."""
 
     scale_rewards: bool = False  # divide advantages by the group's standard deviation
-    epsilon_low: float = 0.2
-    epsilon_high: float = 0.28
-    aggregation: str = "token_mean"  # or "sequence_mean"
+    epsilon_low: Share = 0.2
+    epsilon_high: Annotated[float, Range(0)] = 0.28
+    aggregation: Aggregation = "token_mean"  # or "sequence_mean"
 
 
 def run_grpo(

@@ -6,14 +6,15 @@ likeliest tokens and a tail bucket, importance ratio clipped at 2, a fixed teach
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import pandas
 import torch
 
-from sdlab.errors import SdlabError, unknown
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.settings import Count, OneOf, Positive, Share, unused
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
-from sdlab.train.config import TrainConfig
+from sdlab.train.config import Aggregation, TrainConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
 from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss, token_weights
 from sdlab.train.teacher import (
@@ -30,31 +31,26 @@ from sdlab.train.teacher import (
 class SDPOConfig(TrainConfig):
     """What SDPO adds to the settings every method has."""
 
-    context: str = (
-        "solution"  # what the teacher sees: solution, solution_no_think, feedback, solution_feedback
-    )
-    demonstration: str = "first"  # which right sibling: first, random
-    teacher_model_kind: str = "base"  # base (fixed), ema, live
-    teacher_update_rate: float = 0.05  # of the EMA teacher, per step
-    distillation_alpha: float = 0.5  # 0: KL(teacher||student), 1: KL(student||teacher)
-    distillation_topk: int | None = 100  # of the student's tokens; None: the whole vocabulary
+    # what the teacher sees: solution, solution_no_think, feedback, solution_feedback
+    context: Annotated[str, OneOf("teacher context", TEACHER_CONTEXTS)] = "solution"
+    # which right sibling: first, random
+    demonstration: Annotated[str, OneOf("demonstration rule", DEMONSTRATIONS)] = "first"
+    teacher_model_kind: Annotated[str, OneOf("teacher", TEACHER_KINDS)] = "base"  # base (fixed), ema, live
+    teacher_update_rate: Share = 0.05  # of the EMA teacher, per step
+    distillation_alpha: Share = 0.5  # 0: KL(teacher||student), 1: KL(student||teacher)
+    distillation_topk: Count | None = 100  # of the student's tokens; None: the whole vocabulary
     distillation_add_tail: bool = True
-    distillation_is_clip: float | None = 2.0
-    aggregation: str = "token_mean"
+    distillation_is_clip: Positive | None = 2.0
+    aggregation: Aggregation = "token_mean"
 
     def __post_init__(self):
         super().__post_init__()
-        for kind, value, allowed in (
-            ("teacher context", self.context, TEACHER_CONTEXTS),
-            ("demonstration rule", self.demonstration, DEMONSTRATIONS),
-            ("teacher", self.teacher_model_kind, TEACHER_KINDS),
-        ):
-            if value not in allowed:
-                raise unknown(kind, value, allowed)
-        if not 0 <= self.distillation_alpha <= 1:
-            raise SdlabError(
-                f"distillation_alpha={self.distillation_alpha} is not allowed; it must be between 0 and 1"
-            )
+        solution = self.context.startswith("solution")
+        unused(
+            self, "teacher_update_rate", self.teacher_model_kind == "ema", 'teacher_model_kind="ema"', (0,)
+        )
+        unused(self, "demonstration", solution, "a context with a solution")
+        unused(self, "distillation_add_tail", self.distillation_topk is not None, "a distillation_topk")
 
 
 def run_sdpo(

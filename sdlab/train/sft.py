@@ -5,12 +5,14 @@ It has no rollouts of its own; a small probe is sampled before every update so t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import pandas
 import torch
 
 from sdlab.context import render_prompt
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.settings import Count, CountOrZero, Range
 from sdlab.train.batch import Rows, accumulate, apply_update, draw, make_optimizer, sample_batch
 from sdlab.train.config import TrainConfig
 from sdlab.train.log import COLUMNS, Clock, samples, step_row
@@ -30,11 +32,18 @@ class Trace:
 class SFTConfig(TrainConfig):
     """What SFT adds to the settings every method has; num_problems and num_generations are the probe's."""
 
-    steps: int = 38  # three epochs of 800 traces
-    batch_size: int = 64  # traces per step
-    num_problems: int = 8
-    num_minibatches: int = 1
-    warmup_steps: int = 5
+    steps: Count = 38  # three epochs of 800 traces
+    batch_size: Count = 64  # traces per step
+    num_problems: Count = 8
+    num_minibatches: Annotated[
+        int,
+        Range(
+            1,
+            1,
+            hint="SFT makes one update per step: for more updates take more steps of a smaller batch_size",
+        ),
+    ] = 1
+    warmup_steps: CountOrZero = 5
 
 
 def run_sft(

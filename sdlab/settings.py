@@ -1,0 +1,199 @@
+"""Declared types and ranges of settings, and the one check of values against them.
+
+A field of a settings dataclass, or a parameter of a function, says in its annotation what it allows:
+
+    steps: Annotated[int, Range(1)] = 100
+
+`check_settings` checks a dataclass when it is made, `checked` the arguments of a function when it is called. NumPy's numbers
+are taken and become Python's, so that every setting can be written as JSON. True and False are no numbers, and NaN and
+infinity are in no range.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from functools import lru_cache, wraps
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from sdlab.errors import SdlabError, unknown
+
+NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
+NUMBERS = {int: Integral, float: Real}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be. `hint` follows the range in the error's message."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    hint: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Return whether `value` lies in the range."""
+        low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
+        return low and (self.most is None or value <= self.most)
+
+    def words(self, number: str) -> str:
+        """Return the range in words; `number` is "a number" or "a whole number"."""
+        if self.least is not None and self.most is not None:
+            return (
+                f"{self.least:g}"
+                if self.least == self.most
+                else f"{number} from {self.least:g} to {self.most:g}"
+            )
+        low = f" above {self.above:g}" if self.above is not None else ""
+        low = f" of at least {self.least:g}" if self.least is not None else low
+        high = "" if self.most is None else f"{' and' if low else ' of'} at most {self.most:g}"
+        return number + low + high
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The names that a setting may be; `what` says in an error's message what they name."""
+
+    what: str
+    names: Collection[str]
+
+
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, hint="random streams are keyed by whole numbers")]
+Positive = Annotated[float, Range(above=0)]
+Share = Annotated[float, Range(0, 1)]
+
+
+class _Refused(Exception):
+    pass
+
+
+def check_settings(settings) -> None:
+    """Check every field of a dataclass against its annotation; for `__post_init__`, frozen dataclasses too.
+
+    NumPy's numbers and strings are replaced by Python's. Raises SdlabError that names the field, its value and what is allowed.
+    """
+    for name, kind in _field_kinds(type(settings)).items():
+        object.__setattr__(settings, name, checked_value(name, getattr(settings, name), kind))
+
+
+def unused(settings, name: str, used: bool, needs: str, also: tuple = ()) -> None:
+    """Raise SdlabError when the field `name` is set although nothing reads it (`used` is false).
+
+    It may keep its default, or a value in `also`. `needs` names what would make it count.
+    """
+    default = next(field.default for field in fields(settings) if field.name == name)
+    value = getattr(settings, name)
+    if not used and value not in (default, *also):
+        raise SdlabError(
+            f"{name}={value!r} does nothing here; it needs {needs}; set that too, or leave {name} out"
+        )
+
+
+def checked(function: Callable) -> Callable:
+    """Check the arguments whose parameters declare a range or names, at every call.
+
+    Raises SdlabError that names the argument, its value and what is allowed.
+    """
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    kinds = {name: kind for name, kind in hints.items() if name != "return" and _declares(kind)}
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        for name in kinds.keys() & bound.arguments.keys():
+            bound.arguments[name] = checked_value(name, bound.arguments[name], kinds[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def checked_value(name: str, value, kind):
+    """Return `value` as the annotation `kind` wants it. Raises SdlabError when it is not allowed."""
+    try:
+        return _fit(value, kind)
+    except _Refused:
+        names = _marks(kind, OneOf)
+        if names:
+            raise unknown(names[0].what, value, names[0].names) from None
+        hints = "".join(f"; {mark.hint}" for mark in _marks(kind, Range) if mark.hint)
+        raise SdlabError(f"{name}={value!r} is not allowed; it must be {_words(kind)}{hints}") from None
+
+
+@lru_cache
+def _field_kinds(settings_type: type) -> dict[str, Any]:
+    hints = get_type_hints(settings_type, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(settings_type)}
+
+
+def _marks(kind, wanted: type) -> list:
+    """Return the ranges or names declared anywhere in an annotation."""
+    own = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, wanted)]
+    return own + [mark for part in get_args(kind) for mark in _marks(part, wanted)]
+
+
+def _declares(kind) -> bool:
+    return bool(_marks(kind, Range) or _marks(kind, OneOf))
+
+
+def _fit(value, kind):
+    """Return `value` as `kind`, or raise _Refused."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        value = _fit(value, parts[0])
+        for mark in parts[1:]:
+            if isinstance(mark, Range) and not mark.holds(value):
+                raise _Refused
+            if isinstance(mark, OneOf) and value not in mark.names:
+                raise _Refused
+        return value
+    if origin in (Union, UnionType):
+        for part in parts:
+            try:
+                return _fit(value, part)
+            except _Refused:
+                continue
+        raise _Refused
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, (tuple, list, np.ndarray)):
+            raise _Refused
+        return tuple(_fit(one, parts[0]) for one in value)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        good = value in parts
+    elif kind in NUMBERS:
+        good = isinstance(value, NUMBERS[kind]) and not isinstance(value, (bool, np.bool_))
+        good = good and (kind is int or math.isfinite(value))
+    elif kind is bool:
+        good = isinstance(value, (bool, np.bool_))
+    elif origin is Callable:
+        good = callable(value)
+    else:
+        good = isinstance(value, origin or kind)
+    if not good:
+        raise _Refused
+    return kind(value) if kind in NUMBERS or kind in (bool, str) else value
+
+
+def _words(kind) -> str:
+    """Return what an annotation allows, in words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        ranges = [mark for mark in parts[1:] if isinstance(mark, Range)]
+        return ranges[0].words(_words(parts[0])) if ranges else _words(parts[0])
+    if origin in (Union, UnionType):
+        return " or ".join(map(_words, parts))
+    if origin is tuple:
+        return f"a tuple, each part {_words(parts[0])}"
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin is Callable:
+        return "a function"
+    return NAMES.get(kind) or f"a {getattr(origin or kind, '__name__', kind)}"
