@@ -101,14 +101,13 @@ def checked(function: Callable) -> Callable:
     Raises SdlabError that names the argument, its value and what is allowed.
     """
     signature = inspect.signature(function)
-    hints = get_type_hints(function, include_extras=True)
-    kinds = {name: kind for name, kind in hints.items() if name != "return" and _declares(kind)}
 
     @wraps(function)
     def call(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
-        for name in kinds.keys() & bound.arguments.keys():
-            bound.arguments[name] = checked_value(name, bound.arguments[name], kinds[name])
+        for name, kind in _argument_kinds(function).items():
+            if name in bound.arguments:
+                bound.arguments[name] = checked_value(name, bound.arguments[name], kind)
         return function(*bound.args, **bound.kwargs)
 
     return call
@@ -132,14 +131,16 @@ def _field_kinds(settings_type: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(settings_type)}
 
 
+@lru_cache
+def _argument_kinds(function: Callable) -> dict[str, Any]:
+    hints = get_type_hints(function, include_extras=True)
+    return {name: kind for name, kind in hints.items() if _marks(kind, Range) or _marks(kind, OneOf)}
+
+
 def _marks(kind, wanted: type) -> list:
     """Return the ranges or names declared anywhere in an annotation."""
     own = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, wanted)]
     return own + [mark for part in get_args(kind) for mark in _marks(part, wanted)]
-
-
-def _declares(kind) -> bool:
-    return bool(_marks(kind, Range) or _marks(kind, OneOf))
 
 
 def _fit(value, kind):

@@ -14,12 +14,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from sdlab.benchmarks.duplicates import first_places, normalised
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
+from sdlab.settings import Count, CountOrZero, Range, checked
 
 WORD = r"(?<!\S)[^\w\s]*([^\W\d_]{2,})[^\w\s]*(?!\S)"
 MOST = 40
@@ -122,7 +124,13 @@ def word_vectors(texts: Sequence[str]):
     return vectors, maker.get_feature_names_out()
 
 
-def stability(texts: Sequence[str], found: Types, resamples: int = 10, share: float = 0.8) -> dict[str, dict]:
+@checked
+def stability(
+    texts: Sequence[str],
+    found: Types,
+    resamples: CountOrZero = 10,
+    share: Annotated[float, Range(above=0, most=1)] = 0.8,
+) -> dict[str, dict]:
     """Would other questions of the same kind give the same groups? Again on `resamples` random parts of the distinct texts.
 
     Per scale ("types", "wordings"): counts {number of groups: times; 0: none}, and the mean adjusted Rand index between a part's
@@ -154,7 +162,8 @@ def agreement(labels: Sequence, kinds: Sequence[str]) -> float:
     return float(adjusted_rand_score([kind for _, kind in pairs], [label for label, _ in pairs]))
 
 
-def variety(texts: Sequence[str], sizes: Sequence[int], resamples: int = 20) -> list[float]:
+@checked
+def variety(texts: Sequence[str], sizes: Sequence[int], resamples: Count = 20) -> list[float]:
     """Effective number of unlike questions among n, for each n in `sizes`: mean over random parts of the distinct texts with words.
 
     The Vendi score (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n, K the cosine similarities of

@@ -8,12 +8,14 @@ types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from sdlab.benchmarks.duplicates import normalised
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
+from sdlab.settings import Count, Range, Seed, check_settings, checked
 from sdlab.world.problems import Problem
 
 
@@ -24,18 +26,13 @@ class SamplingPlan:
     replacement False: epochs, as sdlab's own loops and verl's go (every row once before any comes again).
     """
 
-    steps: int
-    num_problems: int
-    num_generations: int = 8
+    steps: Count
+    num_problems: Count
+    num_generations: Count = 8
     replacement: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "num_problems", "num_generations"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1):
-                raise SdlabError(
-                    f"{name}={value!r} is not allowed in a sampling plan; it must be a whole number of at least 1"
-                )
+        check_settings(self)
 
     @property
     def draws(self) -> int:
@@ -66,7 +63,8 @@ def types_of(problems: Sequence[Problem]) -> dict[str, float]:
     return weights
 
 
-def hill_number(weights: Iterable[float], order: float = 1) -> float:
+@checked
+def hill_number(weights: Iterable[float], order: Annotated[float, Range(0)] = 1) -> float:
     """The effective number of types: how many equally common types would be as diverse as these (Hill 1973; Jost 2006).
 
     weights: one non-negative number per type. Order 0 counts the types; order 1 is exp(Shannon entropy); order 2 is one over the
@@ -154,7 +152,8 @@ def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
     return shares[: last + 1]
 
 
-def draw_plan(items: Sequence, plan: SamplingPlan, seed: int = 0) -> list:
+@checked
+def draw_plan(items: Sequence, plan: SamplingPlan, seed: Seed = 0) -> list:
     """The items that one run of the plan sees, in order; epochs are those of `sdlab.train.batch.draw`. Raises SdlabError when there are none."""
     if not len(items):
         raise SdlabError("the set of problems is empty; give at least one problem")

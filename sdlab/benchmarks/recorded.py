@@ -18,6 +18,7 @@ from sdlab.benchmarks.duplicates import NEAR, boilerplate, near_copies, overlap
 from sdlab.benchmarks.files import load_problems
 from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
+from sdlab.settings import CountOrZero, checked
 
 SETS = {  # name -> files, as they lie in the folder
     "chemistry": ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"),
@@ -35,7 +36,8 @@ SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # of the curves of variety
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
-def measure_texts(problems, resamples: int = 10) -> dict:
+@checked
+def measure_texts(problems, resamples: CountOrZero = 10) -> dict:
     """What can be said of any questions from their text alone, JSON-ready; `groups` and `variety` None where there are too few.
 
     template: characters of boilerplate; near: distinct questions with a near copy before them; chinese: distinct questions with a
@@ -81,7 +83,8 @@ def _plain(division: Division | None) -> dict | None:
     }
 
 
-def measure_set(folder: str | Path, name: str, resamples: int = 10) -> dict:
+@checked
+def measure_set(folder: str | Path, name: str, resamples: CountOrZero = 10) -> dict:
     """All measures of the set `name` of SETS, from its files in `folder`. Raises SdlabError when a file is missing."""
     problems = [one for file in SETS[name] for one in load_problems(Path(folder) / file)]
     plan = SMALL_PLAN if name.startswith("DAPO") else PAPER_PLAN
@@ -108,7 +111,8 @@ def measure_overlaps(folder: str | Path) -> list[dict]:
     return rows
 
 
-def measure_real(folder: str | Path, resamples: int = 10) -> dict:
+@checked
+def measure_real(folder: str | Path, resamples: CountOrZero = 10) -> dict:
     """Everything the record holds, measured now. Raises SdlabError when a file is missing."""
     from importlib.metadata import version
 

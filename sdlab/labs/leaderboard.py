@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from sdlab.labs.trial import train
 from sdlab.measure.crossed import crossed_difference, crossed_interval
 from sdlab.measure.intervals import Interval
 from sdlab.seeds import stable_int, stream
+from sdlab.settings import Count, Range, check_settings, checked
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.world.splits import SEEDS as SPLIT_SEEDS
 from sdlab.world.splits import load_split
@@ -41,23 +43,17 @@ class Budget:
     """What every submission gets. Raises SdlabError on a value below its least."""
 
     config: SDPOConfig = BUDGET
-    seeds: int = 3  # training runs; with fewer nothing is called significant
-    problems: int = 64  # of each of three hidden splits
-    generations: int = 4
-    timeout: float = 1800.0  # seconds, of one submission's training
-    memory_gb: float = 4.0  # of its process; the recorded budget with token weights takes about one
+    seeds: Count = 3  # training runs; with fewer nothing is called significant
+    problems: Annotated[int, Range(2)] = 64  # of each of three hidden splits
+    generations: Count = 4
+    timeout: Annotated[float, Range(1)] = 1800.0  # seconds, of one submission's training
+    memory_gb: Annotated[float, Range(1)] = (
+        4.0  # of its process; the recorded budget with token weights takes about one
+    )
     model: str = "organism"
 
     def __post_init__(self):
-        for name, least in (
-            ("seeds", 1),
-            ("problems", 2),
-            ("generations", 1),
-            ("timeout", 1),
-            ("memory_gb", 1),
-        ):
-            if not getattr(self, name) >= least:
-                raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least {least}")
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,8 @@ def _tied(tables: dict[str, np.ndarray]) -> list[list[str]]:
     return groups
 
 
-def hidden_problems(split: str, count: int, secret: str) -> list:
+@checked
+def hidden_problems(split: str, count: Count, secret: str) -> list:
     """`count` problems of the split's kind that `secret` chooses, none of them in the split itself (its seed 0).
 
     Raises SdlabError when there are not so many.
@@ -116,7 +113,8 @@ def hidden_problems(split: str, count: int, secret: str) -> list:
     return pool[:count]
 
 
-def training_seeds(count: int, secret: str) -> list[tuple[int, int]]:
+@checked
+def training_seeds(count: Count, secret: str) -> list[tuple[int, int]]:
     """`count` pairs that `secret` chooses: the run's seed, and the seed (1..15) of the split "train" it takes its questions from."""
     return [
         (
@@ -127,12 +125,13 @@ def training_seeds(count: int, secret: str) -> list[tuple[int, int]]:
     ]
 
 
+@checked
 def leaderboard(
     files: Sequence[str | Path],
     secret: str,
     budget: Budget = Budget(),
     *,
-    jobs: int = 1,
+    jobs: Count = 1,
     kept: Path | None = None,
     on_done=None,
 ) -> list[tuple[int, Entry]]:

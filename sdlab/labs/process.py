@@ -12,11 +12,13 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from sdlab.errors import SdlabError
 from sdlab.labs.family import Family
 from sdlab.labs.isolation import check_system, readable_folders
 from sdlab.labs.matching import Step
+from sdlab.settings import Range, check_settings
 
 PASSED_ON = (
     "PATH",
@@ -42,20 +44,13 @@ RESTARTS = 3
 class Limits:
     """Seconds for the submission and for each cell, MB of memory for each of its processes and for all, MB that it may print."""
 
-    timeout: float = 600.0
-    cell_timeout: float = 180.0
-    memory_mb: int = 3000
-    output_mb: float = 20.0
+    timeout: Annotated[float, Range(1)] = 600.0
+    cell_timeout: Annotated[float, Range(0.1)] = 180.0
+    memory_mb: Annotated[float, Range(200)] = 3000
+    output_mb: Annotated[float, Range(0.001)] = 20.0
 
     def __post_init__(self):
-        for name, value, least in (
-            ("timeout", self.timeout, 1),
-            ("cell_timeout", self.cell_timeout, 0.1),
-            ("memory_mb", self.memory_mb, 200),
-            ("output_mb", self.output_mb, 0.001),
-        ):
-            if not value >= least:
-                raise SdlabError(f"{name} {value!r} is too little; give at least {least}")
+        check_settings(self)
 
 
 @dataclass

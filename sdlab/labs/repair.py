@@ -6,12 +6,14 @@ how much of the loss is GRPO's (`mix`: one number, or one per row, which is rout
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import pandas
 import torch
 
-from sdlab.errors import SdlabError, unknown
+from sdlab.errors import SdlabError
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.settings import OneOf, Range, check_settings
 from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, step_row
@@ -45,23 +47,14 @@ class Repair:
     Raises SdlabError on an unknown context, a mix outside 0 to 1, and token_weights that cannot be called.
     """
 
-    context: str = "solution"
-    mix: float | Callable[[torch.Tensor, int], torch.Tensor] = 0.0
+    context: Annotated[str, OneOf("teacher context", TEACHER_CONTEXTS)] = "solution"
+    mix: Annotated[float, Range(0, 1)] | Callable[[torch.Tensor, int], torch.Tensor] = 0.0
     token_weights: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = (
         None
     )
 
     def __post_init__(self):
-        if self.context not in TEACHER_CONTEXTS:
-            raise unknown("teacher context", self.context, TEACHER_CONTEXTS)
-        if not callable(self.mix) and not (isinstance(self.mix, (int, float)) and 0 <= self.mix <= 1):
-            raise SdlabError(
-                f"mix={self.mix!r} is not allowed; give GRPO's share, 0 to 1, or a function of (rewards, num_generations)"
-            )
-        if self.token_weights is not None and not callable(self.token_weights):
-            raise SdlabError(
-                f"token_weights={self.token_weights!r} is not allowed; give a function of (student_logps, teacher_logps, rewards, mask), or None"
-            )
+        check_settings(self)
 
 
 def run_repair(

@@ -21,6 +21,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.information import check_table, kl_divergence, mutual_information
 from sdlab.seeds import stream
+from sdlab.settings import Count, Seed, checked
 from sdlab.world.evidence import NOTHING, Evidence
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import log_prob, program, sample
@@ -180,12 +181,13 @@ def trace_table(
     return TraceTable((*texts, REST), weights, table[1:], table[0])
 
 
+@checked
 def sampled_information(
     problems: Sequence[Problem],
     contexts_of: Callable[[Problem], Contexts],
-    num_traces: int = 16,
+    num_traces: Count = 16,
     thinking: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> pandas.DataFrame:
     """Monte Carlo for problems of any size: draw c, then y given c, and score y exactly under every context.
 

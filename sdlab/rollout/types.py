@@ -1,34 +1,26 @@
 """What every rollout engine takes and returns. P prompts, G generations each, B = P*G rows, T tokens, V vocabulary, K top-k."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
-from sdlab.errors import SdlabError
+from sdlab.settings import Count, CountOrZero, Range, Seed, check_settings
 
 
 @dataclass(frozen=True)
 class SamplingParams:
     """How to sample. Raises SdlabError on a value outside its range."""
 
-    num_generations: int = 1
-    max_completion_length: int = 256  # tokens
-    temperature: float = 1.0  # 0 is greedy
-    top_p: float = 1.0
-    top_k: int = 0  # 0 is off
-    seed: int = 0
+    num_generations: Count = 1
+    max_completion_length: Count = 256  # tokens
+    temperature: Annotated[float, Range(0)] = 1.0  # 0 is greedy
+    top_p: Annotated[float, Range(above=0, most=1)] = 1.0
+    top_k: CountOrZero = 0  # 0 is off
+    seed: Seed = 0
 
     def __post_init__(self):
-        checks = [
-            ("num_generations", self.num_generations >= 1, "at least 1"),
-            ("max_completion_length", self.max_completion_length >= 1, "at least 1"),
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-        ]
-        for name, good, allowed in checks:
-            if not good:
-                raise SdlabError(f"{name}={getattr(self, name)!r} is not allowed; it must be {allowed}")
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import write_atomic
+from sdlab.settings import Count, OneOf, Range, check_settings
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -20,54 +22,36 @@ VLLM_MODES = ("colocate", "server")
 class Job:
     """Everything `sdlab.scale` needs to train. Raises SdlabError on a value that is not allowed."""
 
-    method: str  # sft, grpo, sdpo
+    method: Annotated[str, OneOf("method", CONFIGS)]  # sft, grpo, sdpo
     model: str  # the organism, a folder, or a hub name
     data: str  # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
     config: TrainConfig  # the study's own settings: sizes, rates, losses
-    num_questions: int | None = None  # so many of the data, chosen by config.seed; None: all
-    max_prompt_length: int = 2048  # tokens
-    max_reprompt_length: int = 22528  # tokens of the teacher's prompt
-    per_device_rows: int = 1  # completions per process and micro-batch
-    num_processes: int = 1  # over all machines
-    num_machines: int = 1
-    accelerate: str = "cpu"
+    num_questions: Count | None = None  # so many of the data, chosen by config.seed; None: all
+    max_prompt_length: Count = 2048  # tokens
+    max_reprompt_length: Count = 22528  # tokens of the teacher's prompt
+    per_device_rows: Count = 1  # completions per process and micro-batch
+    num_processes: Count = 1  # over all machines
+    num_machines: Count = 1
+    accelerate: Annotated[str, OneOf("accelerate configuration", ACCELERATE)] = "cpu"
     use_vllm: bool = False
-    vllm_mode: str = "colocate"
-    vllm_gpu_memory_utilization: float = 0.3
-    vllm_tensor_parallel_size: int = 1
+    vllm_mode: Annotated[str, OneOf("vllm_mode", VLLM_MODES)] = "colocate"
+    vllm_gpu_memory_utilization: Annotated[float, Range(above=0, most=1)] = 0.3
+    vllm_tensor_parallel_size: Count = 1
     vllm_server_base_url: str | None = None  # of vllm_mode "server", such as http://node7:8000
-    lora_rank: int | None = None  # None: all weights
+    lora_rank: Count | None = None  # None: all weights
     bf16: bool = False
     gradient_checkpointing: bool = False
-    save_steps: int = 10
+    save_steps: Count = 10
     output: str = "runs/scale"
 
     def __post_init__(self):
-        for kind, value, allowed in (
-            ("method", self.method, CONFIGS),
-            ("accelerate configuration", self.accelerate, ACCELERATE),
-            ("vllm_mode", self.vllm_mode, VLLM_MODES),
-        ):
-            if value not in allowed:
-                raise unknown(kind, value, allowed)
+        check_settings(self)
         if not isinstance(self.config, CONFIGS[self.method]):
             raise SdlabError(
                 f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}"
             )
         if self.config.bf16:
             raise SdlabError("config.bf16 is for the study's own loops; give the job itself bf16=True")
-        for name in (
-            "max_prompt_length",
-            "max_reprompt_length",
-            "per_device_rows",
-            "num_processes",
-            "num_machines",
-            "vllm_tensor_parallel_size",
-            "save_steps",
-        ):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1):
-                raise SdlabError(f"{name}={value!r} is not allowed; it must be a whole number of at least 1")
 
 
 def write_job(job: Job, path: str | Path) -> Path:

@@ -8,10 +8,12 @@ import re
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.scale.hardware import GPUS
 from sdlab.scale.job import CONFIGS, Job
+from sdlab.settings import Count, CountOrZero, Range, check_settings, checked
 from sdlab.train.config import TrainConfig
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -31,12 +33,15 @@ class Evaluation:
     """How checkpoints are judged: benchmarks of sdlab.benchmarks and the paper's sampling."""
 
     benchmarks: tuple[str, ...]
-    num_generations: int
-    temperature: float
-    top_p: float
-    top_k: int
-    max_completion_length: int
+    num_generations: Count
+    temperature: Annotated[float, Range(0)]
+    top_p: Annotated[float, Range(above=0, most=1)]
+    top_k: CountOrZero
+    max_completion_length: Count
     thinking: bool
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -108,15 +113,14 @@ def read_recipe(path: str | Path) -> Recipe:
     )
 
 
-def on_gpus(job: Job, gpu: str, gpus: int) -> Job:
+@checked
+def on_gpus(job: Job, gpu: str, gpus: Count) -> Job:
     """The job on other hardware: processes, how weights are shared out, and no bfloat16 or vLLM where the GPU lacks the former.
 
     Nothing else changes: batch and lengths are the experiment. Raises SdlabError for an unknown kind or fewer than one.
     """
     if gpu not in GPUS:
         raise unknown("GPU", gpu, GPUS)
-    if gpus < 1:
-        raise SdlabError(f"gpus={gpus} is not allowed; it must be a whole number of at least 1")
     accelerate = (
         "single_gpu"
         if gpus == 1

@@ -13,6 +13,7 @@ from sdlab.measure.evaluation import evaluate, summarise
 from sdlab.measure.intervals import Interval
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int, stream
+from sdlab.settings import Count, Seed, checked
 from sdlab.world.corpus import write_demonstration
 from sdlab.world.splits import load_split
 
@@ -29,7 +30,8 @@ HABITS = (
 SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps": 2600}
 
 
-def measure_splits(engine, num_problems: int, seed: int = 0, progress=None) -> pandas.DataFrame:
+@checked
+def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -> pandas.DataFrame:
     """avg@8 at temperature 1 on each split, thinking on and off, and in each context, on at most `num_problems` each.
 
     Columns as `summarise` makes them (metric, mean, low, high, ...) with split and mode: a row per split, mode and

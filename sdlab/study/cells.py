@@ -23,6 +23,7 @@ from pathlib import Path
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line
 from sdlab.files import write_atomic
+from sdlab.settings import Count, Positive, checked
 from sdlab.study.provenance import granted_cores, peak_memory_mb
 from sdlab.study.run_files import read_about
 from sdlab.study.runs import defaults
@@ -94,12 +95,13 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
     return ""
 
 
+@checked
 def run_cells(
     cells: Sequence[Cell],
     *,
-    jobs: int | None = None,
+    jobs: Count | None = None,
     ray: str | None = None,
-    timeout: float | None = None,
+    timeout: Positive | None = None,
     on_done: Callable[[Cell, str], None] | None = None,
 ) -> dict[str, str]:
     """Run the cells that are not finished, in this order; returns {name: reason} of those that failed.
@@ -110,9 +112,6 @@ def run_cells(
     and goes on. timeout: seconds a cell may take. on_done(cell, reason) is called as each ends, with "" for success.
     Ctrl-C stops what runs; every folder can go on. Raises SdlabError for bad arguments and a cluster that does not answer.
     """
-    for name, value in (("jobs", jobs), ("timeout", timeout)):
-        if value is not None and not value > 0:
-            raise SdlabError(f"{name}={value} is not allowed; it must be above 0")
     if jobs and ray not in (None, "local"):
         raise SdlabError(
             f"jobs={jobs} is for this machine alone; the Ray cluster {ray} has as many at once as it has cores"

@@ -14,6 +14,7 @@ from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate, select_by_base_rate, table_one
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.settings import Count, Seed, checked
 
 PAPER = pandas.DataFrame(  # DeepSeek-R1-Distill-Qwen-7B, Table 1 of arXiv 2603.24472
     {
@@ -38,8 +39,9 @@ class Selection:
     base: pandas.DataFrame  # every base sample that was drawn, of chosen and other problems
 
 
+@checked
 def sampling(
-    num_generations: int, seed: int, purpose: str, max_completion_length: int = 256
+    num_generations: Count, seed: Seed, purpose: str, max_completion_length: Count = 256
 ) -> SamplingParams:
     """The paper's sampling settings, with a seed of its own for each purpose."""
     return SamplingParams(
@@ -57,15 +59,16 @@ def first_right(frame: pandas.DataFrame) -> pandas.Series:
     return frame[frame["reward"] == 1].groupby("problem_id")["completion"].first()
 
 
+@checked
 def select(
     engine,
     problems,
-    wanted: int,
-    seed: int = 0,
+    wanted: Count,
+    seed: Seed = 0,
     *,
     low: float = LOW,
     high: float = HIGH,
-    max_completion_length: int = 256,
+    max_completion_length: Count = 256,
     thinking: bool = True,
     progress=None,
 ) -> Selection:
@@ -105,13 +108,14 @@ def select(
     return Selection(chosen, solutions, pandas.concat(frames, ignore_index=True))
 
 
+@checked
 def run_contexts(
     engine,
     selection: Selection,
-    num_generations: int,
-    seed: int = 0,
+    num_generations: Count,
+    seed: Seed = 0,
     *,
-    max_completion_length: int = 256,
+    max_completion_length: Count = 256,
     thinking: bool = True,
     progress=None,
 ) -> pandas.DataFrame:

@@ -20,6 +20,7 @@ from sdlab.measure.markers import total_markers
 from sdlab.rollout.checks import require_vllm
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.settings import Count, Seed, checked
 from sdlab.study.provenance import provenance
 from sdlab.study.results import (
     ABOUT,
@@ -53,6 +54,7 @@ def paper_sampling(thinking: bool = True, **overrides) -> SamplingParams:
     return replace(base, **{name: value for name, value in overrides.items() if value is not None})
 
 
+@checked
 def evaluate_benchmarks(
     model,
     benchmarks: Sequence[str] | Mapping[str, Sequence[Problem]],
@@ -64,8 +66,8 @@ def evaluate_benchmarks(
     engine: str = "torch",
     engine_settings: Mapping | None = None,
     source: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    limit: Count | None = None,
+    seed: Seed = 0,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Result]:

@@ -9,6 +9,7 @@ import pandas
 from sdlab.measure.model_information import ModelInformation, model_information
 from sdlab.measure.traces import score_trace
 from sdlab.seeds import stream
+from sdlab.settings import Count, Seed, checked
 from sdlab.world.corpus import write_correct
 from sdlab.world.evidence import read_evidence
 from sdlab.world.families import SIZES, load_families
@@ -38,8 +39,9 @@ def mixed_families() -> list[tuple[Problem, tuple[Problem, ...]]]:
     return [family for one_round in rounds for family in one_round if family]
 
 
+@checked
 def draw_traces(
-    families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: int, seed: int = 0
+    families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: Count, seed: Seed = 0
 ) -> list[Draw]:
     """`num_traces` traces for each family's problem. Contexts are even over its n solutions: I(y; s | x) is at most log n."""
     draws = []

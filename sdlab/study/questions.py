@@ -11,11 +11,11 @@ from math import comb
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
+from sdlab.settings import Seed, checked
 from sdlab.world import kata
 from sdlab.world.hunts import SEEN_TYPES, draw_hunt, identity, make_problem, single_hunts
 from sdlab.world.problems import Problem
 from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
-
 
 CANDIDATES = {
     "any": (0, 99),
@@ -24,8 +24,9 @@ CANDIDATES = {
 }  # least and most numbers that a hunt's clues leave to look through
 
 
+@checked
 def training_questions(
-    split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any"
+    split: str, num_questions: int | None, num_types: int | None, seed: Seed, candidates: str = "any"
 ) -> list[Problem]:
     """The questions a run with this seed trains on. Fewer questions are always among more, with the same seed and types.
 
@@ -55,8 +56,9 @@ def training_questions(
     ]
 
 
+@checked
 def check_questions(
-    split: str, num_questions: int | None, num_types: int | None, seed: int, candidates: str = "any"
+    split: str, num_questions: int | None, num_types: int | None, seed: Seed, candidates: str = "any"
 ) -> None:
     """Raise SdlabError when `training_questions` would, and make no questions that are not needed to know."""
     if candidates not in CANDIDATES:

@@ -26,6 +26,7 @@ from filelock import FileLock
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import write_atomic
 from sdlab.rollout.loading import quiet
+from sdlab.settings import Count, checked
 from sdlab.study.provenance import LIBRARIES, provenance
 from sdlab.study.run_files import (
     FILES,
@@ -46,6 +47,7 @@ EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedul
 TRACKERS = ("tensorboard",)
 
 
+@checked
 def open_run(
     folder,
     config,
@@ -56,7 +58,7 @@ def open_run(
     resume: bool = True,
     overwrite: bool = False,
     tracker: str | None = None,
-    save_every: int = 1,
+    save_every: Count = 1,
 ) -> "Run":
     """The run in `folder`, new or to be continued; use it in a `with`.
 
@@ -67,8 +69,6 @@ def open_run(
     or overwrite), or no run but other files; when another process is writing it; and when the tracker is not installed.
     """
     folder = Path(folder)
-    if save_every < 1:
-        raise SdlabError(f"save_every={save_every} is not allowed; it must be at least 1")
     writer = _summary_writer(tracker)
     wanted = {
         "method": method,

@@ -18,6 +18,7 @@ import pandas
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
+from sdlab.settings import Count, Positive, checked
 from sdlab.study.cells import OUTCOME, Cell, is_done, run_cells
 from sdlab.study.grid import Grid, Point, cell_name, settings_of, to_text
 from sdlab.study.provenance import provenance
@@ -27,14 +28,15 @@ from sdlab.study.runs import load_run
 from sdlab.study.training import LAST_STEPS, SUMS
 
 
+@checked
 def sweep(
     grid: Grid | Mapping,
     folder: str | Path,
     model: str = "organism",
     *,
-    jobs: int | None = None,
+    jobs: Count | None = None,
     ray: str | None = None,
-    timeout: float | None = None,
+    timeout: Positive | None = None,
 ) -> pandas.DataFrame:
     """Run the cells of `grid` that are not finished in `folder`, and return the table of all of them, also written as table.csv.
 

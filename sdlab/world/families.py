@@ -10,6 +10,7 @@ from itertools import groupby
 
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
+from sdlab.settings import Count, checked
 from sdlab.world import hunts
 from sdlab.world.problems import Problem
 from sdlab.world.splits import dealt_to
@@ -17,7 +18,8 @@ from sdlab.world.splits import dealt_to
 SIZES = (2, 3, 4, 5)
 
 
-def load_families(size: int, limit: int | None = None) -> list[tuple[Problem, tuple[Problem, ...]]]:
+@checked
+def load_families(size: int, limit: Count | None = None) -> list[tuple[Problem, tuple[Problem, ...]]]:
     """Pairs (problem, siblings): a hunt for one number, and all `size` hunts of its family, one for each candidate.
 
     siblings[v] has the same clue, the same kind of check and the same candidates as `problem`, and candidate v as its

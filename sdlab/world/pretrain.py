@@ -8,6 +8,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
 from sdlab.seeds import stable_int, stream
+from sdlab.settings import Count, CountOrZero, Positive, Range, Seed, Share, check_settings, checked
 from sdlab.world.corpus import draw_document
 from sdlab.world.tokenizer import END, END_OF_TEXT, build_tokenizer
 
@@ -27,26 +29,24 @@ VERSION = 2  # of the shipped organism; every recorded result names the sha256 o
 class PretrainConfig:
     """Shape and schedule of the organism. The defaults made the shipped one."""
 
-    seed: int = 0
-    steps: int = 2600
-    documents: int = 64  # per step
-    hidden_size: int = 128
-    num_layers: int = 4
-    intermediate_size: int = 512
-    matrix_lr: float = 0.02  # Muon, for the weight matrices of the layers
-    adam_lr: float = 3e-3  # AdamW, for embeddings and norms
-    warmup: int = 100  # steps
-    cooldown: float = 0.4  # last share of the steps, over which the rates fall linearly to zero
-    micro_tokens: int = 3072  # padded tokens per forward pass
+    seed: Seed = 0
+    steps: Count = 2600
+    documents: Count = 64  # per step
+    hidden_size: Annotated[int, Range(64)] = 128
+    num_layers: Count = 4
+    intermediate_size: Count = 512
+    matrix_lr: Positive = 0.02  # Muon, for the weight matrices of the layers
+    adam_lr: Positive = 3e-3  # AdamW, for embeddings and norms
+    warmup: CountOrZero = 100  # steps
+    cooldown: Share = 0.4  # last share of the steps, over which the rates fall linearly to zero
+    micro_tokens: Count = 3072  # padded tokens per forward pass
 
     def __post_init__(self):
-        if self.hidden_size < 64 or self.hidden_size % 64:
+        check_settings(self)
+        if self.hidden_size % 64:
             raise SdlabError(
                 f"hidden_size={self.hidden_size} is not allowed; it must be a multiple of 64 (heads of 32, two to a key-value head)"
             )
-        for name in ("steps", "documents", "num_layers", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise SdlabError(f"{name}={getattr(self, name)} is not allowed; it must be at least 1")
 
 
 def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int):
@@ -126,13 +126,14 @@ def _optimizers(model, config: PretrainConfig):
     ]
 
 
+@checked
 def pretrain(
     output: str | Path,
     config: PretrainConfig = PretrainConfig(),
     device: str | None = None,
     resume: bool = True,
     progress=None,
-    save_every: int = 100,
+    save_every: Count = 100,
 ) -> Path:
     """Train an organism and write it to the folder `output` in Hugging Face format.
 
