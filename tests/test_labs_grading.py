@@ -335,7 +335,7 @@ def test_a_typical_wrong_answer_loses_exactly_its_points(tmp_path, lab, name, an
 def test_bad_names_and_limits_are_told(tmp_path, source):
     with pytest.raises(SdlabError, match="no submission"):
         grade_class(tmp_path / "nowhere.ipynb", source)
-    with pytest.raises(SdlabError, match="memory_mb 5 is too little"):
+    with pytest.raises(SdlabError, match="memory_mb=5 is not allowed"):
         grade_class(source, source, memory_mb=5)
     with pytest.raises(SdlabError, match="of which lab"):
         find_source(write(tiny_lab(), tmp_path / "mine.ipynb"), source.parent)
