@@ -133,7 +133,7 @@ def test_split_curves_draw_the_intervals_on_the_problems_of_every_step():
             cells.pivot(index="seed", columns="problem_id", values=column).to_numpy()
             for column in ("markers", "length")
         )
-        wanted = crossed_interval(1000 * over, under)
+        wanted = crossed_interval(1000 * over, under, bounds=(0, np.inf))
         assert (row.mean, row.low, row.high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
     assert scale(panel, "strokeDash") == {"domain": ["in-domain", "unseen-types"], "range": [[1, 0], [6, 4]]}
 

@@ -26,6 +26,7 @@ from sdlab.labs.repair import BUDGET
 from sdlab.labs.trial import train
 from sdlab.measure.crossed import crossed_difference, crossed_interval
 from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import POSITIVE, SHARE
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Range, check_settings, checked
 from sdlab.train.sdpo import SDPOConfig
@@ -43,7 +44,7 @@ class Budget:
     """What every submission gets. Raises SdlabError on a value below its least."""
 
     config: SDPOConfig = BUDGET
-    seeds: Count = 3  # training runs; with fewer nothing is called significant
+    seeds: Count = 3  # training runs; with one nothing is called significant
     problems: Annotated[int, Range(2)] = 64  # of each of three hidden splits
     generations: Count = 4
     timeout: Annotated[float, Range(1)] = 1800.0  # seconds, of one submission's training
@@ -71,9 +72,10 @@ class Entry:
     )
 
     def interval(self, what: str) -> Interval:
-        """The mean per answer of "score", "tokens" or "in_domain", 95% over seeds and problems."""
+        """Return the mean per completion of "score", "tokens" or "in_domain", with its 95% interval."""
         table = getattr(self, what)
-        return crossed_interval(table, np.full(table.shape, self.generations))
+        bounds = POSITIVE if what == "tokens" else SHARE
+        return crossed_interval(table, np.full(table.shape, self.generations), bounds=bounds)
 
 
 def rank(entries: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:

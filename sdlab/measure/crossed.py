@@ -1,19 +1,17 @@
 """Intervals over training seeds and problems at once: a result must hold for another seed and for other problems.
 
-Every seed's model answers the same problems, so seeds and problems cross. The pigeonhole bootstrap (Owen 2007, "The
-pigeonhole bootstrap", Annals of Applied Statistics 1:386) resamples both, independently; for such data it is somewhat
-conservative, and with few seeds that is the right side to err on. With one seed only problems are resampled.
+`sdlab.measure.spread` has the method. Two conditions are compared on the same problems and, where they have seeds in
+common, seed by seed.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import RESAMPLES, Interval
-from sdlab.seeds import stable_int
+from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import ANYTHING, Spread, crossed_spread, linearised
 
 
 @dataclass(frozen=True)
@@ -21,98 +19,205 @@ class Difference:
     """Condition b minus condition a."""
 
     interval: Interval
-    significant: bool  # the interval leaves out 0, and there are at least three seeds on each side
+    significant: (
+        bool  # the interval leaves out 0, and at least two seeds on each side show how much seeds vary
+    )
+    spread: Spread
+    seeds: int  # that were compared: pairs, or those of the side with fewer where nothing is paired
+    paired: bool = True
+    left_out: tuple = ()  # seeds that only one side has, where the comparison is of the common ones
 
     def __str__(self) -> str:
+        notes = [] if self.significant else ["not significant"]
+        if self.seeds == 1:
+            notes.append("one seed")
+        if self.left_out:
+            notes.append(f"{self.seeds} common seeds")
         sign = "+" if self.interval.mean >= 0 else ""
-        return f"{sign}{self.interval}" + ("" if self.significant else " (not significant)")
+        return f"{sign}{self.interval}" + (f" ({', '.join(notes)})" if notes else "")
+
+    def at(self, confidence: float) -> Interval:
+        """Return the interval at another level, for example 0.9."""
+        return self.spread.around(self.interval.mean, confidence)
+
+    def equivalent(self, margin: float) -> bool:
+        """Return whether the two conditions are shown to differ by less than `margin`.
+
+        Two one-sided tests at 5% each: the 90% interval lies inside (-margin, margin). State the margin wherever the
+        verdict is stated. False says that equality is not shown, not that there is a difference; one seed never shows it.
+        Raises SdlabError unless margin > 0. Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657.
+        """
+        if not margin > 0:
+            raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
+        interval = self.at(0.9)
+        return bool(-margin < interval.low and interval.high < margin) and _measured(
+            self.interval, self.seeds
+        )
 
 
-def crossed_interval(over, under=None, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """sum(over) / sum(under) with a percentile interval; both (S, P): one sum per training seed and problem.
+def crossed_interval(over, under=None, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
+    """Return sum(over) / sum(under) with its interval over seeds and problems.
 
-    `under` None counts every cell once (a plain mean). Raises SdlabError when the arrays are empty, ragged or differ in shape.
+    Both (S, P): one sum per training seed and problem; `under` None counts every cell once (a plain mean). The ratio is
+    linearised (delta method). With one seed the interval is over problems only and says nothing of another seed; with one
+    problem it is over seeds only. `bounds`: the least and largest value that is possible; the interval ends there.
+    Raises SdlabError when a table is empty or ragged, has missing values, or the two differ in shape.
     """
     over, under = _table(over, under)
-    problems, seeds = _counts(seed, over.shape[1], len(over))
-    draws = _ratio(over, under, seeds, problems)
-    return _percentiles(over.sum() / under.sum(), draws, confidence)
+    mean, values = linearised(over, under)
+    return crossed_spread(values).around(mean, confidence, bounds)
 
 
 def crossed_difference(
-    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, seed: int = 0
+    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, *, seeds_a=None, seeds_b=None
 ) -> Difference:
-    """Ratio of b minus ratio of a, (S_a, P) and (S_b, P): the same problems in the same order, resampled together.
+    """Return the ratio of b minus the ratio of a with its interval over seeds and problems.
 
-    Seeds are resampled together when both have the same number (run s of a and of b share their seed), else apart.
-    Raises SdlabError as crossed_interval, and when the numbers of problems differ.
+    Tables (S_a, P) and (S_b, P) of the same problems, as in `crossed_interval`. Seeds are paired by their number: `seeds_a`
+    and `seeds_b`, else the index of a data frame (its columns are the problems). With different seeds the common ones are
+    compared and `left_out` has the others, so the difference may not be the difference of the two conditions' own means.
+    With fewer than two in common all seeds are used, unpaired: each side adds its own seeds' error. Arrays without numbers
+    are paired row by row. Raises SdlabError as `crossed_interval`, when problems differ, when a seed's number is there
+    twice, and when arrays without numbers have other numbers of rows.
     """
+    (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
+    return _difference(mean_b - mean_a, pairs.contrast(values_a, values_b), pairs, confidence)
+
+
+def crossed_ratio(
+    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, *, seeds_a=None, seeds_b=None
+) -> Interval:
+    """Return the ratio of b divided by the ratio of a, with its interval: 0.5 says that b is half of a.
+
+    The interval is computed for the logarithm (delta method). Tables, seeds and errors as in `crossed_difference`; raises
+    SdlabError also when a or b is not above 0. With one seed the interval is over problems only.
+    """
+    (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
+    if not (mean_a > 0 and mean_b > 0):
+        raise SdlabError(
+            f"a ratio of {mean_b:g} to {mean_a:g} has no interval; both must be above 0; compare the difference"
+        )
+    spread = pairs.contrast(values_a / mean_a, values_b / mean_b)
+    return Interval(*np.exp(list(vars(spread.around(np.log(mean_b / mean_a), confidence)).values())).tolist())
+
+
+def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
+    """Return the mean of one number per training seed with Student's t interval, for what is measured once per run.
+
+    `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`. Raises SdlabError without values and
+    on missing ones.
+    """
+    values = _one_each(values)
+    spread = crossed_spread((values - values.mean())[:, None])
+    return spread.around(float(values.mean()), confidence, bounds)
+
+
+def seeds_difference(a, b, confidence: float = 0.95, *, seeds_a=None, seeds_b=None) -> Difference:
+    """Return b minus a, measured once per run, with Student's t interval of the differences paired by the seed's number.
+
+    (S_a,) and (S_b,); seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series, and are paired, left out or
+    compared unpaired as in `crossed_difference`. Raises SdlabError as `seeds_interval` and for seeds as `crossed_difference`.
+    """
+    pairs = _pairs(_numbers(a, seeds_a, len(a)), _numbers(b, seeds_b, len(b)), len(a), len(b))
+    a, b = _one_each(a)[pairs.rows_a], _one_each(b)[pairs.rows_b]
+    mean_a, mean_b = float(a.mean()), float(b.mean())
+    spread = pairs.contrast((a - mean_a)[:, None], (b - mean_b)[:, None])
+    return _difference(mean_b - mean_a, spread, pairs, confidence)
+
+
+def _one_each(values) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not values.size or np.isnan(values).any():
+        raise SdlabError(
+            f"an interval over seeds needs one number per seed, none missing; got shape {values.shape} with "
+            f"{int(np.isnan(values).sum())} missing; leave out runs without a value on purpose"
+        )
+    return values
+
+
+def _difference(mean: float, spread: Spread, pairs: "_Pairs", confidence: float) -> Difference:
+    interval, seeds = spread.around(mean, confidence), min(len(pairs.rows_a), len(pairs.rows_b))
+    significant = bool(interval.low > 0 or interval.high < 0) and _measured(interval, seeds)
+    return Difference(interval, significant, spread, seeds, pairs.paired, pairs.left_out)
+
+
+def _measured(interval: Interval, seeds: int) -> bool:
+    """Return whether the seeds show how much seeds vary: one does not, and two that are equal do not either."""
+    return seeds > 2 or (seeds == 2 and interval.high - interval.low > 1e-9 * abs(interval.mean))
+
+
+def _table(over, under) -> tuple[np.ndarray, np.ndarray]:
+    frames = isinstance(over, pandas.DataFrame) and isinstance(under, pandas.DataFrame)
+    if frames and not (over.index.equals(under.index) and over.columns.equals(under.columns)):
+        raise SdlabError("the two tables of a ratio have other seeds or problems; give both in one order")
+    over = np.asarray(over, dtype=float)
+    under = np.ones_like(over) if under is None else np.asarray(under, dtype=float)
+    if over.ndim != 2 or not over.size or over.shape != under.shape:
+        raise SdlabError(
+            "an interval over seeds and problems needs tables (seeds, problems); "
+            f"got shapes {over.shape} and {under.shape}"
+        )
+    if missing := int((np.isnan(over) | np.isnan(under)).sum()):
+        raise SdlabError(
+            f"{missing} of {over.size} cells are missing; every seed must have every problem; "
+            "choose the problems (or seeds) that are complete"
+        )
+    return over, under
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Which rows of a and b are compared."""
+
+    rows_a: list[int]
+    rows_b: list[int]
+    paired: bool
+    left_out: tuple = ()
+
+    def contrast(self, values_a: np.ndarray, values_b: np.ndarray) -> Spread:
+        """Return the spread of b minus a from their linear parts, rows already chosen."""
+        return crossed_spread(values_b - values_a) if self.paired else crossed_spread(values_b, -values_a)
+
+
+def _pairs(numbers_a: list | None, numbers_b: list | None, size_a: int, size_b: int) -> _Pairs:
+    if (numbers_a is None) != (numbers_b is None):
+        raise SdlabError("the seeds of one side only are numbered; give seeds_a and seeds_b")
+    everything = list(range(size_a)), list(range(size_b))
+    if numbers_a is None or numbers_b is None:
+        if size_a != size_b:
+            raise SdlabError(
+                f"the same seeds on both sides cannot be {size_a} and {size_b} rows; number them: seeds_a, seeds_b"
+            )
+        return _Pairs(*everything, paired=True)
+    common = [number for number in numbers_a if number in set(numbers_b)]
+    if len(common) < min(2, max(size_a, size_b)):
+        return _Pairs(*everything, paired=False)
+    rows = ([numbers.index(number) for number in common] for numbers in (numbers_a, numbers_b))
+    return _Pairs(*rows, paired=True, left_out=tuple(sorted({*numbers_a, *numbers_b} - {*common})))
+
+
+def _numbers(table, seeds, size: int) -> list | None:
+    """Return the seeds' numbers: as named, else a pandas index, else None."""
+    if seeds is None and not isinstance(table, pandas.DataFrame | pandas.Series):
+        return None
+    numbers = list(table.index if seeds is None else seeds)
+    if len(numbers) != size or len(set(numbers)) != size:
+        raise SdlabError(f"{size} rows have the seeds {numbers}; give every row a seed's number of its own")
+    return numbers
+
+
+def _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b):
+    """Return (ratio, linear parts) of a and of b on the rows that are compared, and which these are."""
+    numbers = [_numbers(over, seeds, len(over)) for over, seeds in ((over_a, seeds_a), (over_b, seeds_b))]
+    if isinstance(over_a, pandas.DataFrame) and isinstance(over_b, pandas.DataFrame):
+        if set(over_a.columns) != set(over_b.columns):
+            raise SdlabError("the conditions have different problems; compare them on the same problems")
+        over_b = over_b[over_a.columns]
+        under_b = under_b if under_b is None else under_b[over_a.columns]
     (a, m), (b, n) = _table(over_a, under_a), _table(over_b, under_b)
     if a.shape[1] != b.shape[1]:
         raise SdlabError(
             f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems"
         )
-    problems, seeds_a, *apart = _counts(seed, a.shape[1], len(a), *([len(b)] if len(a) != len(b) else []))
-    seeds_b = apart[0] if apart else seeds_a
-    draws = _ratio(b, n, seeds_b, problems) - _ratio(a, m, seeds_a, problems)
-    interval = _percentiles(b.sum() / n.sum() - a.sum() / m.sum(), draws, confidence)
-    return Difference(interval, (interval.low > 0 or interval.high < 0) and min(len(a), len(b)) >= 3)
-
-
-def seeds_interval(values, confidence: float = 0.95) -> Interval:
-    """The mean of one number per training seed (S,) with Student's t interval, for what is measured once per run.
-
-    Resampling five numbers would give an interval far too narrow; one number has none (NaN). Raises SdlabError without values.
-    """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not values.size:
-        raise SdlabError(f"an interval over seeds needs one number per seed; got shape {values.shape}")
-    mean, n = float(values.mean()), len(values)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * float(values.std(ddof=1)) / n**0.5 if n > 1 else np.nan
-    return Interval(mean, mean - half, mean + half)
-
-
-def seeds_difference(a, b, confidence: float = 0.95) -> Difference:
-    """b minus a, one number per seed each (S,), paired: run s of a and of b share their seed and their questions."""
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.shape != b.shape:
-        raise SdlabError(
-            f"a comparison paired by seed needs the same seeds on both sides; got shapes {a.shape} and {b.shape}"
-        )
-    interval = seeds_interval(b - a, confidence)
-    return Difference(interval, bool(interval.low > 0 or interval.high < 0) and len(a) >= 3)
-
-
-def _table(over, under):
-    over = np.asarray(over, dtype=float)
-    under = np.ones_like(over) if under is None else np.asarray(under, dtype=float)
-    if over.ndim != 2 or not over.size or over.shape != under.shape:
-        raise SdlabError(
-            f"an interval over seeds and problems needs tables (seeds, problems); got shapes {over.shape} and {under.shape}"
-        )
-    return over, under
-
-
-@lru_cache(maxsize=8)  # a figure asks for dozens of intervals over equally large tables
-def _counts(seed: int, *sizes: int) -> tuple[np.ndarray, ...]:
-    """How often each of `size` things is in each resample, (RESAMPLES, size), for each of `sizes`, drawn in this order."""
-    rng = np.random.default_rng(stable_int("crossed", seed))
-    return tuple(
-        rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
-        if size > 1
-        else np.ones((RESAMPLES, 1))
-        for size in sizes
-    )
-
-
-def _ratio(over, under, seeds, problems) -> np.ndarray:
-    above, below = (
-        np.einsum("rs,sp,rp->r", seeds, table, problems, optimize=True) for table in (over, under)
-    )
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
-
-
-def _percentiles(mean: float, draws: np.ndarray, confidence: float) -> Interval:
-    tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(draws, [tail, 100 - tail])
-    return Interval(float(mean), float(low), float(high))
+    pairs = _pairs(*numbers, len(a), len(b))
+    return linearised(a[pairs.rows_a], m[pairs.rows_a]), linearised(b[pairs.rows_b], n[pairs.rows_b]), pairs

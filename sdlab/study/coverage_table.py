@@ -9,7 +9,7 @@ from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
 from sdlab.study.conditions import condition
 from sdlab.study.questions import training_questions
-from sdlab.study.recorded import Recorded
+from sdlab.study.recorded import Recorded, bounds
 from sdlab.study.training import LAST_STEPS, Plan
 from sdlab.world.splits import SIZES, TRAINING
 
@@ -31,10 +31,8 @@ def training_ends(recorded: Recorded, name: str, metric: str, first: bool = Fals
 
 
 def training_difference(recorded: Recorded, a: str, b: str, metric: str = "reward") -> Difference:
-    """Where training ends under condition b minus under a, paired by the seeds both have (and with them the questions)."""
-    x, y = training_ends(recorded, a, metric), training_ends(recorded, b, metric)
-    shared = x.index.intersection(y.index)
-    return seeds_difference(x[shared], y[shared])
+    """Return where training ends under b minus under a, paired by the seed's number (and with it the questions)."""
+    return seeds_difference(training_ends(recorded, a, metric), training_ends(recorded, b, metric))
 
 
 def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Difference:
@@ -98,7 +96,7 @@ def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
             rows.append(
                 about
                 | {"split": TRAINING, "metric": metric}
-                | vars(seeds_interval(training_ends(recorded, name, metric)))
+                | vars(seeds_interval(training_ends(recorded, name, metric), bounds=bounds(metric)))
             )
             rows += [
                 about | {"split": split, "metric": metric} | vars(recorded.interval(name, metric, split))

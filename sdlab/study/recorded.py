@@ -16,8 +16,9 @@ import pandas
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
-from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval
+from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval, crossed_ratio
 from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import POSITIVE, SHARE
 from sdlab.study.cells import Cell, run_cells
 from sdlab.study.condition import Condition
 from sdlab.study.conditions import chosen, condition
@@ -25,6 +26,12 @@ from sdlab.study.runs import LoadedRun, defaults, load_run
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
+SHARES = ("reward", "truncated")  # metrics that lie between 0 and 1; the others are 0 or more
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """Return the least and the largest possible mean of a recorded metric."""
+    return SHARE if metric in SHARES else POSITIVE
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,15 @@ class Recorded:
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
         ]
+        seeds = set(frame["seed"])
         frame = frame[frame["step"] == (frame["step"].max() if step is None else step)]
+        when = f" after step {step}" if step is not None else ""
         if frame.empty:
+            raise SdlabError(f"no evaluation of condition {name!r} on split {split!r}{when} is recorded")
+        if missing := seeds - set(frame["seed"]):
             raise SdlabError(
-                f"no evaluation of condition {name!r} on split {split!r}"
-                + (f" after step {step}" if step is not None else "")
-                + " is recorded"
+                f"condition {name!r} on split {split!r}{when} lacks the seeds {sorted(missing)}; "
+                "name a step that all seeds have"
             )
         over, under, scale = (
             ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
@@ -62,14 +72,29 @@ class Recorded:
         return wide[over] * scale, wide[under]
 
     def interval(self, name: str, metric: str, split: str, step: int | None = None) -> Interval:
-        """The metric with its 95% interval over seeds and problems."""
-        return crossed_interval(*self.table(name, metric, split, step))
+        """Return the metric with its 95% interval over seeds and problems."""
+        return crossed_interval(*self.table(name, metric, split, step), bounds=bounds(metric))
 
     def difference(self, a: str, b: str, metric: str, split: str, step: int | None = None) -> Difference:
-        """Condition b minus condition a, on the problems both were judged on; step as in `table`."""
+        """Return condition b minus condition a, on the problems and seeds that both have; step as in `table`.
+
+        Seeds are paired by their number (`sdlab.measure.crossed.crossed_difference`). For "no difference" ask
+        `.equivalent(margin)`. Raises SdlabError when nothing is recorded there or no problem is in both.
+        """
+        return crossed_difference(*self._common(a, b, metric, split, step))
+
+    def ratio(
+        self, a: str, b: str, metric: str, split: str, step: int | None = None, confidence: float = 0.95
+    ) -> Interval:
+        """Return condition b divided by condition a, with its interval; 0.5 says that b is half of a. As `difference`."""
+        return crossed_ratio(*self._common(a, b, metric, split, step), confidence)
+
+    def _common(self, a: str, b: str, metric: str, split: str, step: int | None):
         (x, m), (y, n) = self.table(a, metric, split, step), self.table(b, metric, split, step)
         common = x.columns.intersection(y.columns)
-        return crossed_difference(x[common], y[common], m[common], n[common])
+        if common.empty:
+            raise SdlabError(f"{a!r} and {b!r} have no problem of {split!r} in common; choose another split")
+        return x[common], y[common], m[common], n[common]
 
     def curve(self, name: str, metric: str, split: str) -> pandas.DataFrame:
         """The metric along training: columns condition, split, metric, step, mean, low, high."""
