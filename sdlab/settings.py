@@ -70,7 +70,10 @@ Share = Annotated[float, Range(0, 1)]
 
 
 class _Refused(Exception):
-    pass
+    """Carries the value that is not allowed, which may be a part of the setting."""
+
+    def __init__(self, value):
+        self.value = value
 
 
 def check_settings(settings) -> None:
@@ -117,10 +120,10 @@ def checked_value(name: str, value, kind):
     """Return `value` as the annotation `kind` wants it. Raises SdlabError when it is not allowed."""
     try:
         return _fit(value, kind)
-    except _Refused:
+    except _Refused as refused:
         names = _marks(kind, OneOf)
         if names:
-            raise unknown(names[0].what, value, names[0].names) from None
+            raise unknown(names[0].what, refused.value, names[0].names) from None
         hints = "".join(f"; {mark.hint}" for mark in _marks(kind, Range) if mark.hint)
         raise SdlabError(f"{name}={value!r} is not allowed; it must be {_words(kind)}{hints}") from None
 
@@ -150,9 +153,9 @@ def _fit(value, kind):
         value = _fit(value, parts[0])
         for mark in parts[1:]:
             if isinstance(mark, Range) and not mark.holds(value):
-                raise _Refused
+                raise _Refused(value)
             if isinstance(mark, OneOf) and value not in mark.names:
-                raise _Refused
+                raise _Refused(value)
         return value
     if origin in (Union, UnionType):
         for part in parts:
@@ -160,10 +163,10 @@ def _fit(value, kind):
                 return _fit(value, part)
             except _Refused:
                 continue
-        raise _Refused
+        raise _Refused(value)
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, (tuple, list, np.ndarray)):
-            raise _Refused
+            raise _Refused(value)
         return tuple(_fit(one, parts[0]) for one in value)
     if kind is Any:
         return value
@@ -179,7 +182,7 @@ def _fit(value, kind):
     else:
         good = isinstance(value, origin or kind)
     if not good:
-        raise _Refused
+        raise _Refused(value)
     return kind(value) if kind in NUMBERS or kind in (bool, str) else value
 
 

@@ -5,6 +5,7 @@ ratio of sums, 1000 * sum(markers) / sum(length). The mean of each generation's 
 by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in a thousand.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sdlab.context import CONTEXTS, render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
 from sdlab.measure.markers import MARKERS, count_markers, total_markers
-from sdlab.rollout.checks import OutOfMemory
+from sdlab.rollout.checks import OutOfMemory, opens_thinking
 from sdlab.score import extract_answer, verify
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
@@ -43,8 +44,9 @@ def evaluate(
     """Sample G = params.num_generations completions of each of P problems and grade them: a frame of P*G rows.
 
     `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its thinking is
-    removed here, so that forgetting to cannot turn that context into the full solution. A None among them leaves that
-    prompt plain, and its rows have guided=False.
+    removed here, so that forgetting to cannot turn that context into the full solution; they are taken to be completions of
+    this model, which begin inside their thinking where its chat template opens it. A None among them, or one of which
+    nothing is left, leaves that prompt plain, and its rows have guided=False.
     Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward (0 or 1; NaN without a truth),
     length (tokens), markers (all ten, whole words), truncated; and with entropy=True, if the engine's scores have it and they
     fit the memory, entropy: of the next token, nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was.
@@ -63,7 +65,16 @@ def evaluate(
             f"{len(problems)} problems but {len(shown)} demonstrations; give one (or None) per problem"
         )
     if context == "solution_no_think":
-        shown = [text and strip_thinking(text) for text in shown]
+        opened = opens_thinking(engine.tokenizer, thinking)
+        stripped = [text and strip_thinking(text, opened) for text in shown]
+        empty = sum(bool(before) and not after for before, after in zip(shown, stripped))
+        if empty:
+            warnings.warn(
+                f"{empty} of {len(shown)} demonstrations were cut inside their thinking: nothing is left without it, and their "
+                "problems are asked plainly (guided=False)",
+                stacklevel=2,
+            )
+        shown = stripped
     prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, shown)]
     rollouts = engine.generate(prompts, params, progress=progress)
     lengths, truncated = rollouts.lengths.tolist(), rollouts.truncated.tolist()

@@ -260,7 +260,15 @@ def write_tiny_traces(found: Recipe, job: Job) -> Path:
     from sdlab.world.splits import load_split
 
     count = 4 * job.config.batch_size
-    unguided, guided = build_traces(load_engine(job.model), load_split("train"), count, job.config.seed)
+    config = job.config
+    unguided, guided = build_traces(
+        load_engine(job.model),
+        load_split("train"),
+        count,
+        config.seed,
+        max_completion_length=config.max_completion_length,
+        thinking=config.thinking,
+    )
     return write_traces(unguided if found.name.endswith("unguided") else guided, job.data)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
-from sdlab.rollout.checks import check_template, is_out_of_memory
+from sdlab.rollout.checks import check_template, is_out_of_memory, template_options
 from sdlab.scale.checks import check_job, memory_advice
 from sdlab.scale.differences import differences, render
 from sdlab.scale.job import Job, read_job
@@ -61,6 +61,8 @@ def make_trainer(job: Job, on_step=None):
 
     path, tokenizer, context = load_tokenizer(job)
     arguments = trl_arguments(job)
+    if job.method != "sft":
+        arguments["chat_template_kwargs"] = template_options(tokenizer, job.config.thinking)
     common = {"model": path, "processing_class": tokenizer, "peft_config": lora_config(job), "job": job}
     if job.method == "sft":
         from trl import SFTConfig

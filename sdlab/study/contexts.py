@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pandas
 
-from sdlab.context import CONTEXT_LABELS, CONTEXTS
+from sdlab.context import CONTEXT_LABELS, CONTEXTS, strip_thinking
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate, select_by_base_rate, table_one
+from sdlab.rollout.checks import opens_thinking
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
@@ -54,9 +55,14 @@ def sampling(
     )
 
 
-def first_right(frame: pandas.DataFrame) -> pandas.Series:
-    """The first right completion of each problem that has one, by problem_id."""
-    return frame[frame["reward"] == 1].groupby("problem_id")["completion"].first()
+def first_right(frame: pandas.DataFrame, opened: bool = False) -> pandas.Series:
+    """The first right completion of each problem that has one, by problem_id.
+
+    One that was cut inside its thinking is no solution, and is passed over. opened: as in `sdlab.context.strip_thinking`.
+    """
+    right = frame[frame["reward"] == 1]
+    whole = [bool(strip_thinking(text, opened)) for text in right["completion"]]
+    return right[whole].groupby("problem_id")["completion"].first()
 
 
 @checked
@@ -72,7 +78,7 @@ def select(
     thinking: bool = True,
     progress=None,
 ) -> Selection:
-    """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high].
+    """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high] and a solution to show.
 
     Raises SdlabError when `problems` hold no such problem; fewer than wanted is no error (see `len(problems)`).
     """
@@ -94,9 +100,9 @@ def select(
         )
         frames.append(frame)
         middling = set(select_by_base_rate(frame, low, high))
-        right = first_right(frame)
+        right = first_right(frame, opens_thinking(engine.tokenizer, thinking))
         for problem in part:
-            if problem.id in middling and len(chosen) < wanted:
+            if problem.id in middling and problem.id in right.index and len(chosen) < wanted:
                 chosen.append(problem)
                 solutions.append(right[problem.id])
         if len(chosen) == wanted:
@@ -130,7 +136,8 @@ def run_contexts(
         if context == "none":
             shown = None
         elif context == "regenerated":
-            again = first_right(frames[CONTEXTS.index("solution")])
+            opened = opens_thinking(engine.tokenizer, thinking)
+            again = first_right(frames[CONTEXTS.index("solution")], opened)
             asked = [p for p in problems if p.id in again.index]
             shown = [again[p.id] for p in asked]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))

@@ -6,21 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import product
 from types import NoneType
-from typing import get_args, get_origin, get_type_hints
+from typing import get_args, get_origin
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.study.training import METHODS, Plan
+from sdlab.study.training import METHODS, Plan, settings_of
 from sdlab.train.config import TrainConfig
 
-SFT_ONLY = ("traces", "num_traces")
-UNTRAINED = (
-    "seed",
-    "thinking",
-    "max_completion_length",
-    "final_splits",
-    "final_problems",
-    "num_eval_generations",
-)  # all that "base" heeds
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
 
 
@@ -91,14 +82,6 @@ class Grid:
                 plan |= {"eval_every": 0} if method == "base" else {}  # there is nothing along the way
                 found.append(Point({"method": method, **chosen}, method, kind(**config), Plan(**plan)))
         return found
-
-
-def settings_of(method: str) -> dict[str, object]:
-    """The settings that change what a method does, with their types. "base" is only judged; only SFT has traces."""
-    kinds = {"method": str, **get_type_hints(Plan), **get_type_hints(METHODS[method])}
-    if method == "base":
-        return {name: kind for name, kind in kinds.items() if name in ("method", *UNTRAINED)}
-    return {name: kind for name, kind in kinds.items() if method == "sft" or name not in SFT_ONLY}
 
 
 def read_grid(words: Sequence[str]) -> Grid:

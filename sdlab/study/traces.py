@@ -6,40 +6,47 @@ from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
-from sdlab.study.contexts import TEMPERATURE, TOP_K, TOP_P, first_right
+from sdlab.settings import Count, Seed, checked
+from sdlab.study.contexts import TEMPERATURE, TOP_K, TOP_P
 from sdlab.train.sft import Trace
 
 SAMPLES = 8  # completions per problem and data set, from which the right ones are taken
 PER_PROBLEM = 2
 
 
+@checked
 def build_traces(
     engine,
     problems: Sequence,
-    count: int = 800,
-    seed: int = 0,
+    count: Count = 800,
+    seed: Seed = 0,
     *,
-    per_problem: int = PER_PROBLEM,
+    per_problem: Count = PER_PROBLEM,
+    max_completion_length: Count = 256,
+    thinking: bool = True,
     progress=None,
 ) -> tuple[list[Trace], list[Trace]]:
     """(unguided, guided): `count` right completions each, the same number per problem, at most `per_problem`.
 
     Unguided traces are the model's own right answers to the plain problem. Guided ones are its right answers when the first
-    of those stands in the prompt; what is learnt from is the plain problem in both sets. Sampled as for Table 1.
+    of those stands in the prompt; what is learnt from is the plain problem in both sets. Sampled as for Table 1, with at most
+    max_completion_length tokens; a completion that was cut is neither a trace nor a solution.
     Raises SdlabError when `problems` yield fewer than `count`.
     """
+
+    def sample(part, purpose: str, **context) -> dict[str, list[str]]:
+        key = stable_int("traces", purpose, start, seed)
+        params = SamplingParams(SAMPLES, max_completion_length, TEMPERATURE, TOP_P, TOP_K, key)
+        return _right(evaluate(engine, part, params, thinking=thinking, **context))
+
     unguided, guided, step = [], [], 128
     for start in range(0, len(problems), step):
         part = problems[start : start + step]
-        plain = evaluate(engine, part, _params(seed, "unguided", start))
-        solutions = first_right(plain)
-        part = [problem for problem in part if problem.id in solutions.index]
+        own = sample(part, "unguided")
+        part = [problem for problem in part if problem.id in own]
         if part:
-            shown = [solutions[problem.id] for problem in part]
-            informed = evaluate(
-                engine, part, _params(seed, "guided", start), context="solution", demonstrations=shown
-            )
-            own, led = _right(plain), _right(informed)
+            shown = [own[problem.id][0] for problem in part]
+            led = sample(part, "guided", context="solution", demonstrations=shown)
             for problem in part:
                 both = min(
                     per_problem, len(own[problem.id]), len(led.get(problem.id, ())), count - len(guided)
@@ -53,10 +60,6 @@ def build_traces(
     raise SdlabError(
         f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are wanted; give more problems or ask for fewer"
     )
-
-
-def _params(seed: int, purpose: str, start: int) -> SamplingParams:
-    return SamplingParams(SAMPLES, 256, TEMPERATURE, TOP_P, TOP_K, stable_int("traces", purpose, start, seed))
 
 
 def _right(frame) -> dict[str, list[str]]:

@@ -1,8 +1,9 @@
 """From a plan to a finished run folder: data, loop, evaluation along the way and at the end. Behind `sdlab train`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import pandas
 
@@ -11,6 +12,7 @@ from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
 from sdlab.study.questions import CANDIDATES, training_questions
 from sdlab.study.runs import LoadedRun, load_run, open_run
 from sdlab.study.traces import build_traces
@@ -28,34 +30,41 @@ METHODS = {
 }  # "base" is not trained, only judged
 TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
+Split = Annotated[str, OneOf("split", SPLITS)]
 LAST_STEPS = 5  # where training ends is told by their mean
+SFT_ONLY = ("traces", "num_traces")
+UNTRAINED = (  # what "base" reads, which is only judged
+    "seed",
+    "thinking",
+    "max_completion_length",
+    "final_splits",
+    "final_problems",
+    "num_eval_generations",
+)
+EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first step, where "base" ends
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is trained on and how it is judged; the method's own settings are in its config."""
 
-    split: str = "train"
-    num_questions: int | None = None  # so many of the split, chosen by the run's seed; None: all
-    num_types: int | None = None  # only questions of so many types, chosen by the run's seed; None: all
-    candidates: str = "any"  # only hunts with few or with many numbers to look through
-    traces: str = "unguided"  # SFT only: written without or with the solution in view
-    num_traces: int = 800  # SFT only
-    eval_splits: tuple[str, ...] = ("in-domain", "unseen-types")
-    eval_every: int = 10  # steps; 0: only at the end
-    eval_problems: int = 64
-    final_splits: tuple[str, ...] = ("in-domain", "unseen-types", "deeper")
-    final_problems: int = 256
-    num_eval_generations: int = 8
+    split: Split = "train"
+    num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
+    num_types: Count | None = None  # only questions of so many types, chosen by the run's seed; None: all
+    # only hunts with few or with many numbers to look through
+    candidates: Annotated[str, OneOf("choice of candidates", CANDIDATES)] = "any"
+    # SFT only: written without or with the solution in view
+    traces: Annotated[str, OneOf("kind of traces", TRACES)] = "unguided"
+    num_traces: Count = 800  # SFT only
+    eval_splits: tuple[Split, ...] = ("in-domain", "unseen-types")
+    eval_every: CountOrZero = 10  # steps; 0: only at the end
+    eval_problems: Count = 64
+    final_splits: tuple[Split, ...] = ("in-domain", "unseen-types", "deeper")
+    final_problems: Count = 256
+    num_eval_generations: Count = 8
 
     def __post_init__(self):
-        for name in (self.split, *self.eval_splits, *self.final_splits):
-            if name not in SPLITS:
-                raise unknown("split", name, SPLITS)
-        if self.candidates not in CANDIDATES:
-            raise unknown("choice of candidates", self.candidates, CANDIDATES)
-        if self.traces not in TRACES:
-            raise unknown("kind of traces", self.traces, TRACES)
+        check_settings(self)
 
 
 def train(
@@ -74,7 +83,7 @@ def train(
 
     After every `plan.eval_every` steps and at the end the model is evaluated; evaluations are keyed by (seed, step, split), so a
     resumed run ends with the same numbers. Ctrl-C leaves a folder that the same call continues. Raises SdlabError for bad
-    settings, a folder with another or a finished run, and losses that are not finite.
+    settings, settings that `method` does not read, a folder with another or a finished run, and losses that are not finite.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -82,6 +91,7 @@ def train(
         raise SdlabError(
             f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}"
         )
+    check_read(method, config, plan)
     engine = load_engine(model)
     problems = training_questions(
         plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates
@@ -99,7 +109,14 @@ def train(
     with run:
         arguments = (engine, problems)
         if method == "sft":
-            unguided, guided = build_traces(engine, problems, plan.num_traces, config.seed)
+            unguided, guided = build_traces(
+                engine,
+                problems,
+                plan.num_traces,
+                config.seed,
+                max_completion_length=config.max_completion_length,
+                thinking=config.thinking,
+            )
             arguments += (unguided if plan.traces == "unguided" else guided,)
 
         loop = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method]
@@ -108,6 +125,23 @@ def train(
             judge(engine, run, plan, config, len(table), final=True)
             run.finish(engine.model, engine.tokenizer)
     return load_run(folder)
+
+
+def settings_of(method: str) -> dict[str, object]:
+    """Return the settings that change what a method does, with their types."""
+    kinds = {"method": str, **get_type_hints(Plan), **get_type_hints(METHODS[method])}
+    if method == "base":
+        return {name: kind for name, kind in kinds.items() if name in ("method", *UNTRAINED)}
+    left_out = ("num_minibatches",) if method == "sft" else SFT_ONLY
+    return {name: kind for name, kind in kinds.items() if name not in left_out}
+
+
+def check_read(method: str, config: TrainConfig, plan: Plan) -> None:
+    """Raise SdlabError when a setting is changed that `method` does not read."""
+    read = {*settings_of(method), *(EVALUATIONS if method == "base" else ())}
+    for settings in (config, plan):
+        for field in fields(settings):
+            unused(settings, field.name, field.name in read, "another method")
 
 
 def _stay(engine, problems, config, run, on_step) -> pandas.DataFrame:

@@ -12,6 +12,7 @@ import torch
 
 from sdlab.context import render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
+from sdlab.rollout.checks import opens_thinking
 from sdlab.seeds import stream
 
 TEACHER_CONTEXTS = {
@@ -32,12 +33,17 @@ TEACHER_KINDS = {
 
 
 def choose_demonstrations(
-    rewards: torch.Tensor, num_generations: int, rule: str = "first", rng=None
+    rewards: torch.Tensor,
+    num_generations: int,
+    rule: str = "first",
+    rng=None,
+    usable: Sequence[bool] | None = None,
 ) -> list[int | None]:
     """For each of B rows the row of its demonstration: a right completion of the same group, never its own; else None.
 
     rewards (B,) prompt-major; right is a reward above 0.5. A group's only right row has no other to learn from (SDPO's
     `dont_reprompt_on_self_success`). `rng`, a random.Random, is needed by the rule "random".
+    usable (B,): rows that have something to show; others are passed over. None: all.
     Raises SdlabError on an unknown rule.
     """
     if rule not in DEMONSTRATIONS:
@@ -45,7 +51,8 @@ def choose_demonstrations(
     chosen = []
     for row in range(len(rewards)):
         start = row - row % num_generations
-        right = [i for i in range(start, start + num_generations) if i != row and rewards[i] > 0.5]
+        others = (i for i in range(start, start + num_generations) if i != row)
+        right = [i for i in others if rewards[i] > 0.5 and (usable is None or usable[i])]
         chosen.append(None if not right else right[0] if rule == "first" else rng.choice(right))
     return chosen
 
@@ -71,18 +78,22 @@ def teacher_view(
     """The teacher's prompt for every row under config.context: problem, demonstration, feedback, then the question again.
 
     problems (P,), texts (B,) the rollouts' completions, rewards (B,). Thinking is removed whether or not the template opens
-    `<think>` itself (TRL 1.16's pattern needs both tags and silently keeps everything on R1 templates).
+    `<think>` itself (TRL 1.16's pattern needs both tags and silently keeps everything on R1 templates); a sibling of which nothing
+    is left, cut inside its thinking, is passed over for the next right one.
     """
     if config.context not in TEACHER_CONTEXTS:
         raise unknown("teacher context", config.context, TEACHER_CONTEXTS)
+    texts = list(texts)
+    if config.context == "solution_no_think":
+        opened = opens_thinking(tokenizer, config.thinking)
+        texts = [strip_thinking(text, opened) for text in texts]
     rng = stream("demonstration", config.seed, step)
-    siblings = choose_demonstrations(rewards, num_generations, config.demonstration, rng)
+    siblings = choose_demonstrations(
+        rewards, num_generations, config.demonstration, rng, [bool(text) for text in texts]
+    )
     if not config.context.startswith("solution"):
         siblings = [None] * len(siblings)
-    shown = [
-        None if i is None else strip_thinking(texts[i]) if config.context == "solution_no_think" else texts[i]
-        for i in siblings
-    ]
+    shown = [None if i is None else texts[i] for i in siblings]
     told = [None] * len(shown)
     if config.context.endswith("feedback"):
         told = [
