@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `sdlab --help` answers 
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -342,8 +343,23 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 fine, 1 a notebook or a run failed, 2 bad input, 130 interrupted."""
+    """Run one command and return its exit status.
+
+    0: fine. 1: a notebook or a run failed. 2: bad input. 130: interrupted. 141: the reader of its output is gone (`| head`).
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = run_command(arguments)
+        sys.stdout.flush()  # here, where a closed pipe is caught, and not when Python ends
+        return status
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # what is still buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command; what the user can mend, and an interrupt, become a line and a status."""
     # A kernelspec in the user's home must not win over the environment that sdlab is installed in.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:

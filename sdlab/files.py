@@ -1,6 +1,8 @@
 """Files that are complete or absent."""
 
 import hashlib
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -32,6 +34,37 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
             f"could not write {path}: {error.strerror}; free some space or choose another folder"
         ) from error
     return path
+
+
+def to_json(value, **options) -> str:
+    """Return `value` as valid JSON: NaN and the infinities, which JSON has not, become null, NumPy's numbers Python's.
+
+    options: of `json.dumps`.
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def from_json(text: str | bytes):
+    """Return what `to_json` wrote, null as NaN. Raises ValueError on anything but JSON."""
+    return _with_nan(json.loads(text))
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if not isinstance(value, (str, int, float, type(None))) and hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(value):
+    if isinstance(value, dict):
+        return {key: _with_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(one) for one in value]
+    return math.nan if value is None else value
 
 
 def sha256(path: str | Path) -> str:

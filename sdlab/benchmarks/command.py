@@ -6,6 +6,7 @@ from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
 from sdlab.benchmarks.load import load_with_report, local_file
 
 GRADED = {"math": "\\boxed{}", "choice": "a letter", "calls": "tool calls", "": "not graded"}
+WIDE = 110  # columns from which the list has licences and sources
 
 
 def benchmarks_command(
@@ -20,8 +21,11 @@ def benchmarks_command(
 
     console = Console(highlight=False)
     if name is None:
-        console.print(benchmarks_table(source))
+        wide = console.width >= WIDE
+        console.print(benchmarks_table(source, wide))
         print("(in brackets: expected, not counted on this machine)")
+        if not wide:
+            print("Licence and source of one: sdlab benchmarks NAME")
         return
     benchmark = find_benchmark(name)
     for part in (
@@ -40,25 +44,29 @@ def benchmarks_command(
         print("\n".join(f"    {line}" for line in problems[0].prompt.splitlines()) + "\n")
 
 
-def benchmarks_table(source: str | Path | None = None):
-    """A rich table of all benchmarks and splits; sizes counted where the file is on this machine (in the folder `source`, or the real data)."""
+def benchmarks_table(source: str | Path | None = None, wide: bool = True):
+    """A rich table of all benchmarks and splits; sizes counted where the file is on this machine (in the folder `source`, or the real data).
+
+    wide: with licences and whole sources; without them no cell needs more than one line of 80 columns.
+    """
+    from rich import box
     from rich.table import Column, Table
 
-    columns = [
-        Column(name, no_wrap=name in ("name", "distinct", "rows"), overflow="fold")
-        for name in ("name", "split", "distinct", "rows", "graded", "licence", "read from")
-    ]
-    table = Table(*columns, title="Benchmarks")
+    names = (
+        "name",
+        "split",
+        "distinct",
+        "rows",
+        "graded",
+        *(("licence", "read from") if wide else ("from",)),
+    )
+    columns = [Column(name, no_wrap=name not in ("licence", "read from"), overflow="fold") for name in names]
+    table = Table(*columns, title="Benchmarks", box=box.HEAVY_HEAD if wide else box.SIMPLE)
     for benchmark in BENCHMARKS.values():
         for split in benchmark.files:
-            table.add_row(
-                benchmark.name,
-                split,
-                *_sizes(benchmark, split, source),
-                GRADED[benchmark.grading],
-                benchmark.licence,
-                _place(benchmark, split, source),
-            )
+            sizes, place = _sizes(benchmark, split, source), _place(benchmark, split, source)
+            more = (benchmark.licence, place) if wide else (_short_place(benchmark, split, source),)
+            table.add_row(benchmark.name, split, *sizes, GRADED[benchmark.grading], *more)
     return table
 
 
@@ -86,6 +94,12 @@ def _place(benchmark: Benchmark, split: str, source) -> str:
     return (
         f"{benchmark.repo}@{benchmark.revision[:7]}" if benchmark.repo else f"give {benchmark.files[split]}"
     )
+
+
+def _short_place(benchmark: Benchmark, split: str, source) -> str:
+    if _here(benchmark, split, source) is not None:
+        return "this machine"
+    return "dapo-math-17k" if benchmark.drawn else "the hub" if benchmark.repo else "your file"
 
 
 def _splits(benchmark: Benchmark, source) -> list[str]:

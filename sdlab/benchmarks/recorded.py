@@ -17,7 +17,7 @@ from sdlab.benchmarks.coverage import PAPER_PLAN, SamplingPlan, copies_of, hill_
 from sdlab.benchmarks.duplicates import NEAR, boilerplate, near_copies, overlap
 from sdlab.benchmarks.files import load_problems
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, write_atomic
+from sdlab.files import sha256, to_json, write_atomic
 from sdlab.settings import CountOrZero, checked
 
 SETS = {  # name -> files, as they lie in the folder
@@ -154,14 +154,14 @@ def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
     if found is None:
         raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
     return write_atomic(
-        output or record_path(), json.dumps(measure_real(found), indent=1, ensure_ascii=False) + "\n"
+        output or record_path(), to_json(measure_real(found), indent=1, ensure_ascii=False) + "\n"
     )
 
 
 def load_record() -> dict:
     """The recorded measures. Raises SdlabError when the record is missing or damaged."""
     try:
-        found = json.loads(record_path().read_text(encoding="utf-8"))
+        found = json.loads(record_path().read_text(encoding="utf-8-sig"))
         return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
     except OSError as error:
         raise SdlabError(

@@ -91,7 +91,9 @@ def load_repair(path: Path) -> Repair:
     from sdlab.labs.repair import Repair
 
     names = {"__name__": "submission"}
-    for number, source in enumerate([path.read_text()] if path.suffix == ".py" else _definitions(path)):
+    for number, source in enumerate(
+        [path.read_text(encoding="utf-8-sig")] if path.suffix == ".py" else _definitions(path)
+    ):
         exec(compile(source, f"{path.name}[{number}]", "exec"), names)
     if not isinstance(names.get("repair"), Repair):
         raise SdlabError(

@@ -1,12 +1,11 @@
 """What a job learns from: its questions in the study's own order, or traces; as the data sets that TRL's trainers take."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sdlab.context import build_messages, render_prompt
 from sdlab.errors import SdlabError, unknown
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.measure.files import read_frame
 from sdlab.scale.job import Job
 from sdlab.seeds import stream
@@ -101,7 +100,7 @@ def write_traces(traces: Sequence[Trace], path: str | Path) -> Path:
         {"prompt": trace.problem.prompt, "completion": trace.completion, "answer": trace.problem.answer}
         for trace in traces
     ]
-    return write_atomic(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return write_atomic(Path(path), "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_traces(path: str | Path) -> list[Trace]:

@@ -134,7 +134,7 @@ def shape_of(model: str) -> Shape:
             f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, or a folder with a config.json"
         )
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(file.read_text(encoding="utf-8-sig"))
         family = about["model_type"]
         if family not in FAMILIES:
             raise unknown("architecture", family, FAMILIES)

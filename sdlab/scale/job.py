@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.settings import Count, OneOf, Range, check_settings
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
@@ -56,13 +56,13 @@ class Job:
 
 def write_job(job: Job, path: str | Path) -> Path:
     """Write a job as JSON; returns its path."""
-    return write_atomic(Path(path), json.dumps(asdict(job), indent=1) + "\n")
+    return write_atomic(Path(path), to_json(asdict(job), indent=1) + "\n")
 
 
 def read_job(path: str | Path) -> Job:
     """A job from its JSON file. Raises SdlabError when the file is missing or damaged, or names a setting that does not exist."""
     try:
-        about = json.loads(Path(path).read_text(encoding="utf-8"))
+        about = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         method, config = about["method"], about["config"]
         known, settings = (
             {field.name for field in fields(Job)},

@@ -82,7 +82,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """A recipe from its file. Raises SdlabError when it is missing or damaged, or has a setting that does not exist or is not allowed."""
     path = Path(path)
     try:
-        about = tomllib.loads(path.read_text(encoding="utf-8"))
+        about = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         job, config, judged = about.pop("job"), about.pop("config"), about.pop("evaluation")
         method = job["method"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -4,7 +4,6 @@ Everything that TRL 1.16 has a setting for is set in `sdlab.scale.trl_config`; h
 `sdlab.scale.differences` names each change.
 """
 
-import json
 import math
 import time
 
@@ -14,7 +13,7 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from sdlab.errors import SdlabError
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.measure.markers import total_markers
 from sdlab.rollout.rows import decode
 from sdlab.scale.checks import sizes
@@ -239,6 +238,6 @@ class StudyCallback(TrainerCallback):
         trainer.norms.clear()
         if state.is_world_process_zero:
             with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(to_json(row) + "\n")
             if self.on_step:
                 self.on_step(row)

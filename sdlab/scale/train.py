@@ -6,14 +6,13 @@ model/ the merged model. checkpoints/ holds what training goes on from with --re
 """
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from sdlab.errors import SdlabError
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.rollout.checks import check_template, is_out_of_memory, template_options
 from sdlab.scale.checks import check_job, memory_advice
 from sdlab.scale.differences import differences, render
@@ -140,7 +139,7 @@ def write_about(job: Job) -> None:
         "settings": about,
         "provenance": provenance(job.model, job.config.seed, **versions()),
     }
-    write_atomic(Path(job.output) / "config.json", json.dumps(written, indent=1) + "\n")
+    write_atomic(Path(job.output) / "config.json", to_json(written, indent=1) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -165,7 +164,7 @@ def save(trainer, job: Job) -> None:
         return
     if job.lora_rank:
         merge(job)
-    write_atomic(folder / "finished.json", json.dumps({"steps": job.config.steps}) + "\n")
+    write_atomic(folder / "finished.json", to_json({"steps": job.config.steps}) + "\n")
 
 
 def merge(job: Job) -> None:

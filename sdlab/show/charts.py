@@ -5,6 +5,9 @@ Frames are those of `sdlab.measure.evaluation.summarise`: one row per group and 
 
 from __future__ import annotations
 
+import json
+import re
+
 from sdlab.context import CONTEXT_LABELS
 from sdlab.errors import SdlabError
 from sdlab.show.picture import INK, MUTED, OKABE_ITO, enable
@@ -69,6 +72,23 @@ def need(frame, columns, what: str) -> None:
         )
     if not len(frame):
         raise SdlabError(f"{what} got an empty frame; check the filter that made it")
+
+
+def field(name: str, kind: str = "") -> str:
+    """Return a column as Altair writes it, with its type "Q", "N" or "O"; brackets and dots in its name are no path into it."""
+    return re.sub(r"([\\\[\].])", r"\\\1", str(name)) + (f":{kind}" if kind else "")
+
+
+def datum(name: str) -> str:
+    """Return a column of the row at hand as an expression of Vega."""
+    return f"datum[{json.dumps(str(name))}]"
+
+
+def tip(name: str):
+    """Return a column as a part of a tooltip, under its own name."""
+    import altair as alt
+
+    return alt.Tooltip(field(name), title=str(name))
 
 
 def number(value: float) -> str:
@@ -157,27 +177,27 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
         alt.Chart(frame)
         .encode(
             y=alt.Y("label:N", sort=names, axis=axis),
-            tooltip=["label", x, low, high],
+            tooltip=["label", *map(tip, (x, low, high))],
             description=alt.Description("hover:N"),
         )
         .transform_calculate(
-            hover=f"datum.label + ': ' + datum.shown + ' (' + format(datum['{low}'], '.3~g') + ' to ' + "
-            f"format(datum['{high}'], '.3~g') + ')'"
+            hover=f"datum.label + ': ' + datum.shown + ' (' + format({datum(low)}, '.3~g') + ' to ' + "
+            f"format({datum(high)}, '.3~g') + ')'"
         )
     )
     colour = alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
     position = alt.X(
-        f"{x}:Q",
+        field(x, "Q"),
         title=METRIC_LABELS.get(x) if x_title is None else x_title,
         axis=alt.Axis(tickCount=5 if width > 200 else 3),
         scale=alt.Scale(zero=True, nice=True),
     )
     mark = base.mark_bar(height={"band": 0.62}, opacity=0.9) if bars else base.mark_point(size=90, opacity=1)
     whisker = base.mark_rule(strokeWidth=2, color=INK if bars else MUTED).encode(
-        x=alt.X(f"{low}:Q"), x2=f"{high}:Q"
+        x=alt.X(field(low, "Q")), x2=field(high, "Q")
     )
     value = base.mark_text(align="left", dx=6, fontSize=12, color=INK).encode(
-        x=alt.X(f"{high}:Q"), text="shown:N"
+        x=alt.X(field(high, "Q")), text="shown:N"
     )
     layers = (mark.encode(x=position, color=colour), whisker, value)
     layers = layers if bars else (whisker, mark.encode(x=position, color=colour), value)
@@ -255,14 +275,16 @@ def marker_breakdown(
                 "label:N", sort=names, title=None, axis=alt.Axis(orient="top", labelAngle=0, domain=False)
             ),
             y=alt.Y("marker:N", sort=order, title=None, axis=alt.Axis(domain=False)),
-            tooltip=["marker", "label", value],
+            tooltip=["marker", "label", tip(value)],
             description=alt.Description("hover:N"),
         )
-        .transform_calculate(hover=f"datum.marker + ', ' + datum.label + ': ' + datum.shown + ' {unit}'")
+        .transform_calculate(
+            hover="datum.marker + ', ' + datum.label + ': ' + datum.shown + " + json.dumps(f" {unit}")
+        )
     )
     cells = base.mark_rect(stroke="white", strokeWidth=2, cornerRadius=3).encode(
         color=alt.Color(
-            f"{value}:Q",
+            field(value, "Q"),
             title=unit,
             scale=alt.Scale(domain=[0, top], range=["#f3f6f9", BLUE]),
             legend=alt.Legend(gradientLength=120),
@@ -271,7 +293,7 @@ def marker_breakdown(
     # White figures on dark cells, dark figures on light ones: both stay above a contrast of 4.5.
     text = base.mark_text(fontSize=12).encode(
         text="shown:N",
-        color=alt.condition(f"datum['{value}'] > {0.62 * top}", alt.value("white"), alt.value(INK)),
+        color=alt.condition(f"{datum(value)} > {0.62 * top}", alt.value("white"), alt.value(INK)),
     )
     totals = frame.groupby("label", sort=False)[value].sum().reset_index()
     return (cells + text).properties(
@@ -288,7 +310,7 @@ def _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, wh
     need(frame, [x, y] + ([low, high] if low else []) + ([colour] if colour else []), what)
     encodings = {
         "x": alt.X(
-            f"{x}:Q",
+            field(x, "Q"),
             title=x_title,
             axis=alt.Axis(tickCount=6),
             scale=alt.Scale(zero=False, nice=False, padding=6),
@@ -303,14 +325,14 @@ def _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, wh
     if low:
         layers.append(
             base.mark_area(opacity=0.18, aria=False, **line_colour).encode(
-                y=alt.Y(f"{low}:Q"), y2=f"{high}:Q"
+                y=alt.Y(field(low, "Q")), y2=field(high, "Q")
             )
         )
-    height = alt.Y(f"{y}:Q", title=y_title, axis=alt.Axis(tickCount=6))
+    height = alt.Y(field(y, "Q"), title=y_title, axis=alt.Axis(tickCount=6))
     layers.append(
         base.mark_line(aria=False, **line_colour).encode(y=height)
     )  # its points are what has labels
-    layers.append(base.mark_point(opacity=1, **line_colour).encode(y=f"{y}:Q"))
+    layers.append(base.mark_point(opacity=1, **line_colour).encode(y=field(y, "Q")))
     ends = frame.sort_values(x).iloc[[0, -1]]
     words = (
         f"{y_title} goes from {number(ends[y].iloc[0])} at {x_title} {number(ends[x].iloc[0])} "
@@ -358,12 +380,12 @@ def information_curve(
     if at is None:
         return chart
     here = frame.iloc[(frame[x] - at).abs().argsort().iloc[:1]].assign(shown=lambda rows: rows[y].map(number))
-    rule = alt.Chart(here).mark_rule(color=RED, strokeDash=[4, 3]).encode(x=f"{x}:Q")
-    dot = alt.Chart(here).mark_point(color=RED, size=140, opacity=1).encode(x=f"{x}:Q", y=f"{y}:Q")
+    rule = alt.Chart(here).mark_rule(color=RED, strokeDash=[4, 3]).encode(x=field(x, "Q"))
+    dot = alt.Chart(here).mark_point(color=RED, size=140, opacity=1).encode(x=field(x, "Q"), y=field(y, "Q"))
     text = (
         alt.Chart(here)
         .mark_text(color=INK, fontSize=13, fontWeight=600, dy=-16, dx=4, align="left")
-        .encode(x=f"{x}:Q", y=f"{y}:Q", text="shown:N")
+        .encode(x=field(x, "Q"), y=field(y, "Q"), text="shown:N")
     )
     words = f"{chart.description}; marked: {number(here[y].iloc[0])} at {number(at)}"
     return (chart + rule + dot + text).properties(title=_title(title, subtitle), description=words)
@@ -395,16 +417,20 @@ def information_markers(
     base = alt.Chart(frame).encode(
         color=alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
     )
-    across = alt.X(f"{x}:Q", title=x_title, scale=alt.Scale(padding=30))
-    up = alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(padding=20))
+    across = alt.X(field(x, "Q"), title=x_title, scale=alt.Scale(padding=30))
+    up = alt.Y(field(y, "Q"), title=y_title, scale=alt.Scale(padding=20))
     layers = []
     if x_low and x_high:
         layers.append(
-            base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=f"{x_low}:Q", x2=f"{x_high}:Q", y=f"{y}:Q")
+            base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+                x=field(x_low, "Q"), x2=field(x_high, "Q"), y=field(y, "Q")
+            )
         )
     if y_low and y_high:
         layers.append(
-            base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=f"{x}:Q", y=f"{y_low}:Q", y2=f"{y_high}:Q")
+            base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+                x=field(x, "Q"), y=field(y_low, "Q"), y2=field(y_high, "Q")
+            )
         )
     layers.append(base.mark_point(size=120, opacity=1).encode(x=across, y=up))
     spread = [frame[name].max() - frame[name].min() for name in (x, y)]
@@ -461,7 +487,7 @@ def training_curves(
     is_recorded = frame[recorded].astype(bool) if recorded in frame.columns else frame["label"].isna()
     frame = frame.assign(source=is_recorded.map({True: "recorded", False: "this run"}))
     encodings = {
-        "x": alt.X(f"{step}:Q", title="step", axis=alt.Axis(tickCount=4, tickMinStep=1)),
+        "x": alt.X(field(step, "Q"), title="step", axis=alt.Axis(tickCount=4, tickMinStep=1)),
         "color": alt.Color(
             "label:N",
             title=None,
@@ -472,7 +498,7 @@ def training_curves(
     if len(splits) > 1:
         dashes = [[1, 0], [6, 4], [2, 3], [8, 3, 2, 3]]
         encodings["strokeDash"] = alt.StrokeDash(
-            f"{split}:N",
+            field(split, "N"),
             title=None,
             scale=alt.Scale(domain=splits, range=[dashes[i % 4] for i in range(len(splits))]),
         )
@@ -486,9 +512,7 @@ def training_curves(
             list(dict.fromkeys([step, "label", "source", metric] + ([split] if splits else [])))
         ]
         told = (
-            ["datum.label"]
-            + ([f"datum['{split}']"] if splits else [])
-            + ["datum.source"] * bool(is_recorded.any())
+            ["datum.label"] + ([datum(split)] if splits else []) + ["datum.source"] * bool(is_recorded.any())
         )
         base = (
             alt.Chart(rows)
@@ -497,7 +521,7 @@ def training_curves(
             .properties(width=width, height=150)
         )
         y = alt.Y(
-            f"{metric}:Q",
+            field(metric, "Q"),
             title=None,
             scale=alt.Scale(zero=metric != "entropy"),
             axis=alt.Axis(tickCount=4, labelFlush=True),

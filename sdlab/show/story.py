@@ -17,6 +17,7 @@ from sdlab.show.charts import (
     METHOD_LABELS,
     ORANGE,
     RED,
+    field,
     need,
     number,
 )
@@ -165,11 +166,13 @@ def doubt_chart(
                 x=alt.value(6), y=y, text="says:N"
             ),
         ]
-    base = alt.Chart(dots).encode(x=alt.X("place:Q"), color=alt.Color(f"{by}:N", title=None, scale=scale))
+    base = alt.Chart(dots).encode(
+        x=alt.X("place:Q"), color=alt.Color(field(by, "N"), title=None, scale=scale)
+    )
     layers += [
         base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
         base.mark_point(size=90, opacity=0.9).encode(
-            y=y, shape=alt.Shape(f"{by}:N", title=None, scale=shapes)
+            y=y, shape=alt.Shape(field(by, "N"), title=None, scale=shapes)
         ),
     ]
     words = "; ".join(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.settings import Count, Positive, checked
 from sdlab.study.provenance import granted_cores, peak_memory_mb
 from sdlab.study.run_files import read_about
@@ -81,7 +81,7 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
             return _stopped(timeout) if timeout and time.perf_counter() - began >= timeout else "interrupted"
         write_atomic(
             cell.folder / OUTCOME,
-            json.dumps({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": peak_memory_mb()})
+            to_json({"seconds": round(time.perf_counter() - began, 3), "peak_memory_mb": peak_memory_mb()})
             + "\n",
         )
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import pandas
 
 from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, write_atomic
+from sdlab.files import sha256, to_json, write_atomic
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval, crossed_ratio
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import POSITIVE, SHARE
@@ -129,7 +129,7 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     tables, provenance = {table: [] for table in TABLES}, {}
     for name in names:
         try:
-            provenance[name] = json.loads((folder / f"{name}.json").read_text())
+            provenance[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise SdlabError(
                 f"condition {name!r} is not recorded in {folder}; make it with `sdlab reproduce {name}`"
@@ -222,7 +222,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
         "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
         "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums, "runs": {str(seed): origins[seed] for seed in sorted(origins)},
     }  # fmt: skip
-    return write_atomic(output / f"{name}.json", json.dumps(provenance, indent=1) + "\n")
+    return write_atomic(output / f"{name}.json", to_json(provenance, indent=1) + "\n")
 
 
 def _already(
@@ -231,7 +231,7 @@ def _already(
     """The recorded tables and provenance of a condition's seeds without a new run; nothing when made with other settings or weights."""
     nothing = {table: [] for table in TABLES}, {}
     try:
-        record = json.loads((output / f"{name}.json").read_text())
+        record = json.loads((output / f"{name}.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return nothing
     keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in runs}

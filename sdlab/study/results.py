@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, write_atomic
+from sdlab.files import sha256, to_json, write_atomic
 from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
 
@@ -173,7 +173,7 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
         raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
     dropped = [*QUESTION, "model", "benchmark"]
     rows = result.samples.drop(columns=dropped).to_dict("records")
-    lines = "".join(json.dumps({k: None if v != v else v for k, v in row.items()}) + "\n" for row in rows)
+    lines = "".join(to_json(row) + "\n" for row in rows)
     files = {
         SAMPLES: gzip.compress(lines.encode(), mtime=0),
         PROBLEMS: _csv(result.problems),
@@ -184,7 +184,7 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
     partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a write that was killed
-        for name, content in [*files.items(), (ABOUT, json.dumps(about, indent=1) + "\n")]:
+        for name, content in [*files.items(), (ABOUT, to_json(about, indent=1) + "\n")]:
             write_atomic(partial / name, content)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -202,7 +202,7 @@ def read_about(folder: str | Path) -> dict:
     """result.json of a result's folder. Raises SdlabError when it is missing or damaged."""
     path = Path(folder) / ABOUT
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
         (
             about["model"],
             about["benchmark"],

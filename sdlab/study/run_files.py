@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from sdlab.errors import SdlabError
+from sdlab.files import from_json, to_json
 
 TABLES = ("steps.jsonl", "samples.jsonl", "evaluations.jsonl")
 FILES = (
@@ -31,7 +32,7 @@ def read_about(folder: Path) -> dict:
     """A run's config.json. Raises SdlabError when there is none, and when it is damaged or of something else."""
     path = folder / "config.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SdlabError(f"{folder} holds no run (config.json is missing)") from None
     except (OSError, ValueError) as error:
@@ -112,7 +113,7 @@ def clear(folder: Path, files, folders) -> None:
 
 def to_line(row: dict) -> str:
     """A row as a line of a table."""
-    return json.dumps(row, default=lambda number: number.item()) + "\n"  # numpy's numbers, too
+    return to_json(row) + "\n"
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -120,7 +121,7 @@ def read_lines(path: Path) -> list[dict]:
     rows = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(from_json(line))
             rows[-1]["step"] + 0
         except (ValueError, TypeError, KeyError) as error:
             raise SdlabError(f"line {number} of {path} is damaged; start again with --overwrite") from error

@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.rollout.loading import quiet
 from sdlab.settings import Count, checked
 from sdlab.study.provenance import LIBRARIES, provenance
@@ -200,7 +200,7 @@ class Run:
                 model.save_pretrained(self.folder / "model")
                 if tokenizer is not None:
                     tokenizer.save_pretrained(self.folder / "model")
-        write_atomic(self.folder / "finished.json", json.dumps({"steps": self.done}) + "\n")
+        write_atomic(self.folder / "finished.json", to_json({"steps": self.done}) + "\n")
 
     def _check(self) -> None:
         if not self.whole:
@@ -309,7 +309,7 @@ def _begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bo
         wanted = wanted | {"provenance": there["provenance"]}
     elif path.exists():
         clear(folder, FILES[:-1], FOLDERS)  # all but config.json: killed here, it is still a run, of no steps
-    write_atomic(path, json.dumps(wanted, indent=1) + "\n")
+    write_atomic(path, to_json(wanted, indent=1) + "\n")
 
 
 def _compare(folder: Path, there: dict, wanted: dict) -> None:

@@ -17,7 +17,7 @@ import pandas
 
 from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.files import write_atomic
+from sdlab.files import to_json, write_atomic
 from sdlab.settings import Count, Positive, checked
 from sdlab.study.cells import OUTCOME, Cell, is_done, run_cells
 from sdlab.study.grid import Grid, Point, cell_name, settings_of, to_text
@@ -111,13 +111,13 @@ def _claim(folder: Path, grid: Grid, model: str) -> dict:
             about["fixed"][name] = values[0]
         before = about["axes"].get(name, [])
         about["axes"][name] = before + [value for value in values if value not in before]
-    write_atomic(path, json.dumps(about, indent=1) + "\n")
+    write_atomic(path, to_json(about, indent=1) + "\n")
     return about["fixed"]
 
 
 def _read_json(path: Path) -> dict:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
         about["model"], about["model_sha256"], about["axes"]["method"], about["fixed"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SdlabError(
