@@ -5,7 +5,8 @@ import pandas
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.measure.files import markers_command, markers_report, read_frame, read_texts
+from sdlab.measure.files import markers_command, markers_report, read_texts
+from sdlab.measure.rows import read_frame
 
 ROWS = [
     {"id": "a", "prompt": "How many wait here, in this long long question?", "completion": "Wait, 3."},
@@ -44,13 +45,13 @@ def test_text_files_lists_of_strings_and_chats(tmp_path):
         {"messages": [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "likely"}], "n": 1}
     ]
     (tmp_path / "three.json").write_text(json.dumps(chat))
-    assert read_texts(tmp_path / "three.json").texts == ["hm\nlikely"]
+    assert read_texts(tmp_path / "three.json").texts == ["likely"]
 
 
 def test_column_is_told_or_the_longest(tmp_path):
     rows = [{"short": "wait", "long": "perhaps so it is", "n": 7}, {"short": "wait", "long": None, "n": 8}]
     path = write(tmp_path / "x.json", "json", rows)
-    assert read_texts(path).columns == ["long"] and read_texts(path).empty_rows == 1
+    assert read_texts(path).columns == ["long"] and read_texts(path).left_out == 1
     assert read_texts(path, "short").texts == ["wait", "wait"]
     for column in ("nope", "n"):
         with pytest.raises(SdlabError, match=f"no text column '{column}'; its columns are: short, long, n"):
@@ -86,7 +87,7 @@ BAD = {
     "cut.json": (b'[{"completion": "wa', "line 1 is not JSON"),
     "cut.jsonl": (b'{"completion": "wait"}\n{"comp', "line 2 is not JSON"),
     "latin.txt": (b"caf\xe9", "not UTF-8"),
-    "numbers.json": (b'[{"n": 1}]', "no column with text; its columns are: n"),
+    "numbers.json": (b'[{"n": 1}]', "no column with text that a model wrote; its columns are: n"),
     "table.csv": (b"a,b", "ends in '.csv'; use one of: .json"),
     "bad.parquet": (b"PAR1 this is no parquet file PAR1", "cannot read"),
 }
@@ -136,7 +137,7 @@ def test_command_prints_what_it_read(tmp_path, capsys):
 
 def test_real_files(sdlab_real_data):
     read = read_texts(sdlab_real_data("reasoning_traces.json"))
-    assert (len(read.texts), read.columns) == (10, ["message_thinking"])
+    assert (len(read.texts), read.columns) == (10, ["message_thinking", "message_content"])
     assert (
         len(read_texts(sdlab_real_data("sciknoweval_chemistry_test.json"), "prompt").texts) == 210
     )  # JSON lines inside

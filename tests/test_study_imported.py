@@ -10,7 +10,7 @@ from sdlab.errors import SdlabError
 from sdlab.measure.markers import count_markers
 from sdlab.score import extract_answer, grade
 from sdlab.study.comparison import comparison, wide
-from sdlab.study.import_columns import generations_of
+from sdlab.measure.rollout_cells import generations_of
 from sdlab.study.imported import import_rollouts
 from sdlab.study.results import load_result
 
@@ -55,7 +55,7 @@ def test_rows_are_grouped_by_prompt_and_graded(tmp_path):
         "markers_substring"
     ].tolist() == [1, 2, 0]
     assert said(result, "some-model.jsonl: columns: prompt 'question', response 'response', answer 'gold'.")
-    assert said(result, "Nothing says whether responses were cut") and "truncated" not in set(
+    assert said(result, "Nothing says whether completions were cut") and "truncated" not in set(
         result.summary()["metric"]
     )
     assert said(result, "Problems have 1 to 2 generations each")
@@ -85,9 +85,10 @@ def test_every_kind_of_file_says_the_same(tmp_path, ending):
     else:
         write(path, rows)
     result = one(path)
-    assert result.problems["prompt"].tolist() == ["What is 1+1?", "What is 2+2?"] and result.problems[
-        "truth"
-    ].tolist() == ["2", "4"]
+    assert result.problems["prompt"].tolist() == [
+        "system: Be brief.\n\nuser: What is 1+1?",
+        "system: Be brief.\n\nuser: What is 2+2?",
+    ] and result.problems["truth"].tolist() == ["2", "4"]
     assert result.problems["generations"].tolist() == [4, 2] and result.problems["right"].tolist() == [1, 0]
 
 
@@ -125,10 +126,10 @@ def test_lists_with_token_counts_finish_reasons_and_verdicts(tmp_path):
     ]
     assert said(
         result,
-        "The file's own verdicts ('correct') agree with the grading here on 2 of 4 responses (1 are right only here, 1 only there).",
+        "The file's own verdicts ('correct') agree with the grading here on 2 of 4 completions (1 are right only here, 1 only there).",
     )
     assert said(result, "1 of 4 responses (25.0%) were cut") and said(
-        result, "1 responses do not say whether they were cut"
+        result, "1 completions do not say whether they were cut"
     )
     assert result.summary().set_index("metric").loc["truncated", "mean"] == pytest.approx(1 / 3)
 
@@ -298,14 +299,14 @@ def test_counts_of_characters_are_not_taken_for_tokens(tmp_path):
         result, "Lengths are in words (the counts in 'length' are the numbers of characters)"
     )
     result = one(write(tmp_path / "y.jsonl", [row | {"num_tokens": n} for row, n in zip(ROWS, (5, None, 3))]))
-    assert said(result, "Lengths are in words (1 responses have no token count)")
+    assert said(result, "Lengths are in words (1 completions have no token count)")
 
 
 def test_missing_columns_are_named_with_what_is_there(tmp_path):
     path = write(tmp_path / "x.jsonl", [{"question": "p", "said": "\\boxed{1}", "right": "1"}])
     with pytest.raises(
         SdlabError,
-        match="no column with responses .*; the columns are: question, said, right; name it with --response",
+        match="no column with completions .*; the columns are: question, said, right; name it with --response",
     ):
         one(path)
     with pytest.raises(
@@ -315,7 +316,7 @@ def test_missing_columns_are_named_with_what_is_there(tmp_path):
     with pytest.raises(SdlabError, match="unknown role of a column 'reply'"):
         one(path, columns={"reply": "said"})
     assert one(path, columns={"response": "said", "answer": "right"}).samples["reward"].tolist() == [1]
-    with pytest.raises(SdlabError, match="no row has a response in column 'response'"):
+    with pytest.raises(SdlabError, match="no row has a completion in column 'response'"):
         one(write(tmp_path / "y.jsonl", [{"prompt": "p", "response": None}]))
     for paths, message in (
         ([], "no files to import"),
@@ -337,7 +338,7 @@ def test_rows_without_a_response_are_left_out_and_counted(tmp_path):
     ]
     result = one(write(tmp_path / "x.jsonl", rows))
     assert (
-        said(result, "x.jsonl: 3 of 7 responses are missing and left out") and len(result.samples) == 4
+        said(result, "x.jsonl: 3 of 7 completions are missing and left out") and len(result.samples) == 4
     )  # an empty response is one
 
 
@@ -348,7 +349,7 @@ def test_bytes_that_are_no_text_and_halves_of_characters(tmp_path):
     )
     result = one(path, output=tmp_path / "out")
     assert result.samples["reward"].tolist() == [1, 0] and result.samples["markers"].tolist() == [1, 1]
-    assert said(result, "2 responses hold U+FFFD") and len(load_result(result.folder).samples) == 2
+    assert said(result, "2 completions hold U+FFFD") and len(load_result(result.folder).samples) == 2
 
 
 @pytest.mark.parametrize(
@@ -410,7 +411,7 @@ def test_responses_of_megabytes(tmp_path):
         0,
         0,
     ]
-    assert said(result, "1 responses open <think> and never close it")
+    assert said(result, "1 completions open <think> and never close it")
 
 
 def test_bare_answers_are_graded_as_they_are_and_said_to_be_bare(tmp_path):
@@ -420,8 +421,8 @@ def test_bare_answers_are_graded_as_they_are_and_said_to_be_bare(tmp_path):
     ]
     result = one(write(tmp_path / "x.jsonl", rows))
     assert result.samples["reward"].tolist() == [1, 1, 0]
-    assert said(result, "No response has a box or <answer> tags") and said(
-        result, "Half of the responses have 1 words or fewer"
+    assert said(result, "No completion has a box or <answer> tags") and said(
+        result, "Half of the completions have 1 words or fewer"
     )
 
 
@@ -481,7 +482,7 @@ def test_recorded_verdicts_on_real_answers_are_compared(sdlab_real_data, tmp_pat
     )
     assert said(
         one(path),
-        "The file's own verdicts ('correct') agree with the grading here on 427 of 500 responses (73 are right only here, 0 only there).",
+        "The file's own verdicts ('correct') agree with the grading here on 427 of 500 completions (73 are right only here, 0 only there).",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdlab.errors import SdlabError
-from sdlab.measure.files import read_frame
+from sdlab.measure.rows import read_frame
 from sdlab.world.problems import Problem
 
 # Layout -> the columns by which it is known.

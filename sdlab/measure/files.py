@@ -1,32 +1,20 @@
-"""Reading texts from files, and the `sdlab markers` report about them."""
+"""The texts that models wrote, from files, and the `sdlab markers` report about them."""
 
-import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.errors import SdlabError, first_line
+from sdlab.errors import SdlabError
+from sdlab.measure.column_names import is_known
+from sdlab.measure.json_rows import UnknownShape
 from sdlab.measure.markers import marker_table
+from sdlab.measure.rollout_columns import cell_of, find_columns
+from sdlab.measure.rollout_files import Rollouts, rollouts_of, token_counts
+from sdlab.measure.rows import ENDINGS, ending, read_rows
 
 if TYPE_CHECKING:
     import pandas
     from rich.table import Table
-
-ENDINGS = (".json", ".jsonl", ".parquet", ".txt")
-# What a model wrote, most telling first; after these the column with the longest texts.
-TEXT_COLUMNS = (
-    "completion",
-    "response",
-    "message_thinking",
-    "thinking",
-    "reasoning",
-    "output",
-    "generation",
-    "text",
-)
-_SURROGATES = re.compile("[\ud800-\udfff]")
-LENGTH_COLUMNS = ("length", "completion_length", "num_tokens")
 
 
 @dataclass(frozen=True)
@@ -35,203 +23,127 @@ class Texts:
 
     texts: list[str]
     lengths: list[int] | None
-    columns: list[str]  # the column used, in order of first use ("" for plain text)
+    columns: list[str]  # the columns used, thinking first, in order of first use ("text" for plain text)
     files: list[Path]
-    skipped: list[Path] = field(default_factory=list)  # files of a folder that hold no text column
-    empty_rows: int = 0  # rows without a text
+    skipped: dict[Path, str] = field(
+        default_factory=dict
+    )  # files of a folder without a model's text, and why
+    notes: list[str] = field(default_factory=list)  # on what was left out, each with its file's name
+    left_out: int = 0  # completions that are missing in the files
 
 
 def read_texts(path: str | Path, column: str | None = None) -> Texts:
-    """Texts of a json, jsonl, parquet or txt file, or of every such file in a folder and the folders in it.
+    """Return what models wrote in a json, jsonl, parquet or txt file, or in every such file of a folder, subfolders included.
 
-    `column` names the column; None picks one (see TEXT_COLUMNS). A cell may be a chat: its contents are joined.
+    Reasoning is part of a text; prompts and the turns of users, systems and tools are not. `column` names the column, which is
+    then read alone. None takes the completions and the thinking beside them (`sdlab.measure.rollout_files`), in a single file
+    without known names the column with the longest texts.
     Raises SdlabError on a missing, unreadable or empty file, on an unknown column, and when there is no text at all.
     """
     path = Path(path)
     if not path.exists():
         raise SdlabError(f"no file or folder {path}; give a {', '.join(ENDINGS)} file or a folder of them")
     folder = path.is_dir()
-    files = (
-        sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
-        if folder
-        else [path]
-    )
+    files = sorted(file for file in path.rglob("*") if ending(file) and file.is_file()) if folder else [path]
     files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
-    texts, lengths, columns, used, skipped, empty_rows = [], [], [], [], [], 0
+    texts, counts, columns, used, skipped, notes, left_out = [], [], [], [], {}, [], 0
     for file in files:
-        frame = read_frame(file)
-        name = _pick(frame, column)
-        if name is None and folder:
-            skipped.append(file)
+        try:
+            records, about = read_rows(file)
+            rollouts, tokens = _rollouts(records, file, column, folder, about)
+        except _NoText as error:
+            if not folder:
+                raise SdlabError(f"{file} has {error}") from error
+            skipped[file] = str(error)
             continue
-        if name is None:
-            known = ", ".join(map(str, frame.columns)) or "none"
-            what = "no column with text" if column is None else f"no text column {column!r}"
-            raise SdlabError(f"{file} has {what}; its columns are: {known}; name one with --column")
-        cells = [_text(cell) for cell in frame[name]]
-        good = [cell is not None for cell in cells]
-        texts += [cell for cell in cells if cell is not None]
-        empty_rows += good.count(False)
-        tokens = _lengths(frame)
-        lengths = (
-            None if tokens is None or lengths is None else lengths + [n for n, ok in zip(tokens, good) if ok]
-        )
-        columns += [name] if name not in columns else []
+        except UnknownShape as error:
+            if not folder:
+                raise
+            skipped[file] = str(error).removeprefix(f"cannot read {file}: ")
+            continue
+        texts += [
+            f"{row['earlier']}\n\n{row['completion']}" if row["earlier"] else row["completion"]
+            for row in rollouts.rows
+        ]
+        counts.append(tokens)
+        names = [rollouts.columns[role] for role in ("thinking", "response") if role in rollouts.columns]
+        columns += [name for name in names if name not in columns]
+        notes += [f"{file.name}: {note}" for note in rollouts.notes if not note.startswith("columns")]
+        left_out += rollouts.left_out
         used.append(file)
     if not texts:
         wanted = f" in a column {column!r}" if column else ""
+        why = "".join(f"; {file.name} has {reason}" for file, reason in list(skipped.items())[:3])
         raise SdlabError(
-            f"{path} holds no text{wanted}; give a {', '.join(ENDINGS)} file with text, or a folder of them"
+            f"{path} holds no text{wanted}{why}; give a {', '.join(ENDINGS)} file with text, or a folder of them"
         )
-    return Texts(texts, lengths, columns, used, skipped, empty_rows)
+    lengths = None if None in counts else [count for one in counts for count in one]
+    return Texts(texts, lengths, columns, used, skipped, notes, left_out)
 
 
-def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
-    """The rows of one file. json: a list of objects, of strings, an object of lists, or JSON lines; txt: one row, `text`.
+class _NoText(SdlabError):
+    """A file in which no model wrote anything."""
 
-    errors="replace" reads bytes that are not UTF-8 as U+FFFD. Raises SdlabError when the file cannot be read, is empty, or is of another kind.
-    """
-    import pandas
 
-    file = Path(file)
-    kind = file.suffix.lower()
-    if kind not in ENDINGS:
-        raise SdlabError(
-            f"cannot read {file}: it ends in {kind or 'nothing'!r}; use one of: {', '.join(ENDINGS)}"
-        )
+def _rollouts(
+    records: list[dict], file: Path, column: str | None, folder: bool, about: list[str]
+) -> tuple[Rollouts, list[int] | None]:
+    """The completions of a file, and their token counts where these count all of the text."""
+    names = list(dict.fromkeys(str(name) for row in records for name in row))
+    known = ", ".join(names) or "none"
     try:
-        if file.stat().st_size == 0:
-            raise SdlabError(f"{file} is empty; give a file with at least one text")
-        if kind == ".parquet":
-            return pandas.read_parquet(file)
-        content = file.read_text(encoding="utf-8-sig", errors=errors)
-    except ImportError as error:
-        raise SdlabError(f"reading {file} needs pyarrow; install it with: pip install pyarrow") from error
-    except UnicodeDecodeError as error:
-        raise SdlabError(
-            f"cannot read {file}: it is not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise SdlabError(
-            f"cannot read {file}: {error.strerror or first_line(error)}; check the file"
-        ) from error
-    except ValueError as error:
-        if isinstance(error, SdlabError):
-            raise
-        raise SdlabError(
-            f"cannot read {file}: {first_line(error).rstrip('.')}; it may be damaged or cut off"
-        ) from error
-    if kind == ".txt":
-        return pandas.DataFrame({"text": [content]})
-    return _rows(_parse_json(content, file), file)
-
-
-def _parse_json(content: str, file: Path):
-    if file.suffix.lower() == ".json":
-        try:
-            return json.loads(content)
-        except json.JSONDecodeError as error:
-            if (
-                error.msg != "Extra data"
-            ):  # several values: JSON lines under the name .json, as many data sets have it
-                raise SdlabError(
-                    f"cannot read {file}: line {error.lineno} is not JSON ({error.msg})"
-                ) from error
-        except (ValueError, RecursionError) as error:
-            raise SdlabError(f"cannot read {file}: {_beyond(error)}") from error
-    rows = []
-    for number, line in enumerate(
-        content.split("\n"), 1
-    ):  # splitlines() would cut at rare separators inside strings
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise SdlabError(f"cannot read {file}: line {number} is not JSON ({error.msg})") from error
-            except (ValueError, RecursionError) as error:
-                raise SdlabError(f"cannot read {file}: line {number}: {_beyond(error)}") from error
-    return rows
-
-
-def _beyond(error: Exception) -> str:
-    """What JSON may say and Python will not read."""
-    return (
-        "it is nested too deeply to be read"
-        if isinstance(error, RecursionError)
-        else "it holds a number of thousands of digits; write it as a string"
-    )
-
-
-def _rows(data, file: Path) -> "pandas.DataFrame":
-    import pandas
-
-    if isinstance(data, dict) and data and all(isinstance(value, list) for value in data.values()):
-        if len({len(value) for value in data.values()}) == 1:
-            return pandas.DataFrame(data)
-    rows = data if isinstance(data, list) else [data]
-    if not rows:
-        raise SdlabError(f"{file} holds no rows; give a file with at least one text")
-    rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
+        found = find_columns(records, {})
+    except SdlabError:
+        found = {}
+    if column is None and not found:
+        if folder or (longest := _longest(records, names)) is None:
+            raise _NoText(
+                f"no column with text that a model wrote; its columns are: {known}; name one with --column"
+            )
+        column = longest
+    whole = column is None or (column == found.get("response") and "thinking" not in found)
+    if not whole:
+        if not any(isinstance(cell_of(row, column), (str, list, dict)) for row in records):
+            raise _NoText(f"no text column {column!r}; its columns are: {known}; name one with --column")
+        records = [{column: cell_of(row, column)} for row in records]
     try:
-        return pandas.DataFrame(rows)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may escape and no file can hold
-        return pandas.DataFrame(json.loads(_SURROGATES.sub("\ufffd", json.dumps(rows, ensure_ascii=False))))
+        rollouts = rollouts_of(records, file, {} if column is None else {"response": column}, about)
+    except SdlabError as error:
+        reason = str(error).removeprefix(f"{file}: ").removesuffix("; name another with --response")
+        raise _NoText(f"no text that a model wrote: {reason}; name one with --column") from error
+    earlier = any(row["earlier"] for row in rollouts.rows)
+    return rollouts, token_counts(rollouts.rows)[0] if whole and not earlier else None
 
 
-def _text(cell) -> str | None:
-    """The text of a cell: a string, or a chat (list of {"role", "content"}); None for anything else."""
-    if isinstance(cell, str):
-        return cell
-    if hasattr(cell, "tolist"):  # parquet gives numpy arrays
-        cell = cell.tolist()
-    if (
-        isinstance(cell, list)
-        and cell
-        and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in cell)
-    ):
-        return "\n".join(message["content"] for message in cell)
-    return None
-
-
-def _pick(frame: "pandas.DataFrame", column: str | None) -> str | None:
+def _longest(records: list[dict], names: list[str]) -> str | None:
+    """The column of unknown name with the longest texts of several words, which hashes and identifiers are not."""
     sizes = {}
-    for name in frame.columns if column is None else [column] if column in frame.columns else []:
-        texts = [text for text in map(_text, frame[name]) if text is not None]
-        if texts:
+    for name in names:
+        texts = [row[name] for row in records if isinstance(row.get(name), str)]
+        if texts and not is_known(name) and 2 * sum(len(text.split()) > 1 for text in texts) >= len(texts):
             sizes[name] = sum(map(len, texts)) / len(texts)
-    lowered = {str(name).lower(): name for name in sizes}
-    return next(
-        (lowered[name] for name in TEXT_COLUMNS if name in lowered), max(sizes, key=sizes.get, default=None)
-    )
-
-
-def _lengths(frame: "pandas.DataFrame") -> list[int] | None:
-    from pandas.api.types import is_numeric_dtype
-
-    for name in LENGTH_COLUMNS:
-        if (
-            name in frame.columns and is_numeric_dtype(frame[name]) and (frame[name] >= 0).all()
-        ):  # NaN is not >= 0
-            return frame[name].astype(int).tolist()
-    return None
+    return max(sizes, key=lambda name: sizes[name], default=None)
 
 
 def markers_report(path: str | Path, match: str = "word", column: str | None = None) -> "pandas.DataFrame":
-    """The `marker_table` of the texts in `path`; `.attrs["source"]` is one sentence on what was read. Errors: `read_texts`."""
+    """Return the `marker_table` of the texts in `path`.
+
+    `.attrs["source"]` is one sentence on what was read, `.attrs["notes"]` a list of sentences on each file. Errors: `read_texts`.
+    """
     read = read_texts(path, column)
     table = marker_table(read.texts, read.lengths, match)
     names = ", ".join(repr(name) for name in read.columns)
-    parts = [
-        f"{len(read.texts)} texts of column {names} in {len(read.files)} file{'s' * (len(read.files) > 1)}"
-    ]
+    several = "s" * (len(read.files) > 1)
+    parts = [f"{len(read.texts):,} texts of column {names} in {len(read.files):,} file{several}"]
     if read.skipped:
         parts.append(f"skipped without text: {', '.join(file.name for file in read.skipped)}")
-    if read.empty_rows:
-        parts.append(f"{read.empty_rows} rows without text left out")
+    if read.left_out:
+        parts.append(f"{read.left_out:,} completions are missing and left out")
     parts.append(
         "rates per 1,000 " + ("words: the files give no token counts" if read.lengths is None else "tokens")
     )
     table.attrs["source"] = "; ".join(parts)
+    table.attrs["notes"] = read.notes
     return table
 
 
@@ -258,4 +170,6 @@ def markers_command(path: str, match: str = "word", column: str | None = None) -
     table = markers_report(path, match, column)
     console = Console()
     console.print(Text(f"{path}: {table.attrs['source']}"))
+    for note in table.attrs["notes"]:
+        console.print(Text(note))
     console.print(Text(f"match={match}"), render_markers(table), sep="\n")

@@ -6,7 +6,11 @@ from pathlib import Path
 from sdlab.context import build_messages, render_prompt
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
-from sdlab.measure.files import read_frame
+from sdlab.measure.column_names import is_chat
+from sdlab.measure.rollout_cells import text_of, unpacked_chat
+from sdlab.measure.rollout_columns import cell_of
+from sdlab.measure.rollout_files import rollouts_of
+from sdlab.measure.rows import read_rows
 from sdlab.scale.job import Job
 from sdlab.seeds import stream
 from sdlab.train.batch import draw
@@ -110,21 +114,33 @@ def read_traces(path: str | Path) -> list[Trace]:
         raise SdlabError(
             f"no file {path}; an SFT job learns from a file of traces with the columns {' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)"
         )
-    frame = read_frame(path)
+    records, notes = read_rows(path)
+    names = {name for row in records for name in row}
     for name in TRACE_COLUMNS:
-        if name not in frame:
+        if name not in names:
             raise unknown(
-                f"column of {path.name} (wanted: {name})", ", ".join(map(str, frame.columns)), TRACE_COLUMNS
+                f"column of {path.name} (wanted: {name})", ", ".join(map(str, names)), TRACE_COLUMNS
             )
-    traces = []
-    for number, row in enumerate(frame.to_dict("records")):
-        if not all(isinstance(row[name], str) and row[name] for name in TRACE_COLUMNS):
+    columns = {
+        "prompt": "prompt",
+        "response": "completion",
+        "answer": "answer" if "answer" in names else None,
+    }
+    rollouts = rollouts_of(records, path, columns, notes)
+    traces, seen = [], {row["row"]: row for row in rollouts.rows}
+    for number, record in enumerate(records):
+        row = seen.get(number)
+        if row is None or not row["prompt"] or not row["completion"]:
             raise SdlabError(
                 f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it"
             )
-        problem = Problem(
-            f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], str(row.get("answer") or "")
-        )
+        chat = unpacked_chat(cell_of(record, "prompt"))
+        if is_chat(chat) and len(chat) > 1:
+            raise SdlabError(
+                f"{path.name}, row {number}: the prompt is a conversation of {len(chat)} turns; SFT takes one message of a user"
+            )
+        answer = text_of(cell_of(record, "answer")) or ""
+        problem = Problem(f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], answer)
         traces.append(Trace(problem, row["completion"]))
     return traces
 

@@ -98,12 +98,16 @@ def import_(
     answer: str | None = None,
     tokens: str | None = None,
     finish_reason: str | None = None,
+    reward: str | None = None,
+    thinking: str | None = None,
+    problem_id: str | None = None,
     tokenizer: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Analyse rollouts you already have (jsonl, json or parquet of prompts and responses), without a GPU.
+    """Analyse rollouts you already have (jsonl, json or parquet of prompts and completions), without a GPU.
 
-    Columns are found by their usual names; an option names one that is not. Lists of responses are taken apart.
+    Columns are found by their usual names; an option names one that is not. Lists of completions are taken apart. What was
+    read of each file, what was left out, and why is printed below the table.
 
     Args:
         files: Files of rollouts.
@@ -111,10 +115,13 @@ def import_(
         name: The model's name; the rows' own, else the file's, when not given.
         benchmark: The benchmark's name; the rows' own, else the file's, when not given.
         prompt: Column of the prompts.
-        response: Column of the responses.
+        response: Column of the completions.
         answer: Column of the gold answers.
         tokens: Column of the token counts.
-        finish_reason: Column that says how a response ended.
+        finish_reason: Column that says how a completion ended, or whether it was cut.
+        reward: Column of verdicts on the completions: 1 for right, 0 or -1 for wrong.
+        thinking: Column of the thinking, where it is kept apart from the completion.
+        problem_id: Column of the problems' names.
         tokenizer: Count tokens with this tokenizer: organism, a folder or a hub name.
         overwrite: Replace results that are there.
     """
@@ -126,6 +133,9 @@ def import_(
         "answer": answer,
         "tokens": tokens,
         "finish_reason": finish_reason,
+        "reward": reward,
+        "thinking": thinking,
+        "problem_id": problem_id,
     }
     show(
         import_rollouts(
@@ -159,7 +169,7 @@ def compare(
 
     results = load_results(folders)
     table = comparison(results, baseline)
-    _print_table(table)
+    _print_table(table, results)
     for sentence in sentences(table):
         print(sentence)
     if output is not None:
@@ -171,15 +181,17 @@ def show(results) -> None:
     """Print the table of results, what must be known to read it, and where they lie."""
     from sdlab.study.comparison import comparison
 
-    _print_table(comparison(results, results[0].model))
+    _print_table(comparison(results, results[0].model), results)
     for result in results:
         for note in result.notes:
-            print(f"{result.model}, {result.benchmark}: {note}")
+            if note not in result.warnings:  # printed with the table
+                print(f"{result.model}, {result.benchmark}: {note}")
         if result.folder:
             print(f"wrote {result.folder}")
 
 
-def _print_table(table) -> None:
+def _print_table(table, results) -> None:
+    """Print the table, a mark beside each score that says nothing, and below it why."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -187,6 +199,9 @@ def _print_table(table) -> None:
     from sdlab.study.comparison import wide
 
     cells = wide(table, SHOWN)
+    warned = [result for result in results if result.warnings]
+    for result in warned:
+        cells.loc[(result.benchmark, result.model), "reward"] += " no readable answer!"
     out = Table(title="95% intervals, over problems", title_justify="left")
     for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in cells.columns)):
         out.add_column(heading, overflow="fold")
@@ -194,4 +209,8 @@ def _print_table(table) -> None:
         out.add_row(
             *(Text(str(cell)) for cell in (benchmark, model, *row))
         )  # names from files may look like markup
-    Console().print(out)
+    console = Console()
+    console.print(out)
+    for result in warned:
+        for sentence in result.warnings:
+            console.print(Text(f"{result.model}, {result.benchmark}: {sentence}", style="bold yellow"))

@@ -25,6 +25,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256, to_json, write_atomic
 from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
+from sdlab.score import extract_answer
 
 SAMPLES, PROBLEMS, SUMMARY, ABOUT = "samples.jsonl.gz", "problems.csv", "summary.csv", "result.json"
 METRICS = (
@@ -65,6 +66,19 @@ class Result:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know, one sentence each."""
         return self.about["notes"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the score says nothing, one sentence; empty when it does."""
+        graded = self.samples[self.samples["reward"].notna() & (self.samples["truth"].fillna("") != "")]
+        if graded.empty or (graded["reward"] != 0).any():
+            return []
+        if any(extract_answer(text, truth) for text, truth in zip(graded["completion"], graded["truth"])):
+            return []
+        return [
+            f"Warning: none of the {len(graded):,} graded completions has a readable answer (\\boxed{{...}} or <answer> tags), "
+            "so the score of 0.00 does not say whether they are right; look at the completions and at their limit of tokens."
+        ]
 
     def summary(
         self, metrics: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
