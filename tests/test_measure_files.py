@@ -163,3 +163,87 @@ def test_json_that_python_will_not_read(tmp_path, line, reason):
         (tmp_path / name).write_text(line)
         with pytest.raises(SdlabError, match=f"{where}.*{reason}"):
             read_frame(tmp_path / name)
+
+
+WAITS = "wait " * 50  # where it must not be counted
+
+
+def test_only_what_the_model_wrote_is_counted(tmp_path):
+    chat = [
+        {"role": "system", "content": WAITS},
+        {"role": "user", "content": WAITS},
+        {"role": "assistant", "content": "Perhaps.", "reasoning_content": "Hmm, wait"},
+        {"role": "tool", "content": WAITS},
+        {"role": "user", "content": WAITS},
+        {
+            "role": "assistant",
+            "content": [{"type": "thinking", "thinking": "Maybe"}, {"type": "text", "text": "So."}],
+        },
+    ]
+    rows = {
+        "chat": {"messages": chat, "hash": WAITS.replace(" ", "")},
+        "columns": {
+            "prompt": WAITS,
+            "system": WAITS,
+            "response": "Perhaps. So.",
+            "reasoning": "Hmm, wait. Maybe",
+            "gold": WAITS,
+        },
+        "request": {
+            "request": {"messages": chat[:2]},
+            "response": {"choices": [{"message": chat[2]}, {"message": chat[5]}]},
+        },
+    }
+    for name, row in rows.items():
+        for ending in ("jsonl", "json"):
+            path = write(tmp_path / f"{name}.{ending}", ending, [row])
+            counts = markers_report(path).set_index("marker")["count"]
+            assert {marker: n for marker, n in counts.items() if n} == {
+                "wait": 1,
+                "hmm": 1,
+                "perhaps": 1,
+                "maybe": 1,
+                "total": 4,
+            }, name
+    table = markers_report(tmp_path / "columns.json")
+    assert table.attrs["source"].startswith("1 texts of column 'reasoning', 'response' in 1 file;")
+    only = markers_report(tmp_path / "columns.json", column="response").set_index("marker")["count"]
+    assert only["total"] == 1  # a named column is read alone
+    assert read_texts(tmp_path / "chat.json", "messages").texts == read_texts(tmp_path / "chat.json").texts
+
+
+def test_prompts_and_hashes_are_never_taken_for_a_models_text(tmp_path):
+    rows = [{"prompt": WAITS, "sha256": "ab" * 200, "question": WAITS, "id": WAITS, "target": WAITS}]
+    with pytest.raises(SdlabError, match="no column with text that a model wrote; .* name one with --column"):
+        read_texts(write(tmp_path / "x.json", "json", rows))
+    assert read_texts(tmp_path / "x.json", "prompt").texts == [WAITS]
+    users = [{"messages": [{"role": "user", "content": WAITS}]}]
+    with pytest.raises(
+        SdlabError, match="no text that a model wrote: no row has a completion in column 'messages'"
+    ):
+        read_texts(write(tmp_path / "y.json", "json", users))
+    write(tmp_path / "run.jsonl", "jsonl", ROWS)
+    read = read_texts(tmp_path)
+    assert [file.name for file in read.files] == ["run.jsonl"] and sorted(f.name for f in read.skipped) == [
+        "x.json",
+        "y.json",
+    ]
+
+
+def test_repeated_and_missing_completions_are_said(tmp_path, capsys):
+    sample = {"doc_id": 0, "resps": [["Wait, 4"]], "arguments": [["q", {}]], "target": "4"}
+    rows = [sample | {"filter": name} for name in ("strict-match", "flexible-extract")] + [
+        sample | {"doc_id": 1, "resps": [[None]], "filter": "x"}
+    ]
+    path = write(tmp_path / "x.jsonl", "jsonl", rows)
+    assert markers_report(path).set_index("marker").loc["total", "count"] == 1
+    markers_command(str(path))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 completions are missing and left out" in printed
+    assert "1 rows repeat the completions of another row, one for each filter" in printed
+
+
+def test_counts_of_characters_are_no_tokens(tmp_path):
+    rows = [{"completion": "Wait, it must be thirty-six", "length": 27}] * 2
+    table = markers_report(write(tmp_path / "x.jsonl", "jsonl", rows))
+    assert table.columns[-1] == "per_1000_words" and table["per_1000_words"].iloc[-1] == 1000 * 2 / 10

@@ -189,6 +189,32 @@ def test_traces_that_are_not_there(tmp_path):
         read_traces(tmp_path / "empty.jsonl")
 
 
+def test_traces_are_read_as_rollouts_are(tmp_path):
+    user = [{"role": "user", "content": "1+1?"}]
+    rows = [
+        {
+            "prompt": user,
+            "completion": [{"role": "assistant", "content": "2", "reasoning_content": "hmm"}],
+            "answer": 2**63 - 1,
+        },
+        {
+            "prompt": "1+1?",
+            "completion": [{"type": "text", "text": "It is "}, {"type": "text", "text": "2"}],
+            "answer": None,
+        },
+    ]
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(rows))  # an array under the name .jsonl
+    traces = read_traces(path)
+    assert [(t.problem.prompt, t.problem.answer, t.completion) for t in traces] == [
+        ("1+1?", str(2**63 - 1), "<think>\nhmm\n</think>\n\n2"),
+        ("1+1?", "", "It is 2"),
+    ]
+    path.write_text(json.dumps([{"prompt": user * 2, "completion": "2"}]))
+    with pytest.raises(SdlabError, match="row 0: the prompt is a conversation of 2 turns"):
+        read_traces(path)
+
+
 def test_two_processes_train_under_accelerate(tmp_path):
     """gloo, two ranks. The first step learns from recorded completions and equals `run_sdpo`'s on them; the second samples for real.
 

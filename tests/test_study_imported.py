@@ -8,9 +8,9 @@ import pytest
 
 from sdlab.errors import SdlabError
 from sdlab.measure.markers import count_markers
+from sdlab.measure.rollout_generations import generations_of
 from sdlab.score import extract_answer, grade
 from sdlab.study.comparison import comparison, wide
-from sdlab.measure.rollout_cells import generations_of
 from sdlab.study.imported import import_rollouts
 from sdlab.study.results import load_result
 
@@ -507,6 +507,15 @@ def test_organism_and_imported_results_in_one_table_and_back(tmp_path):
         }
         for r in lines
     ]
+    own = one(sampled.folder / "samples.jsonl.gz")  # with the prompts and gold answers beside it
+    assert (own.model, own.benchmark) == ("organism", "in-domain") and len(own.problems) == 3
+    assert own.problems["truth"].tolist() == sampled.problems["truth"].tolist()
+    assert own.samples["verdict"].tolist() == sampled.samples["verdict"].tolist()
+    alone = tmp_path / "handed-on.jsonl"  # without them: its `answer` is the model's, and no gold answer
+    alone.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    for again in (own, one(alone, name="organism", benchmark="in-domain")):
+        pandas.testing.assert_frame_equal(again.summary(), sampled.summary())
+        assert again.samples["problem_id"].tolist() == sampled.samples["problem_id"].tolist()
     imported = one(write(tmp_path / "x.jsonl", rows), name="copy", benchmark="in-domain")
     foreign = one(write(tmp_path / "y.jsonl", ROWS), name="somebody", benchmark="sums")
     table = comparison([sampled, imported, foreign])

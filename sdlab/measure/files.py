@@ -33,12 +33,13 @@ class Texts:
 
 
 def read_texts(path: str | Path, column: str | None = None) -> Texts:
-    """Return what models wrote in a json, jsonl, parquet or txt file, or in every such file of a folder, subfolders included.
+    """Return what models wrote in a json, jsonl, parquet or txt file, or in all such files of a folder.
 
-    Reasoning is part of a text; prompts and the turns of users, systems and tools are not. `column` names the column, which is
-    then read alone. None takes the completions and the thinking beside them (`sdlab.measure.rollout_files`), in a single file
-    without known names the column with the longest texts.
-    Raises SdlabError on a missing, unreadable or empty file, on an unknown column, and when there is no text at all.
+    Reasoning is part of a text; prompts and the turns of users, systems and tools are not. `column` names the
+    column, which is then read alone. None takes the completions and the thinking beside them
+    (`sdlab.measure.rollout_files`), in a single file without known names the column with the longest texts.
+    Raises SdlabError on a missing, unreadable or empty file, on an unknown column, and when there is no text
+    at all.
     """
     path = Path(path)
     if not path.exists():
@@ -75,7 +76,8 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
         wanted = f" in a column {column!r}" if column else ""
         why = "".join(f"; {file.name} has {reason}" for file, reason in list(skipped.items())[:3])
         raise SdlabError(
-            f"{path} holds no text{wanted}{why}; give a {', '.join(ENDINGS)} file with text, or a folder of them"
+            f"{path} holds no text{wanted}{why}; "
+            f"give a {', '.join(ENDINGS)} file with text, or a folder of them"
         )
     lengths = None if None in counts else [count for one in counts for count in one]
     return Texts(texts, lengths, columns, used, skipped, notes, left_out)
@@ -116,7 +118,7 @@ def _rollouts(
 
 
 def _longest(records: list[dict], names: list[str]) -> str | None:
-    """The column of unknown name with the longest texts of several words, which hashes and identifiers are not."""
+    """The column of unknown name with the longest texts of several words, so no hashes and identifiers."""
     sizes = {}
     for name in names:
         texts = [row[name] for row in records if isinstance(row.get(name), str)]
@@ -128,7 +130,8 @@ def _longest(records: list[dict], names: list[str]) -> str | None:
 def markers_report(path: str | Path, match: str = "word", column: str | None = None) -> "pandas.DataFrame":
     """Return the `marker_table` of the texts in `path`.
 
-    `.attrs["source"]` is one sentence on what was read, `.attrs["notes"]` a list of sentences on each file. Errors: `read_texts`.
+    `.attrs["source"]` is one sentence on what was read, `.attrs["notes"]` a list of sentences on each file.
+    Errors: `read_texts`.
     """
     read = read_texts(path, column)
     table = marker_table(read.texts, read.lengths, match)

@@ -1,6 +1,7 @@
-"""Rows of a JSON value, whatever shape its writer chose: a list, a table by columns or by rows, or something around one.
+"""Rows of a JSON value, whatever its shape: a list, a table by columns or by rows, or something around one.
 
-A shape that could be read in two ways is refused, because the wrong way would count other things than the writer meant.
+A shape that could be read in two ways is refused, because the wrong way would count other things than the
+writer meant.
 """
 
 from sdlab.errors import SdlabError
@@ -26,9 +27,9 @@ class UnknownShape(SdlabError):
 def rows_of(data) -> tuple[list[dict], list[str]]:
     """Return (the rows of the one JSON value of a file, notes on how they were read).
 
-    Known shapes: a list of objects or strings, one object, an object of columns, a dictionary of rows, every named `orient`
-    of DataFrame.to_json, one chat, and an object around a list of rows. Raises UnknownShape on any other, and when there
-    are no rows.
+    Known shapes: a list of objects or strings, one object, an object of columns, a dictionary of rows, every
+    named `orient` of DataFrame.to_json, one chat, and an object around a list of rows. Raises UnknownShape on
+    any other, and when there are no rows.
     """
     if isinstance(data, list):
         return _of_list(data)
@@ -42,7 +43,8 @@ def rows_of(data) -> tuple[list[dict], list[str]]:
         return _of_list(data["data"])
     if {"columns", "data"} <= set(data) <= {"columns", "index", "data"}:
         return _split(data)
-    if all(isinstance(value, list) for value in data.values()):
+    alone = len(data) == 1 and next(iter(data)) in AROUND and _objects(next(iter(data.values())))
+    if all(isinstance(value, list) for value in data.values()) and not alone:
         return _of_lists(data)
     if all(isinstance(value, dict) for value in data.values()):
         return _of_objects(data)

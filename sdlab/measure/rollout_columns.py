@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.column_names import CHATS, ROLES, is_chat
-from sdlab.measure.rollout_cells import plain, split_chat, unpacked_chat
+from sdlab.measure.rollout_cells import listed, plain
+from sdlab.measure.rollout_chats import split_chat, unpacked_chat
 from sdlab.measure.rollout_values import verdict_of
 
-# Roles whose column may lie inside an object in another column; what a completion's own object says is read with it.
+# Roles whose column may lie inside an object in another column; what a completion's own object says is read
+# with it.
 INNER = ("prompt", "answer", "tokens", "finish_reason", "reward", "model", "benchmark", "problem_id")
 _REWARD = re.compile(r"reward|correct|accura|verdict")
 _NO_VERDICT = re.compile(r"format|length|penalty|overlong|repetition|advantage|_mean|_std|total|sum")
@@ -17,10 +19,11 @@ _OWN = {"problem_id", "generation", "completion", "answer", "reward", "verdict",
 
 
 def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[str, str]:
-    """Return role -> column, for the roles of ROLES that `rows` have; columns of an object in a column are named outer.inner.
+    """Return role -> column, for the roles of ROLES that `rows` have.
 
-    named: columns that the user named, by role. Raises SdlabError on a named role or column that is not there, and when there
-    is neither a completion nor thinking.
+    Columns of an object in a column are named outer.inner.
+    named: columns that the user named, by role. Raises SdlabError on a named role or column that is not
+    there, and when there is neither a completion nor thinking.
     """
     rows = list(rows)
     outer, inner = {}, {}
@@ -64,9 +67,15 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
         if role in columns:
             continue
         taken, hidden = set(columns.values()), columns.get("response")
-        inside = {} if role not in INNER else {
-            name.rpartition(".")[2].lower(): name for name in reversed(inner) if name.partition(".")[0] != hidden
-        }  # fmt: skip
+        inside = (
+            {}
+            if role not in INNER
+            else {
+                name.rpartition(".")[2].lower(): name
+                for name in reversed(inner)
+                if name.partition(".")[0] != hidden
+            }
+        )
         inside.pop("length", None)  # SGLang's finish_reason holds the limit under this name
         places = [place[name] for name in ROLES[role] for place in (lowered, inside) if name in place]
         if role == "prompt":  # a column of the row before one of an object that describes it
@@ -94,8 +103,8 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
         columns["answer"] = "doc"  # lighteval
     if "response" not in columns and "thinking" not in columns:
         raise SdlabError(
-            f"no column with completions ({', '.join(ROLES['response'][:8])}, ...); the columns are: {known}; "
-            "name it with --response"
+            f"no column with completions ({', '.join(ROLES['response'][:8])}, ...); "
+            f"the columns are: {known}; name it with --response"
         )
     return {role: columns[role] for role in ROLES if role in columns}
 
@@ -107,14 +116,14 @@ def _by_verdicts(rows: list[dict], places: list[str]) -> list[str]:
 
 
 def reward_columns(names: Iterable[str]) -> list[str]:
-    """Return the columns that a trainer's reward functions may have written, by their names ("accuracy_reward")."""
+    """Return the columns that reward functions may have written, by their names ("accuracy_reward")."""
     return [name for name in names if _REWARD.search(name.lower())]
 
 
 def _rewards_by_pattern(rows: list[dict], names: Iterable[str], taken: set[str]) -> list[str]:
-    """The one column of rewards that can be a verdict; none when there are several, of which the user must name one."""
+    """The one column of rewards that can be a verdict; none when there are several."""
     metrics = {
-        str(one) for row in rows for one in _listed(plain(row.get("metrics")))
+        str(one) for row in rows for one in listed(plain(row.get("metrics")))
     }  # lm-evaluation-harness names its own
     found = [name for name in names if name in metrics]
     found = found or [name for name in reward_columns(names) if not _NO_VERDICT.search(name.lower())]
@@ -128,11 +137,7 @@ def _rewards_by_pattern(rows: list[dict], names: Iterable[str], taken: set[str])
 
 def _values(rows: list[dict], column: str) -> list:
     """Every single value in a column, lists taken apart."""
-    return [one for row in rows for one in _listed(cell_of(row, column))]
-
-
-def _listed(cell) -> list:
-    return cell if isinstance(cell, list) else [cell]
+    return [one for row in rows for one in listed(cell_of(row, column))]
 
 
 def cell_of(row: dict, column: str | None):

@@ -1,4 +1,4 @@
-"""The one reader of rollouts from files: a row for every completion, and sentences on all that was read and left out."""
+"""The one reader of rollouts from files: a row for every completion, and what was read and left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ FEW = 8  # characters of a completion so short that its number of characters may
 class Rollouts:
     """The completions of one file.
 
-    rows: one dict per completion: row (its number in the file), prompt, truth and completion (texts, "" for none), id, model
-    and benchmark (None where the file does not say), earlier (what the model wrote in earlier turns), tokens, truncated and
-    recorded (1.0, 0.0 or None). columns: role -> column. notes: sentences on what was read, and what was left out and why.
+    rows: one dict per completion: row (its number in the file), prompt, truth and completion (texts, "" for
+    none), id, model and benchmark (None where the file does not say), earlier (what the model wrote in
+    earlier turns), tokens, truncated and recorded (1.0, 0.0 or None). columns: role -> column. notes:
+    sentences on what was read, and what was left out and why.
     """
 
     file: Path
@@ -33,8 +34,9 @@ class Rollouts:
 def read_rollouts(
     file: str | Path, columns: Mapping[str, str | None] | None = None, errors: str = "strict"
 ) -> Rollouts:
-    """Return the completions in a json, jsonl, parquet or txt file; columns: role -> column for what is not found by itself.
+    """Return the completions in a json, jsonl, parquet or txt file.
 
+    columns: role -> column for what is not found by itself.
     Raises SdlabError when the file cannot be read whole, a column is not there, or no row has a completion.
     """
     records, notes = read_rows(file, errors)
@@ -70,7 +72,7 @@ def rollouts_of(
 
 
 def token_counts(rows: list[dict]) -> tuple[list[int] | None, str]:
-    """Return (the tokens of each completion, "") where every row has a count that can be one, else (None, why not)."""
+    """Return (the tokens of each completion, "") where every row has one, else (None, why not)."""
     counts = [number_of(row["tokens"]) for row in rows]
     missing = sum(count is None or not 0 <= count < float("inf") for count in counts)
     if missing == len(rows):

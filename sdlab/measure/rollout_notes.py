@@ -1,4 +1,4 @@
-"""What a reader of rollouts counts while it reads, and the sentences that say what was read, left out, and why."""
+"""What a reader of rollouts counts, and the sentences that say what was read, what was left out, and why."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -49,26 +49,26 @@ def sentences(tally: Tally, rows: list[dict], columns: dict[str, str], names: li
     left, truths = tally.left_out.total(), len(rows) - tally.no_truth
     notes.append(
         f"{tally.rows:,} rows read: {len(rows):,} completions, {truths:,} with a gold answer, "
-        f"{_count(rows, 'recorded')} with a verdict, {_count(rows, 'truncated')} that say whether they were cut; "
-        f"{left:,} completions left out."
+        f"{_count(rows, 'recorded')} with a verdict, "
+        f"{_count(rows, 'truncated')} that say whether they were cut; {left:,} completions left out."
     )
     if left:
         why = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.items())
         notes.append(
-            f"{left:,} of {left + len(rows):,} completions are missing and left out ({why}); if they are failures, the "
-            "score here is too high."
+            f"{left:,} of {left + len(rows):,} completions are missing and left out ({why}); "
+            "if they are failures, the score here is too high."
         )
     if tally.filters:
         by = ", ".join(f"{count:,} of {name!r}" for name, count in tally.filters.items())
         kept = ", ".join(map(repr, tally.kept_filters))
         notes.append(
-            f"{tally.filters.total():,} rows repeat the completions of another row, one for each filter ({by}); each "
-            f"completion counts once, with the verdict of the filter {kept}."
+            f"{tally.filters.total():,} rows repeat the completions of another row, one for each "
+            f"filter ({by}); each completion counts once, with the verdict of the filter {kept}."
         )
     if tally.copies:
         notes.append(
-            f"{tally.copies:,} rows repeat an earlier row in every cell and are counted again; remove them if the file "
-            "was written twice."
+            f"{tally.copies:,} rows repeat an earlier row in every cell and are counted again; "
+            "remove them if the file was written twice."
         )
     notes += _unread(tally, columns, names)
     notes += _answers(tally, truths, columns)
@@ -94,9 +94,8 @@ def _answers(tally: Tally, truths: int, columns: dict[str, str]) -> list[str]:
         return []
     if not truths:
         return [f"no gold answer can be read in column {columns['answer']!r}."]
-    return [
-        f"{tally.no_truth:,} completions have no gold answer that can be read in column {columns['answer']!r}."
-    ]
+    where = f"column {columns['answer']!r}"
+    return [f"{tally.no_truth:,} completions have no gold answer that can be read in {where}."]
 
 
 def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str]:
@@ -106,8 +105,8 @@ def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str
         between = sum(count for cell, count in values.items() if 0 < (number_of(cell) or 0) < 1)
         part = f", {between:,} of them strictly between 0 and 1" if between else ""
         notes.append(
-            f"{values.total():,} of the values in {column!r} are no verdicts and left out{part} ({_some(values)}); a "
-            "verdict is 1 for right, 0 or -1 for wrong."
+            f"{values.total():,} of the values in {column!r} are no verdicts and left out{part} "
+            f"({_some(values)}); a verdict is 1 for right, 0 or -1 for wrong."
         )
     others = reward_columns(names) if column is None else []
     if others:
@@ -122,13 +121,13 @@ def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str
             )
     for role, count in tally.unfit.items():
         notes.append(
-            f"{count:,} rows do not have a value in {columns.get(role)!r} for each of their completions; what these say is "
-            "left out."
+            f"{count:,} rows do not have a value in {columns.get(role)!r} for each of their completions; "
+            "what these say is left out."
         )
     if tally.conflicts:
         notes.append(
-            f"{tally.conflicts:,} completions have a finish reason that {columns['truncated']!r} contradicts; the finish "
-            "reason counts."
+            f"{tally.conflicts:,} completions have a finish reason that {columns['truncated']!r} "
+            "contradicts; the finish reason counts."
         )
     return notes
 

@@ -5,17 +5,11 @@ from dataclasses import replace
 from hashlib import sha256
 
 from sdlab.measure.column_names import is_chat
-from sdlab.measure.rollout_cells import (
-    Generation,
-    conversation,
-    generations_of,
-    joined,
-    prompt_of,
-    split_chat,
-    text_of,
-    unpacked_chat,
-)
+from sdlab.measure.rollout_cells import plain, text_of
+from sdlab.measure.rollout_chats import conversation, prompt_of, split_chat, unpacked_chat
 from sdlab.measure.rollout_columns import cell_of
+from sdlab.measure.rollout_generations import generations_of
+from sdlab.measure.rollout_messages import Generation, joined
 from sdlab.measure.rollout_notes import Tally
 from sdlab.measure.rollout_values import cut_of, number_of, truth_of, verdict_of
 
@@ -52,8 +46,10 @@ class Reading:
             self.tally.earlier += bool(one.earlier)
             self.tally.empty += not one.text.strip()
             self.rows.append({
-                "row": number, "prompt": prompt or "", "truth": truth or "", "id": text_of(cells.get("problem_id")),
-                "model": text_of(cells.get("model")) or one.model, "benchmark": text_of(cells.get("benchmark")),
+                "row": number, "prompt": prompt or "", "truth": truth or "",
+                "id": text_of(cells.get("problem_id")),
+                "model": text_of(cells.get("model")) or one.model,
+                "benchmark": text_of(cells.get("benchmark")),
                 "completion": one.text, "earlier": one.earlier,
                 "tokens": one.tokens if one.tokens is not None else beside["tokens"][i],
                 "truncated": self._cut(one, beside["finish_reason"][i], beside["truncated"][i]),
@@ -124,7 +120,7 @@ class Reading:
         return verdict
 
     def _repeats(self, record: dict) -> bool:
-        """Whether a row holds completions that another row held: lm-evaluation-harness writes one row for each filter."""
+        """Whether a row repeats another's completions: lm-evaluation-harness writes one for each filter."""
         name = record.get("filter")
         if isinstance(name, str) and "resps" in record:
             key = _hash([record.get(part) for part in ("doc_id", "doc_hash", "arguments", "resps")])
@@ -157,7 +153,7 @@ def _with_thinking(one: Generation | None, thinking: str) -> Generation:
 
 
 def _is_loglikelihoods(cell) -> bool:
-    """Whether a cell is lm-evaluation-harness's for a choice by likelihood: [[[log-likelihood, whether it is greedy]], ...]."""
+    """Whether a cell holds lm-evaluation-harness's log-likelihoods of choices: [[[number, greedy]], ...]."""
     while isinstance(cell, list) and len(cell) and isinstance(cell[0], list):
         if len(cell[0]) == 2 and str(cell[0][1]) in ("True", "False") and number_of(cell[0][0]) is not None:
             return True
@@ -166,4 +162,4 @@ def _is_loglikelihoods(cell) -> bool:
 
 
 def _hash(value) -> bytes:
-    return sha256(json.dumps(value, sort_keys=True, default=str).encode("utf-8", "replace")).digest()
+    return sha256(json.dumps(plain(value), sort_keys=True, default=str).encode("utf-8", "replace")).digest()

@@ -6,19 +6,58 @@ from sdlab.measure.rollout_cells import text_of
 from sdlab.score import MAX_ANSWER_CHARS, extract_answer
 from sdlab.tool_calls import is_calls
 
-# How servers and frameworks say that a completion was cut at a limit of tokens: OpenAI, vLLM, SGLang, TGI and ollama "length";
-# Anthropic, Gemini, Cohere, Bedrock and Inspect "max_tokens"; llama.cpp "limit"; the Responses API "max_output_tokens" and
-# "incomplete"; Mistral and Inspect "model_length"; Anthropic "model_context_window_exceeded"; transformers "max_length".
+# How servers and frameworks say that a completion was cut at a limit of tokens: OpenAI, vLLM, SGLang, TGI and
+# ollama "length"; Anthropic, Gemini, Cohere, Bedrock and Inspect "max_tokens"; llama.cpp "limit"; the
+# Responses API "max_output_tokens" and "incomplete"; Mistral and Inspect "model_length"; Anthropic
+# "model_context_window_exceeded"; transformers "max_length".
 CUT = (
-    "length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens", "limit",
-    "truncated", "incomplete", "model_length", "model_context_window_exceeded", "context_length_exceeded",
-    "length_limit", "token_limit", "max_tokens_reached", "max_model_len", "context_length",
-)  # fmt: skip
+    "length",
+    "max_tokens",
+    "max_length",
+    "max_new_tokens",
+    "max_output_tokens",
+    "max_completion_tokens",
+    "limit",
+    "truncated",
+    "incomplete",
+    "model_length",
+    "model_context_window_exceeded",
+    "context_length_exceeded",
+    "length_limit",
+    "token_limit",
+    "max_tokens_reached",
+    "max_model_len",
+    "context_length",
+)
 ENDED = (  # by itself, by a tool call, or by a filter: not at the limit
-    "stop", "eos", "eos_token", "eos_token_id", "end_turn", "stop_sequence", "stop_token", "stop_str", "stop_word", "word",
-    "complete", "completed", "finish", "finished", "endoftext", "end_of_text", "end_of_turn", "tool_calls", "tool_use",
-    "tool_call", "function_call", "content_filter", "content_filtered", "refusal", "safety", "recitation", "pause_turn",
-)  # fmt: skip
+    "stop",
+    "eos",
+    "eos_token",
+    "eos_token_id",
+    "end_turn",
+    "stop_sequence",
+    "stop_token",
+    "stop_str",
+    "stop_word",
+    "word",
+    "complete",
+    "completed",
+    "finish",
+    "finished",
+    "endoftext",
+    "end_of_text",
+    "end_of_turn",
+    "tool_calls",
+    "tool_use",
+    "tool_call",
+    "function_call",
+    "content_filter",
+    "content_filtered",
+    "refusal",
+    "safety",
+    "recitation",
+    "pause_turn",
+)
 _YES = ("true", "yes", "1", "1.0")
 _NO = ("false", "no", "0", "0.0")
 _FINISHED = re.compile(r"(^|_)(finished|finish|completed|complete|done|ended|eos|closed)$")
@@ -31,9 +70,10 @@ _VERDICTS = {
 
 
 def cut_of(reason, column: str = "") -> float | None:
-    """Return 1.0 when a cell says cut at the limit of tokens, 0.0 when it says ended, None when it says neither.
+    """Return 1.0 when a cell says cut at the limit of tokens, 0.0 when it says ended, else None.
 
-    A truth value (also as 0, 1, 1.0 or text) says "cut", unless `column` is named for the opposite ("finished", "done").
+    A truth value (also as 0, 1, 1.0 or text) says "cut", unless `column` is named for the opposite
+    ("finished", "done").
     """
     if isinstance(reason, dict):
         reason = next((reason[name] for name in ("type", "reason", "finish_reason") if name in reason), None)
@@ -52,7 +92,7 @@ def cut_of(reason, column: str = "") -> float | None:
 
 
 def verdict_of(cell) -> float | None:
-    """Return 1.0 or 0.0 of a recorded verdict: a truth value, 1, 0, or -1 (which counts as 0); None for anything else.
+    """Return 1.0 or 0.0 of a recorded verdict: a truth value, 1, 0, or -1 (counted as 0); else None.
 
     An object may hold the verdict as "value", "score" or "correct", or as its only member.
     """
@@ -76,8 +116,9 @@ def number_of(cell) -> float | None:
 def truth_of(cell, column: str = "") -> str | None:
     r"""Return a gold answer as it stands inside \boxed{}, None where none can be read.
 
-    It is the box or <answer> of a worked solution, what follows #### on the last line of one, or the text itself, unless that is
-    a solution (by the column's name) or longer than any answer. Lighteval's `doc` holds choices and the gold one's number.
+    It is the box or <answer> of a worked solution, what follows #### on the last line of one, or the text
+    itself, unless that is a solution (by the column's name) or longer than any answer. Lighteval's `doc`
+    holds choices and the gold one's number.
     """
     while isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]

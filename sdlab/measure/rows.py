@@ -1,4 +1,4 @@
-"""Reading the rows of json, jsonl, parquet and txt files, whole or not at all, with every number as exact as the file has it."""
+"""Rows of json, jsonl, parquet and txt files, read whole or not at all, with every number exact."""
 
 import gzip
 import json
@@ -25,11 +25,12 @@ def ending(file: str | Path) -> str:
 
 
 def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], list[str]]:
-    """Return (the rows of one file, notes on how they were read); no value changes its type, and none is filled in.
+    """Return (the rows of one file, notes on how they were read).
 
-    json and jsonl: see `sdlab.measure.json_rows.rows_of`; txt: one row, `text`. errors="replace" reads bytes that are not
-    UTF-8 as U+FFFD. Raises SdlabError when the file cannot be read whole, is empty, or is of another kind; UnknownShape,
-    a kind of SdlabError, when its JSON holds no table.
+    No value changes its type, and none is filled in. json and jsonl: see
+    `sdlab.measure.json_rows.rows_of`; txt: one row, `text`. errors="replace" reads bytes
+    that are not UTF-8 as U+FFFD. Raises SdlabError when the file cannot be read whole, is empty, or is of
+    another kind; UnknownShape, a kind of SdlabError, when its JSON holds no table.
     """
     file = Path(file)
     kind = ending(file)
@@ -70,12 +71,15 @@ def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], lis
     except UnknownShape as error:
         raise UnknownShape(f"cannot read {file}: {error}") from error
     if "\\ud" in content.lower():  # half of a surrogate pair, which JSON may escape and no file can hold
-        rows = json.loads(_SURROGATES.sub("\ufffd", json.dumps(rows, ensure_ascii=False)))
+        try:
+            rows = json.loads(_SURROGATES.sub("\ufffd", json.dumps(rows, ensure_ascii=False)))
+        except RecursionError as error:
+            raise SdlabError(f"cannot read {file}: {_reason(error)}") from error
     return rows, notes
 
 
 def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
-    """Return the rows of one file as a table of Python objects: an integer stays one beside a missing cell. Errors: `read_rows`."""
+    """Return the rows of one file as a table of Python objects, integers as they are. Errors: `read_rows`."""
     import pandas
 
     return pandas.DataFrame(read_rows(file, errors)[0], dtype=object)

@@ -7,7 +7,8 @@ from sdlab.context import build_messages, render_prompt
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.measure.column_names import is_chat
-from sdlab.measure.rollout_cells import text_of, unpacked_chat
+from sdlab.measure.rollout_cells import text_of
+from sdlab.measure.rollout_chats import unpacked_chat
 from sdlab.measure.rollout_columns import cell_of
 from sdlab.measure.rollout_files import rollouts_of
 from sdlab.measure.rows import read_rows

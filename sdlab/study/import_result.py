@@ -1,4 +1,4 @@
-"""From the completions of one model on one benchmark, read from files, to a result: problems, lengths, grading, and notes on them."""
+"""From the completions of one model on one benchmark to a result: problems, lengths, grading, notes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ AMBIGUOUS = (
 class Settings:
     """How completions become a result.
 
-    columns: role -> column. gold: whether the answers are gold for sure. unit: of the file's token counts. count: text -> tokens.
+    columns: role -> column. gold: whether the answers are gold for sure. unit: of the file's token counts.
+    count: text -> tokens.
     """
 
     columns: dict[str, str]
@@ -41,16 +42,16 @@ def result_of(
     sizes = frame.groupby("problem_id").size()
     if sizes.min() < sizes.max():
         notes.append(
-            f"Problems have {sizes.min()} to {sizes.max()} generations each; every problem counts once in the score, and "
-            "pass@k is over the problems with at least k."
+            f"Problems have {sizes.min()} to {sizes.max()} generations each; "
+            "every problem counts once in the score, and pass@k is over the problems with at least k."
         )
     frame["length"], unit, sentence = _lengths(rows, settings)
     notes.append(sentence)
     words = frame["completion"].str.split().str.len().median()
     if words <= BARE:
         notes.append(
-            f"Half of the completions have {words:.0f} words or fewer: they look like extracted answers, and their lengths and "
-            "markers say nothing about reasoning."
+            f"Half of the completions have {words:.0f} words or fewer: they look like extracted answers, "
+            "and their lengths and markers say nothing about reasoning."
         )
     for match, column in (("word", "markers"), ("substring", "markers_substring")):
         frame[column] = [total_markers(text, match) for text in frame["completion"]]
@@ -79,7 +80,8 @@ def _on_texts(frame: pandas.DataFrame) -> list[str]:
     notes, unknown = [], int(frame["truncated"].isna().sum())
     if unknown == len(frame):
         notes.append(
-            "Nothing says whether completions were cut at the length limit (no finish reason), so truncation is left out."
+            "Nothing says whether completions were cut at the length limit (no finish reason), "
+            "so truncation is left out."
         )
     elif unknown:
         notes.append(f"{unknown:,} completions do not say whether they were cut.")
@@ -106,12 +108,13 @@ def _name_problems(frame: pandas.DataFrame, benchmark: str, gold: bool, notes: l
 
 
 def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
-    """The number of each row's problem; truths that are not gold are removed, missing ones taken from the same problem."""
+    """The number of each row's problem; truths that are not gold are removed, missing ones filled in."""
     if (frame["prompt"] != "").any():
         lost = int((frame["prompt"] == "").sum())
         if lost:
             notes.append(
-                f"{lost:,} completions have no prompt; each row of the file without one is a problem of its own."
+                f"{lost:,} completions have no prompt; "
+                "each row of the file without one is a problem of its own."
             )
         keys = [prompt_key(prompt) or f"row {row}" for prompt, row in zip(frame["prompt"], frame["row"])]
     elif frame["id"].notna().all():
@@ -119,16 +122,16 @@ def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
         keys = frame["id"].tolist()
     else:
         notes.append(
-            "There are no prompts and no ids: every row is taken as a problem of its own, and nothing can be paired with "
-            "other results."
+            "There are no prompts and no ids: every row is taken as a problem of its own, "
+            "and nothing can be paired with other results."
         )
         keys = [f"row {row}" for row in frame["row"]]
     known = frame["truth"].where(frame["truth"] != "")
     differ = int((known.groupby(keys, sort=False).nunique() > 1).sum())
     if differ and not gold:
         notes.append(
-            f"The answers differ between rows of {differ:,} prompts, so they are the model's and no gold answers; if they "
-            "are gold, name the column with --answer."
+            f"The answers differ between rows of {differ:,} prompts, so they are the model's and no "
+            "gold answers; if they are gold, name the column with --answer."
         )
         frame["truth"] = ""
     elif differ:
@@ -180,7 +183,8 @@ def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> Non
     if has.any() and not readable and frame["completion"].str.len().max() <= MAX_ANSWER_CHARS:
         answers = [text.strip() for text in frame["completion"]]
         notes.append(
-            "No completion has a box or <answer> tags, and all are short: each is graded as an answer by itself."
+            "No completion has a box or <answer> tags, and all are short: "
+            "each is graded as an answer by itself."
         )
     rewards = [
         float(verify(answer, truth)) if truth else float("nan") for answer, (_, truth) in zip(answers, pairs)
@@ -190,14 +194,16 @@ def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> Non
     ours, theirs = frame["reward"][both].astype(float), recorded[both]
     if not settings.gold and (ours == 1).all() and (theirs == 0).any():
         notes.append(
-            f"Every answer in {settings.columns['answer']!r} is the completion's own, and {column} calls some wrong: the column "
-            "holds the model's answers and no gold ones; if they are gold, name it with --answer."
+            f"Every answer in {settings.columns['answer']!r} is the completion's own, and {column} "
+            "calls some wrong: the column holds the model's answers and no gold ones; if they are gold, "
+            "name it with --answer."
         )
         frame["truth"], frame["reward"], has = "", float("nan"), has & False
     elif both.any():
         notes.append(
-            f"The file's own verdicts ({column}) agree with the grading here on {(ours == theirs).sum():,} of {both.sum():,} "
-            f"completions ({((ours == 1) & (theirs == 0)).sum():,} are right only here, "
+            f"The file's own verdicts ({column}) agree with the grading here on "
+            f"{(ours == theirs).sum():,} of {both.sum():,} completions "
+            f"({((ours == 1) & (theirs == 0)).sum():,} are right only here, "
             f"{((ours == 0) & (theirs == 1)).sum():,} only there)."
         )
     if has.any():
@@ -209,6 +215,6 @@ def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> Non
         )
     else:
         notes.append(
-            "There are no gold answers and no verdicts, so the score and pass@k are left out; name the column with --answer "
-            "or --reward."
+            "There are no gold answers and no verdicts, so the score and pass@k are left out; "
+            "name the column with --answer or --reward."
         )

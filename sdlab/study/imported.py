@@ -1,7 +1,7 @@
-"""Rollouts that others already have (jsonl, json or parquet of prompts and completions), as results like those sampled here.
+"""Rollouts that others already have, from their files, as results like those that are sampled here.
 
-So anybody can analyse a published checkpoint's completions without a GPU: score, pass@k, length, markers, truncation, as far as
-the file says enough. What it does not say is left out, and a note says so.
+So anybody can analyse a published checkpoint's completions without a GPU: score, pass@k, length, markers,
+truncation, as far as the file says enough. What it does not say is left out, and a note says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,17 @@ def import_rollouts(
 ) -> list[Result]:
     """Return the rollouts in jsonl, json or parquet files as results, one per model and benchmark.
 
-    A row has a prompt and a completion, or a list of completions. name: the model's; without it, what the rows say, else the
-    file's name. benchmark: likewise. columns: role -> column for what is not found by itself (roles: prompt, response, thinking,
-    answer, tokens, finish_reason, truncated, reward, model, benchmark, problem_id). tokenizer: counts lengths anew ("organism",
-    a folder or a hub name); without it the file's token counts are taken, and without those lengths are in words. output: each
-    result is saved as output/<model>/<benchmark>.
-    Rows are grouped by the whole prompt into problems, with as many generations each as there are. Completions are graded by
-    `sdlab.score` against the gold answer; without one the file's own verdicts are the score, and without those there is none.
-    `Result.notes` says how many rows, completions, answers and verdicts were read, what was left out, and why. samples.jsonl.gz
-    in a result's folder is read with the prompts and gold answers beside it. Nothing in the files is executed.
-    Raises SdlabError on a missing or damaged file, a column that is not there, and when no row has a completion.
+    A row has a prompt and a completion, or a list of completions. name: the model's; without it, what the
+    rows say, else the file's name. benchmark: likewise. columns: role -> column for what is not found by
+    itself (roles: prompt, response, thinking, answer, tokens, finish_reason, truncated, reward, model,
+    benchmark, problem_id). tokenizer: counts lengths anew ("organism", a folder or a hub name); without it
+    the file's token counts are taken, and without those lengths are in words. output: each result is saved as
+    output/<model>/<benchmark>. Rows are grouped by the whole prompt into problems, with as many generations
+    each as there are. Completions are graded by `sdlab.score` against the gold answer; without one the file's
+    own verdicts are the score, and without those there is none. `Result.notes` says how many rows,
+    completions, answers and verdicts were read, what was left out, and why. samples.jsonl.gz in a result's
+    folder is read with the prompts and gold answers beside it. Nothing in the files is executed. Raises
+    SdlabError on a missing or damaged file, a column that is not there, and when no row has a completion.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
@@ -83,7 +84,7 @@ def import_rollouts(
 
 
 def _read(file: Path, columns: Mapping[str, str | None]) -> tuple[Rollouts, str]:
-    """(the completions of a file, the unit of its token counts: "words" where a result of sdlab's says so)."""
+    """(the completions of a file, the unit of its token counts: "words" where sdlab's own result says so)."""
     if file.name == SAMPLES and (file.parent / ABOUT).is_file():
         result = load_result(file.parent)
         records = result.samples.to_dict("records")
@@ -103,6 +104,7 @@ def _counter(tokenizer: str):
         loaded = AutoTokenizer.from_pretrained(shipped(tokenizer) or tokenizer, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise SdlabError(
-            f'could not load the tokenizer {tokenizer!r} ({str(error).splitlines()[0][:120]}); name a folder, a hub name or "organism"'
+            f"could not load the tokenizer {tokenizer!r} ({str(error).splitlines()[0][:120]}); "
+            'name a folder, a hub name or "organism"'
         ) from error
     return lambda text: len(loaded(text, add_special_tokens=False, verbose=False)["input_ids"])

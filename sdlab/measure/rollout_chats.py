@@ -1,0 +1,85 @@
+"""Chats in other people's rollouts: the prompt with all its turns, and where the model's answer is."""
+
+import json
+
+from sdlab.measure.column_names import is_chat
+from sdlab.measure.rollout_cells import DEPTH, text_of
+from sdlab.measure.rollout_messages import message_of
+
+MODEL, USER = (
+    ("assistant", "gpt", "model", "bot", "ai", "chatgpt"),
+    ("user", "human", "system", "developer", "context"),
+)
+
+
+def unpacked_chat(cell):
+    """Return a chat that is kept as JSON text as a list, any other cell as it is."""
+    if isinstance(cell, str) and cell.lstrip()[:1] == "[" and ('"role"' in cell or '"from"' in cell):
+        try:
+            chat = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        return chat if is_chat(chat) else cell
+    return cell
+
+
+def split_chat(chat: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
+    """Return (the turns before the model's last answer, those of the answer, those after it).
+
+    The answer runs from the last turn of a user or system before the model's last turn, tools' turns
+    included. Without a turn of the model everything stands before.
+    """
+    places = [i for i, turn in enumerate(chat) if speaker(turn) in MODEL]
+    if not places:
+        return chat, [], []
+    start = next((i + 1 for i in range(places[-1], -1, -1) if speaker(chat[i]) in USER), 0)
+    return chat[:start], chat[start : places[-1] + 1], chat[places[-1] + 1 :]
+
+
+def speaker(turn: dict) -> str:
+    """Return the role of a turn in lower case."""
+    return str(turn.get("role", turn.get("from"))).lower()
+
+
+def prompt_of(cell, depth: int = 0) -> str | None:
+    """Return the whole prompt: a text as it is, every turn of a chat, a request's messages; else None."""
+    cell = unpacked_chat(cell)
+    if is_chat(cell):
+        return conversation(cell)
+    if depth > DEPTH:
+        return None
+    if isinstance(cell, list):
+        texts = [one for one in (prompt_of(part, depth + 1) for part in cell) if one is not None]
+        return "\n\n".join(texts) if texts else None
+    if isinstance(cell, dict):
+        named = (
+            "messages",
+            "contents",
+            "prompt",
+            "question",
+            "input",
+            "body",
+            "gen_args_0",
+            "arg_0",
+            "content",
+            "text",
+        )
+        return next(
+            (text for name in named if (text := prompt_of(cell.get(name), depth + 1)) is not None), None
+        )
+    return text_of(cell)
+
+
+def conversation(chat: list[dict]) -> str | None:
+    """Return the turns of a chat as one text, each with its role; a user's only turn as it is."""
+    if not chat:
+        return None
+    if len(chat) == 1 and speaker(chat[0]) in ("user", "human"):
+        return turn_text(chat[0])
+    return "\n\n".join(f"{speaker(turn)}: {turn_text(turn)}" for turn in chat)
+
+
+def turn_text(turn: dict) -> str:
+    """Return what a turn says, "" for nothing."""
+    one = message_of(turn)
+    return one.text if one else ""
