@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 import pytest
+from benchmarks import bench_intervals as simulation
 from scipy import stats
 
 from sdlab.errors import SdlabError
@@ -14,6 +15,7 @@ from sdlab.measure.crossed import (
     seeds_interval,
 )
 from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import crossed_spread, linearised
 
 
 def limits(found) -> tuple[float, float]:
@@ -55,6 +57,35 @@ def test_the_interval_is_the_documented_sum_of_variance_components():
     other = rng.random((3, 7))
     half, mean = by_loops(other - over), other.mean() - over.mean()
     assert limits(crossed_difference(over, other)) == pytest.approx((mean - half, mean + half))
+
+
+@pytest.mark.parametrize("kind, interaction", [("normal", False), ("graded", True), ("density", True)])
+def test_intervals_hold_their_level_whatever_varies(kind, interaction):
+    """In every world of `tests/benchmarks/bench_intervals.py` of these kinds: 24 each, from two seeds to ten."""
+    worlds = [world for world in simulation.worlds() if world[:2] == (kind, interaction)]
+    assert len(worlds) == 24
+    for world in worlds:
+        rates = simulation.rates(np.random.default_rng(simulation.stable(world)), *world, 1000)
+        assert rates["covers"] >= 0.93 and rates["difference"] >= 0.93, (world, rates)
+        assert rates["false"] <= 0.065 and rates["unpaired"] <= 0.065, (world, rates)
+        assert not rates["equal"] > 0.065, (world, rates)  # NaN where the margin is not simulated
+
+
+def test_the_simulation_asks_what_users_ask():
+    """One table at a time through the public functions is what the simulation computes for many tables at once."""
+    rng = np.random.default_rng(3)
+    (a, b), _ = simulation.draw(rng, "density", True, 3, 0.03, 30, 4)
+    (mean_a, values_a), (mean_b, values_b) = linearised(*a), linearised(*b)
+    halves = crossed_spread(values_b - values_a).half_width(0.95)
+    apart = crossed_spread(values_b, -values_a).half_width(0.95)
+    for k in range(4):
+        found = crossed_difference(a[0][k], b[0][k], a[1][k], b[1][k])
+        assert limits(found) == pytest.approx(
+            (mean_b[k] - mean_a[k] - halves[k], mean_b[k] - mean_a[k] + halves[k])
+        )
+        numbers = {"seeds_a": range(3), "seeds_b": range(5, 8)}
+        unpaired = crossed_difference(a[0][k], b[0][k], a[1][k], b[1][k], **numbers).interval
+        assert unpaired.high - unpaired.low == pytest.approx(2 * apart[k])
 
 
 def test_one_seed_has_students_interval_over_problems_and_decides_nothing():

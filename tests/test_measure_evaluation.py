@@ -8,12 +8,11 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import (
-    avg_at_k,
     compare,
     evaluate,
     marker_means,
-    mean_pass_at_k,
     select_by_base_rate,
+    shared_problems,
     summarise,
     table_one,
 )
@@ -172,25 +171,64 @@ def test_marker_means():
     assert marker_means(frame, match="substring").set_index("marker").loc["likely", "mean"] == 0.25
 
 
-def test_avg_and_pass_at_k_against_enumeration():
-    rewards = {"p": [1, 0, 0, 1], "q": [0, 0, 0, 0], "r": [0, 1, 0, 0]}
-    frame = made(rewards).sample(frac=1, random_state=1)  # order of rows must not matter
-    assert avg_at_k(frame).mean == pytest.approx(3 / 12)
-    assert avg_at_k(frame, 2).mean == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
-    for k in (1, 2, 3):
-        by_hand = np.mean(
-            [np.mean([max(s) for s in itertools.combinations(group, k)]) for group in rewards.values()]
-        )
-        assert mean_pass_at_k(frame, k).mean == pytest.approx(by_hand)
-    for wrong in (lambda: avg_at_k(frame, 5), lambda: avg_at_k(frame, 0), lambda: mean_pass_at_k(frame, 5)):
-        with pytest.raises(SdlabError):
-            wrong()
-
-
 def test_selection_takes_one_to_four_of_eight():
     frame = made({f"{right} right": [1] * right + [0] * (8 - right) for right in range(9)})
     assert select_by_base_rate(frame) == ["1 right", "2 right", "3 right", "4 right"]
     assert select_by_base_rate(frame, 0, 0) == ["0 right"]
+
+
+def test_completions_without_a_reward_are_not_wrong_ones():
+    """Two of eight graded, one of them right, is a half; and a problem that nobody graded is in no range."""
+    nan = float("nan")
+    frame = made({"half": [1, 0] + [nan] * 6, "none": [nan] * 8, "wrong": [0] * 8})
+    assert select_by_base_rate(frame, 0.4, 0.6) == ["half"] and select_by_base_rate(frame, 0, 0) == ["wrong"]
+    row = summarise(frame, metrics=["reward"]).iloc[0]
+    assert (row["mean"], row["problems"], row["generations"]) == (1 / 10, 2, 10)
+    alone = summarise(frame[frame["problem_id"] != "wrong"], metrics=["reward"]).iloc[0]
+    assert (
+        alone["mean"] == 0.5 and np.isnan(alone["low"]) and alone["problems"] == 1
+    )  # one problem has no interval
+    nothing = summarise(frame[frame["problem_id"] == "none"], metrics=["reward"]).iloc[0]
+    assert np.isnan(nothing["mean"]) and (nothing["problems"], nothing["generations"]) == (0, 0)
+
+
+def test_a_missing_count_takes_its_tokens_with_it():
+    """Markers missing in one of two completions: density is that of the other, not half of it."""
+    frame = made({"p": [1, 1], "q": [1, 1]}, length=100, markers=2)
+    frame.loc[frame["generation"] == 1, "markers"] = np.nan
+    assert summarise(frame, metrics=["density"])["mean"].item() == pytest.approx(1000 * 2 / 100)
+
+
+def test_problems_graded_on_one_side_only_are_not_compared():
+    nan = float("nan")
+    a = made({f"p{i}": [0, 1] for i in range(8)} | {"only a": [1, 1], "nobody": [nan, nan]})
+    b = made({f"p{i}": [1, 1] for i in range(8)} | {"only a": [nan, nan], "nobody": [nan, nan]})
+    found = compare(a, b)
+    assert (found.problems, found.a, found.b, found.difference.mean) == (8, 0.5, 1, 0.5)
+    only = ["only a", "nobody"]
+    for metric, one, other in (
+        ("reward", a[a["problem_id"].isin(only)], b[b["problem_id"].isin(only)]),
+        ("density", a.assign(length=0), b),
+        ("reward", made({"p": [1]}), made({"q": [1]})),
+    ):
+        assert shared_problems(one, other, metric) == []
+        with pytest.raises(SdlabError, match=f"no problem in common with a {metric} on both sides"):
+            compare(one, other, metric)
+
+
+def test_equality_needs_a_margin():
+    random = np.random.default_rng(8)
+    a = made({f"p{i}": random.random(8) < 0.5 for i in range(40)})
+    b = made({p: random.permutation(g["reward"]) for p, g in a.groupby("problem_id")})
+    found = compare(a, b, margin=0.02)
+    assert found.equivalent and found.sentence.endswith("not significant; equal within 0.02")
+    other = compare(a, made({f"p{i}": random.random(8) < 0.5 for i in range(40)}), margin=0.02)
+    assert not other.equivalent and "not shown to be equal within 0.02" in other.sentence
+    assert compare(a, b).equivalent is None
+    few = [{"p": [1, 0]}, {"p": [0, 1]}]
+    assert not compare(*map(made, few), margin=0.5).equivalent  # one problem shows nothing
+    with pytest.raises(SdlabError, match="margin=0"):
+        compare(a, b, margin=0)
 
 
 def test_compare_says_what_it_can():
@@ -232,4 +270,4 @@ def test_comparisons_rarely_cry_wolf():
 
 def test_frozen_results():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        avg_at_k(made({"p": [1]})).mean = 2
+        compare(made({"p": [1]}), made({"p": [1]})).a = 2

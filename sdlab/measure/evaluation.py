@@ -15,7 +15,7 @@ import pandas
 
 from sdlab.context import CONTEXTS, render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
-from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
+from sdlab.measure.intervals import Interval, difference_interval, ratio_interval
 from sdlab.measure.markers import MARKERS, count_markers, total_markers
 from sdlab.rollout.checks import OutOfMemory, opens_thinking
 from sdlab.score import extract_answer, verify
@@ -120,7 +120,8 @@ def summarise(
 ) -> pandas.DataFrame:
     """One row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
 
-    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance; missing values are left out.
+    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values are left out, and `problems`
+    and `generations` count those that have the metric.
     Raises SdlabError on an empty frame or a column that is not there.
     """
     by = [by] if isinstance(by, str) else list(by)
@@ -130,7 +131,7 @@ def summarise(
         for metric in metrics:
             over, under = _sums(group, metric)
             found = ratio_interval(over, under, confidence, seed)
-            sizes = {"problems": len(over), "generations": len(group)}
+            sizes = {"problems": int((under > 0).sum()), "generations": _known(group, metric)}
             rows.append(dict(zip(by, key)) | {"metric": metric} | vars(found) | sizes)
     return pandas.DataFrame(rows)
 
@@ -171,7 +172,7 @@ def table_one(
 
 @dataclass(frozen=True)
 class Comparison:
-    """The change of a metric from frame a to frame b over the problems both have."""
+    """The change of a metric from frame a to frame b over the problems on which both have it."""
 
     metric: str
     a: float
@@ -180,6 +181,7 @@ class Comparison:
     problems: int
     significant: bool
     sentence: str
+    equivalent: bool | None = None  # whether |b - a| < margin is shown; None without a margin
 
 
 def compare(
@@ -190,26 +192,28 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     confidence: float = 0.95,
     seed: int = 0,
+    margin: float | None = None,
 ) -> Comparison:
-    """Paired comparison by problem. `.sentence` says the difference, its interval, and whether it is significant.
+    """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
 
-    Significant: the interval leaves out 0, and there are enough problems for a sign test to reach that confidence at
-    all (6 for 95%); below that a bootstrap only looks sure. Raises SdlabError when no problem is in both frames.
+    Compared are the problems on which both frames have the metric (for "reward": a graded completion). Significant: the
+    interval leaves out 0, and there are enough problems for a sign test to reach that confidence at all (6 for 95%); below
+    that a bootstrap only looks sure. `margin`: also test whether the two are equal within it (two one-sided tests at 5%: the
+    90% interval lies inside the margin). Raises SdlabError when there is no such problem, on a missing column, and on a
+    margin that is not above 0.
     """
-    _need(frame_a, ["problem_id"])
-    _need(frame_b, ["problem_id"])
-    common = [p for p in frame_a["problem_id"].unique() if p in set(frame_b["problem_id"])]
+    if margin is not None and not margin > 0:
+        raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
+    sums_a, sums_b = _sums(frame_a, metric), _sums(frame_b, metric)
+    common = _shared(sums_a, sums_b)
     if not common:
         raise SdlabError(
-            f"{names[0]} and {names[1]} have no problem in common; compare runs on the same problems"
+            f"{names[0]} and {names[1]} have no problem in common with a {metric} on both sides; "
+            "compare runs on the same problems, or another metric"
         )
-    over_a, under_a = (sums.loc[common].to_numpy() for sums in _sums(frame_a, metric))
-    over_b, under_b = (sums.loc[common].to_numpy() for sums in _sums(frame_b, metric))
-    change = difference_interval(over_a, under_a, over_b, under_b, confidence, seed)
-    a, b = (
-        float(over.sum() / under.sum()) if under.sum() else np.nan
-        for over, under in ((over_a, under_a), (over_b, under_b))
-    )
+    columns = [column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums]
+    change = difference_interval(*columns, confidence, seed)
+    a, b = (float(over.sum() / under.sum()) for over, under in (columns[:2], columns[2:]))
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
     counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
@@ -219,64 +223,65 @@ def compare(
         verdict = "significant"
     else:
         verdict = "not significant"
+    equivalent = None
+    if margin is not None:
+        inner = difference_interval(*columns, 0.9, seed)
+        equivalent = bool(enough and -margin < inner.low and inner.high < margin)
+        verdict += (
+            f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
+        )
     interval = (
         f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
     )
     sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
-    return Comparison(metric, a, b, change, len(common), excludes_zero and enough, sentence)
+    return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
 
 
-def avg_at_k(
-    frame: pandas.DataFrame, k: int | None = None, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """avg@k: the mean over problems of the share of right answers among the first k generations (None: all)."""
-    right, samples = _right(frame, k)
-    return ratio_interval(right / samples, np.ones(len(right)), confidence, seed)
+def shared_problems(frame_a: pandas.DataFrame, frame_b: pandas.DataFrame, metric: str) -> list:
+    """Return the ids of the problems on which both frames have the metric: those that `compare` compares."""
+    return _shared(_sums(frame_a, metric), _sums(frame_b, metric))
 
 
-def mean_pass_at_k(frame: pandas.DataFrame, k: int, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """pass@k averaged over problems, unbiased from all generations of each; needs at least k of them."""
-    right, samples = _right(frame, None)
-    return ratio_interval(pass_at_k(samples, right, k), np.ones(len(right)), confidence, seed)
+def _shared(sums_a, sums_b) -> list:
+    (_, under_a), (_, under_b) = sums_a, sums_b
+    known_b = set(under_b.index[under_b > 0])
+    return [problem for problem in under_a.index[under_a > 0] if problem in known_b]
 
 
 def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float = 1 / 2) -> list[str]:
     """Ids of the problems whose share of right answers lies in [low, high], ends included, in order of appearance.
 
     With 8 samples of the base model this is the paper's choice of 100 questions (Section 3): 1 to 4 of 8 right, neither
-    hopeless nor settled. Raises SdlabError on an empty frame.
+    hopeless nor settled. Completions without a reward do not count, nor problems without a reward. Raises SdlabError on an
+    empty frame.
     """
-    right, samples = _right(frame, None)
-    share = right / samples
+    right, graded = _sums(frame, "reward")
+    share = right / graded  # NaN without a graded completion, which is in no range
     return share.index[(share >= low - 1e-9) & (share <= high + 1e-9)].tolist()
 
 
-def _right(frame: pandas.DataFrame, k: int | None) -> tuple[pandas.Series, pandas.Series]:
-    _need(frame, ["problem_id", "reward"])
-    groups = frame.groupby("problem_id", sort=False)["reward"]
-    if k is not None:
-        if k < 1 or groups.size().min() < k:
-            raise SdlabError(
-                f"avg@k needs 1 <= k <= samples per problem; k={k}, samples={groups.size().min()}"
-            )
-        _need(frame, ["generation"])
-        groups = frame.sort_values("generation", kind="stable").groupby("problem_id", sort=False).head(k)
-        groups = groups.groupby("problem_id", sort=False)["reward"]
-    return groups.sum(), groups.size()
-
-
 def _sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.Series]:
-    """Numerator and denominator of a metric by problem, each (P,)."""
+    """Return the numerator and the denominator of a metric by problem, each (P,).
+
+    A row in which the metric is missing counts in neither; a problem without any other has 0 and 0.
+    """
     over, under = (DENSITIES[metric], "length") if metric in DENSITIES else (metric, None)
-    _need(frame, [over] + ([under] if under else []))
+    _need(frame, ["problem_id", over] + ([under] if under else []))
     if not pandas.api.types.is_numeric_dtype(frame[over]):
         raise SdlabError(
             f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}"
         )
     values = frame[over].astype(float) * (1000 if under else 1)
     shares = frame[under].astype(float) if under else values.notna().astype(float)
-    keys = frame["problem_id"]
-    return values.groupby(keys, sort=False).sum(), shares.groupby(keys, sort=False).sum()
+    known, keys = values.notna() & shares.notna(), frame["problem_id"]
+    over, under = (column.where(known, 0.0).groupby(keys, sort=False).sum() for column in (values, shares))
+    return over, under
+
+
+def _known(frame: pandas.DataFrame, metric: str) -> int:
+    """Return how many rows have the metric."""
+    columns = [DENSITIES[metric], "length"] if metric in DENSITIES else [metric]
+    return int(frame[columns].notna().all(axis=1).sum())
 
 
 def _need(frame: pandas.DataFrame, columns: Sequence[str]) -> None:

@@ -49,7 +49,8 @@ def tidy(value: float) -> str:
 def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Interval:
     """sum(over) / sum(under) with its interval; both (P,), one sum per problem, `under` >= 0.
 
-    When every problem has the same ratio the interval has no width: resampling cannot show what never happened.
+    Problems with `under` 0 have no value and are left out. When every problem has the same ratio the interval has no width:
+    resampling cannot show what never happened.
     Raises SdlabError when P is 0, the shapes differ, or `confidence` is not between 0 and 1.
     """
     return _interval((over, under), lambda a, b, axis=-1: _ratio(a.sum(axis), b.sum(axis)), confidence, seed)
@@ -58,7 +59,10 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
 def difference_interval(
     over_a, under_a, over_b, under_b, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Ratio of b minus ratio of a, paired: (P,) each, the same problems in the same order. Errors as `ratio_interval`."""
+    """Return the ratio of b minus the ratio of a, paired: (P,) each, the same problems in the same order.
+
+    Problems with `under` 0 on either side are left out. Errors as `ratio_interval`.
+    """
 
     def change(a, m, b, n, axis=-1):
         return _ratio(b.sum(axis), n.sum(axis)) - _ratio(a.sum(axis), m.sum(axis))
@@ -77,12 +81,15 @@ def _interval(columns, statistic, confidence: float, seed: int) -> Interval:
         raise SdlabError(
             f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}"
         )
+    has_value = np.all([under != 0 for under in columns[1::2]], axis=0)
+    columns = [column[has_value] for column in columns]
+    problems = int(has_value.sum())
     if not 0 < confidence < 1:
         raise SdlabError(
             f"confidence={confidence!r} is not allowed; it must be between 0 and 1, for example 0.95"
         )
     mean = float(statistic(*columns))
-    if problems == 1 or not np.isfinite(mean):
+    if problems < 2 or not np.isfinite(mean):
         return Interval(mean, np.nan, np.nan)
     alone = statistic(*(column[:, None] for column in columns))  # the statistic of each problem by itself
     seen = alone[np.isfinite(alone)]

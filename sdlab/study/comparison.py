@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.measure.evaluation import DENSITIES, compare
+from sdlab.measure.evaluation import DENSITIES, compare, shared_problems
 from sdlab.measure.intervals import Interval
 from sdlab.study.results import ALL_METRICS, METRICS, Result, load_results
 
@@ -128,7 +128,7 @@ def _difference(
             "verdict": f"{a.about['length_unit']} and {b.about['length_unit']} cannot be compared"
         }
     frames = [_rows(result, metric) for result in (a, b)]
-    if not set(frames[0]["problem_id"]) & set(frames[1]["problem_id"]):
+    if any(frame.empty for frame in frames) or not shared_problems(*frames, metric):
         return nothing | {"verdict": NO_PROBLEMS}
     found = compare(*frames, metric, confidence=confidence, seed=seed)
     verdict = "significant" if found.significant else "not significant"
