@@ -306,4 +306,4 @@ TABLE = contexts.table_one
 def contexts_size():
     from sdlab.study.presets import Preset
 
-    return Preset("smoke", 4, 4, 256, 200, (0,), 120)
+    return Preset(4, 4, 256, 120)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
-from sdlab.settings import Count, OneOf, Range, check_settings
+from sdlab.settings import Count, OneOf, Range, check_settings, unused
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -28,12 +28,12 @@ class Job:
     config: TrainConfig  # the study's own settings: sizes, rates, losses
     num_questions: Count | None = None  # so many of the data, chosen by config.seed; None: all
     max_prompt_length: Count = 2048  # tokens
-    max_reprompt_length: Count = 22528  # tokens of the teacher's prompt
+    max_reprompt_length: Count = 22528  # tokens of the teacher's prompt (SDPO)
     per_device_rows: Count = 1  # completions per process and micro-batch
     num_processes: Count = 1  # over all machines
     num_machines: Count = 1
     accelerate: Annotated[str, OneOf("accelerate configuration", ACCELERATE)] = "cpu"
-    use_vllm: bool = False
+    use_vllm: bool = False  # without it the four settings that follow wait
     vllm_mode: Annotated[str, OneOf("vllm_mode", VLLM_MODES)] = "colocate"
     vllm_gpu_memory_utilization: Annotated[float, Range(above=0, most=1)] = 0.3
     vllm_tensor_parallel_size: Count = 1
@@ -52,6 +52,16 @@ class Job:
             )
         if self.config.bf16:
             raise SdlabError("config.bf16 is for the study's own loops; give the job itself bf16=True")
+        rollouts = self.method != "sft"
+        unused(self.config, "batch_tokens", False, "the study's own loops (a job has per_device_rows)")
+        for name in ("num_problems", "num_generations", "temperature"):
+            unused(
+                self.config,
+                name,
+                rollouts,
+                "the study's own loops, whose SFT samples a few completions on the way",
+            )
+        unused(self, "num_questions", rollouts, "a method that samples completions")
 
 
 def write_job(job: Job, path: str | Path) -> Path:

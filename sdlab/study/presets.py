@@ -3,29 +3,30 @@
 from dataclasses import dataclass
 
 from sdlab.errors import unknown
+from sdlab.settings import Count, check_settings
 
 
 @dataclass(frozen=True)
 class Preset:
     """Sizes of one preset. A notebook reads them with `preset(PRESET)` and hard-codes none.
 
-    num_problems (P) and num_generations (G) make P*G rows; max_completion_length is in tokens;
-    resamples is the number of bootstrap draws behind an interval; cell_timeout is in seconds.
+    num_problems (P) and num_generations (G) make P*G rows; max_completion_length is in tokens; cell_timeout, of a
+    notebook's cell, in seconds.
     """
 
-    name: str
-    num_problems: int
-    num_generations: int
-    max_completion_length: int
-    resamples: int
-    seeds: tuple[int, ...]
-    cell_timeout: int
+    num_problems: Count
+    num_generations: Count
+    max_completion_length: Count
+    cell_timeout: Count
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 PRESETS = {
-    "smoke": Preset("smoke", 8, 4, 256, 200, (0,), 120),
-    "quick": Preset("quick", 100, 8, 256, 1000, (0,), 900),
-    "full": Preset("full", 400, 16, 256, 10_000, (0, 1, 2, 3, 4), 4 * 3600),
+    "smoke": Preset(8, 4, 256, 120),
+    "quick": Preset(100, 8, 256, 900),
+    "full": Preset(400, 16, 256, 4 * 3600),
 }
 
 
