@@ -1,13 +1,13 @@
 """The process that sympy runs in: reads one JSON pair [answer, truth] a line, writes 1 or 0 a line.
 
-`sdlab.score` starts it as a script and kills it when it takes too long. Big-integer work such as 5^(5^(5^5)) never
+`sdlab.grader` starts it as a script and kills it when it takes too long. Big-integer work such as 5^(5^(5^5)) never
 returns to Python, so no handler of ours could stop it: the limit is a CPU timer whose default action is the kernel
 ending the process. It also ends a worker whose parent has gone.
 """
 
 import json
 import sys
-from functools import lru_cache
+from pathlib import Path
 
 LIMIT_BYTES = 2 << 30  # address space; numbers that fill it fail with MemoryError, which counts as wrong
 
@@ -37,28 +37,21 @@ def _protect() -> None:
 def main(cpu_seconds: float) -> None:
     replies, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not be read as a reply
     _protect()
-    from math_verify import LatexExtractionConfig, parse, verify
+    sys.path.append(
+        str(Path(__file__).parents[1])
+    )  # last: nothing of ours stands before a library of the same name
+    from sdlab._algebra import sets, value
+    from sdlab.answer_parts import Judge, same
 
-    # Only the LaTeX reader: math-verify's reader of plain expressions hands model text to Python's eval.
-    # Its own time limits are off: they need the main thread, cannot stop big-integer work, and fail with float seconds.
-    config = [LatexExtractionConfig()]
-
-    def read(text: str) -> list:
-        text = " ".join(text.replace(r"\$", "").replace("$", "").split())
-        return parse(f"${text}$", config, parsing_timeout=None)
-
-    truths = lru_cache(1024)(read)
-
-    def same(answer: str, truth: str) -> bool:
-        return verify(
-            truths(truth), read(answer), timeout_seconds=None
-        )  # the truth goes first: verify is not symmetric
-
-    same(r"\frac{1}{2}", "0.5")  # builds the parser's tables before the clock counts
+    judge = Judge(value, sets)
+    same(r"\frac{1}{2}x", "0.5x", judge)  # builds the parser's tables before the clock counts
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         _limit(cpu_seconds)
-        reply = same(*json.loads(line))
+        try:
+            reply = same(*json.loads(line), judge)
+        except (RecursionError, MemoryError):  # nested too deeply, or a number too large to write down
+            reply = False
         _limit(0)
         print(int(reply), file=replies, flush=True)
 

@@ -1,0 +1,309 @@
+r"""Does an answer mean the same as the truth? The structure of both: lists, tuples, matrices, equations, ratios.
+
+`same` takes two texts apart, rule by rule, until only single values are left. Numbers are compared here, exactly;
+everything else goes to the `Judge`: sympy in a process of its own, or `no_algebra`, which says that it is needed.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sdlab.answer_sets import SETTY, bracketed, member, read_set
+from sdlab.answer_text import number, plain, split_top, squashed
+from sdlab.answer_units import same_quantity
+from sdlab.answer_words import same_choice, same_words
+
+
+class NeedsAlgebra(Exception):
+    """Two values that only computer algebra can compare."""
+
+
+class Judge(NamedTuple):
+    """How two values (`value`) and two trees of `sdlab.answer_sets` (`sets`) are compared."""
+
+    value: Callable[[str, str], bool]
+    sets: Callable[[tuple, tuple], bool]
+
+
+def _refuse(left, right) -> bool:
+    raise NeedsAlgebra
+
+
+no_algebra = Judge(_refuse, _refuse)
+
+_COMMA = re.compile(r"[,;]")
+_SEPARATOR = re.compile(
+    r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:land|lor)(?![a-zA-Z])"
+)
+_THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?!,?\d)")
+_EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
+_COLON = re.compile(r":")
+_MATRIX = re.compile(
+    r"\\begin\{([pb]?matrix|array|smallmatrix)\}(?:\s*\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
+)
+_NAME = re.compile(
+    r"(?:m\s*)?(?:\\(?:angle|triangle|overline|vec|hat|bar|measuredangle|text|widehat)\s*)*"
+    r"(?:\{?[A-Z]{1,4}\}?|\{?[a-z]\}?|[A-Za-z][a-z]{2,}|\{[^{}]*\}|\\[a-zA-Z]+|\|[A-Za-z\s]+\|)"
+    r"(?:_\{?\w+\}?|\^\{?\\(?:prime|ast)\}?|\^\*|')*(?:\s*\(\s*[\w\\, ]*\s*\))?"
+)
+_CAPITAL = re.compile(r"(?:\\text\{)?\s*[A-Z]\s*\}?")
+_UNREADABLE = re.compile(
+    r"\.\.\.|'|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|pmod|circ|to|underline)(?![a-zA-Z])"
+)
+
+
+def same(answer: str, truth: str, judge: Judge) -> bool:
+    """Whether `answer` means the same as `truth`. Raises what `judge` raises."""
+    return _same(plain(answer), plain(truth), judge)
+
+
+def _same(answer: str, truth: str, judge: Judge) -> bool:
+    answer, truth = _bare(answer), _bare(truth)
+    if not answer or not truth:
+        return False
+    if squashed(answer) == squashed(truth):
+        return True
+    for rule in (
+        _choices,
+        _words,
+        _member,
+        _sets,
+        _assigned,
+        _lists,
+        _groups,
+        _matrices,
+        _equations,
+        _ratios,
+        _quantities,
+    ):
+        verdict = rule(answer, truth, judge)
+        if verdict is not None:
+            return verdict
+    left, right = number(answer), number(truth)
+    if left and right:  # a base that only one side writes, 52_8 against 52, is taken as understood
+        return left[:3] == right[:3] and (left[3] == right[3] or "" in (left[3], right[3]))
+    if _UNREADABLE.search(answer) or _UNREADABLE.search(truth):
+        return False
+    return judge.value(answer, truth)
+
+
+def _bare(text: str) -> str:
+    """`text` without round or square brackets around one value."""
+    text = text.strip()
+    group = bracketed(text)
+    while group and len(group[1]) == 1 and group[0] + group[2] in ("()", "[]") and not SETTY.search(text):
+        text = group[1][0].strip()
+        group = bracketed(text)
+    return text
+
+
+def _choices(answer: str, truth: str, judge: Judge) -> bool | None:
+    return same_choice(answer, truth)
+
+
+def _words(answer: str, truth: str, judge: Judge) -> bool | None:
+    return same_words(answer, truth)
+
+
+def _member(answer: str, truth: str, judge: Judge) -> bool | None:
+    r"""`x \in S` is S, if both sides mean the same variable."""
+    (left, left_set), (right, right_set) = member(answer), member(truth)
+    if not left and not right:
+        return None
+    if left and right and squashed(left) != squashed(right):
+        return False
+    other, named = (truth, left) if left else (answer, right)
+    found = read_set(other)
+    if found and found[0] and squashed(found[0]) != squashed(named):
+        return False
+    return _same(left_set, right_set, judge)
+
+
+def _sets(answer: str, truth: str, judge: Judge) -> bool | None:
+    if not SETTY.search(answer) and not SETTY.search(truth):
+        return None
+    left, right = read_set(answer), read_set(truth)
+    if left and right:
+        if left[0] and right[0] and squashed(left[0]) != squashed(right[0]):
+            return False
+        return judge.sets(left[1], right[1])
+    return None
+
+
+def _values(text: str, thousands: bool) -> list[str]:
+    r"""The values of a list, with or without braces: `x = 1, 2`, `\{1, 2\}`, `1 \text{ and } 2`, `\pm 1`."""
+    braces = text.startswith(r"\{") and text.endswith(r"\}") and r"\}" not in text[:-2]
+    inner = text[2:-2] if braces else text
+    if thousands and not re.search(r"[(\[]|\\\{", inner) and not (braces and ", " not in inner):
+        inner = _THOUSANDS.sub(lambda group: group[0].replace(",", ""), inner)
+    parts = [part for part in split_top(inner, _SEPARATOR) if part]
+    names = [split_top(part, _EQUAL) for part in parts]
+    named = {squashed(name[0]) for name in names if len(name) > 1}
+    if (
+        len(parts) > 1
+        and len(named) == 1
+        and all(len(name) <= 2 for name in names)
+        and _NAME.fullmatch(names[0][0])
+    ):
+        parts = [name[-1] for name in names]  # x = 1, x = 2, or x = 1, 2
+    values = []
+    for part in parts:
+        if r"\pm" in part or r"\mp" in part:
+            sides = split_top(part, _EQUAL)
+            part = sides[-1] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else part
+            for plus, minus in ("+-", "-+"):
+                signed = re.sub(r"\s*\\mp\s*", minus, re.sub(r"\s*\\pm\s*", plus, part))
+                values.append(signed.removeprefix("+"))
+        else:
+            values.append(part)
+    return values
+
+
+def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
+    """`x = 1, y = 2` against the same in another order, or against `(x, y) = (1, 2)` or `(1, 2)`."""
+    left, right = _assignments(answer), _assignments(truth)
+    if not left and not right:
+        return None
+    if left and right:
+        return left.keys() == right.keys() and all(_same(left[name], right[name], judge) for name in left)
+    pairs, other = (left, truth) if left else (right, answer)
+    group = bracketed(other)
+    if (
+        not group
+        or group[0] + group[2] != "()"
+        or list(pairs) != sorted(pairs)
+        or len(pairs) != len(group[1])
+    ):
+        return None
+    if not all(len(name) == 1 for name in pairs):
+        return False
+    values = list(pairs.values())
+    return all(_same(*(pair if left else pair[::-1]), judge) for pair in zip(values, group[1]))
+
+
+def _assignments(text: str) -> dict[str, str] | None:
+    """{name: value} of `x = 1, y = 2` and of `(x, y) = (1, 2)`, at least two of them, else None."""
+    sides = split_top(text, _EQUAL)
+    if len(sides) == 2 and (names := bracketed(sides[0])) and (values := bracketed(sides[1])):
+        pairs = list(zip(names[1], values[1])) if len(names[1]) == len(values[1]) > 1 else []
+    else:
+        pairs = [split_top(part, _EQUAL) for part in split_top(text, _SEPARATOR) if part]
+    if len(pairs) < 2 or not all(len(pair) == 2 and _NAME.fullmatch(pair[0]) for pair in pairs):
+        return None
+    found = {squashed(name): value for name, value in pairs}
+    return found if len(found) == len(pairs) else None
+
+
+def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
+    left, right = _values(answer, True), _values(truth, True)
+    if len(left) < 2 and len(right) < 2 and left[:1] == [answer] and right[:1] == [truth]:
+        return None
+    if len(left) == 1 < len(right):
+        left = _values(answer, False)  # 100,200 is a list when the truth is one, 1,000 never
+        left = left if not any(re.match(r"0\d", value) for value in left) else [answer]
+    elif len(right) == 1 < len(left):
+        return _values(truth, False) == left  # and the list 1, 234 may be meant by the truth 1,234
+    if len(left) != len(right) or "..." in answer + truth:
+        return False
+    if len(left) > 2 and all(_CAPITAL.fullmatch(one) for one in left + right):
+        return [squashed(one) for one in left] == [squashed(one) for one in right]  # an order
+    rest = list(right)
+    for value in left:
+        match = next((one for one in rest if squashed(one) == squashed(value)), None)
+        match = match or next((one for one in rest if _same(value, one, judge)), None)
+        if match is None:
+            return False
+        rest.remove(match)
+    return True
+
+
+def _groups(answer: str, truth: str, judge: Judge) -> bool | None:
+    """Ordered pairs, tuples and intervals: the same brackets around the same values in the same order."""
+    left, right = bracketed(answer), bracketed(truth)
+    if not (left and len(left[1]) > 1 or right and len(right[1]) > 1):
+        return None
+    if not left or not right:
+        sides = split_top(answer, _EQUAL), split_top(truth, _EQUAL)
+        return None if max(map(len, sides)) > 1 else False
+    if (left[0], left[2], len(left[1])) != (right[0], right[2], len(right[1])):
+        return False
+    return all(_same(*pair, judge) for pair in zip(left[1], right[1]))
+
+
+def _matrices(answer: str, truth: str, judge: Judge) -> bool | None:
+    left, right = _MATRIX.fullmatch(answer), _MATRIX.fullmatch(truth)
+    if not left or not right:
+        return None
+    rows = [_rows(left[2]), _rows(right[2])]
+    if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
+        return False
+    return all(_same(*cells, judge) for pair in zip(*rows) for cells in zip(*pair))
+
+
+def _rows(body: str) -> list[list[str]]:
+    rows = [split_top(row, re.compile("&")) for row in split_top(body, re.compile(r"\\\\(?:\s*\[[^\]]*\])?"))]
+    return [row for row in rows if row != [""]]
+
+
+def _equations(answer: str, truth: str, judge: Judge) -> bool | None:
+    left, right = split_top(answer, _EQUAL), split_top(truth, _EQUAL)
+    if len(left) == len(right) == 1:
+        return None
+    if len(right) == 1:
+        return any(_same(value, truth, judge) for value in _solved(answer, left))
+    named = _solved(truth, right) if _NAME.fullmatch(right[0]) or _NAME.fullmatch(right[-1]) else []
+    if len(left) == 1:
+        named = named or ([right[-1]] if not re.search("[a-zA-Z]", truth) else [])
+        return any(_same(answer, value, judge) for value in named)
+    names = [
+        next((side for side in (sides[0], sides[-1]) if _NAME.fullmatch(side)), None)
+        for sides in (left, right)
+    ]
+    if None not in names and squashed(names[0]) == squashed(names[1]):
+        return any(_same(value, one, judge) for value in _solved(answer, left) for one in named)
+    if _UNREADABLE.search(answer) or _UNREADABLE.search(truth) or len(left) > 2 or len(right) > 2:
+        return False
+    return judge.value(answer, truth)
+
+
+def _solved(text: str, sides: list[str]) -> list[str]:
+    r"""What an equation says its left side is: `x = 36`, `36 = x`, `m+n = 2+3 = 5`, and both of `x = \pi \approx 3.14`.
+
+    Empty when it says so of something else that has to be solved, as in `2x = 36` or `x^2 + y^2 = 36`.
+    """
+    if _NAME.fullmatch(sides[-1]) and not _NAME.fullmatch(sides[0]):
+        return [sides[0]]
+    bare = re.sub(r"_\{?\w+\}?|\\[a-zA-Z]+|\b[a-zA-Z]{3,}\b", "", sides[0])
+    letters = set(re.findall("[a-zA-Z]", bare))
+    called = re.search(r"[a-zA-Z]\s*\(|\\(?:text|angle|frac|sin|cos|tan|log|ln|binom|overline)|\|", sides[0])
+    if not called and not _NAME.fullmatch(sides[0]):
+        if len(letters) == 1 or letters and letters <= set("xyz") and re.search(r"\d", bare):
+            return []
+    if r"\approx" in text and (not _NAME.fullmatch(sides[-2]) or sides[-2] == r"\pi"):
+        return sides[-2:]
+    return sides[-1:]
+
+
+def _ratios(answer: str, truth: str, judge: Judge) -> bool | None:
+    left, right = split_top(answer, _COLON), split_top(truth, _COLON)
+    if len(left) == len(right) == 1 or "..." in answer + truth:
+        return None
+    if min(len(left), len(right)) == 1:
+        left, right = (
+            rf"\frac{{{one[0]}}}{{{one[1]}}}" if len(one) == 2 else one[0] for one in (left, right)
+        )
+        return None if ":" in left + right or not left or not right else _same(left, right, judge)
+    if len(left) != len(right):
+        return False
+    if any(re.match(r"0\d", part) for part in left[1:] + right[1:]):
+        return all(_same(*pair, judge) for pair in zip(left, right))  # times of day
+    products = (
+        (rf"({a}) \cdot ({right[0]})", rf"({b}) \cdot ({left[0]})") for a, b in zip(left[1:], right[1:])
+    )
+    return all(_same(*pair, judge) for pair in zip(left, right)) or all(
+        judge.value(*pair) for pair in products
+    )
+
+
+def _quantities(answer: str, truth: str, judge: Judge) -> bool | None:
+    return same_quantity(answer, truth, lambda left, right: _same(left, right, judge))

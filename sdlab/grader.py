@@ -1,0 +1,121 @@
+"""The process that sympy runs in, as the rest of the package sees it: ask it, kill it at a time limit, start it again."""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+
+CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
+WALL_SECONDS = 30.0  # the parent's own limit, should the worker sleep or its timer not exist
+START_SECONDS = 120.0
+_CPU_LIMIT_HIT = -getattr(signal, "SIGPROF", 0) or None  # exit status of a worker ended by its own timer
+
+
+class _Worker:
+    """One grader process and the clock that kills it."""
+
+    def __init__(self):
+        self.owner = os.getpid()  # after a fork the pipes belong to the parent
+        script = Path(__file__).with_name("_grader.py")
+        # -P: the script's folder stays off sys.path, so that no module of ours shadows a library's
+        command = [sys.executable, "-P", str(script), str(CPU_SECONDS)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        if self._reply(START_SECONDS) != "ready":
+            self.stop()
+            raise SdlabError(
+                'the grader did not start; install it with: pip install "math-verify[antlr4_13_2]==0.9.*"'
+            )
+
+    def usable(self) -> bool:
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def ask(self, answer: str, truth: str) -> bool | None:
+        """The verdict; False when it hit the time limit; None when the process died of something else."""
+        try:
+            self.process.stdin.write(json.dumps([answer, truth]) + "\n")
+            self.process.stdin.flush()
+            reply = self._reply(WALL_SECONDS)
+        except BrokenPipeError:
+            reply = ""
+        except (
+            BaseException
+        ):  # interrupted between question and reply: the next reply would answer the wrong question
+            self.stop()
+            raise
+        if reply:
+            return reply == "1"
+        self.stop()
+        return False if self.timed_out or self.process.returncode == _CPU_LIMIT_HIT else None
+
+    def _reply(self, seconds: float) -> str:
+        self.timed_out = False
+        clock = threading.Timer(seconds, self._expire)
+        clock.daemon = True
+        clock.start()
+        try:
+            return self.process.stdout.readline().strip()
+        finally:
+            clock.cancel()
+
+    def _expire(self) -> None:
+        self.timed_out = True
+        self.process.kill()
+
+    def stop(self) -> None:
+        if self.owner != os.getpid():
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:  # closing flushes what the dead process never read
+            return
+
+
+_worker: _Worker | None = None
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a lock held by another thread at the fork would never open in the child
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def ask(answer: str, truth: str) -> bool:
+    """Whether sympy calls `answer` and `truth` the same. Safe in any thread; one worker process, started when first asked.
+
+    False when it takes more than CPU_SECONDS. Raises SdlabError when math-verify cannot be started.
+    """
+    global _worker
+    with _lock:
+        for _ in range(2):  # a worker that died for no fault of the answer gets a second try
+            if _worker is None or not _worker.usable():
+                _worker = _Worker()
+            verdict = _worker.ask(answer, truth)
+            if verdict is not None:
+                return verdict
+    return False
+
+
+@atexit.register
+def _stop_worker() -> None:
+    if _worker is not None:
+        _worker.stop()
