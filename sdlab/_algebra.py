@@ -10,13 +10,13 @@ from functools import lru_cache
 import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-from math_verify.grader import should_treat_as_complex
 
 _NORMAL = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none"
 )
 _CASE = ConversionConfig(lowercase_symbols=False)
 _LAZY = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative)
+_IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\(?:mathbb\{C\}|Re|Im|arg|imath)(?![a-zA-Z])")
 _POINTS = (
     sympy.Rational(7, 5),
     sympy.Rational(-11, 8),
@@ -25,6 +25,9 @@ _POINTS = (
     sympy.Rational(-17, 4),
 )
 _DIGITS = 60
+_TOLERANCE = sympy.Rational(
+    1, 10**50
+)  # relative; what is closer than this is equal only if sympy can show it
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -55,12 +58,14 @@ def _read(text: str, real: bool):
         found = found.replace(
             lambda part: isinstance(part, sympy.Float), lambda part: sympy.Rational(str(part))
         )
+    if isinstance(found, sympy.Basic) and not real:
+        found = found.subs({one: sympy.I for one in found.free_symbols if one.name == "i"})
     return found
 
 
 def value(answer: str, truth: str) -> bool:
     """Whether two plain texts are the same value, equation, inequality or matrix; False when one cannot be read."""
-    real = not (should_treat_as_complex(answer) or should_treat_as_complex(truth))
+    real = not (_IMAGINARY.search(answer) or _IMAGINARY.search(truth))
     try:
         return _equal(_read(answer, real), _read(truth, real))
     except MemoryError:
@@ -119,9 +124,8 @@ def _same_expression(left, right) -> bool:
     if left.has(sympy.oo, sympy.zoo, sympy.nan) or right.has(sympy.oo, sympy.zoo, sympy.nan):
         left, right = left.doit(), right.doit()
         return left == right and left in (sympy.oo, -sympy.oo)
-    if left.free_symbols != right.free_symbols:
-        return _is_zero(sympy.simplify(left - right))
-    return _same_numbers(left, right) if not left.free_symbols else _same_functions(left, right)
+    symbols = left.free_symbols | right.free_symbols
+    return _same_functions(left, right, symbols) if symbols else _same_numbers(left, right)
 
 
 def _same_numbers(left, right) -> bool:
@@ -131,7 +135,7 @@ def _same_numbers(left, right) -> bool:
     difference = left - right
     size = max(abs(left.evalf(_DIGITS)), abs(right.evalf(_DIGITS)))
     gap = abs(difference.evalf(_DIGITS))
-    if gap.is_comparable and size.is_comparable and gap > size * sympy.Float(10, _DIGITS) ** (-_DIGITS // 2):
+    if gap.is_comparable and size.is_comparable and gap > size * _TOLERANCE:
         return False
     return _is_zero(difference)
 
@@ -139,15 +143,15 @@ def _same_numbers(left, right) -> bool:
 def _is_zero(difference) -> bool:
     if difference.is_zero is not None:
         return difference.is_zero
-    short = sympy.simplify(sympy.nsimplify(difference, rational=True))
+    short = sympy.simplify(difference)
     if short.is_zero is not None:
         return short.is_zero
     return bool(short.equals(0))
 
 
-def _same_functions(left, right) -> bool:
-    """Equal at points on both sides of zero, to 30 digits, and by simplification or at every point that has a value."""
-    symbols = sorted(left.free_symbols, key=str)
+def _same_functions(left, right, symbols: set) -> bool:
+    """Equal at points on both sides of zero, to 50 digits, and not unequal once simplified."""
+    symbols = sorted(symbols, key=str)
     equal = 0
     for first in range(len(_POINTS)):
         point = {symbol: _POINTS[(first + 2 * k) % len(_POINTS)] + k for k, symbol in enumerate(symbols)}
@@ -156,7 +160,7 @@ def _same_functions(left, right) -> bool:
         if not all(one.is_number and one.is_finite and not one.has(sympy.nan) for one in numbers):
             continue
         gap, size = abs((values[0] - values[1]).evalf(_DIGITS)), max(map(abs, numbers))
-        if gap > size * sympy.Float(10, _DIGITS) ** (-_DIGITS // 2):
+        if gap > size * _TOLERANCE:
             return False
         equal += 1
     difference = sympy.simplify(left - right)
@@ -195,6 +199,8 @@ def _set(tree: tuple):
         case ("finite", elements):
             values = [_read(one, True).doit() for one in elements]
             return sympy.FiniteSet(*values) if all(one.is_extended_real for one in values) else None
+        case ("relation", text):
+            return _read(text, True).as_set()
         case ("interval", left, low, high, right):
             low, high = _read(low, True).doit(), _read(high, True).doit()
             if (

@@ -48,7 +48,7 @@ _NAME = re.compile(
 )
 _CAPITAL = re.compile(r"(?:\\text\{)?\s*[A-Z]\s*\}?")
 _UNREADABLE = re.compile(
-    r"\.\.\.|'|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|pmod|circ|to|underline)(?![a-zA-Z])"
+    r"\.\.\.|'|[fgh]\^\{-1\}|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|pmod|circ|to|underline)(?![a-zA-Z])"
 )
 
 
@@ -161,6 +161,10 @@ def _values(text: str, thousands: bool) -> list[str]:
 
 def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
     """`x = 1, y = 2` against the same in another order, or against `(x, y) = (1, 2)` or `(1, 2)`."""
+    for one, other in ((answer, truth), (truth, answer)):
+        sides = split_top(one, _EQUAL)
+        if len(sides) == 2 and bracketed(sides[0]) and bracketed(sides[1]) and bracketed(other):
+            return _same(*((sides[1], other) if one is answer else (other, sides[1])), judge)
     left, right = _assignments(answer), _assignments(truth)
     if not left and not right:
         return None
@@ -207,6 +211,12 @@ def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
         return False
     if len(left) > 2 and all(_CAPITAL.fullmatch(one) for one in left + right):
         return [squashed(one) for one in left] == [squashed(one) for one in right]  # an order
+    names = [
+        {side[0] for side in (split_top(value, _EQUAL) for value in one) if len(side) > 1}
+        for one in (left, right)
+    ]
+    if (len(names[0]) > 1) != (len(names[1]) > 1):  # x = 1, y = 2 against 1, 2: in this order only
+        return all(_same(*pair, judge) for pair in zip(left, right))
     rest = list(right)
     for value in left:
         match = next((one for one in rest if squashed(one) == squashed(value)), None)

@@ -1,8 +1,8 @@
 r"""Answers that are sets of numbers: intervals, unions, differences and inequalities in one variable.
 
 `read_set` turns the text into a small tree; whether two trees are the same set is decided by sympy (`sdlab._algebra`).
-A tree is ("interval", open bracket, low, high, close bracket), ("finite", [elements]), ("reals",), ("empty",), or
-("union" | "meet" | "minus", [trees]). Ends and elements are plain texts.
+A tree is ("interval", open bracket, low, high, close bracket), ("finite", [elements]), ("reals",), ("empty",),
+("relation", an inequality to be solved), or ("union" | "meet" | "minus", [trees]). Ends and elements are plain texts.
 """
 
 import re
@@ -109,7 +109,8 @@ def _inequality(text: str) -> tuple[str, tuple] | None:
             left, right = right, left
             signs = [{"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(signs[0], signs[0])]
         if not _SYMBOL.fullmatch(left) or _SYMBOL.fullmatch(right):
-            return None
+            letters = set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", text)))
+            return (letters.pop(), ("relation", text)) if len(letters) == 1 else None
         match signs[0]:
             case r"\ne":
                 return left, ("minus", [("reals",), ("finite", [right])])

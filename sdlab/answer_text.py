@@ -15,7 +15,7 @@ _VULGAR = {
     for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888")
 }
 _SIGNS = _VULGAR | {
-    **dict.fromkeys("−–—‒﹣－", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
+    **dict.fromkeys("−–—‒‑﹣－", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
     "∕": "/", "⁄": "/", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
     "≠": r"\ne ", "≈": r"\approx ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ",
     "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}", "º": "°",
@@ -34,24 +34,30 @@ _SYNONYMS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?", ""),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])", r"\\frac"),
         (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
         (r"\\(?:begin|end)\{(?:equation|align|gather)\*?\}", ""),
         (r"(?<=\d)(?:\{,\}|,\\!\s*)(?=\d{3})", ","),  # LaTeX's thousands separators
-        (r"\{,\}", ","),
+        (r"\{([,:])\}|\\text\{([:])\}", r"\1\2"),
+        (r":=", "="),
+        (r"\\(?:textdollar|dollar)(?![a-zA-Z])|\\text\{\s*\\\$\s*\}", r"\\$"),
+        (r"\\text\{\s*(Rs\.?)\s*\}", r"\1 "),
+        (r"</?(?:b|i|u|em|strong)>", ""),
+        (r"(?<![a-zA-Z])per ?cent(?![a-zA-Z])", "percent"),
+        (r"\\begin\{cases\}([^&]*?)\\end\{cases\}", lambda m: m[1].strip().rstrip("\\").replace(r"\\", ", ")),
         (r"\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|(?:thinspace|enspace|quad|qquad)(?![a-zA-Z]))|~", " "),
         (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|mathsf|mathtt|mbox|operatorname\*?|boldsymbol|bm"
          r"|pmb|hbox|emph)\s*\{", r"\\text{"),
-        (r"\\(?:displaystyle|textstyle|limits|tiny|small|normalsize|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
+        (r"\\(?:displaystyle|textstyle|limits|scriptstyle|tiny|small|normalsize|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
         (r"\\lvert|\\rvert|\\vert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
         (r"\\l[vV]ert|\\r[vV]ert|\\\|", "||"),
-        (r"\\(?:color|textcolor)\s*\{[^{}]*\}", ""),
+        (r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}", ""),
         (r"\\text\{\s*(?:°|\\degree)\s*\}|\\text\{\}\^\{?\s*\\circ\s*\}?|\^\{?\s*(?:\\circ|°)\s*\}?|\\degree|\\textdegree"
          r"|\\circ(?=\s*[CF]?\s*$)", "°"),
         (r"\\leq(?:slant)?(?![a-zA-Z])|\\leqq|<=|=<", r"\\le "),
         (r"\\geq(?:slant)?(?![a-zA-Z])|\\geqq|>=", r"\\ge "),
-        (r"\\neq(?![a-zA-Z])|!=|\\not\s*=", r"\\ne "),
+        (r"\\neq(?![a-zA-Z])|(?<=\s)!=|\\not\s*=", r"\\ne "),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
         (r"\\lbrace(?![a-zA-Z])", r"\\{"),
@@ -66,7 +72,7 @@ _SYNONYMS = [
         (r"\\%", "%"),
         (r"^\*\*([^*]+)\*\*", r"\1 "),
         (r"\*\*(?=\s*[\w({-])(?<=[\w)}]\*\*)", "^"),
-        (r"(?<![\\a-zA-Z])(?:inf|infty|infinity|oo)(?![a-zA-Z])", r"\\infty "),
+        (r"(?<![\\a-zA-Z])(?:[iI]nf(?:inity)?|infty|oo)(?![a-zA-Z])", r"\\infty "),
         (r"(?<![\\a-zA-Z])(?<!\\text\{)(sqrt|pi|ln|log|exp|(?:arc)?(?:sin|cos|tan)|sec|csc|cot)(?![a-zA-Z])", r"\\\1 "),
         (r"√\s*(\d+|[a-zA-Z]|\([^()]*\))", r"\\sqrt{\1}"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
@@ -83,6 +89,8 @@ _SYNONYMS = [
         (r"_\{?\s*\\text\{\s*(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|sixteen)\s*\}\s*\}?",
          lambda m: f"_{{{_NUMERALS[m[1]]}}}"),
         (r"^(\w+)\s*\(?\s*(?:\\text\{\s*)?\(?base\s+(\d+)\)?\s*\}?\)?$", r"\1_{\2}"),
+        (r"^\((\w+)\)_|^\\text\{(\w+)\}_", r"\1\2_"),
+        (r"^(\S+) is the (?:final |correct )?answer$", r"\1"),
         (r"\\log_\s*(\d)(?![\d}])", r"\\log_{\1}"),
         (r"([\^_])(-?\d+)", r"\1{\2}"),
     )
@@ -92,12 +100,14 @@ _REPEATING = re.compile(
 )
 _DOTS = re.compile(r"(-?\d*\.\d*?)((\d{1,9}?)\3+)\.{3}")
 _OPENING = re.compile(
-    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?(?:answer|result|value|choice)\s*"
+    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?(?:answer|result|value|choice|option)\s*"
     r"(?:is|are|:|=)+\s*:?\s*|####\s*|(?:about|approximately|roughly)\s+(?=\S*\d)|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
     re.IGNORECASE,
 )
 _TEXT_OPENING = re.compile(r"\\text\{([^{}]*)\}\s*(?=.)")
-_EDGE = re.compile(r"^(?:\s|\\\\(?![a-zA-Z]))+|(?:\s|~|;|(?<!\\),|\\\\|\\(?:[,;:! ]|quad|qquad)|(?<!\\)\\)+$")
+_EDGE = re.compile(
+    r"^(?:\s|\\\\(?![a-zA-Z]))+|(?:\s|~|;|:|。|\\newline|(?<!\\),|\\\\|\\(?:[,;:! ]|quad|qquad)|(?<!\\)\\)+$"
+)
 _WRAPPERS = (
     ("$$", "$$"),
     ("$", "$"),
@@ -105,10 +115,15 @@ _WRAPPERS = (
     (r"\[", r"\]"),
     ("**", "**"),
     ("__", "__"),
+    ("_", "_"),
+    ("'", "'"),
+    ('"', '"'),
     ("`", "`"),
     ("*", "*"),
 )
-_COMMAND = re.compile(r"\\(?:text|boxed|fbox|framebox|underline|mathbb(?!\{[A-Z]\}))\s*(?=\{)|(?=\{)")
+_COMMAND = re.compile(
+    r"\\(?:text|boxed|fbox|framebox|ensuremath|underline|mathbb(?!\{[A-Z]\}))\s*(?=\{)|(?=\{)"
+)
 
 
 def closing(text: str, start: int) -> int:

@@ -19,7 +19,7 @@ _CANON = {
     for name in group.split()
 }
 _NO_UNITS = {
-    *"and or not no none more less least most than to if for where when is are of base choose factorial squared cubed times".split(),
+    *"and or not no none more less least most than to if for where when is are of base choose factorial half".split(),
     *"plus minus over mod modulo remainder million billion trillion thousand hundred dozen half halves third thirds quarter".split(),
     *"quarters fourth tenths hundredths with which between from by at about only either both all real any integer".split(),
     *"integers even odd pi factorials negative positive infinity mixed upper lower first second_to".split(),
@@ -39,12 +39,16 @@ _ANY = {
 }
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"^(.*\d)\s*(?:\\text\{{\s*)?({'|'.join(_SCALES)})(?![a-z])(.*)$", re.DOTALL)
+_SINGLE = set("mgshLJNWV")  # beside a number and a space, without \\text{}; other letters are variables there
+_NOUNS = set(
+    "men boy boys day days box cat cats dog dogs car cars egg eggs pen pens pie pies cow cows hen hens".split()
+)
 _MONEY = re.compile(r"^(-?)\s*(?:US)?\s*(\\\$|\$|€|£|¥|₹|Rs\.?|USD|EUR)\s*(?=[\d.\\(-])")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIME = re.compile(r"^(.*?)\s*(?:\\text\{\s*)?([aApP])\.?\s*[mM]\b\.?\s*\}?$")
 _TAIL = re.compile(
     r"^(?P<value>.*?(?:[\d)}!°]|\\pi|[ixyn]|(?<=\d)\.))(?P<gap>\s*)"
-    r"(?P<unit>(?:\\text\{[^{}\\]*(?:\^\{?\d\}?)?[^{}\\]*\}|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega"
+    r"(?P<unit>(?!\^)(?:\\text\{[^{}\\]*(?:\^\{?-?\d\}?)?[^{}\\]*\}|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega"
     r"|\^\{?-?\d\}?(?<=\S)|[ ./-](?!\d))+)$",
     re.DOTALL,
 )  # fmt: skip
@@ -55,32 +59,44 @@ def _canonical(unit: str) -> str | None:
     unit = re.sub(r"\^\{(-?\d)\}", r"^\1", unit)
     unit = re.sub(r"\\frac\{(.*?)\}\{(.*?)\}$", r"\1/\2", unit)
     unit = _TEXT.sub(r" \1 ", unit).replace("\\$", "$").replace("{", "").replace("}", "")
-    unit = re.sub(r"\bper\b", "/", unit).replace("°", " ° ").replace("%", " % ").replace("^ ", "^")
+    unit = re.sub(r"\bper\b", "/", unit).replace("°", " ° ").replace("%", " % ")
+    unit = re.sub(r"\s*\^\s*", "^", unit)
     unit = re.sub(
         r"°\s*([FC])\b|\bdegrees?\s+([FC])(?:ahrenheit|elsius)?\b", lambda m: f"°{m[1] or m[2]}", unit
     )
     factors = []
     for factor in unit.split("/"):
-        words, power = factor.replace("-", " ").split(), ""
+        words, power = re.sub(r"(?<=[a-zA-Z])-", " ", factor).split(), ""
         if any(word.lower().strip(".") in _NO_UNITS for word in words):
             return None
         if words and words[0].lower().rstrip(".") in ("square", "sq", "cubic", "cu"):
             power = "^2" if words[0].lower().startswith("s") else "^3"
             words = words[1:] or ["unit"]
+        if words and words[-1].lower() in ("squared", "cubed"):
+            power = "^2" if words[-1].lower() == "squared" else "^3"
+            words = words[:-1]
         names = []
         for word in words:
             if not re.fullmatch(r"[A-Za-z.¢°%$€£¥₹\\]+[CF]?(?:\^-?\d)?", word):
                 return None
             name, _, exponent = word.rstrip(".").partition("^")
-            name = _CANON.get(name) or _CANON.get(name.lower()) or _CANON.get(name.lower().removesuffix("s"))
-            name = name or _CANON.get(word.lower().removesuffix("es")) or _singular(word.partition("^")[0])
+            name = _CANON.get(name) or (
+                len(name) > 2 and (_CANON.get(name.lower()) or _CANON.get(name.lower()[:-1]))
+            )
+            name = (
+                name
+                or len(word) > 4
+                and _CANON.get(word.lower().removesuffix("es"))
+                or _singular(word.partition("^")[0])
+            )
             names.append(f"{name}^{exponent}" if exponent else name)
         factors.append(" ".join(names) + power)
-    return "/".join(factors) if all(factors) else None
+    return "/".join(factors) if all(factors[1:]) and any(factors) else None
 
 
 def _singular(word: str) -> str:
-    word = word.lower().rstrip(".")
+    word = word.rstrip(".")
+    word = word.lower() if len(word) > 2 else word
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
@@ -103,21 +119,24 @@ def quantity(text: str) -> tuple[str, str]:
     unit = match["unit"].strip()
     marked = unit.startswith(("\\text", "\\frac", "°", "%", "\\", "$", "¢", "€", "£", "¥", "₹"))
     name = _canonical(unit)
-    if not name or not match["value"].strip() or unit == "°" and re.search(r"\\[a-z]{3}", match["value"]):
+    if (
+        not name
+        or not match["value"].strip()
+        or unit == "°"
+        and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", match["value"])
+    ):
         return text, ""
     first = re.split(r"[ /^]", name)[0]
     known = first in _CANON.values() or name in _ANY
     letters = re.match(r"[A-Za-z]*", unit)[0]
     if not marked:
-        single = len(letters) < 2
-        if not (known and (not single or match["gap"])) and not (
-            match["gap"] and len(max(name.split(), key=len)) >= 3 and len(letters) >= 3
-        ):
+        words = re.findall("[A-Za-z]+", unit)
+        noun = min(map(len, words)) > 1 and (len(max(words, key=len)) > 3 or words[0] in _NOUNS)
+        single = letters in _SINGLE if len(letters) == 1 else None
+        if not (single if single is not None else known or match["gap"] and noun):
             return text, ""
-        if not re.search(r"[\d})]$", match["value"]):
-            return text, ""
-        if not known and not re.search(r"[aeiouy]", letters):
-            return text, ""
+        if len(letters) == 1 and not match["gap"] or not re.search(r"[\d})]$", match["value"]):
+            return text, ""  # 2m may be a product
     elif len(_TEXT.sub(r"\1", unit).strip()) == 1 and not known:
         return text, ""
     return match["value"].strip(), name

@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdlab import score
+from sdlab import grader, score
 from sdlab.errors import SdlabError
 from sdlab.score import extract_answer, grade, verify
 
 
 def naive_last_box(text):
-    """Every `\\boxed{` on its own: walk to the brace that closes it; keep the last opened."""
-    found = None
-    for match in re.finditer(r"\\boxed[ \t\n\r\f\v]*\{", text):
+    """Every `\\boxed{` on its own: walk to the brace that closes it; keep the last opened. `\\boxed 36` boxes a number."""
+    last = None
+    for match in re.finditer(r"\\(boxed|fbox)(\s*\{|\s+(-?\d+))", text):
+        if match[3]:
+            last = (True, match[3])
+            continue
         depth, position, closed = 1, match.end(), None
         while position < len(text) and closed is None:
             if text[position] == "\\":
@@ -31,11 +34,13 @@ def naive_last_box(text):
                 depth -= 1
                 closed = position if depth == 0 else None
             position += 1
-        found = (True, text[match.end() : closed].strip() if closed is not None else None)
-    return found
+        last = (True, text[match.end() : closed].strip() if closed is not None else None)
+    return last
 
 
-pieces = st.sampled_from(["\\boxed", "{", "}", "\\{", "\\}", "\\", " ", "36", "\\frac", "x", "\n", "\\\\"])
+pieces = st.sampled_from(
+    ["\\boxed", "\\fbox", "{", "}", "\\{", "\\}", "\\", " ", "36", "\\frac", "x", "\n", "\\\\"]
+)
 
 
 @given(st.lists(pieces, max_size=25).map("".join))
@@ -72,6 +77,15 @@ def test_what_was_boxed_last_comes_back(first, last, tail):
         ("<answer>A", None),
         ("</answer><answer>", None),
         ("the answer is 36", None),
+        ("so it is $\\boxed 2$.", "2"),
+        ("\\boxed 1,234.", "1,234"),
+        ("put it in \\boxed and stop", None),
+        ("\\fbox{2}", "2"),
+        ("\\boxed{3} and \\fbox{4}", "4"),
+        ("work\n#### 42", "42"),
+        ("#### 41\nno\n#### $1,234.50  \n", "$1,234.50"),
+        ("#### Step 1: add 36", None),
+        ("#### 42\n\\boxed{36}", "36"),
     ],
 )
 def test_extract_answer(text, answer):
@@ -118,7 +132,7 @@ def test_verify(answer, truth, right):
 
 
 def test_the_common_answers_never_start_a_process(monkeypatch):
-    monkeypatch.setattr(score, "_ask", lambda *pair: pytest.fail(f"{pair} went to sympy"))
+    monkeypatch.setattr(score, "ask", lambda *pair: pytest.fail(f"{pair} went to sympy"))
     score._verify.cache_clear()
     assert grade(
         ["\\boxed{36}", "\\boxed{35}", "nothing", "<answer>A</answer>"], ["36", "36", "36", "A"]
@@ -135,10 +149,10 @@ def test_grade_wants_one_truth_each():
 @pytest.fixture(scope="module")
 def half_a_second():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "CPU_SECONDS", 0.5)
-        score._stop_worker()  # the next one takes the shorter limit
+        patch.setattr(grader, "CPU_SECONDS", 0.5)
+        grader._stop_worker()  # the next one takes the shorter limit
         yield
-    score._stop_worker()
+    grader._stop_worker()
 
 
 TOWERS = ["5^{5^{5^5}}", "5^(5^(5^5))"]
@@ -156,8 +170,8 @@ def test_hostile_answers_end_and_the_next_is_graded(answer, half_a_second):
 
 def test_sympy_is_what_the_limit_ends(half_a_second):
     assert verify("x", "y") is False  # the worker runs
-    process = score._worker.process
-    assert score._ask("5^{5^{5^5}}", "7") is False
+    process = grader._worker.process
+    assert grader.ask("5^{5^{5^5}}", "7") is False
     assert process.returncode == -signal.SIGPROF  # ended by its own CPU timer, not by an error
 
 
@@ -174,22 +188,22 @@ def test_long_texts_take_linear_time():
 
 
 def test_the_wall_clock_stops_a_worker_that_sleeps(monkeypatch):
-    worker = score._Worker()
+    worker = grader._Worker()
     os.kill(
         worker.process.pid, signal.SIGSTOP
     )  # SIGSTOP: uses no CPU, so the worker's own timer cannot end it
-    monkeypatch.setattr(score, "WALL_SECONDS", 0.3)
+    monkeypatch.setattr(grader, "WALL_SECONDS", 0.3)
     assert worker.ask("1/2", "0.5") is False
     assert worker.process.returncode is not None
 
 
 def test_a_worker_killed_from_outside_costs_no_right_answer():
     assert verify(r"\frac{2}{4}", "0.5")
-    score._worker.process.kill()
-    score._worker.process.wait()
+    grader._worker.process.kill()
+    grader._worker.process.wait()
     assert verify(r"\frac{3}{6}", "0.5")
-    os.kill(score._worker.process.pid, signal.SIGSTOP)
-    threading.Timer(0.2, score._worker.process.kill).start()  # dies while it is asked
+    os.kill(grader._worker.process.pid, signal.SIGSTOP)
+    threading.Timer(0.2, grader._worker.process.kill).start()  # dies while it is asked
     assert verify(r"\frac{4}{8}", "0.5")
 
 
@@ -200,7 +214,7 @@ def test_an_interrupt_leaves_no_stale_reply(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(score._Worker, "_reply", interrupt)
+        patch.setattr(grader._Worker, "_reply", interrupt)
         with pytest.raises(KeyboardInterrupt):
             verify(r"\frac{6}{12}", "0.5")
     assert [verify(rf"\frac{{{k}}}{{14}}", "0.5") for k in (5, 7, 9)] == [False, True, False]
@@ -243,7 +257,7 @@ def test_a_forked_process_does_not_share_our_worker():
 
 
 def test_the_worker_ends_with_the_program():
-    script = "from sdlab import score; score.verify('1/2', '0.5'); print(score._worker.process.pid)"
+    script = "from sdlab import grader, score; score.verify('1/2', '0.5'); print(grader._worker.process.pid)"
     pid = int(
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     )
@@ -275,7 +289,7 @@ def test_every_real_truth_equals_itself(name, sdlab_real_data):
 def test_every_real_truth_equals_itself_in_sympy_too(sdlab_real_data):
     pytest.importorskip("pyarrow")
     truths = sorted(set(truths_of(sdlab_real_data("math500.parquet"))), key=len)[-60:]
-    assert [truth for truth in truths if not score._ask(truth, truth)] == []
+    assert [truth for truth in truths if not grader.ask(truth, truth)] == []
 
 
 # Why an answer of the 500 is right although its text differs from the truth's: index in the file by reason.
@@ -313,7 +327,7 @@ EXPLAINED = {
         *(31, 73, 99, 106, 157, 165, 190, 253, 256, 305, 362, 393, 420),
     },
     "number format: thousands separator, leading zero, mixed number": {176, 198, 343, 433, 451},
-    "unit, degree or currency sign left out": {233, 257, 260, 281, 467, 488},
+    "unit, degree, currency sign or the word grade left out": {233, 257, 260, 281, 379, 467, 488},
     "base subscript left out, the question names the base": {30, 70, 71, 127, 137, 338},
     "word or choice letter inside \\text{}": {97, 227, 255, 358},
     "order of a list": {36},
@@ -326,13 +340,11 @@ def test_500_real_answers(sdlab_real_data):
     rows = json.loads(sdlab_real_data("math500_predictions_qwen3.json").read_text())
     rewards = grade([row["prediction"] for row in rows], [row["answer"] for row in rows])
     texts_equal = [extract_answer(row["prediction"]) == row["answer"] for row in rows]
-    assert (len(rows), sum(texts_equal), sum(rewards)) == (500, 225, 298)
+    assert (len(rows), sum(texts_equal), sum(rewards)) == (500, 225, 299)
     assert [i for i in range(500) if texts_equal[i] and not rewards[i]] == []
     differ = {i for i in range(500) if rewards[i] and not texts_equal[i]}
     reasons = [i for group in EXPLAINED.values() for i in group]
     assert sorted(reasons) == sorted(differ)
-    # The one answer a reader would accept and we do not: "12^{\mathrm{th}} grade" for 12.
-    assert rewards[379] == 0 and "grade" in rows[379]["prediction"]
 
 
 @pytest.mark.parametrize(
@@ -345,11 +357,5 @@ def test_500_real_answers(sdlab_real_data):
     ],
 )
 def test_words_are_compared_without_algebra(answer, truth, same, monkeypatch):
-    monkeypatch.setattr("sdlab.score._ask", lambda *_: pytest.fail("a plain word went to math-verify"))
+    monkeypatch.setattr("sdlab.score.ask", lambda *_: pytest.fail("a plain word went to math-verify"))
     assert verify(answer, truth) is same
-
-
-def test_letters_in_another_order_may_be_the_same_product_and_go_to_math_verify(monkeypatch):
-    asked = []
-    monkeypatch.setattr("sdlab.score._ask", lambda *pair: asked.append(pair) or True)
-    assert verify("abcd", "dcba") and asked == [("abcd", "dcba")]
