@@ -75,6 +75,9 @@ def read(grading, row, graded=True):
     ({"problem": "1 + 1?", "answer": "2", "unique_id": "test/algebra/7.json", "solution": "so 2"}, "2", "algebra"),
     ({"problem": "1 + 1?", "solution": "\\boxed{2}"}, "2", ""),
     ({"question": "1 + 1?", "answer": 2.0}, "2.0", ""),
+    ({"question": "1 + 1?", "answer": "1 and 1\n#### 2"}, "2", ""),
+    ({"prompt": "1 + 1?", "answer": "So it is \\boxed{2}."}, "2", ""),
+    ({"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{1} or \\fbox{2}"}}, "2", ""),
 ])  # fmt: skip
 def test_layouts_of_mathematics(row, answer, kind):
     assert read("math", row) == (f"1 + 1?\n{BOXED}", answer, kind)
@@ -130,12 +133,10 @@ def test_the_real_system_message_is_the_one_for_the_hub_s_rows(sdlab_real_data):
 
 
 def test_tool_use_without_a_system_message():
+    truth = '[{"Action": "find", "Action_Input": "{}"}]'
     for system in ("None", None, "-", ""):
-        assert read("calls", {"prompt": "Call it.", "answer": "[]", "system": system, "kind": "tooluse"}) == (
-            "Call it.",
-            "[]",
-            "tooluse",
-        )
+        row = {"prompt": "Call it.", "answer": truth, "system": system, "kind": "tooluse"}
+        assert read("calls", row) == ("Call it.", truth, "tooluse")
 
 
 def test_programs_have_no_answer():
@@ -167,6 +168,15 @@ def test_a_missing_column_is_named(grading, columns, told):
     ("choice", {"question": "q", "choices": {"text": ["a"], "label": []}, "answerKey": "A"}, r"row 0 is not as its columns say \(ValueError"),
     ("choice", {"question": "q", "choices": None, "answerKey": "A"}, "row 0 is not as its columns say"),
     ("calls", {"prompt": "Call.", "answer": ""}, "row 0: no answer"),
+    ("calls", {"prompt": "Call.", "answer": "find"}, "row 0: 'find' is no list of tool calls"),
+    ("choice", {"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "ketone"}, "row 0: .*'ketone' is no choice"),
+    ("math", {"problem": "1 + 1?", "solution": "We add and get 2."}, "row 0: no .*boxed.* in the solution 'We add"),
+    ("math", {"problem": "1 + 1?", "solution": "It is \\boxed{2"}, "row 0: no answer can be extracted"),
+    ("math", {"question": "1 + 1?", "answer": "It is \\boxed{}."}, "row 0: no answer can be extracted"),
+    ("math", {"question": "1 + 1?", "answer": "We add.\nIt is 2."}, "row 0: no answer can be extracted"),
+    ("math", {"question": "1 + 1?", "answer": "We add. #### "}, "row 0: no answer can be extracted"),
+    ("math", {"prompt": "1 + 1?", "answer": "We add. " * 80}, "row 0: no answer can be extracted"),
+    ("math", {"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{2"}}, "row 0: no answer can be extracted"),
 ])  # fmt: skip
 def test_bad_rows_are_told(grading, row, told):
     with pytest.raises(SdlabError, match=told):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sdlab.errors import SdlabError
 from sdlab.measure.rows import read_frame
+from sdlab.score import MAX_ANSWER_CHARS, extract_answer
+from sdlab.tool_calls import is_calls
 from sdlab.world.problems import Problem
 
 # Layout -> the columns by which it is known.
@@ -20,7 +22,7 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
     AMC, MATH-500) and plain rows (`prompt`, `answer`; SDPO's SciKnowEval and ToolAlpaca files). Cells may be JSON text.
     `prompt` is the last user message; `kind` is the file's own type of question where it says one, else "". `split` defaults
     to the file's name, and so does the id, with the row's number.
-    Raises SdlabError on a missing or damaged file, an unknown layout, a row without question or answer, pyarrow missing for
+    Raises SdlabError on a missing or damaged file, an unknown layout, a row without question or extractable answer, pyarrow missing for
     parquet, and more questions asked for than the file has.
     """
     path = Path(path)
@@ -37,7 +39,10 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
         )
     problems = []
     for number, row in enumerate(rows[:limit]):
-        prompt, answer, domain, kind = read(row)
+        try:
+            prompt, answer, domain, kind = read(row)
+        except SdlabError as error:
+            raise SdlabError(f"{path.name}, row {number}: {error}") from error
         if not prompt or not answer:
             raise SdlabError(
                 f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; every row needs both, mend or remove it"
@@ -57,7 +62,7 @@ def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, 
     if set(LAYOUTS["question and answer"]) <= set(columns):
         return lambda row: (
             question_of(row["prompt"]),
-            text_of(row["answer"]),
+            truth_of(row["answer"]),
             text_of(row.get("dataset")),
             text_of(row.get("kind")),
         )
@@ -70,7 +75,7 @@ def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, 
 def read_verl(row: dict) -> tuple[str, str, str, str]:
     """(question, answer, domain, kind) of a row in verl's layout."""
     reward, extra = unpacked(row["reward_model"]), unpacked(row.get("extra_info"))
-    truth = text_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
+    truth = truth_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
     index = text_of(extra.get("index")) if isinstance(extra, dict) else ""
     parts = index.split("/")  # MATH names its questions split/subject/number.json
     return (
@@ -79,6 +84,27 @@ def read_verl(row: dict) -> tuple[str, str, str, str]:
         text_of(row.get("data_source")),
         parts[1] if len(parts) == 3 else "",
     )
+
+
+def truth_of(cell) -> str:
+    r"""Return the ground truth of a cell: the box of a worked solution, what follows its last ####, or the text itself.
+
+    Raises SdlabError when a solution has no answer that can be extracted: its text is never taken for the answer.
+    """
+    text = text_of(cell).strip()
+    if is_calls(text):
+        return text
+    if "\\boxed" in text or "\\fbox" in text:
+        answer = extract_answer(text) or ""
+    elif "####" in text:
+        answer = text.rpartition("####")[2].strip()
+    else:
+        answer = text
+    if text and not answer or len(answer) > MAX_ANSWER_CHARS or "\n" in answer:
+        raise SdlabError(
+            rf"no answer can be extracted from {text[:60]!r}; give the answer alone, in \boxed{{}} or after ####"
+        )
+    return answer
 
 
 def question_of(cell) -> str:

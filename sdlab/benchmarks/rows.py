@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sdlab.benchmarks.files import question_of, read_verl, text_of, unpacked
+from sdlab.answer_text import plain
+from sdlab.answer_words import choice_of
+from sdlab.benchmarks.files import question_of, read_verl, text_of, truth_of, unpacked
 from sdlab.errors import SdlabError
-from sdlab.score import extract_answer
+from sdlab.tool_calls import truth_calls
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 _ANSWER_FIRST = re.compile(
@@ -58,19 +60,18 @@ def _verl_math(row: dict) -> Row:
 
 
 def _plain_math(row: dict) -> Row:
-    return Row(boxed_prompt(question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind")))
+    return Row(boxed_prompt(question_of(row["prompt"])), truth_of(row["answer"]), text_of(row.get("kind")))
 
 
 def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
     def read(row: dict) -> Row:
-        truth = text_of(row[answer]).strip()
+        truth = truth_of(row[answer])
+        if answer == "solution" and truth and truth == text_of(row[answer]).strip():
+            raise SdlabError(
+                rf"no \boxed{{}} and no #### in the solution {truth[:60]!r}; mark its answer with one of them"
+            )
         parts = text_of(row.get("unique_id")).split("/")  # MATH names its questions split/subject/number.json
-        # AIME24 on the hub has its answers inside \boxed{}.
-        return Row(
-            boxed_prompt(text_of(row[question])),
-            extract_answer(truth) or truth,
-            parts[1] if len(parts) == 3 else "",
-        )
+        return Row(boxed_prompt(text_of(row[question])), truth, parts[1] if len(parts) == 3 else "")
 
     return read
 
@@ -88,7 +89,9 @@ def _verl_told(row: dict) -> Row:
 
 def _plain_told(row: dict) -> Row:
     return Row(
-        _told(row.get("system"), question_of(row["prompt"])), text_of(row["answer"]), text_of(row.get("kind"))
+        _told(row.get("system"), question_of(row["prompt"])),
+        truth_of(row["answer"]),
+        text_of(row.get("kind")),
     )
 
 
@@ -131,7 +134,7 @@ def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...
     layouts = LAYOUTS[grading]
     for needed, read in layouts.items():
         if set(needed) <= set(columns):
-            return needed, read
+            return needed, _checked(grading, read)
     nearest = max(layouts, key=lambda needed: len(set(needed) & set(columns)) / len(needed))
     missing = ", ".join(repr(name) for name in nearest if name not in columns)
     known = "; ".join(" and ".join(needed) for needed in layouts)
@@ -140,10 +143,26 @@ def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...
     )
 
 
+def _checked(grading: str, read: Callable[[dict], Row]) -> Callable[[dict], Row]:
+    """`read`, with a truth of the form that this kind of grading needs: a letter, or a list of tool calls."""
+
+    def checked(row: dict) -> Row:
+        found = read(row)
+        if grading == "choice" and found.answer and choice_of(plain(found.answer)) is None:
+            raise SdlabError(f"the answer {found.answer[:60]!r} is no choice; give a letter from A to J")
+        if grading == "calls" and found.answer:
+            truth_calls(found.answer)
+        return found
+
+    return checked
+
+
 def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, graded: bool) -> Row:
     """One row read. Raises SdlabError when it has no question, no answer though it is `graded`, or cells of the wrong shape."""
     try:
         found = read(row)
+    except SdlabError as error:
+        raise SdlabError(f"{where}, row {number}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SdlabError(
             f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); mend or remove it"
