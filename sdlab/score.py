@@ -39,16 +39,18 @@ def extract_answer(text: str, truth: str | None = None) -> str | None:
     truth: when given, says what form the answer has: for a letter the last `<answer>` comes first, then the box; for tool calls
     they are all read (`sdlab.tool_calls.read_calls`). Raises SdlabError when it is "": such a problem cannot be graded.
     """
-    if truth is not None and not truth.strip():
-        raise SdlabError(
-            "a problem without a ground truth cannot be graded (programs are listed, never run); choose another benchmark"
-        )
-    if truth is not None and is_calls(truth):
-        return read_calls(text)
-    if truth is not None and _is_choice(truth):
-        tagged = _tagged(text)
-        if tagged is not None:
-            return tagged
+    if truth is not None and not _INTEGER.fullmatch(truth):
+        if not truth.strip():
+            raise SdlabError(
+                "a problem without a ground truth cannot be graded; programs are listed, never run; "
+                "choose another benchmark"
+            )
+        if is_calls(truth):
+            return read_calls(text)
+        if _is_choice(truth):
+            tagged = _tagged(text)
+            if tagged is not None:
+                return tagged
     box = _last_box(text)
     if box is not None:
         if box["bare"]:
@@ -68,7 +70,8 @@ def extract_answer(text: str, truth: str | None = None) -> str | None:
 
 def _last_box(text: str) -> re.Match | None:
     """The last box that opens; a command without a brace or a number after it is no box."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    start = text.rfind("\\boxed")
+    start = max(start, text.rfind("\\fbox", max(start, 0)))
     if start < 0:
         return None
     box = _BOX.match(text, start)
