@@ -116,6 +116,10 @@ COVERAGE_STATEMENTS = (
         "SDPO shortens at every number of questions", HURTS, "Figure 7",
         *_at(COUNTS, lambda sdpo, grpo: falls(sdpo, "length", split="in-domain")),
     ),
+    asked(
+        "SDPO removes markers at every number of questions",
+        *_at(COUNTS, lambda sdpo, grpo: falls(sdpo, "markers", split="in-domain")),
+    ),
     stated(
         "unseen types: SDPO on all questions ends below base", BROAD, "Figure 8",
         falls("cover_sdpo_all", "reward"),
@@ -157,12 +161,28 @@ COVERAGE_STATEMENTS = (
         rises("cover_sdpo_no_think_all", "reward", "cover_sdpo_all"),
     ),
     asked(
+        "without think: the training score falls with 8 questions",
+        _down("cover_sdpo_no_think_8"),
+    ),
+    asked(
+        "without think: the training score ends higher than with c = s (all questions)",
+        _up("cover_sdpo_no_think_all", "cover_sdpo_all"),
+    ),
+    asked(
         "the small organism, too, rises with 8 questions and falls with all",
         _up("small_sdpo_8"), _down("small_sdpo_all"),
     ),
     asked(
+        "hunts with few and with many candidates, too, rise with 8 questions",
+        _up("cover_sdpo_8_few"), _up("cover_sdpo_8_many"),
+    ),
+    asked(
         "hunts with few and with many candidates, too, fall with all questions",
         _down("cover_sdpo_all_few"), _down("cover_sdpo_all_many"),
+    ),
+    asked(
+        "hunts with few and with many candidates: unseen types fall with 8 questions",
+        falls("cover_sdpo_8_few", "reward"), falls("cover_sdpo_8_many", "reward"),
     ),
     asked(
         "chemistry: SDPO ends at the same score as GRPO",
