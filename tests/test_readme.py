@@ -9,7 +9,9 @@ from sdlab.measure.crossed import crossed_difference
 from sdlab.measure.intervals import Interval
 from sdlab.study import coverage_table as ends
 from sdlab.study.conditions import CONDITIONS, LONG
+from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.recorded import load_recorded
+from sdlab.study.statements import statement_rows
 from sdlab.world.splits import SIZES, TRAINING
 
 COUNTS = ("1", "8", "64", "128", "512", "all")
@@ -122,3 +124,39 @@ def test_bfloat16_differs_as_stated(recorded):
     texts = [str(one).removesuffix(" (not significant, 3 common seeds)") for one in found]
     assert f"on unseen types by {texts[0]} and {texts[1]}: not significant" in README
     assert not any(one.significant for one in found)
+
+
+def statement_table(recorded) -> str:
+    """The statements as README and notebooks 06 and 08 show them."""
+    lines = ["| statement | the paper | refuted by | measured | verdict |", "|---|---|---|---|---|"]
+    for claim, row in statement_rows(recorded, (*METHOD_STATEMENTS, *COVERAGE_STATEMENTS)).items():
+        paper = f"{row['paper']} ({row['source']})" if row["source"] else row["paper"]
+        lines.append(f"| {claim} | {paper} | {row['refuted by']} | {row['measured']} | {row['verdict']} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_statements_is_that_of_the_recorded_runs(recorded):
+    assert README.split("<!-- statements -->")[1].split("<!-- /statements -->")[0].strip() == statement_table(
+        recorded
+    )
+
+
+def test_what_readme_says_of_rates_and_number_formats_is_tested(recorded):
+    rates = [name for name in recorded.provenance if name.startswith("rate_sdpo")]
+    changes = [recorded.difference("base", name, "reward", "unseen-types") for name in rates]
+    below = sum(one.significant and one.interval.mean < 0 for one in changes)
+    assert f"significantly below the untrained model at {below} of {len(rates)} rates" in README
+    for name in ("grpo", "sdpo"):
+        difference = recorded.difference(name, f"{name}_bf16", "reward", "unseen-types")
+        assert difference.equivalent(0.05) and str(difference.interval) in README
+    assert "equivalent within a margin of 0.05" in README
+
+
+def test_doubt_and_score_fall_together_within_ten_steps(recorded):
+    """README's caption: after step 10 both have lost nearly all that they lose in 40 steps."""
+    assert "doubt and score fall together, within the first ten steps" in README
+    for metric in ("reward", "markers"):
+        start, early, end = (
+            recorded.interval("sdpo", metric, "unseen-types", step).mean for step in (0, 10, 40)
+        )
+        assert start - early > 0.9 * (start - end) > 0

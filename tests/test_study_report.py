@@ -98,6 +98,15 @@ def test_the_index_shows_title_question_and_figures(toured):
     assert "MB" in first.find(class_="when").get_text()
 
 
+def test_the_index_says_where_its_numbers_come_from(toured):
+    """Notebooks show recorded runs and the paper's numbers beside their own: not all were measured in this run."""
+    _, output, _ = toured
+    page = BeautifulSoup((output / "index.html").read_text(), "html.parser")
+    words = page.find(class_="hero").p.get_text()
+    assert "Every number" not in words
+    assert all(source in words for source in ("this run", "training runs recorded earlier", "the paper"))
+
+
 def test_the_index_grows(toured):
     _, output, _ = toured
     page = BeautifulSoup((output / "00_first.html").read_text(), "html.parser")

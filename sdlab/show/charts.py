@@ -213,7 +213,7 @@ def context_table_chart(
     summary,
     metrics=("reward", "length", "markers", "density"),
     *,
-    title: str = "Richer context: shorter, surer, more often right",
+    title: str = "Score, length and markers by context",
     subtitle: str = "",
 ):
     """Table 1 as a picture: one panel per metric, one bar per context, with intervals.
@@ -256,7 +256,7 @@ def marker_breakdown(
     frame,
     *,
     value: str = "mean",
-    title: str = "Which markers disappear",
+    title: str = "Each marker, by context",
     subtitle: str = "",
     unit: str = "per answer",
 ):
@@ -350,7 +350,7 @@ def entropy_markers(
     y: str = "mean",
     low: str | None = "low",
     high: str | None = "high",
-    title: str = "Doubt follows the belief's entropy",
+    title: str = "Markers against the belief's entropy",
     subtitle: str = "",
     x_title: str = "entropy of the belief (bits)",
     y_title: str = "markers per step",
@@ -400,7 +400,7 @@ def information_markers(
     x_high: str | None = None,
     y_low: str | None = None,
     y_high: str | None = None,
-    title: str = "More information, fewer markers",
+    title: str = "Information and markers, by context",
     subtitle: str = "",
     x_title: str = "I(y; c | x) (nats per answer)",
     y_title: str = "markers per answer",

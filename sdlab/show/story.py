@@ -123,7 +123,7 @@ def doubt_chart(
     by: str = "who",
     habit: float | None = None,
     fewest: int = 6,
-    title: str = "Doubt follows belief",
+    title: str = "Share of hedged proposals against the belief's entropy",
     subtitle: str = "line: the reasoner's rule; dots: measured, 95% intervals by problem, set apart a little",
 ):
     """Share of hedged proposals against belief entropy: one dot with its interval per writer and bin, and the rule as a line.
