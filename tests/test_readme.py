@@ -122,8 +122,8 @@ def test_the_table_of_where_training_stops_paying_is_what_is_recorded(recorded):
 def test_bfloat16_differs_as_stated(recorded):
     found = [recorded.difference(name, f"{name}_bf16", "reward", "unseen-types") for name in ("grpo", "sdpo")]
     texts = [str(one).removesuffix(" (not significant, 3 common seeds)") for one in found]
-    assert f"on unseen types by {texts[0]} and {texts[1]}: not significant" in README
-    assert not any(one.significant for one in found)
+    assert f"on unseen types by {texts[0]} and {texts[1]}: equivalent within a margin of 0.05" in README
+    assert all(one.equivalent(0.05) for one in found)
 
 
 def statement_table(recorded) -> str:
@@ -141,15 +141,11 @@ def test_the_table_of_statements_is_that_of_the_recorded_runs(recorded):
     )
 
 
-def test_what_readme_says_of_rates_and_number_formats_is_tested(recorded):
+def test_sdpo_ends_below_base_at_as_many_rates_as_stated(recorded):
     rates = [name for name in recorded.provenance if name.startswith("rate_sdpo")]
     changes = [recorded.difference("base", name, "reward", "unseen-types") for name in rates]
     below = sum(one.significant and one.interval.mean < 0 for one in changes)
     assert f"significantly below the untrained model at {below} of {len(rates)} rates" in README
-    for name in ("grpo", "sdpo"):
-        difference = recorded.difference(name, f"{name}_bf16", "reward", "unseen-types")
-        assert difference.equivalent(0.05) and str(difference.interval) in README
-    assert "equivalent within a margin of 0.05" in README
 
 
 def test_doubt_and_score_fall_together_within_ten_steps(recorded):
