@@ -14,8 +14,8 @@ from notebook_maker import code, make
 from sdlab.study.clean import clean
 from sdlab.study.hygiene import problems, raw
 from sdlab.study.notebooks import execute
-from sdlab.study.presets import PRESETS
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
+from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 from sdlab.study.recorded import load_recorded
 from sdlab.study.statements import NOT_STATED, statement_rows
@@ -297,12 +297,6 @@ def test_no_number_of_seeds_is_typed_in_text(path):
     texts = [cell.source for cell in raw(path).cells if cell.cell_type == "markdown"]
     if path.parent.name == "notebooks":  # labs tell students how many seeds to run
         assert [found for text in texts for found in typed.findall(text)] == []
-
-
-def test_the_saved_output_of_09_says_that_the_bare_answer_hurts_the_small_organism():
-    (path,) = [path for path in NOTEBOOKS if path.stem == "09_real_models"]
-    saved = read_record(path)["values"]["bare_answer"]
-    assert saved["organism"]["low"] > 0 > saved["organism-small"]["high"]
 
 
 @every_notebook
