@@ -1,0 +1,64 @@
+"""Draw the README's pictures of the recorded runs again: `python docs/figures.py`."""
+
+from pathlib import Path
+
+import pandas
+
+from sdlab.show import picture
+from sdlab.show.curves import split_curves
+from sdlab.show.questions import question_curves
+from sdlab.show.rates import rate_curves
+from sdlab.study.coverage_table import coverage_table
+from sdlab.study.rates import sweep_table
+from sdlab.study.recorded import load_recorded
+from sdlab.world.splits import TRAINING
+
+HERE = Path(__file__).parent
+COUNTS = ("1", "8", "64", "128", "512", "all")
+
+
+def collapse():
+    """Return score and markers along training under GRPO and SDPO."""
+    names = ("grpo", "sdpo", "sdpo_no_think")
+    title = "On problems never trained on: in-domain solid, unseen types dashed"
+    return split_curves(load_recorded(*names), names, ("reward", "markers"), title=title)
+
+
+def rates():
+    """Return the score after training at each learning rate."""
+    base = load_recorded("base")
+    untrained = {
+        split: base.interval("base", "reward", split).mean for split in ("in-domain", "unseen-types")
+    }
+    return rate_curves(
+        sweep_table(),
+        base=untrained,
+        subtitle="20 steps (SFT 38); bars: 95% intervals over seeds and problems (GRPO at 3e-3: one seed, problems only); "
+        "grey: untrained",
+    )
+
+
+def coverage():
+    """Return score and length against the number of training questions."""
+    metrics, splits = ("reward", "length"), (TRAINING, "unseen-types")
+    names = [f"cover_{method}_{count}" for method in ("grpo", "sdpo") for count in COUNTS]
+    base = load_recorded("base")
+    rows = [
+        {"split": split, "metric": metric, "mean": base.interval("base", metric, split).mean}
+        for split in splits[1:]
+        for metric in metrics
+    ]
+    return question_curves(
+        coverage_table(load_recorded(*names), names), metrics, splits, base=pandas.DataFrame(rows),
+        title="Narrow training hides the damage, broad training shows it",
+        subtitle="40 steps of 8 x 8; 95% bands; grey: untrained, unseen types",
+        width=450,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    picture.with_theme()
+    for draw in (collapse, rates, coverage):
+        _, png = picture.draw(draw().to_dict())
+        (HERE / f"{draw.__name__}.png").write_bytes(png)
+        print(f"docs/{draw.__name__}.png: {len(png):,} bytes")
