@@ -318,6 +318,36 @@ def test_prompts_keep_every_turn():
     assert (row["prompt"], row["completion"]) == ("system: Be brief.\n\nhuman: 2+2?", "4")
 
 
+def test_a_chat_of_several_turns_tells_problems_apart_beside_a_column_of_last_turns():
+    def row(first, **more):
+        turns = [{"role": "user", "content": first}, {"role": "assistant", "content": "Yes?"}, SECOND]
+        return {"question": SECOND["content"], "messages": turns, **more}
+
+    answer = {"role": "assistant", "content": "4"}
+    rows = [row(first, response="4") for first in ("2+2?", "3+1?")]
+    for some in (rows, [row | {"messages": [*row["messages"], answer]} for row in rows]):
+        assert [one["prompt"] for one in read(*some).rows] == [
+            f"user: {first}\n\nassistant: Yes?\n\nuser: Sure?" for first in ("2+2?", "3+1?")
+        ]
+        assert [one["prompt"] for one in read(*some, prompt="question").rows] == ["Sure?"] * 2
+    one_turn = {"question": "2+2?", "messages": [{"role": "user", "content": "Solve: 2+2?"}, answer]}
+    assert read(one_turn).rows[0]["prompt"] == "2+2?"
+
+
+def test_answers_of_servers_kept_as_json_text():
+    (one,) = read({"prompt": "p", "response": json.dumps(CUT_IN_THINKING)}).rows
+    assert (one["completion"], one["truncated"], one["tokens"]) == ("<think>\nWait, perhaps 7", 1, 4096)
+    text = '{"choices": "a model may write this"}'
+    assert texts({"prompt": "p", "response": text}) == [text]
+
+
+def test_missing_completions_that_were_cut_count_one_by_one():
+    row = {"prompt": "p", "responses": ["a", None, None], "finish_reasons": ["stop", "length", "stop"]}
+    rollouts = read(row, {"prompt": "q", "responses": [None], "truncated": True})
+    assert [(one["completion"], one["truncated"]) for one in rollouts.rows] == [("a", 0), ("", 1), ("", 1)]
+    assert rollouts.left_out == 1
+
+
 def test_pictures_tools_and_columns_beside_belong_to_the_prompt():
     def asked(url):
         return [

@@ -24,7 +24,7 @@ def read(tmp_path, name, content):
     return read_rows(path)[0]
 
 
-@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.json.gz", "x.jsonl.gz"])
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.jsonl.gz"])
 @pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
 def test_every_named_orient_of_to_json(tmp_path, name, orient):
     pandas.DataFrame(ROWS).to_json(tmp_path / name, orient=orient)

@@ -264,9 +264,10 @@ def test_a_result_reads_back_from_its_samples_with_words_and_without_gold_answer
         for i in range(6)
     ]
     golden = [row | {"gold": "1", "completion": row["completion"] + "\\boxed{1}"} for row in verdicts]
-    for name, rows in (("verdicts", verdicts), ("golden", golden)):
+    bare = [{k: row[k] for k in ("prompt", "completion")} for row in golden]
+    for name, rows in (("verdicts", verdicts), ("golden", golden), ("bare", bare)):
         first = one(write(tmp_path / f"{name}.jsonl", rows), output=tmp_path / "out")
-        assert first.about["length_unit"] == "words" and "truncated" in set(first.summary()["metric"])
+        assert first.about["length_unit"] == "words"
         samples = first.folder / "samples.jsonl.gz"
         alone = tmp_path / f"{name}-alone.jsonl.gz"
         alone.write_bytes(samples.read_bytes())

@@ -1,5 +1,8 @@
 """The names by which columns of rollout files are known, in harnesses, trainers, servers and data sets."""
 
+from typing import TypeGuard
+
+CHATS = ("messages", "conversation", "conversations")  # a column with a prompt and often the answer to it
 ROLES = {  # what a column is -> the names it goes by, the surest first
     "prompt": (
         "prompt",
@@ -15,6 +18,7 @@ ROLES = {  # what a column is -> the names it goes by, the surest first
         "user",
         "request",
     ),
+    "conversation": CHATS,
     "prompt_input": ("input",),  # the rest of a prompt whose first part is an instruction
     "system": ("system", "system_prompt", "system_message"),
     "response": (
@@ -128,12 +132,7 @@ ROLES = {  # what a column is -> the names it goes by, the surest first
         "index",
     ),
 }
-CHATS = (
-    "messages",
-    "conversation",
-    "conversations",
-)  # one column that holds a prompt and what the model answered
-NAMES = frozenset(CHATS).union(*ROLES.values())  # by which a table of rollouts is told from something else
+NAMES = frozenset().union(*ROLES.values())  # by which a table of rollouts is told from something else
 
 
 def is_known(name: object) -> bool:
@@ -141,11 +140,11 @@ def is_known(name: object) -> bool:
     return str(name).lower() in NAMES
 
 
-def is_turn(cell: object) -> bool:
+def is_turn(cell: object) -> TypeGuard[dict]:
     """Return whether a cell is one message of a chat: {"role", "content"} or {"from", "value"}."""
     return isinstance(cell, dict) and ("role" in cell or {"from", "value"} <= set(cell))
 
 
-def is_chat(cell: object) -> bool:
+def is_chat(cell: object) -> TypeGuard[list[dict]]:
     """Return whether a cell is a list of messages, at least one."""
     return isinstance(cell, list) and bool(cell) and all(map(is_turn, cell))

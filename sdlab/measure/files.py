@@ -72,6 +72,8 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
         notes += [f"{file.name}: {note}" for note in rollouts.notes if not note.startswith("columns")]
         left_out += rollouts.left_out
         used.append(file)
+    unread = [(file, why) for file, why in skipped.items() if not why.startswith("no column with text")]
+    notes += [f"{file.name}: left out; {why}" for file, why in unread]
     if not texts:
         wanted = f" in a column {column!r}" if column else ""
         why = "".join(f"; {file.name} has {reason}" for file, reason in list(skipped.items())[:3])

@@ -3,7 +3,7 @@
 import json
 
 from sdlab.measure.column_names import is_chat
-from sdlab.measure.rollout_cells import DEPTH, text_of
+from sdlab.measure.rollout_cells import DEPTH, plain, text_of
 from sdlab.measure.rollout_messages import message_of
 
 MODEL, USER = (
@@ -12,15 +12,22 @@ MODEL, USER = (
 )
 
 
-def unpacked_chat(cell):
-    """Return a chat that is kept as JSON text as a list, any other cell as it is."""
-    if isinstance(cell, str) and cell.lstrip()[:1] == "[" and ('"role"' in cell or '"from"' in cell):
-        try:
-            chat = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        return chat if is_chat(chat) else cell
-    return cell
+def unpacked(cell):
+    """Return a chat, or a server's answer, that is kept as JSON text as what it says; any other cell as it is."""
+    kept = isinstance(cell, str) and (
+        cell.lstrip()[:1],
+        '"role"' in cell,
+        '"from"' in cell,
+        '"choices"' in cell,
+    )
+    if not kept or kept[0] not in ("[", "{") or not any(kept[1:]):
+        return cell
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    answer = isinstance(value, dict) and isinstance(value.get("choices"), list)
+    return plain(value) if answer or is_chat(value) else cell
 
 
 def split_chat(chat: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
@@ -43,7 +50,7 @@ def speaker(turn: dict) -> str:
 
 def prompt_of(cell, depth: int = 0) -> str | None:
     """Return the whole prompt: a text as it is, every turn of a chat, a request's messages; else None."""
-    cell = unpacked_chat(cell)
+    cell = unpacked(cell)
     if is_chat(cell):
         return conversation(cell)
     if depth > DEPTH:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.measure.column_names import CHATS, ROLES, is_chat
+from sdlab.measure.column_names import ROLES, is_chat
 from sdlab.measure.rollout_cells import listed, plain
-from sdlab.measure.rollout_chats import split_chat, unpacked_chat
+from sdlab.measure.rollout_chats import split_chat, unpacked
 from sdlab.measure.rollout_values import verdict_of
 
 # Roles whose column may lie inside an object in another column; what a completion's own object says is read
@@ -15,7 +15,8 @@ INNER = ("prompt", "answer", "tokens", "finish_reason", "reward", "model", "benc
 _REWARD = re.compile(r"reward|correct|accura|verdict")
 _NO_VERDICT = re.compile(r"format|length|penalty|overlong|repetition|advantage|_mean|_std|total|sum")
 _WEAK = ("text", "content", "message", "result", "code")  # names that mean many things
-_OWN = {"problem_id", "generation", "completion", "answer", "reward", "verdict", "markers"}  # sdlab's samples
+# sdlab's own samples
+_OWN = {"problem_id", "generation", "completion", "answer", "reward", "markers", "markers_substring"}
 
 
 def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[str, str]:
@@ -41,42 +42,14 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
             if column not in outer and column not in inner:
                 raise SdlabError(f"no column {column!r} for the {role}; the columns are: {known}")
             columns[role] = column
-    if _OWN <= set(outer):  # its `answer` is what the model answered
-        own = {
-            "response": "completion",
-            "tokens": "length",
-            "truncated": "truncated",
-            "reward": "reward",
-            "problem_id": "problem_id",
-        }
-        own |= {
-            "prompt": "prompt",
-            "answer": "truth",
-            "model": "model",
-            "benchmark": "benchmark",
-            "entropy": "entropy",
-        }
-        if any(row.get("truth") for row in rows):  # a cut completion's reward is 0, whatever its verdict
-            own["reward"] = "verdict"
-        return {role: name for role, name in own.items() if name in outer} | columns
+    if _OWN <= set(outer):
+        return _own_columns(rows, set(outer)) | columns
     lowered = {name.lower(): name for name in reversed(outer)}
-    for role in (
-        "response",
-        *(role for role in ROLES if role != "response"),
-    ):  # the completion's column is not looked into
+    for role in ("response", *(role for role in ROLES if role != "response")):
         if role in columns:
             continue
-        taken, hidden = set(columns.values()), columns.get("response")
-        inside = (
-            {}
-            if role not in INNER
-            else {
-                name.rpartition(".")[2].lower(): name
-                for name in reversed(inner)
-                if name.partition(".")[0] != hidden
-            }
-        )
-        inside.pop("length", None)  # SGLang's finish_reason holds the limit under this name
+        taken = set(columns.values())
+        inside = _inside(inner, columns.get("response")) if role in INNER else {}
         places = [place[name] for name in ROLES[role] for place in (lowered, inside) if name in place]
         if role == "prompt":  # a column of the row before one of an object that describes it
             places.sort(key=lambda name: name not in outer)
@@ -87,16 +60,13 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
             columns[role] = places[0]
     if "prompt_input" not in named and columns.get("prompt", "").lower() != "instruction":
         columns.pop("prompt_input", None)
-    chat = next((lowered[name] for name in CHATS if name in lowered), None)
-    if chat is not None:
-        weak = "response" not in named and columns.get("response", "").lower() in _WEAK
-        if weak and any(
-            split_chat(cell)[1] for row in rows if is_chat(cell := unpacked_chat(cell_of(row, chat)))
-        ):
-            columns["response"] = chat  # the text beside it is the chat as a template renders it
-        columns.setdefault("response", chat)
-        if "prompt" not in columns:
-            columns["prompt"] = chat
+    chat = columns.get("conversation")
+    if chat is not None and "response" not in named:
+        weak = columns.get("response", "").lower() in _WEAK and _answers(rows, chat)
+        if weak or "response" not in columns:
+            columns["response"] = chat  # a weak name beside it holds the chat as a template renders it
+    if named.get("prompt") is not None:
+        columns.pop("conversation", None)
     if "answer" not in columns and any(
         isinstance(row.get("doc"), dict) and "gold_index" in row["doc"] for row in rows
     ):
@@ -107,6 +77,34 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
             f"the columns are: {known}; name it with --response"
         )
     return {role: columns[role] for role in ROLES if role in columns}
+
+
+def _own_columns(rows: list[dict], names: set[str]) -> dict[str, str]:
+    """The columns of sdlab's own samples, whose `answer` is what the model answered."""
+    own = {"response": "completion", "tokens": "length", "answer": "truth"}
+    same = ("prompt", "truncated", "reward", "model", "benchmark", "problem_id", "entropy")
+    own |= {name: name for name in same}
+    if "verdict" in names and any(
+        row.get("truth") for row in rows
+    ):  # a cut completion's reward is 0, whatever its verdict
+        own["reward"] = "verdict"
+    return {role: name for role, name in own.items() if name in names}
+
+
+def _inside(inner: Iterable[str], hidden: str | None) -> dict[str, str]:
+    """Lower-case name -> column, for columns of objects, but not those in the completion's own column."""
+    found = {}
+    for name in inner:
+        if name.partition(".")[0] != hidden:
+            found.setdefault(name.rpartition(".")[2].lower(), name)
+    found.pop("length", None)  # SGLang's finish_reason holds the limit under this name
+    return found
+
+
+def _answers(rows: list[dict], column: str) -> bool:
+    """Whether some chat in a column has a turn of the model."""
+    chats = (unpacked(cell_of(row, column)) for row in rows)
+    return any(is_chat(chat) and split_chat(chat)[1] for chat in chats)
 
 
 def _by_verdicts(rows: list[dict], places: list[str]) -> list[str]:

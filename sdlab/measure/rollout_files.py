@@ -73,8 +73,9 @@ def rollouts_of(
 
 def token_counts(rows: list[dict]) -> tuple[list[int] | None, str]:
     """Return (the tokens of each completion, "") where every row has one, else (None, why not)."""
-    counts = [number_of(row["tokens"]) for row in rows]
-    missing = sum(count is None or not 0 <= count < float("inf") for count in counts)
+    numbers = [number_of(row["tokens"]) for row in rows]
+    counts = [number for number in numbers if number is not None and 0 <= number < float("inf")]
+    missing = len(rows) - len(counts)
     if missing == len(rows):
         return None, "the file has no token counts"
     if missing:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sdlab.measure.column_names import is_chat, is_turn
 from sdlab.measure.rollout_cells import DEPTH, text_of
-from sdlab.measure.rollout_chats import MODEL, speaker, split_chat, turn_text, unpacked_chat
+from sdlab.measure.rollout_chats import MODEL, speaker, split_chat, turn_text, unpacked
 from sdlab.measure.rollout_messages import (
     ITEMS,
     Generation,
@@ -43,7 +43,7 @@ def generations_of(cell, depth: int = 0) -> list[Generation | None]:
     A cell may be a text, a list of completions, a chat (its last answer), the parts of one answer, or an
     object as servers return it.
     """
-    cell = unpacked_chat(cell)
+    cell = unpacked(cell)
     if depth > DEPTH:
         return [None]
     if is_chat(cell):

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from sdlab.measure.column_names import is_chat
 from sdlab.measure.rollout_cells import plain, text_of
-from sdlab.measure.rollout_chats import conversation, prompt_of, split_chat, unpacked_chat
+from sdlab.measure.rollout_chats import conversation, prompt_of, split_chat, unpacked
 from sdlab.measure.rollout_columns import cell_of
 from sdlab.measure.rollout_generations import generations_of
 from sdlab.measure.rollout_messages import Generation, joined
@@ -37,6 +37,8 @@ class Reading:
         if "step" in record:
             self.tally.steps.add(str(record["step"]))
         for i, one in enumerate(generations):
+            if one is None and self._was_cut(beside["finish_reason"][i], beside["truncated"][i]):
+                one = Generation("")  # all its tokens were thinking that the server kept back
             if one is None:
                 self.tally.left_out[self._why(record, cells.get("response"))] += 1
                 continue
@@ -66,13 +68,7 @@ class Reading:
         generations = generations_of(cell)
         thinking = cells.get("thinking")
         if thinking is None:
-            ended = (
-                cells.get("finish_reason") is not None and len(generations) == 1 and generations[0] is None
-            )
-            cut = ended and cut_of(cells["finish_reason"], self.columns["finish_reason"]) == 1
-            return (
-                [Generation("")] if cut else generations
-            )  # all its tokens were thinking that the server kept back
+            return generations
         thoughts = generations_of(thinking)
         if len(thoughts) != len(generations) and len(generations) == 1:  # parts of one text
             thoughts = [Generation("".join(one.text for one in thoughts if one))]
@@ -94,10 +90,14 @@ class Reading:
         return [None] * count
 
     def _prompt(self, cells: dict) -> str | None:
-        cell = unpacked_chat(cells.get("prompt"))
-        if is_chat(cell) and self.columns["prompt"] == self.columns.get("response"):
-            return conversation(split_chat(cell)[0])
-        prompt, system = prompt_of(cell), prompt_of(cells.get("system"))
+        """The whole prompt: of a chat beside a column of prompts, too, where it has more turns than one."""
+        chat = unpacked(cells.get("conversation"))
+        before, _, after = split_chat(chat) if is_chat(chat) else ([], [], [])
+        if after and self.columns["conversation"] != self.columns.get("response"):
+            before = chat  # it ends with a question, which the completion answers
+        if before and ("prompt" not in self.columns or len(before) > 1):
+            return conversation(before)
+        prompt, system = prompt_of(cells.get("prompt")), prompt_of(cells.get("system"))
         more = prompt_of(cells.get("prompt_input"))
         prompt = f"{prompt}\n\n{more}" if prompt and more else prompt
         return f"system: {system}\n\nuser: {prompt}" if system and prompt else prompt
@@ -112,6 +112,11 @@ class Reading:
                 self.tally.unread[role][str(cell)[:40]] += 1
         self.tally.conflicts += None not in (by_reason, by_flag) and by_reason != by_flag
         return by_flag if by_reason is None else by_reason
+
+    def _was_cut(self, reason, flag) -> bool:
+        """Whether the cells beside a missing completion say that it was cut."""
+        names = [self.columns.get(role, "") for role in ("finish_reason", "truncated")]
+        return 1.0 in (cut_of(reason, names[0]), cut_of(flag, names[1]))
 
     def _verdict(self, cell) -> float | None:
         verdict = verdict_of(cell)

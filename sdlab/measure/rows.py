@@ -14,7 +14,7 @@ from sdlab.measure.json_rows import UnknownShape, line_rows, rows_of
 if TYPE_CHECKING:
     import pandas
 
-ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet", ".txt")
+ENDINGS = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".parquet", ".txt")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 

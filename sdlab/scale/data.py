@@ -8,7 +8,7 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.measure.column_names import is_chat
 from sdlab.measure.rollout_cells import text_of
-from sdlab.measure.rollout_chats import unpacked_chat
+from sdlab.measure.rollout_chats import unpacked
 from sdlab.measure.rollout_columns import cell_of
 from sdlab.measure.rollout_files import rollouts_of
 from sdlab.measure.rows import read_rows
@@ -135,7 +135,7 @@ def read_traces(path: str | Path) -> list[Trace]:
             raise SdlabError(
                 f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it"
             )
-        chat = unpacked_chat(cell_of(record, "prompt"))
+        chat = unpacked(cell_of(record, "prompt"))
         if is_chat(chat) and len(chat) > 1:
             raise SdlabError(
                 f"{path.name}, row {number}: the prompt is a conversation of {len(chat)} turns; SFT takes one message of a user"
