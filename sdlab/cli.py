@@ -349,9 +349,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = run_command(arguments)
-        sys.stdout.flush()  # here, where a closed pipe is caught, and not when Python ends
-        return status
+        try:
+            return run_command(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is caught, and not when Python ends
     except BrokenPipeError:
         with suppress(OSError, ValueError):  # what is still buffered goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

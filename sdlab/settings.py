@@ -61,6 +61,9 @@ class OneOf:
     what: str
     names: Collection[str]
 
+    def __post_init__(self):
+        object.__setattr__(self, "names", tuple(self.names))  # annotations must be hashable (tyro)
+
 
 Count = Annotated[int, Range(1)]
 CountOrZero = Annotated[int, Range(0)]

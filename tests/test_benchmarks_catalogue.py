@@ -489,6 +489,18 @@ def test_the_list_names_all_and_counts_what_is_here(tmp_path, capsys, monkeypatc
     ].endswith("@6587709")
 
 
+def test_the_list_can_be_read_in_80_columns(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    benchmarks_command(source=tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    rows = [line.split() for line in lines]
+    for name, one in BENCHMARKS.items():  # each on one line, whole
+        for split in one.files:
+            assert any(row[:2] == [name, split] for row in rows)
+    assert any(line.strip().endswith("the hub") for line in lines) and "sdlab benchmarks NAME" in lines[-1]
+
+
 def test_one_benchmark_with_its_counts_and_an_example(tmp_path, capsys):
     jsonl(tmp_path / "sciknoweval_chemistry_train.json", [science(n) for n in range(20)])
     benchmarks_command("sciknoweval-chemistry", "train", tmp_path)

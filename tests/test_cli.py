@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import types
@@ -238,3 +239,22 @@ def test_an_interrupt_is_status_130(monkeypatch, capsys, walkthrough, tmp_path):
     assert cli.main(["tour", "--output", str(tmp_path / "out")]) == 130
     assert "0 of 2 done, stopped" in (tmp_path / "out" / "index.html").read_text()
     assert capsys.readouterr().err == "sdlab: stopped\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["benchmarks"], ["benchmarks", "math500"], ["--help"], ["recipe"], ["train", "sft", "--help"]],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_away_gets_no_traceback(arguments):
+    """As in `sdlab benchmarks | head`: nobody reads the pipe any more."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "sdlab", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (
+        "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr and "Exception" not in done.stderr
+    )
+    assert done.returncode in (1, 2, 141)

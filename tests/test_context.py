@@ -26,6 +26,22 @@ def test_thinking_is_removed_whether_or_not_the_template_opens_it(completion, re
     assert strip_thinking(completion) == rest
 
 
+@pytest.mark.parametrize(
+    "completion, rest",
+    [
+        ("Maybe 9. Then 8", ""),  # cut inside the thinking that the prompt opened
+        (f"Maybe 9.\n</think>\n\n{ANSWER}", ANSWER),
+        (f"<think>\nMaybe 9.\n</think>\n\n{ANSWER}", ANSWER),
+        (f"a</think> {ANSWER} <think> b", ANSWER),
+        ("", ""),
+    ],
+)
+def test_a_completion_that_began_inside_its_thinking_and_was_cut_there_has_no_answer(completion, rest):
+    assert strip_thinking(completion, opened=True) == rest
+    assert (demonstration_for("solution_no_think", completion, opened=True) or "") == rest
+    assert demonstration_for("solution", completion, opened=True) == completion
+
+
 def test_prompts_follow_the_papers_template():
     problem = load_split("kata", limit=1)[0]
     assert build_messages(problem) == [{"role": "user", "content": problem.prompt}]

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import pickle
 import warnings
 
 import pytest
@@ -68,6 +69,114 @@ def test_thinking_that_cannot_be_turned_off_is_an_error(problem):
 def test_thinking_that_a_template_knows_nothing_of_is_a_warning(problem, template, thinking, words):
     with pytest.warns(UserWarning, match=words):
         assert render_prompt(tokenizer(template), problem, thinking=thinking).endswith("<|assistant|>")
+
+
+# What a template may do to a prompt
+
+
+SWITCH_THINKING = (
+    TURN + "{% if thinking is defined and thinking %}<think>{% else %}</think>{% endif %}"
+)  # DeepSeek-V3.1's
+BUDGET = (
+    TURN + "{% if thinking_budget is defined and thinking_budget == 0 %}<seed:think></seed:think>{% endif %}"
+)  # Seed-OSS's
+KEEPS = (
+    TURN + "{% if keep_thinking is defined and keep_thinking %}{% endif %}<think>\n"
+)  # no switch: it changes nothing here
+CHANNELS = "{% for m in messages %}<|turn>{{ m.content.split('<|channel>')[0] }}{% endfor %}<|turn>model"  # as Gemma's drops them
+LLAMA = (
+    "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+    "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}Today Date: {{ date_string }} "
+    + TURN
+)
+DIRECT = "Current date: {{ strftime_now('%Y-%m-%d') }} " + TURN
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_thinking_switch_of_another_name_is_named_with_its_mend(problem, thinking):
+    with pytest.raises(
+        SdlabError, match="switches thinking by 'thinking', and sdlab sets enable_thinking"
+    ) as caught:
+        render_prompt(tokenizer(SWITCH_THINKING), problem, thinking=thinking)
+    mend = "{%- set thinking = enable_thinking -%}"
+    assert mend in str(caught.value) and "\n" not in str(caught.value)
+    mended = render_prompt(tokenizer(mend + SWITCH_THINKING), problem, thinking=thinking)
+    assert mended.endswith("<think>" if thinking else "</think>")
+
+
+def test_a_variable_that_switches_nothing_is_no_switch(problem):
+    assert render_prompt(tokenizer(KEEPS), problem).endswith("<think>")
+
+
+@pytest.mark.parametrize(
+    "template, tag", [(CHANNELS + "{# <|channel>thought #}", "<|channel>thought"), (BUDGET, "<seed:think>")]
+)
+def test_thinking_between_other_tags_is_reported_once(problem, template, tag):
+    made = tokenizer(template)
+    with pytest.warns(UserWarning, match="thinks after .*, not between <think> and </think>") as caught:
+        render_prompt(made, problem)
+    assert tag in str(caught[0].message) and len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        render_prompt(made, problem)
+
+
+def test_tags_in_the_vocabulary_alone_are_reported(problem):
+    made = tokenizer(PLAIN)
+    made.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    with pytest.warns(UserWarning, match=r"thinks after \[THINK\]"):
+        render_prompt(made, problem)
+
+
+@pytest.mark.parametrize("template, demonstration, begins", [
+    ("{% for m in messages %}{{ m.content[:20] }}{% endfor %}<think>", None, "Find"),
+    ("You are helpful.<think>", None, ""),
+    (CHANNELS + "<think>", "<|channel>thought\nmaybe 3<channel|> so 4", "<|channel>thought"),
+    (NO_SWITCH, "<think>\nmaybe 3\n</think> so 4", "<think>"),
+], ids=["cut", "no problem", "channels", "think"])  # fmt: skip
+def test_a_template_that_loses_a_part_of_the_prompt_is_an_error(problem, template, demonstration, begins):
+    with pytest.raises(SdlabError, match="leaves out or changes a part of the prompt") as caught:
+        render_prompt(tokenizer(template), problem, demonstration)
+    assert "\n" not in str(caught.value)
+    assert repr((demonstration or problem.prompt)[:60]) in str(caught.value)
+
+
+def test_a_template_may_trim_white_space(problem):
+    template = "{% for m in messages %}{{ m.content | trim }}{% endfor %}<think>"
+    assert render_prompt(tokenizer(template), problem, " so 4 \n").endswith("<think>")
+
+
+@pytest.mark.parametrize("template, date", [(LLAMA, "26 Jul 2024"), (DIRECT, "2024-07-26")])
+def test_a_prompt_does_not_change_with_the_day(problem, template, date, monkeypatch):
+    """transformers gives templates `strftime_now`; here it is of another day on every call."""
+    from datetime import datetime
+
+    from transformers.utils import chat_template_utils
+
+    class Days(datetime):
+        count = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.count += 1
+            return datetime(2030, 1, cls.count)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Days)
+    made = tokenizer(template + "<think>")
+    messages = [{"role": "user", "content": "?"}]
+    assert len({made.apply_chat_template(messages, tokenize=False) for _ in range(3)}) == 3
+    prompts = {render_prompt(made, problem) for _ in range(3)}
+    assert len(prompts) == 1 and date in prompts.pop()
+    options = checks.template_options(made, True)
+    assert pickle.loads(pickle.dumps(options)) == options  # TRL keeps them with its arguments
+    assert set(checks.template_options(tokenizer(PLAIN), True)) == {"enable_thinking"}
+
+
+@pytest.mark.parametrize("template, thinking, opened", [
+    (R1, True, True), (QWEN3, True, False), (QWEN3, False, False), (PLAIN, True, False),
+])  # fmt: skip
+def test_whether_prompts_open_the_thinking(template, thinking, opened):
+    assert checks.opens_thinking(tokenizer(template), thinking) is opened
 
 
 def special_tags():

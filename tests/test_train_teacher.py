@@ -159,6 +159,18 @@ def test_a_solution_that_is_all_thinking_shows_nothing():
     assert view("solution", texts).prompts[4] == asked(4, f"Correct solution: {texts[3]}")
 
 
+def test_a_sibling_cut_inside_its_thinking_is_passed_over_for_the_next_right_one():
+    """Row 1, the first right one of problem 0, was cut: without thinking row 2 is shown instead, and to row 2 nothing is."""
+    for template, cut in ((CHATML, "<think>\nso \\boxed{4}"), (OPENED, "so \\boxed{4}")):
+        texts = [text if template == CHATML else text.removeprefix("<think>") for text in TEXTS]
+        texts[1] = cut
+        got = view("solution_no_think", texts, template=template)
+        assert got.demonstrations == [2, 2, None, None, 3, 3]
+        assert got.distilled == [True, True, False, False, True, True]
+        assert "answer 2" in got.prompts[0] and "boxed" not in "".join(got.prompts)
+        assert view("solution", texts, template=template).demonstrations == [1, 2, 1, None, 3, 3]
+
+
 def test_feedback_is_told_of_wrong_completions_where_there_is_any():
     got = view("feedback")
     assert got.prompts == [asked(0, "not that"), *map(asked, range(1, 6))]  # problem 1 has no feedback
