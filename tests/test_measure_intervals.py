@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
@@ -47,6 +48,47 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     # Var of a problem's mean: beta(2, 1) gives 1/18 between problems and E[p(1-p)]/4 = 1/24 within
     expected = 2 * 1.96 * math.sqrt((1 / 18 + 1 / 24) / problems)
     assert width / trials == pytest.approx(expected, rel=0.1)
+
+
+def graded(random, problems, spread, own):
+    """Rates of 4 completions of two conditions that do not differ; logits vary by problem, and apart by `own`."""
+    shared = random.normal(0.5, spread, problems)
+    return (
+        random.binomial(4, 1 / (1 + np.exp(-(shared + own * random.normal(size=problems))))) / 4
+        for _ in range(2)
+    )
+
+
+@pytest.mark.parametrize("own", [0.0, 0.8])
+@pytest.mark.parametrize("problems", [6, 8, 12, 20, 30])
+def test_differences_hold_their_level_with_few_problems(problems, own):
+    random = np.random.default_rng(problems)
+    ones, trials, alarms = np.ones(problems), 1500, 0
+    for _ in range(trials):
+        a, b = graded(random, problems, 1.5, own)
+        found = difference_interval(a, ones, b, ones)
+        alarms += found.low > 0 or found.high < 0
+    assert alarms / trials <= 0.065
+
+
+def test_a_difference_has_students_interval_over_problems():
+    random = np.random.default_rng(4)
+    a, b = random.random(9), random.random(9)
+    wanted = stats.ttest_rel(b, a).confidence_interval()
+    found = difference_interval(a, np.ones(9), b, np.ones(9))
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    m, n = random.integers(1, 9, 9), random.integers(1, 9, 9)
+
+    def change(kept):
+        return (b * n)[kept].sum() / n[kept].sum() - (a * m)[kept].sum() / m[kept].sum()
+
+    # The jackknife's error is the linearised one up to terms of order 1 / P.
+    without = np.array([change(np.arange(9) != left) for left in range(9)])
+    error = (8 / 9 * ((without - without.mean()) ** 2).sum()) ** 0.5
+    found = difference_interval(a * m, m, b * n, n)
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 8) * error, rel=0.25)
+    left_out = difference_interval([*a, 5], [*np.ones(9), 1], [*b, 0], [*np.ones(9), 0])
+    assert (left_out.low, left_out.high) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_pairing_removes_what_problems_share():

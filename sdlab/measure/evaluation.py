@@ -191,14 +191,13 @@ def compare(
     *,
     names: tuple[str, str] = ("a", "b"),
     confidence: float = 0.95,
-    seed: int = 0,
     margin: float | None = None,
 ) -> Comparison:
     """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
 
     Compared are the problems on which both frames have the metric (for "reward": a graded completion). Significant: the
-    interval leaves out 0, and there are enough problems for a sign test to reach that confidence at all (6 for 95%); below
-    that a bootstrap only looks sure. `margin`: also test whether the two are equal within it (two one-sided tests at 5%: the
+    interval (Student's t over problems) leaves out 0, and there are enough problems for a sign test to reach that confidence
+    at all (6 for 95%); below that an interval only looks sure. `margin`: also test whether the two are equal within it (two one-sided tests at 5%: the
     90% interval lies inside the margin). Raises SdlabError when there is no such problem, on a missing column, and on a
     margin that is not above 0.
     """
@@ -212,7 +211,7 @@ def compare(
             "compare runs on the same problems, or another metric"
         )
     columns = [column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums]
-    change = difference_interval(*columns, confidence, seed)
+    change = difference_interval(*columns, confidence)
     a, b = (float(over.sum() / under.sum()) for over, under in (columns[:2], columns[2:]))
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
@@ -225,7 +224,7 @@ def compare(
         verdict = "not significant"
     equivalent = None
     if margin is not None:
-        inner = difference_interval(*columns, 0.9, seed)
+        inner = difference_interval(*columns, 0.9)
         equivalent = bool(enough and -margin < inner.low and inner.high < margin)
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"

@@ -53,65 +53,70 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
     resampling cannot show what never happened.
     Raises SdlabError when P is 0, the shapes differ, or `confidence` is not between 0 and 1.
     """
-    return _interval((over, under), lambda a, b, axis=-1: _ratio(a.sum(axis), b.sum(axis)), confidence, seed)
+    over, under = _columns((over, under), confidence)
 
+    def statistic(a, b, axis=-1):
+        return _ratio(a.sum(axis), b.sum(axis))
 
-def difference_interval(
-    over_a, under_a, over_b, under_b, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Return the ratio of b minus the ratio of a, paired: (P,) each, the same problems in the same order.
-
-    Problems with `under` 0 on either side are left out. Errors as `ratio_interval`.
-    """
-
-    def change(a, m, b, n, axis=-1):
-        return _ratio(b.sum(axis), n.sum(axis)) - _ratio(a.sum(axis), m.sum(axis))
-
-    return _interval((over_a, under_a, over_b, under_b), change, confidence, seed)
-
-
-def _ratio(over, under):
-    return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=np.asarray(under) != 0)
-
-
-def _interval(columns, statistic, confidence: float, seed: int) -> Interval:
-    columns = [np.asarray(column, dtype=float) for column in columns]
-    problems = len(columns[0])
-    if not problems or any(column.shape != (problems,) for column in columns):
-        raise SdlabError(
-            f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}"
-        )
-    has_value = np.all([under != 0 for under in columns[1::2]], axis=0)
-    columns = [column[has_value] for column in columns]
-    problems = int(has_value.sum())
-    if not 0 < confidence < 1:
-        raise SdlabError(
-            f"confidence={confidence!r} is not allowed; it must be between 0 and 1, for example 0.95"
-        )
-    mean = float(statistic(*columns))
-    if problems < 2 or not np.isfinite(mean):
+    mean = float(statistic(over, under))
+    if len(over) < 2:
         return Interval(mean, np.nan, np.nan)
-    alone = statistic(*(column[:, None] for column in columns))  # the statistic of each problem by itself
-    seen = alone[np.isfinite(alone)]
-    if np.ptp(seen) <= 1e-12 * max(1.0, abs(mean)) and len(columns) == 2:
+    if np.ptp(over / under) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean)
     for method in ("BCa", "percentile"):  # BCa is undefined when hardly any resample differs from the rest
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy warns of that case; the fallback deals with it
-            found = stats.bootstrap(
-                columns,
+            limits = stats.bootstrap(
+                (over, under),
                 statistic,
                 paired=True,
                 vectorized=True,
                 n_resamples=RESAMPLES,
-                batch=max(1, 500_000 // problems),
+                batch=max(1, 500_000 // len(over)),
                 confidence_level=confidence,
                 method=method,
                 rng=np.random.default_rng(stable_int("bootstrap", seed)),
             ).confidence_interval
-        if np.isfinite(found.low) and np.isfinite(found.high):
-            return Interval(mean, float(found.low), float(found.high))
+        if np.isfinite(limits.low) and np.isfinite(limits.high):
+            return Interval(mean, float(limits.low), float(limits.high))
     return Interval(mean, np.nan, np.nan)
+
+
+def difference_interval(over_a, under_a, over_b, under_b, confidence: float = 0.95) -> Interval:
+    """Return the ratio of b minus the ratio of a, paired: (P,) each, the same problems in the same order.
+
+    Student's t over problems of what each adds to the difference (the ratios are linearised). Problems with `under` 0 on
+    either side are left out; one problem has no interval (NaN). Raises SdlabError as `ratio_interval`.
+    """
+    a, m, b, n = _columns((over_a, under_a, over_b, under_b), confidence)
+    if not len(a):
+        return Interval(np.nan, np.nan, np.nan)
+    ratio_a, ratio_b = a.sum() / m.sum(), b.sum() / n.sum()
+    mean = float(ratio_b - ratio_a)
+    if len(a) == 1:
+        return Interval(mean, np.nan, np.nan)
+    added = (b - ratio_b * n) / n.mean() - (a - ratio_a * m) / m.mean()
+    half = float(stats.t.ppf((1 + confidence) / 2, len(a) - 1) * added.std(ddof=1) / len(a) ** 0.5)
+    return Interval(mean, mean - half, mean + half)
+
+
+def _columns(columns, confidence: float) -> list[np.ndarray]:
+    """Return the columns (over, under, ...) of the problems whose every `under` is not 0, checked."""
+    columns = [np.asarray(column, dtype=float) for column in columns]
+    if not columns[0].size or any(column.shape != (len(columns[0]),) for column in columns):
+        raise SdlabError(
+            f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}"
+        )
+    if not 0 < confidence < 1:
+        raise SdlabError(
+            f"confidence={confidence!r} is not allowed; it must be between 0 and 1, for example 0.95"
+        )
+    known = np.all([under != 0 for under in columns[1::2]], axis=0)
+    return [column[known] for column in columns]
+
+
+def _ratio(over, under):
+    return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=np.asarray(under) != 0)
 
 
 def pass_at_k(n, c, k: int):

@@ -45,7 +45,7 @@ def comparison(
     for result in results:
         rows = result.summary(metrics, confidence, seed)
         other = by.get((baseline, result.benchmark))
-        found = [_difference(other, result, metric, baseline, confidence, seed) for metric in rows["metric"]]
+        found = [_difference(other, result, metric, baseline, confidence) for metric in rows["metric"]]
         tables.append(rows.reset_index(drop=True).join(pandas.DataFrame(found)))
     table = pandas.concat(tables, ignore_index=True)
     places = {
@@ -108,9 +108,7 @@ def _loaded(results) -> list[Result]:
     return found
 
 
-def _difference(
-    a: Result | None, b: Result, metric: str, baseline: str, confidence: float, seed: int
-) -> dict:
+def _difference(a: Result | None, b: Result, metric: str, baseline: str, confidence: float) -> dict:
     """Columns of the paired difference, b minus a."""
     nothing = {
         "baseline": baseline,
@@ -130,7 +128,7 @@ def _difference(
     frames = [_rows(result, metric) for result in (a, b)]
     if any(frame.empty for frame in frames) or not shared_problems(*frames, metric):
         return nothing | {"verdict": NO_PROBLEMS}
-    found = compare(*frames, metric, confidence=confidence, seed=seed)
+    found = compare(*frames, metric, confidence=confidence)
     verdict = "significant" if found.significant else "not significant"
     if not found.significant and (found.difference.low > 0 or found.difference.high < 0):
         verdict = "not significant: too few problems"
