@@ -363,6 +363,8 @@ def test_pictures_tools_and_columns_beside_belong_to_the_prompt():
     assert prompt_of(asked("a.png")) != prompt_of(asked("b.png")) and "Area?" in prompt_of(asked("a.png"))
     row = read({"system": "Be brief.", "question": "2+2?", "response": "4"}).rows[0]
     assert row["prompt"] == prompt_of([SYSTEM, FIRST])
+    row = read({"instruction": "", "input": "2 and 2", "output": "4"}).rows[0]
+    assert row["prompt"] == "2 and 2"
     row = read({"instruction": "Add.", "input": "2 and 2", "output": "4"}).rows[0]  # alpaca
     assert row["prompt"] == "Add.\n\n2 and 2"
 
@@ -612,6 +614,47 @@ def test_lighteval_and_inspect():
         "q1",
     )
     assert row["prompt"] == prompt_of([SYSTEM, FIRST]) and row["model"] == "m"
+
+
+def test_an_ordinary_file_has_no_note_beside_the_columns_and_the_counts():
+    row = {
+        "prompt": "p",
+        "completions": ["a", "b"],
+        "gold": "1",
+        "finish_reasons": ["stop", "length"],
+        "acc": [1, 0],
+    }
+    assert read(row).notes == [
+        "columns: prompt 'prompt', response 'completions', answer 'gold', finish_reason 'finish_reasons', "
+        "reward 'acc'.",
+        "1 rows read: 2 completions, 2 with a gold answer, 2 with a verdict, 2 that say whether they were "
+        "cut; 0 completions left out.",
+    ]
+    verl = {"prompt": "p", "completion": "a", "reward_model": {"ground_truth": "1", "style": "rule"}}
+    assert not noted(read(verl), "may hold rewards")
+
+
+RENDERED = {
+    "chatml": "<|im_start|>system\nwait<|im_end|>\n<|im_start|>user\nmaybe<|im_end|>\n"
+    "<|im_start|>assistant\nSo 4<|im_end|>\n",
+    "llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nwait<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nmaybe<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nSo 4<|eot_id|>",
+    "gemma": "<bos><start_of_turn>system\nwait<end_of_turn>\n<start_of_turn>user\nmaybe<end_of_turn>\n"
+    "<start_of_turn>model\nSo 4",
+    "zephyr": "<|system|>\nwait</s>\n<|user|>\nmaybe</s>\n<|assistant|>\nSo 4</s>",
+}
+
+
+@pytest.mark.parametrize("text", RENDERED.values(), ids=RENDERED)
+def test_a_chat_that_a_template_rendered_is_no_completion_as_a_whole(text):
+    (row,) = read({"text": text}).rows
+    assert (row["prompt"], row["completion"]) == ("system: wait\n\nuser: maybe", "So 4")
+    asked = text.partition("So 4")[0]
+    assert read({"prompt": asked, "completion": "So 4"}).rows[0]["prompt"] == "system: wait\n\nuser: maybe"
+    (row,) = read({"prompt": "p", "completion": text}).rows
+    assert (row["prompt"], row["completion"]) == ("p", "So 4")
+    assert texts({"completion": f"It prints {text}"}) == [f"It prints {text}"]  # a model may quote one
 
 
 def test_columns_that_are_not_read_are_named_and_every_file_counts():

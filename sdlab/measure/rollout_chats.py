@@ -1,11 +1,21 @@
 """Chats in other people's rollouts: the prompt with all its turns, and where the model's answer is."""
 
 import json
+import re
 
 from sdlab.measure.column_names import is_chat
 from sdlab.measure.rollout_cells import DEPTH, plain, text_of
 from sdlab.measure.rollout_messages import message_of
 
+# How templates render the turns of a chat: ChatML, Llama 3, Gemma, Phi and Zephyr, DeepSeek.
+_HEADER = re.compile(
+    r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\s*|<start_of_turn>(\w+)\n|"
+    r"<\|(system|user|assistant)\|>\n?|<｜(User|Assistant)｜>"
+)
+_START = re.compile(r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>)?\s*")
+_END = re.compile(
+    r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|endoftext\|>|<｜end▁of▁sentence｜>|</s>)\s*\Z"
+)
 MODEL, USER = (
     ("assistant", "gpt", "model", "bot", "ai", "chatgpt"),
     ("user", "human", "system", "developer", "context"),
@@ -13,7 +23,9 @@ MODEL, USER = (
 
 
 def unpacked(cell):
-    """Return a chat, or a server's answer, that is kept as JSON text as what it says; any other cell as it is."""
+    """Return a chat or a server's answer that is kept as text as what it says; any other cell as it is."""
+    if isinstance(cell, str) and _HEADER.match(_START.sub("", cell)):
+        return _rendered(_START.sub("", cell))
     kept = isinstance(cell, str) and (
         cell.lstrip()[:1],
         '"role"' in cell,
@@ -28,6 +40,15 @@ def unpacked(cell):
         return cell
     answer = isinstance(value, dict) and isinstance(value.get("choices"), list)
     return plain(value) if answer or is_chat(value) else cell
+
+
+def _rendered(text: str) -> list[dict]:
+    """The turns of a chat that a template rendered as text, without a last one that is only opened."""
+    headers = list(_HEADER.finditer(text))
+    ends = [header.start() for header in headers[1:]] + [len(text)]
+    turns = [(next(filter(None, h.groups())), text[h.end() : end]) for h, end in zip(headers, ends)]
+    chat = [{"role": role.lower(), "content": _END.sub("", content).strip()} for role, content in turns]
+    return chat[:-1] if len(chat) > 1 and not chat[-1]["content"] else chat
 
 
 def split_chat(chat: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:

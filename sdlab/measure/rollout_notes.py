@@ -70,7 +70,7 @@ def sentences(tally: Tally, rows: list[dict], columns: dict[str, str], names: li
             f"{tally.copies:,} rows repeat an earlier row in every cell and are counted again; "
             "remove them if the file was written twice."
         )
-    notes += _unread(tally, columns, names)
+    notes += _unread(tally, columns, unused)
     notes += _answers(tally, truths, columns)
     if tally.empty:
         notes.append(f"{tally.empty:,} completions are empty; they are completions without an answer.")
@@ -99,7 +99,7 @@ def _answers(tally: Tally, truths: int, columns: dict[str, str]) -> list[str]:
 
 
 def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str]:
-    """Sentences on cells that say nothing known."""
+    """Sentences on cells that say nothing known; names: the columns that are not read."""
     notes, column, values = [], columns.get("reward"), tally.unread["reward"]
     if values:
         between = sum(count for cell, count in values.items() if 0 < (number_of(cell) or 0) < 1)

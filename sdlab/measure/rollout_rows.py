@@ -86,20 +86,22 @@ class Reading:
             return cell
         if not isinstance(cell, list) and count == 1:
             return [cell]
-        self.tally.unfit[role] += cell is not None
+        if cell is not None:
+            self.tally.unfit[role] += 1
         return [None] * count
 
     def _prompt(self, cells: dict) -> str | None:
         """The whole prompt: of a chat beside a column of prompts, too, where it has more turns than one."""
         chat = unpacked(cells.get("conversation"))
+        if not is_chat(chat) and "prompt" not in self.columns:
+            chat = unpacked(cells.get("response"))  # a chat as its template renders it
         before, _, after = split_chat(chat) if is_chat(chat) else ([], [], [])
-        if after and self.columns["conversation"] != self.columns.get("response"):
+        if after and self.columns.get("conversation", "") != self.columns.get("response"):
             before = chat  # it ends with a question, which the completion answers
         if before and ("prompt" not in self.columns or len(before) > 1):
             return conversation(before)
         prompt, system = prompt_of(cells.get("prompt")), prompt_of(cells.get("system"))
-        more = prompt_of(cells.get("prompt_input"))
-        prompt = f"{prompt}\n\n{more}" if prompt and more else prompt
+        prompt = "\n\n".join(filter(None, (prompt, prompt_of(cells.get("prompt_input")))))
         return f"system: {system}\n\nuser: {prompt}" if system and prompt else prompt
 
     def _cut(self, one: Generation, reason, flag) -> float | None:
