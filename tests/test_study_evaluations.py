@@ -24,6 +24,9 @@ from sdlab.world.problems import Problem
 
 
 class Tokenizer:
+    def get_vocab(self):
+        return {}
+
     chat_template = "<think>{{ messages }}"
 
     def apply_chat_template(self, messages, tokenize, add_generation_prompt, enable_thinking):
