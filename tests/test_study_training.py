@@ -300,6 +300,26 @@ def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
 
 
+def test_results_of_two_organisms_under_one_name_are_refused(tmp_path, monkeypatch):
+    path = make_record(tmp_path, monkeypatch, seeds=(0, 1))
+    about = json.loads(path.read_text())
+    about["runs"]["1"]["model_sha256"]["model.safetensors"] = "f" * 64
+    path.write_text(json.dumps(about))
+    with pytest.raises(
+        SdlabError, match=r"tiny seed 1 and tiny seed 0 were made with different weights of 'organism'"
+    ):
+        load_recorded("tiny", folder=tmp_path / "runs")
+    run = tmp_path / "work" / "tiny" / "1" / "config.json"
+    settings = json.loads(run.read_text())
+    settings["provenance"]["model_sha256"]["model.safetensors"] = "f" * 64
+    run.write_text(json.dumps(settings))
+    with pytest.raises(SdlabError, match="different weights of 'organism'"):
+        pack("tiny", (0, 1), tmp_path / "work", tmp_path / "runs")
+    about["runs"]["1"]["model"] = "another organism"  # two organisms under two names may stand side by side
+    path.write_text(json.dumps(about))
+    assert set(load_recorded("tiny", folder=tmp_path / "runs").steps["seed"]) == {0, 1}
+
+
 def test_every_condition_has_its_name_and_seeds_are_set_when_run():
     for name, what in {
         name: one for group in conditions.groups().values() for name, one in group.items()

@@ -7,7 +7,7 @@ computed. Columns are stored as gzipped CSV, which pandas reads without another 
 import gzip
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -122,7 +122,8 @@ def is_recorded(name: str, folder: str | Path | None = None) -> bool:
 def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     """The recorded runs of the conditions `names` (all that are there when none is named).
 
-    Raises SdlabError when a condition is not recorded or a file is damaged (its sha256 differs).
+    Raises SdlabError when a condition is not recorded, a file is damaged (its sha256 differs), or two results name the
+    same organism but were made with different weights.
     """
     folder = Path(folder) if folder else paths.data_dir() / "runs"
     names = names or tuple(sorted(path.name.removesuffix(".json") for path in folder.glob("*.json")))
@@ -143,7 +144,27 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
             tables[table].append(pandas.read_csv(path).assign(condition=name))
     if not names:
         raise SdlabError(f"nothing is recorded in {folder}; make it with `sdlab reproduce`")
+    refuse_mixed_organisms(
+        {(name, seed): run for name, about in provenance.items() for seed, run in about["runs"].items()}
+    )
     return Recorded(*(pandas.concat(tables[table], ignore_index=True) for table in TABLES), provenance)
+
+
+def refuse_mixed_organisms(origins: Mapping[tuple[str, object], dict]) -> None:
+    """Raise SdlabError when two results name the same organism but were made with different weights.
+
+    `origins` maps (condition, seed) to the provenance of that run. Different organisms may stand side by side.
+    """
+    first: dict[str, tuple[str, object]] = {}
+    for (name, seed), origin in origins.items():
+        other = first.setdefault(origin["model"], (name, seed))
+        ours, theirs = (one["model_sha256"]["model.safetensors"] for one in (origin, origins[other]))
+        if ours != theirs:
+            raise SdlabError(
+                f"{name} seed {seed} and {other[0]} seed {other[1]} were made with different weights of "
+                f"{origin['model']!r} (sha256 {ours[:12]} and {theirs[:12]}); results of two organisms are not "
+                f"compared under one name; make the older one again with `sdlab reproduce`"
+            )
 
 
 def reproduce(
@@ -193,7 +214,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
 
     Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay as they are. Raises
-    SdlabError when a run is not finished.
+    SdlabError when a run is not finished, or when the runs are of different weights.
     """
     output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
@@ -202,6 +223,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
         raise SdlabError(
             f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`"
         )
+    refuse_mixed_organisms({(name, seed): run.provenance for seed, run in runs.items()})
     kept, origins = _already(name, what, settings, runs, output)
     for table in TABLES:
         frame = pandas.concat(
