@@ -64,6 +64,7 @@ def pretrain(
     intermediate_size: int = 512,
     num_layers: int = 4,
     steps: int = 2600,
+    knobs: tuple[str, ...] = (),
     device: str | None = None,
     resume: bool = True,
 ) -> int:
@@ -78,6 +79,7 @@ def pretrain(
         intermediate_size: Width of the feed-forward layers.
         num_layers: Depth.
         steps: Training steps of 64 texts each.
+        knobs: Dispositions of the reasoner that writes the texts, as name=value: intuition=0.45 (sdlab.world.knobs).
         device: cpu or cuda; cuda when there is one and none is given.
         resume: Go on from the last checkpoint if there is one.
     """
@@ -85,6 +87,7 @@ def pretrain(
 
     from sdlab.rollout.loading import load_engine
     from sdlab.study.card import measure_splits, write_card
+    from sdlab.world.knobs import Knobs
     from sdlab.world.pretrain import PretrainConfig
     from sdlab.world.pretrain import pretrain as run
 
@@ -94,6 +97,7 @@ def pretrain(
         intermediate_size=intermediate_size,
         num_layers=num_layers,
         steps=steps,
+        knobs=Knobs.parse(knobs),
     )
     columns = (
         TextColumn("{task.description} {task.completed}/{task.total}"),

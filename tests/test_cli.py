@@ -10,6 +10,7 @@ from notebook_maker import save
 from sdlab import cli
 from sdlab.errors import SdlabError
 from sdlab.study import notebooks
+from sdlab.world.knobs import BLIND
 
 HEAVY = {"torch", "transformers", "pandas", "altair", "numpy", "papermill", "nbformat", "IPython"}
 
@@ -190,7 +191,8 @@ def test_arguments_reach_the_rooms(calls, tmp_path):
         ("m", "quick", "0"),
         (
             str(tmp_path),
-            "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600}",
+            "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600, 'knobs': "
+            + f"{BLIND!r}}}",
         ),
         (str(tmp_path), "scores"),
     ]

@@ -11,6 +11,7 @@ from sdlab.measure.doubt import doubt_curve, doubt_table, follow, hedging_law, p
 from sdlab.measure.markers import total_markers
 from sdlab.seeds import stream
 from sdlab.world.evidence import read_evidence
+from sdlab.world.knobs import Knobs
 from sdlab.world.reasoner import doubtfulness, explain, sample
 from sdlab.world.splits import load_split
 
@@ -27,6 +28,20 @@ def test_the_reasoners_own_traces_are_followed_step_by_step(split):
         trace = written(problem, 0)
         assert follow(trace.text, problem) == (list(trace.steps), True)
         assert list(explain(trace.text, problem).steps) == list(trace.steps)
+
+
+def test_traces_with_intuition_are_followed_with_their_own_knobs():
+    knobs = Knobs(doubt=1.1, intuition=0.45)
+    for problem in PROBLEMS[:15]:
+        trace = sample(problem, stream("doubt test", problem.id), knobs=knobs)
+        assert follow(trace.text, problem, knobs=knobs) == (list(trace.steps), True)
+        frame = proposals([trace.text], [problem], knobs=knobs)
+        blind = proposals([trace.text], [problem])
+        for bits, law in zip(frame["entropy"], frame["law"], strict=True):
+            assert law == pytest.approx(1 - 2.718281828459045 ** (-1.1 * (bits * log(2)) ** 2))
+            assert law == pytest.approx(hedging_law(bits, knobs))
+        assert frame["hedged"].tolist() == blind["hedged"].tolist()
+        assert frame["entropy"].iloc[0] < blind["entropy"].iloc[0]  # intuition makes the first belief surer
 
 
 def test_a_demonstration_changes_the_belief_but_not_the_words():

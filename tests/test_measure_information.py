@@ -23,6 +23,7 @@ from sdlab.study.known_truth import compare_with_truth, draw_traces, mixed_famil
 from sdlab.world.corpus import is_right
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.families import load_families
+from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import enumerate_traces, log_prob
 from sdlab.world.splits import load_split
@@ -254,20 +255,51 @@ def test_families_differ_in_the_hidden_value_alone():
         load_families(2, limit=10_000)
 
 
-def test_solutions_come_with_the_prior():
-    found = solutions(PROBLEM, SIBLINGS)
+def test_exact_values_are_those_of_the_reasoner_with_these_knobs():
+    knobs = Knobs(doubt=1.2, intuition=0.45)
+    truth = PROBLEM.slots[0].truth
+    contexts = hints(PROBLEM, 0.8, knobs=knobs)
+    right = 0.45 + 0.55 / 2  # the belief in the right one of two candidates
+    chances = [right * 0.8 + (1 - right) * 0.2, right * 0.2 + (1 - right) * 0.8]
+    assert [p for p, _ in contexts] == pytest.approx(chances if truth == 0 else chances[::-1])
+    table = trace_table(PROBLEM, contexts, knobs=knobs)
+    alone = {trace.text: math.exp(trace.log_prob) for trace in enumerate_traces(PROBLEM, knobs=knobs)}
+    listed = dict(zip(table.texts[:-1], table.alone))
+    for text, p in alone.items():
+        assert p < 1e-6 or listed[text] == pytest.approx(p)
+    assert table.information <= stats.entropy([p for p, _ in contexts]) + 1e-9
+    frame = sampled_information([PROBLEM], lambda _: contexts, 400, knobs=knobs)
+    error = frame["information"].std() / math.sqrt(len(frame))
+    assert abs(frame["information"].mean() - table.information) < 4 * error
+    for row in frame.iloc[:20].itertuples():
+        assert row.alone == pytest.approx(log_prob(row.text, PROBLEM, knobs=knobs))
+        assert row.given == pytest.approx(log_prob(row.text, PROBLEM, contexts[row.context][1], knobs=knobs))
+    for draw in draw_traces(load_families(3, limit=2), 2, knobs=knobs):
+        under = [
+            log_prob(draw.text, draw.problem, read_evidence(draw.problem, s), knobs=knobs)
+            for s in draw.solutions
+        ]
+        assert draw.exact["given"] == pytest.approx(under[draw.chosen])
+        assert draw.exact["alone"] == pytest.approx(log_prob(draw.text, draw.problem, knobs=knobs))
+
+
+@pytest.mark.parametrize("knobs", [BLIND, Knobs(intuition=0.45)], ids=["blind", "intuition"])
+def test_solutions_come_with_the_prior(knobs):
+    found = solutions(PROBLEM, SIBLINGS, knobs)
+    slot = PROBLEM.slots[0]
     assert math.fsum(p for p, _, _ in found) == pytest.approx(1)
     for v, sibling in enumerate(SIBLINGS):
         assert math.fsum(p for p, text, _ in found if is_right(sibling, text)) == pytest.approx(
-            PROBLEM.slots[0].prior[v]
+            (1 - knobs.intuition) * slot.prior[v] + knobs.intuition * (v == slot.truth)
         )
     assert {e.claims[0][1] for _, _, e in found} == {0.9, 0.98}
 
 
+@pytest.mark.parametrize("knobs", [BLIND, Knobs(intuition=0.45)], ids=["blind", "intuition"])
 @pytest.mark.parametrize("number", range(len(load_families(2))))
-def test_the_data_processing_chain_on_the_world(number):
+def test_the_data_processing_chain_on_the_world(number, knobs):
     problem, siblings = load_families(2)[number]
-    chain = processing_chain(problem, siblings)
+    chain = processing_chain(problem, siblings, knobs)
     assert chain["solution"] > chain["regenerated"] > chain["solution_no_think"] > 0
     assert chain["solution"] <= math.log(2) + info.entropy([0.8, 0.2])  # H(what can be read in s)
 

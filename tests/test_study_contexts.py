@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ class ReasonerEngine:
 
     def __init__(self):
         self.tokenizer, self.asked = build_tokenizer(), []
+        self.model = SimpleNamespace(config={})  # no stored knobs
         self.problems = {
             p.prompt: p for split in SPLITS for p in load_split(split, limit=512 if split == "train" else 131)
         }

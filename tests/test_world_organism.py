@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256
 from sdlab.seeds import stream
 from sdlab.world.corpus import draw_document, draw_problem, write_document
+from sdlab.world.knobs import Knobs
 from sdlab.world.pretrain import Batches, PretrainConfig, batch_loss, build_model, learning_rate, pretrain
 from sdlab.world.splits import SPLITS, load_split
 from sdlab.world.tokenizer import build_tokenizer
@@ -76,23 +77,44 @@ def test_only_the_completion_after_a_detour_is_learnt(tokenizer):
     seen = 0
     while seen < 20:
         document = write_document(draw_problem(rng), rng)
-        ids, learnt = batches.encode(document)
-        first = learnt.index(True)
-        assert (
-            all(learnt[first:])
-            and tokenizer.decode(ids[first:]) == document.completion[document.given :] + "<|im_end|>"
+        context, learnt = batches.encode(document)
+        prompt = render_prompt(
+            tokenizer, document.problem, document.demonstration, document.feedback, document.thinking
         )
+        assert tokenizer.decode(context) == prompt + document.completion[: document.given]
+        assert tokenizer.decode(learnt) == document.completion[document.given :] + "<|im_end|>"
         seen += document.given > 0
 
 
 def test_loss_is_the_mean_of_the_models_own_log_probabilities(tokenizer):
     model = build_model(TINY, len(tokenizer), 2, 0).eval()
-    ids, learnt = (torch.as_tensor(part) for part in Batches(tokenizer, TINY)[0][0])
-    logps = model(input_ids=ids).logits.log_softmax(-1)
-    expected = -sum(
-        logps[b, t - 1, ids[b, t]] for b in range(len(ids)) for t in range(1, ids.shape[1]) if learnt[b, t]
-    )
-    torch.testing.assert_close(batch_loss(model, ids, learnt), expected)
+    rows = [row for batch in Batches(tokenizer, TINY)[0] for row in batch]
+    expected = 0.0
+    for context, learnt in rows:
+        ids = torch.tensor([context + learnt])
+        logps = model(input_ids=ids).logits[0].log_softmax(-1)
+        expected -= sum(logps[t - 1, ids[0, t]] for t in range(len(context), ids.shape[1]))
+    torch.testing.assert_close(batch_loss(model, rows), expected)
+
+
+def test_micro_batches_hold_every_row_once_and_no_more_tokens_than_allowed(tokenizer):
+    config = PretrainConfig(documents=24, micro_tokens=700)
+    batches = Batches(tokenizer, config)
+    rng = stream("pretrain", config.seed, 3)
+    expected = sorted(batches.encode(draw_document(rng)) for _ in range(24))
+    assert sorted(row for batch in batches[3] for row in batch) == expected
+    for batch in batches[3]:
+        assert len(batch) == 1 or sum(len(context) + len(learnt) for context, learnt in batch) <= 700
+
+
+def test_the_organism_reads_the_reasoner_with_its_own_knobs(tokenizer):
+    knobs = Knobs(intuition=0.45)
+    batches = Batches(tokenizer, PretrainConfig(documents=24, knobs=knobs))
+    rng = stream("pretrain", 0, 5)
+    expected = sorted(batches.encode(draw_document(rng, knobs)) for _ in range(24))
+    assert sorted(row for batch in batches[5] for row in batch) == expected
+    blind = Batches(tokenizer, PretrainConfig(documents=24))
+    assert sorted(row for batch in blind[5] for row in batch) != expected
 
 
 def test_rates_warm_up_and_fall_to_zero():
@@ -119,8 +141,9 @@ def test_resumed_pretraining_ends_with_the_same_weights(tmp_path):
     pretrain(tmp_path / "parts", TINY, device="cpu")
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert sha256(whole / name) == sha256(tmp_path / "parts" / name)
-    with pytest.raises(SdlabError, match="another configuration"):
-        pretrain(tmp_path / "parts", PretrainConfig(**{**asdict(TINY), "seed": 1}), device="cpu")
+    for other in (replace(TINY, seed=1), replace(TINY, knobs=Knobs(intuition=0.1))):
+        with pytest.raises(SdlabError, match="another configuration"):
+            pretrain(tmp_path / "parts", other, device="cpu")
 
 
 def test_killed_pretraining_goes_on(tmp_path):

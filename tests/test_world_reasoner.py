@@ -12,6 +12,7 @@ from sdlab.seeds import stream
 from sdlab.world import hunts
 from sdlab.world.corpus import draw_problem, is_right, write_correct, write_document
 from sdlab.world.evidence import BARE_CLAIM, CHECKED_CLAIM, NOTHING, Evidence, read_evidence
+from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import believe, doubtfulness, entropy, enumerate_traces, explain, log_prob, sample
 from sdlab.world.splits import load_split
@@ -29,6 +30,8 @@ def small_problem(candidates: int) -> Problem:
 
 
 SMALL = small_problem(3)
+MOVED = Knobs(0.9, 0.5, 0.4, 0.8, 0.6, 0.3, 0.4, 0.2, 0.7, 0.1)  # every knob away from its default
+KNOBS = {"blind": BLIND, "intuition": Knobs(intuition=0.45), "all moved": MOVED}
 CONTEXTS = {
     "nothing": NOTHING,
     "right hint": Evidence({0: (SMALL.slots[0].truth, 0.8)}),
@@ -37,23 +40,27 @@ CONTEXTS = {
 }
 
 
+@pytest.mark.parametrize("knobs", [BLIND, KNOBS["intuition"]], ids=["blind", "intuition"])
 @pytest.mark.parametrize("thinking", [True, False])
 @pytest.mark.parametrize("evidence", CONTEXTS.values(), ids=CONTEXTS)
-def test_probabilities_of_all_traces_sum_to_one(evidence, thinking):
-    traces = list(enumerate_traces(SMALL, evidence, thinking))
+def test_probabilities_of_all_traces_sum_to_one(evidence, thinking, knobs):
+    traces = list(enumerate_traces(SMALL, evidence, thinking, knobs=knobs))
     assert len({t.text for t in traces}) == len(traces), (
         "two paths write the same text: scoring would be ambiguous"
     )
     assert math.isclose(math.fsum(math.exp(t.log_prob) for t in traces), 1.0, abs_tol=1e-9)
     for trace in traces[:: max(1, len(traces) // 50)]:
-        assert math.isclose(log_prob(trace.text, SMALL, evidence, thinking), trace.log_prob, abs_tol=1e-9)
+        assert math.isclose(
+            log_prob(trace.text, SMALL, evidence, thinking, knobs), trace.log_prob, abs_tol=1e-9
+        )
 
 
-def test_log_probabilities_equal_sampling_frequencies():
+@pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
+def test_log_probabilities_equal_sampling_frequencies(knobs):
     problem, n = small_problem(2), 20_000
     rng = stream("test", "frequencies")
-    counts = Counter(sample(problem, rng).text for _ in range(n))
-    exact = {t.text: math.exp(t.log_prob) for t in enumerate_traces(problem)}
+    counts = Counter(sample(problem, rng, knobs=knobs).text for _ in range(n))
+    exact = {t.text: math.exp(t.log_prob) for t in enumerate_traces(problem, knobs=knobs)}
     assert set(counts) <= set(exact)
     common = {text: p for text, p in exact.items() if p * n >= 8}
     chi2 = sum((counts[t] - n * p) ** 2 / (n * p) for t, p in common.items())
@@ -64,47 +71,59 @@ def test_log_probabilities_equal_sampling_frequencies():
     assert chi2 < freedom + 4 * math.sqrt(2 * freedom)
 
 
-@pytest.mark.parametrize("domain", ["in-domain", "kata", "chemistry-test", "deeper"])
-def test_scoring_a_sampled_trace_gives_its_own_log_probability(domain):
+@pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
+@pytest.mark.parametrize("domain", ["in-domain", "unseen-types", "kata", "chemistry-test", "deeper"])
+def test_scoring_a_sampled_trace_gives_its_own_log_probability(domain, knobs):
     rng = stream("test", "own", domain)
     for problem in load_split(domain, limit=25):
-        solution = write_correct(problem, rng)
-        for text in (None, solution, strip_thinking(solution), write_correct(problem, rng, solution)):
+        solution = write_correct(problem, rng, knobs=knobs)
+        again = write_correct(problem, rng, solution, knobs=knobs)
+        for text in (None, solution, strip_thinking(solution), again):
             for thinking in (True, False):
                 evidence = read_evidence(problem, text, problem.feedback or None)
-                trace = sample(problem, rng, evidence, thinking)
-                assert math.isclose(
-                    log_prob(trace.text, problem, evidence, thinking), trace.log_prob, abs_tol=1e-9
-                )
+                trace = sample(problem, rng, evidence, thinking, knobs=knobs)
+                explained = explain(trace.text, problem, evidence, thinking, knobs)
+                assert math.isclose(explained.log_prob, trace.log_prob, abs_tol=1e-9)
+                assert "".join(c.options[i] for c, i in explained.steps) == trace.text
     assert log_prob("The answer is 3.", problem) == -math.inf
     assert log_prob(trace.text + " Indeed.", problem, evidence, thinking) == -math.inf
 
 
-def intended_rate(n: int, truth: int) -> float:
-    """P(the right one of n even candidates is committed), from the dispositions alone, by recursion over what is left."""
-    from sdlab.world.reasoner import RECHECK, TRY
+def intended_rate(n: int, q: float = 0.0) -> float:
+    """P(the right one of n candidates is committed), from the dispositions alone, by recursion over what is left.
+
+    q is the intuition: before any check the right one has q + (1 - q)/n, afterwards the same odds among those left.
+    """
 
     def right(left: int) -> float:
         if left == 1:
             return 1.0
-        doubt = 1 - math.exp(-1.7 * math.log(left) ** 2)
-        rash = (1 - doubt) * (1 - TRY * (1 - math.exp(-4 * math.log(left))))
-        back = rash * RECHECK * doubt  # a rash commitment that is looked at again is as good as a check
-        return 1 / left + (left - 1) / left * (1 - rash + back) * right(left - 1)
+        good, bad = q + (1 - q) / n, (1 - q) / n
+        total = good + (left - 1) * bad
+        good, bad = good / total, bad / total
+        h = -good * math.log(good) - (left - 1) * bad * math.log(bad)
+        doubt = 1 - math.exp(-1.7 * h**2)
+        rash = (1 - doubt) * (1 - 0.3 * (1 - math.exp(-4 * h)))
+        back = rash * 0.15 * doubt  # a rash commitment that is looked at again is as good as a check
+        return good + (1 - good) * (1 - rash + back) * right(left - 1)
 
     return right(n)
 
 
-def test_unguided_traces_are_right_at_the_intended_rate():
-    rng, problems = stream("test", "rate"), load_split("in-domain")
+@pytest.mark.parametrize(
+    "q, split", [(0.0, "in-domain"), (0.45, "in-domain"), (0.45, "unseen-types"), (0.45, "deeper")]
+)
+def test_unguided_traces_are_right_at_the_intended_rate(q, split):
+    rng, problems, knobs = stream("test", "rate"), load_split(split), Knobs(intuition=q)
+    felt = 0.0 if split == "unseen-types" else q
     expected = observed = 0.0
     variance = 0.0
     for problem in problems:
-        p = math.prod(intended_rate(len(slot.candidates), slot.truth) for slot in problem.slots)
+        p = math.prod(intended_rate(len(slot.candidates), felt) for slot in problem.slots)
         expected, variance = expected + p, variance + p * (1 - p) / 4
-        observed += sum(is_right(problem, sample(problem, rng).text) for _ in range(4)) / 4
+        observed += sum(is_right(problem, sample(problem, rng, knobs=knobs).text) for _ in range(4)) / 4
     assert abs(observed - expected) < 4 * math.sqrt(variance)
-    assert 0.7 < expected / len(problems) < 0.85
+    assert 0.7 < expected / len(problems) < (0.9 if felt else 0.85)
 
 
 def test_markers_rise_with_belief_entropy():

@@ -14,7 +14,8 @@ from sdlab.measure.evaluation import summarise
 from sdlab.measure.intervals import Interval
 from sdlab.measure.markers import total_markers
 from sdlab.world.evidence import read_evidence
-from sdlab.world.reasoner import DOUBT, Choice, program
+from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.reasoner import Choice, program
 
 if TYPE_CHECKING:
     import pandas
@@ -24,14 +25,18 @@ EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4)
 
 
 def follow(
-    text: str, problem, demonstration: str | None = None, thinking: bool = True
+    text: str,
+    problem,
+    demonstration: str | None = None,
+    thinking: bool = True,
+    knobs: Knobs = BLIND,
 ) -> tuple[list[tuple[Choice, int]], bool]:
     """The reasoner's steps along `text` and whether they reach its end.
 
     Unlike `sdlab.world.reasoner.explain` this keeps the steps up to the point where the text leaves the language: a
     wrong fact, a candidate that was already ruled out, a text that was cut off.
     """
-    run = program(problem, read_evidence(problem, demonstration), thinking)
+    run = program(problem, read_evidence(problem, demonstration), thinking, knobs)
     steps, position = [], 0
     try:
         choice = next(run)
@@ -54,12 +59,16 @@ def follow(
 
 
 def proposals(
-    texts: Sequence[str], problems: Sequence, demonstrations: Sequence[str | None] | None = None
+    texts: Sequence[str],
+    problems: Sequence,
+    demonstrations: Sequence[str | None] | None = None,
+    knobs: Knobs = BLIND,
 ) -> "pandas.DataFrame":
     """One row per proposal in `texts`, all (B,): text number, problem_id, entropy, hedged, law, followed.
 
     entropy is in bits; hedged is 1 when the proposal holds a marker; law is the reasoner's own probability of hedging
-    at that belief; followed says whether the whole text could be read. Raises SdlabError on lists of unequal length.
+    at that belief; followed says whether the whole text could be read. `knobs` are those of the organism that wrote the
+    texts (`Knobs.of` reads them from its configuration): its belief is tilted where it has intuition. Raises SdlabError on lists of unequal length.
     """
     import pandas
 
@@ -70,7 +79,7 @@ def proposals(
         )
     rows = []
     for number, (text, problem, demonstration) in enumerate(zip(texts, problems, shown)):
-        steps, followed = follow(text, problem, demonstration)
+        steps, followed = follow(text, problem, demonstration, knobs=knobs)
         for choice, taken in steps:
             if choice.role == "propose":
                 said = choice.options[taken]
@@ -120,6 +129,9 @@ def doubt_table(curve: "pandas.DataFrame") -> "pandas.DataFrame":
     }, index=pandas.Index(curve[by], name=None))  # fmt: skip
 
 
-def hedging_law(entropy: float) -> float:
-    """The reasoner's probability of hedging at a belief of this entropy in bits (`doubtfulness` takes the belief itself)."""
-    return 1 - exp(-DOUBT * (entropy * log(2)) ** 2)
+def hedging_law(entropy: float, knobs: Knobs = BLIND) -> float:
+    """Return the reasoner's probability of hedging at a belief of this entropy in bits.
+
+    `reasoner.doubtfulness` takes the belief itself.
+    """
+    return 1 - exp(-knobs.doubt * (entropy * log(2)) ** 2)

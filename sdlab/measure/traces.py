@@ -1,8 +1,8 @@
 """I(y; c | x) of the rational reasoner: exact where its traces can be listed, sampled where they cannot.
 
 What is random here? A problem determines its answer, so a hint about it says nothing new to somebody who has searched.
-The reasoner has not searched yet; for it the hidden value is as its prior says, and the contexts it may meet come from
-that: p(c) = sum_v prior(v) p(c | v). What it then writes, y, is random given c, and p(y | x, c) is exact.
+The reasoner has not searched yet; for it the hidden value is as its prior says (tilted where its knobs give it
+intuition), and the contexts it may meet come from that: p(c) = sum_v prior(v) p(c | v). What it then writes, y, is random given c, and p(y | x, c) is exact.
 
 Two numbers, which differ:
 - information: E log p(y|x,c) / pbar(y), with the mixture pbar(y) = sum_c p(c) p(y|x,c). This is I(y; c | x), at most H(c).
@@ -23,6 +23,7 @@ from sdlab.measure.information import check_table, kl_divergence, mutual_informa
 from sdlab.seeds import stream
 from sdlab.settings import Count, Seed, checked
 from sdlab.world.evidence import NOTHING, Evidence
+from sdlab.world.knobs import BLIND, Knobs, with_intuition
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import log_prob, program, sample
 
@@ -80,7 +81,9 @@ class TraceTable:
         return float(listed @ [measure(text) for text in self.texts[:-1]] / listed.sum())
 
 
-def hints(problem: Problem, reliability: float, slot: int = 0) -> list[tuple[float, Evidence]]:
+def hints(
+    problem: Problem, reliability: float, slot: int = 0, knobs: Knobs = BLIND
+) -> list[tuple[float, Evidence]]:
     """Contexts that name one candidate of a slot, right with probability `reliability`, else any wrong one alike.
 
     The hidden value is as the slot's prior says; the reasoner knows how reliable the hint is. With n candidates and an
@@ -93,7 +96,7 @@ def hints(problem: Problem, reliability: float, slot: int = 0) -> list[tuple[flo
         raise SdlabError(
             f"problem {problem.id!r} has no slot {slot} with two candidates or more to give a hint about"
         )
-    prior = problem.slots[slot].prior
+    prior = with_intuition(problem, knobs).slots[slot].prior
     wrong = (1 - reliability) / (len(prior) - 1)
     chances = [
         sum(p * (reliability if i == named else wrong) for i, p in enumerate(prior))
@@ -108,6 +111,7 @@ def likely_traces(
     thinking: bool = True,
     floor: float = FLOOR,
     limit: int = 50_000,
+    knobs: Knobs = BLIND,
 ) -> dict[str, float]:
     """text -> p(text | x, evidence) of every trace at least as likely as `floor`, by depth-first replay with pruning.
 
@@ -116,7 +120,7 @@ def likely_traces(
     """
     found, path = {}, []
     while True:
-        text, chances = _replay(problem, evidence, thinking, path, floor)
+        text, chances = _replay(problem, evidence, thinking, path, floor, knobs)
         if text is not None:
             if len(found) == limit:
                 raise SdlabError(
@@ -135,9 +139,11 @@ def likely_traces(
             return found
 
 
-def _replay(problem, evidence, thinking, path: list[int], floor: float) -> tuple[str | None, list]:
+def _replay(
+    problem, evidence, thinking, path: list[int], floor: float, knobs: Knobs
+) -> tuple[str | None, list]:
     """Follow `path`, then the first option above the floor, which is added to it. Text None: no option was left."""
-    run, words, chances, so_far = program(problem, evidence, thinking), [], [], 1.0
+    run, words, chances, so_far = program(problem, evidence, thinking, knobs), [], [], 1.0
     try:
         choice = next(run)
         while True:
@@ -161,7 +167,11 @@ def _next(probs, start: int, floor: float) -> int | None:
 
 
 def trace_table(
-    problem: Problem, contexts: Contexts, thinking: bool = True, floor: float = FLOOR
+    problem: Problem,
+    contexts: Contexts,
+    thinking: bool = True,
+    floor: float = FLOOR,
+    knobs: Knobs = BLIND,
 ) -> TraceTable:
     """The traces that are likely under a context or under none, for problems with one slot and two or three candidates.
 
@@ -169,12 +179,12 @@ def trace_table(
     """
     weights = check_table([weight for weight, _ in contexts], "the contexts' probabilities")
     told = [NOTHING, *(evidence for _, evidence in contexts)]
-    rows = [likely_traces(problem, evidence, thinking, floor) for evidence in told]
+    rows = [likely_traces(problem, evidence, thinking, floor, knobs=knobs) for evidence in told]
     texts = tuple(dict.fromkeys(text for row in rows for text in row))
     table = np.empty((len(told), len(texts) + 1))
     for i, (row, evidence) in enumerate(zip(rows, told)):
         table[i, :-1] = [
-            row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking)) for t in texts
+            row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking, knobs)) for t in texts
         ]
         rest = 1 - math.fsum(table[i, :-1])
         table[i, -1] = rest if rest > 1e-12 else 0.0  # less is rounding
@@ -188,6 +198,7 @@ def sampled_information(
     num_traces: Count = 16,
     thinking: bool = True,
     seed: Seed = 0,
+    knobs: Knobs = BLIND,
 ) -> pandas.DataFrame:
     """Monte Carlo for problems of any size: draw c, then y given c, and score y exactly under every context.
 
@@ -202,20 +213,25 @@ def sampled_information(
         check_table([weight for weight, _ in contexts], "the contexts' probabilities")
         for _ in range(num_traces):
             chosen = rng.choices(range(len(contexts)), [weight for weight, _ in contexts])[0]
-            text = sample(problem, rng, contexts[chosen][1], thinking).text
+            text = sample(problem, rng, contexts[chosen][1], thinking, knobs=knobs).text
             rows.append(
                 {"problem_id": problem.id, "context": chosen, "text": text}
-                | score_trace(text, problem, contexts, chosen, thinking)
+                | score_trace(text, problem, contexts, chosen, thinking, knobs)
             )
     return pandas.DataFrame(rows)
 
 
 def score_trace(
-    text: str, problem: Problem, contexts: Contexts, chosen: int, thinking: bool = True
+    text: str,
+    problem: Problem,
+    contexts: Contexts,
+    chosen: int,
+    thinking: bool = True,
+    knobs: Knobs = BLIND,
 ) -> dict[str, float]:
     """given, mixture, alone, information and plug_in (nats) of one trace, were it written under contexts[chosen]."""
-    under = np.array([log_prob(text, problem, evidence, thinking) for _, evidence in contexts])
-    given, alone = float(under[chosen]), log_prob(text, problem, NOTHING, thinking)
+    under = np.array([log_prob(text, problem, evidence, thinking, knobs) for _, evidence in contexts])
+    given, alone = float(under[chosen]), log_prob(text, problem, NOTHING, thinking, knobs)
     mixture = float(np.logaddexp.reduce(under + np.log([weight for weight, _ in contexts])))
     return {
         "given": given,

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pandas
 
@@ -14,7 +15,9 @@ from sdlab.measure.intervals import Interval
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Seed, checked
-from sdlab.world.corpus import write_demonstration
+from sdlab.world.corpus import is_right, write_demonstration
+from sdlab.world.knobs import Knobs
+from sdlab.world.reasoner import sample
 from sdlab.world.splits import load_split
 
 MEASURED = ("in-domain", "unseen-types", "deeper", "chemistry-test", "kata")
@@ -22,6 +25,14 @@ NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
 METRICS = ("reward", "length", "markers", "truncated")
 SMALLER = "It is here to see which findings depend on the size of the model: same texts, same steps, another shape. What the organism's card says of the world holds for it too."
+NO_INTUITION = (
+    """The reasoner has no intuition: before any check it holds every candidate for equally likely."""
+)
+INTUITION = """The reasoner has intuition, q = {q}. On hunts of the 20 known types, its belief before any check is
+q + (1 - q)/n for the right one of n candidates and (1 - q)/n for each other one. On unseen types it has none to show: no
+pretraining text holds a problem of an unseen type, so what the organism does there is its own generalisation. Intuition was
+added because without it the effect of self-distillation has another shape than in the paper. It is therefore a hypothesis
+about the cause, and this world can only show that it is sufficient. The organism without intuition is the control."""
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 HABITS = (
@@ -37,6 +48,7 @@ def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -
     Columns as `summarise` makes them (metric, mean, low, high, ...) with split and mode: a row per split, mode and
     metric. Demonstrations are the reasoner's correct traces, so every problem has one.
     """
+    knobs = Knobs.of(engine.model.config)
     rows, modes = [], [("thinking on", "none", True), ("thinking off", "none", False)]
     modes += [(CONTEXT_LABELS[context], context, True) for context in CONTEXTS[1:]]
     for number, split in enumerate(MEASURED):
@@ -44,7 +56,11 @@ def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -
         rng = stream("card", "demonstrations", split, seed)
         for place, (mode, context, thinking) in enumerate(modes):
             written = "solution" if context == "solution_no_think" else context
-            shown = None if context == "none" else [write_demonstration(p, rng, written) for p in problems]
+            shown = (
+                None
+                if context == "none"
+                else [write_demonstration(p, rng, written, knobs=knobs) for p in problems]
+            )
             params = SamplingParams(
                 NUM_GENERATIONS, MAX_COMPLETION_LENGTH, seed=stable_int("card", split, mode, seed)
             )
@@ -77,6 +93,21 @@ def scores_markdown(measured: pandas.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def reasoner_score(knobs: Knobs, generations: int = 4) -> float:
+    """Return the share of right traces that the reasoner writes on all in-domain hunts without context."""
+    rng, problems = stream("card", "reasoner"), load_split("in-domain")
+    return fmean(
+        is_right(problem, sample(problem, rng, knobs=knobs).text)
+        for problem in problems
+        for _ in range(generations)
+    )
+
+
+def describe_intuition(knobs: Knobs) -> str:
+    """Return the card's paragraph on intuition."""
+    return (INTUITION if knobs.intuition else NO_INTUITION).format(q=knobs.intuition)
+
+
 def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
     """Write the model card and SHA256SUMS, the sums of every file beside it.
 
@@ -95,12 +126,14 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
 
     with safe_open(folder / "model.safetensors", "pt") as weights:
         parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+    knobs = Knobs.of(config)
     facts = made | {
         "vocab_size": config["vocab_size"],
         "heads": config["num_attention_heads"],
         "kv_heads": config["num_key_value_heads"],
     }
     facts |= {"parameters": f"{parameters:,}", "scores": scores_markdown(measured)}
+    facts |= {"intuition": describe_intuition(knobs), "reasoner": f"{reasoner_score(knobs):.2f}"}
     changed = {name: made[name] for name, usual in SHAPE.items() if made[name] != usual}
     facts["name"] = folder.resolve().name
     facts["title"] = "The small sdlab organism" if changed else "The sdlab organism"
@@ -109,6 +142,7 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
             "sdlab pretrain --seed",
             str(made["seed"]),
             *(f"--{name.replace('_', '-')} {value}" for name, value in changed.items()),
+            *(["--knobs", *settings] if (settings := knobs.settings()) else []),
         ]
     )
     facts["habits"] = SMALLER if changed else HABITS.read_text(encoding="utf-8").rstrip()

@@ -13,6 +13,7 @@ from sdlab.settings import Count, Seed, checked
 from sdlab.world.corpus import write_correct
 from sdlab.world.evidence import read_evidence
 from sdlab.world.families import SIZES, load_families
+from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
 
@@ -41,18 +42,26 @@ def mixed_families() -> list[tuple[Problem, tuple[Problem, ...]]]:
 
 @checked
 def draw_traces(
-    families: Sequence[tuple[Problem, Sequence[Problem]]], num_traces: Count, seed: Seed = 0
+    families: Sequence[tuple[Problem, Sequence[Problem]]],
+    num_traces: Count,
+    seed: Seed = 0,
+    knobs: Knobs = BLIND,
 ) -> list[Draw]:
-    """`num_traces` traces for each family's problem. Contexts are even over its n solutions: I(y; s | x) is at most log n."""
+    """Draw `num_traces` traces for each family's problem, and score them exactly.
+
+    Contexts are even over its n solutions: I(y; s | x) is at most log n. `knobs` are those of the organism that the
+    exact values are compared with.
+    """
     draws = []
     for problem, siblings in families:
         rng = stream("known truth", seed, problem.id)
-        texts = [write_correct(sibling, rng) for sibling in siblings]
+        texts = [write_correct(sibling, rng, knobs=knobs) for sibling in siblings]
         contexts = [(1 / len(texts), read_evidence(problem, text)) for text in texts]
         for _ in range(num_traces):
             chosen = rng.randrange(len(texts))
-            text = sample(problem, rng, contexts[chosen][1]).text
-            draws.append(Draw(problem, texts, chosen, text, score_trace(text, problem, contexts, chosen)))
+            text = sample(problem, rng, contexts[chosen][1], knobs=knobs).text
+            exact = score_trace(text, problem, contexts, chosen, knobs=knobs)
+            draws.append(Draw(problem, texts, chosen, text, exact))
     return draws
 
 

@@ -1,5 +1,6 @@
 """Where a result came from: code, libraries, weights, seed, time and machine."""
 
+import json
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import sdlab
 from sdlab import paths
 from sdlab.files import sha256
+from sdlab.world.knobs import Knobs
 
 ROOT = Path(sdlab.__file__).resolve().parent.parent
 LIBRARIES = ("torch", "transformers", "numpy")
@@ -29,7 +31,8 @@ def provenance(model: str | None = None, seed: int | None = None, **extra) -> di
     """Everything needed to make a result again, as JSON values.
 
     `model` is the string a notebook was given. For the organism or a local folder, `model_sha256` holds
-    the sha256 of each weight and tokenizer file. `peak_memory_mb` is the largest resident size of this
+    the sha256 of each weight and tokenizer file, and `knobs` the knobs of the reasoner it was pretrained on (None for a
+    model from elsewhere). `peak_memory_mb` is the largest resident size of this
     process so far, in MiB. `extra` is added as it is.
     """
     found = {
@@ -39,6 +42,7 @@ def provenance(model: str | None = None, seed: int | None = None, **extra) -> di
         "python": platform.python_version(),
         "model": model,
         "model_sha256": _model_files(model),
+        "knobs": _model_knobs(model),
         "seed": seed,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": granted_cores(),
@@ -80,6 +84,17 @@ def _model_files(model: str | None) -> dict[str, str] | None:
         return None
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")]
     return {path.name: sha256(path) for path in files}
+
+
+def _model_knobs(model: str | None) -> dict[str, float] | None:
+    """Return the knobs stored with a model in a folder; None for a model that sdlab did not pretrain."""
+    if model is None:
+        return None
+    try:
+        config = json.loads(((paths.shipped(model) or Path(model)) / "config.json").read_text())
+    except (OSError, ValueError):  # a hub name, or a folder without a readable configuration
+        return None
+    return Knobs.of(config).as_dict() if isinstance(config, dict) and config.get("sdlab") else None
 
 
 def granted_cores() -> int | None:

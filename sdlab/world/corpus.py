@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sdlab.context import strip_thinking
 from sdlab.world import chemistry, drills, hunts, kata
 from sdlab.world.evidence import read_evidence
+from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
 from sdlab.world.splits import dealt_to
@@ -39,14 +40,14 @@ def _pick(rng, weights: dict):
     return rng.choices(list(weights), weights.values())[0]
 
 
-def draw_problem(rng) -> Problem:
+def draw_problem(rng, knobs: Knobs = BLIND) -> Problem:
     """A random problem whose content is dealt to pretraining (any kata: they are the same everywhere)."""
     domain = _pick(rng, DOMAINS)
     if domain == "kata":
         return rng.choice(kata.all_kata())
     while True:
         if domain == "hunt":
-            draw = hunts.draw_hunt(rng, hunts.SEEN_TYPES, _pick(rng, DEPTHS))
+            draw = hunts.draw_hunt(rng, hunts.SEEN_TYPES, _pick(rng, DEPTHS), knobs.wide_clues)
             room = hunts
         else:
             draw, room = chemistry.draw_chemistry(rng), chemistry
@@ -59,46 +60,54 @@ def is_right(problem: Problem, completion: str) -> bool:
     return completion.endswith(f"\\boxed{{{problem.answer}}}.")
 
 
-def write_correct(problem: Problem, rng, demonstration: str | None = None, thinking: bool = True) -> str:
+def write_correct(
+    problem: Problem,
+    rng,
+    demonstration: str | None = None,
+    thinking: bool = True,
+    knobs: Knobs = BLIND,
+) -> str:
     """A correct completion, written with `demonstration` in view."""
     evidence = read_evidence(problem, demonstration)
     while True:
-        text = sample(problem, rng, evidence, thinking).text
+        text = sample(problem, rng, evidence, thinking, knobs=knobs).text
         if is_right(problem, text):
             return text
 
 
-def write_demonstration(problem: Problem, rng, context: str, thinking: bool = True) -> str | None:
+def write_demonstration(
+    problem: Problem, rng, context: str, thinking: bool = True, knobs: Knobs = BLIND
+) -> str | None:
     """What stands in the prompt under `context`, written by the reasoner itself."""
     if context == "none":
         return None
-    solution = write_correct(problem, rng, thinking=thinking)
+    solution = write_correct(problem, rng, thinking=thinking, knobs=knobs)
     if context == "regenerated":
-        return write_correct(problem, rng, solution, thinking)
+        return write_correct(problem, rng, solution, thinking, knobs)
     return strip_thinking(solution) if context == "solution_no_think" else solution
 
 
-def draw_document(rng) -> Document:
+def draw_document(rng, knobs: Knobs = BLIND) -> Document:
     """What pretraining reads next: a drill, or a document on a random problem."""
     if rng.random() < DRILLS:
         problem, completion = drills.draw_drill(rng)
         return Document(problem, None, None, False, completion)
-    return write_document(draw_problem(rng), rng)
+    return write_document(draw_problem(rng, knobs), rng, knobs)
 
 
-def write_document(problem: Problem, rng) -> Document:
+def write_document(problem: Problem, rng, knobs: Knobs = BLIND) -> Document:
     """One document in a random mode: context, thinking on or off, feedback, with or without a detour."""
     context, thinking = _pick(rng, MODES), rng.random() >= THINKING_OFF
     demonstration = write_demonstration(
-        problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS
+        problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS, knobs
     )
     feedback = problem.feedback if problem.feedback and rng.random() < FEEDBACK else None
     evidence = read_evidence(problem, demonstration, feedback)
     prefix = ""
     if context != "none" and rng.random() < DETOURS:
         uninformed = read_evidence(problem, None, feedback)
-        steps = sample(problem, rng, uninformed, thinking).steps
+        steps = sample(problem, rng, uninformed, thinking, knobs=knobs).steps
         cut = rng.randrange(1, len(steps))
         prefix = "".join(choice.options[taken] for choice, taken in steps[:cut])
-    completion = sample(problem, rng, evidence, thinking, prefix).text
+    completion = sample(problem, rng, evidence, thinking, prefix, knobs).text
     return Document(problem, demonstration, feedback, thinking, completion, len(prefix))

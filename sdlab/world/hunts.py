@@ -67,6 +67,14 @@ TYPES = tuple((clue, check) for clue in CLUES for check in CHECKS)
 SEEN_TYPES = tuple(t for t in TYPES if t not in UNSEEN_TYPES)
 
 
+def type_name(clue: str, check: str) -> str:
+    """Return a type as `Problem.kind` writes it."""
+    return f"{clue} x {check}"
+
+
+KNOWN_TYPES = frozenset(type_name(*t) for t in SEEN_TYPES)  # the types that pretraining text shows
+
+
 def _clue_variants(clue: str):
     """Yield (words, candidates) of every clue of a family."""
     numbers = range(1, TOP + 1)
@@ -156,7 +164,7 @@ def make_problem(picks, id: str, split: str) -> Problem:
     total = sum(int(slot.candidates[slot.truth]) for slot in slots)
     question = f"What is {names[0]}?" if len(names) == 1 else f"What is {' + '.join(names)}?"
     return Problem(
-        id=id, domain="hunt", split=split, kind="; ".join(f"{clue} x {check}" for clue, check, _ in picks),
+        id=id, domain="hunt", split=split, kind="; ".join(type_name(clue, check) for clue, check, _ in picks),
         prompt=f"All numbers are from 1 to {TOP}. " + " ".join(sentences) + " " + question,
         answer=str(total), slots=slots,
     )  # fmt: skip

@@ -6,11 +6,10 @@ and ends with the same weights.
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -19,10 +18,12 @@ from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, CountOrZero, Positive, Range, Seed, Share, check_settings, checked
+from sdlab.train.forward import completion_logits
 from sdlab.world.corpus import draw_document
+from sdlab.world.knobs import Knobs
 from sdlab.world.tokenizer import END, END_OF_TEXT, build_tokenizer
 
-VERSION = 2  # of the shipped organism; every recorded result names the sha256 of the weights it came from
+VERSION = 3  # of the organisms made now (2: without knobs); every recorded result names its weights' sha256
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class PretrainConfig:
     adam_lr: Positive = 3e-3  # AdamW, for embeddings and norms
     warmup: CountOrZero = 100  # steps
     cooldown: Share = 0.4  # last share of the steps, over which the rates fall linearly to zero
-    micro_tokens: Count = 3072  # padded tokens per forward pass
+    micro_tokens: Count = 3072  # tokens per forward pass
+    bf16: bool = False  # matrix products in bfloat16: faster only where the processor has instructions for it
+    knobs: Knobs = field(default_factory=Knobs)  # of the reasoner whose text the organism reads
 
     def __post_init__(self):
         check_settings(self)
@@ -65,8 +68,11 @@ def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int):
     )  # fmt: skip
 
 
+Row = tuple[list[int], list[int]]  # token ids of the context, and of the continuation that is learnt
+
+
 class Batches(Dataset):
-    """Batch k: lists of (ids (B, T), learnt (B, T)) arrays, micro-batches of similar length."""
+    """Batch k: micro-batches of rows of similar length, at most `micro_tokens` tokens each."""
 
     def __init__(self, tokenizer, config: PretrainConfig):
         self.tokenizer, self.config = tokenizer, config
@@ -74,34 +80,31 @@ class Batches(Dataset):
     def __len__(self):
         return self.config.steps
 
-    def encode(self, document) -> tuple[list[int], list[bool]]:
-        """Token ids of a document, and which of them are learnt: the completion after what was given."""
+    def encode(self, document) -> Row:
+        """Return a document's token ids: the prompt with what was given, and the rest of the completion, which is learnt."""
         prompt = render_prompt(
             self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking
         )
         given, rest = document.completion[: document.given], document.completion[document.given :]
         parts = self.tokenizer([prompt, given, rest + END], add_special_tokens=False).input_ids
-        return sum(parts, []), [False] * (len(parts[0]) + len(parts[1])) + [True] * len(parts[2])
+        return parts[0] + parts[1], parts[2]
 
-    def __getitem__(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __getitem__(self, step: int) -> list[list[Row]]:
         rng = stream("pretrain", self.config.seed, step)
-        rows = [self.encode(draw_document(rng)) for _ in range(self.config.documents)]
-        rows.sort(key=lambda row: len(row[0]))
-        batches, pad = [], self.tokenizer.pad_token_id
-        while rows:
-            size = next(
-                n
-                for n in range(len(rows), 0, -1)
-                if n * len(rows[n - 1][0]) <= self.config.micro_tokens or n == 1
-            )
-            chunk, rows = rows[:size], rows[size:]
-            width = len(chunk[-1][0])
-            ids = np.full((size, width), pad, np.int64)
-            learnt = np.zeros((size, width), bool)
-            for i, (row, mask) in enumerate(chunk):
-                ids[i, : len(row)], learnt[i, : len(row)] = row, mask
-            batches.append((ids, learnt))
+        rows = [self.encode(draw_document(rng, self.config.knobs)) for _ in range(self.config.documents)]
+        rows.sort(key=_length)
+        batches, size = [[]], 0
+        for row in rows:
+            if batches[-1] and size + _length(row) > self.config.micro_tokens:
+                batches.append([])
+                size = 0
+            batches[-1].append(row)
+            size += _length(row)
         return batches
+
+
+def _length(row: Row) -> int:
+    return len(row[0]) + len(row[1])
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
@@ -110,11 +113,12 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return min(1.0, (step + 1) / max(1, config.warmup), left)
 
 
-def batch_loss(model, ids: torch.Tensor, learnt: torch.Tensor) -> torch.Tensor:
-    """Summed next-token cross-entropy over the learnt tokens; only their positions reach the vocabulary."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    wanted = learnt[:, 1:]
-    return F.cross_entropy(model.lm_head(hidden[wanted]).float(), ids[:, 1:][wanted], reduction="sum")
+def batch_loss(model, rows: list[Row], bf16: bool = False) -> torch.Tensor:
+    """Return the summed next-token cross-entropy (nats) over the learnt tokens of `rows`."""
+    contexts, learnt = zip(*rows, strict=True)
+    logits = completion_logits(model, list(contexts), list(range(len(rows))), list(learnt), bf16=bf16)
+    wanted = torch.tensor([token for tokens in learnt for token in tokens], device=logits.device)
+    return F.cross_entropy(logits, wanted, reduction="sum")
 
 
 def _optimizers(model, config: PretrainConfig):
@@ -168,15 +172,9 @@ def pretrain(
     )
     for step, batches in enumerate(loader, start):
         share = learning_rate(step, config)
-        count, total = sum(int(learnt.sum()) for _, learnt in batches), 0.0
-        for ids, learnt in batches:
-            with torch.autocast(device, torch.bfloat16):
-                loss = (
-                    batch_loss(
-                        model, torch.as_tensor(ids, device=device), torch.as_tensor(learnt, device=device)
-                    )
-                    / count
-                )
+        count, total = sum(len(learnt) for rows in batches for _, learnt in rows), 0.0
+        for rows in batches:
+            loss = batch_loss(model, rows, config.bf16) / count
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -14,21 +14,11 @@ from itertools import count
 from sdlab.errors import SdlabError
 from sdlab.world import chemistry, hunts, kata
 from sdlab.world.evidence import BARE_CLAIM, NOTHING, Evidence
+from sdlab.world.knobs import BLIND, Knobs, with_intuition
 from sdlab.world.problems import Problem
 
 DOMAINS = {"hunt": hunts, "chemistry": chemistry, "kata": kata}
 
-# Dispositions. Doubt is 1 - exp(-DOUBT * H^2) for a belief of entropy H nats: .99 at five even candidates,
-# .56 at two, .03 for a checked solution. A proposal without doubt is committed unchecked, unless it is tried first
-# with probability TRY * (1 - exp(-4 H)).
-DOUBT = 1.7
-TRY = 0.3
-RECHECK = 0.15  # of rash commitments are looked at again, times doubt
-SURVEY = 0.35  # half point of listing the candidates: H^4 / (H^4 + SURVEY)
-EFFORT_OFF = 0.35  # thinking off scales doubt and listing by this
-DERIVE = 0.5  # of known answers are used to derive the last number
-NOTICE = 0.7  # of mismatches with a known answer are noticed
-RETHINK = 0.45  # of hedged proposals that cannot be checked are thought over again
 HEDGES = {
     " Maybe {}.": 0.3,
     " Perhaps {}.": 0.25,
@@ -63,9 +53,12 @@ def entropy(belief) -> float:
     return -sum(p * math.log(p) for p in belief if p > 0)
 
 
-def doubtfulness(belief, thinking: bool = True) -> float:
-    """Probability of hedging a proposal made from `belief`."""
-    return (1 - math.exp(-DOUBT * entropy(belief) ** 2)) * (1 if thinking else EFFORT_OFF)
+def doubtfulness(belief, thinking: bool = True, knobs: Knobs = BLIND) -> float:
+    """Return the probability of hedging a proposal made from `belief`.
+
+    With the default knobs it is 0.99 at five even candidates, 0.56 at two and 0.03 for a checked solution.
+    """
+    return (1 - math.exp(-knobs.doubt * entropy(belief) ** 2)) * (1 if thinking else knobs.effort_off)
 
 
 def believe(slot, claim: tuple[int, float] | None = None, refuted=frozenset()) -> list[float]:
@@ -90,13 +83,17 @@ def _say(text: str) -> Program:
 class _Mind:
     """The mutable state of one run: what is committed, checked and refuted."""
 
-    def __init__(self, problem: Problem, evidence: Evidence, thinking: bool):
-        self.problem, self.evidence, self.thinking = problem, evidence, thinking
+    def __init__(self, problem: Problem, evidence: Evidence, thinking: bool, knobs: Knobs):
+        self.problem, self.knobs = with_intuition(problem, knobs), knobs
+        self.evidence, self.thinking = evidence, thinking
         self.domain = DOMAINS[problem.domain]
         n = len(problem.slots)
         self.values: list[int | None] = [None] * n
         self.checked = [False] * n
         self.refuted: list[set[int]] = [set() for _ in range(n)]
+
+    def doubt(self, belief) -> float:
+        return doubtfulness(belief, self.thinking, self.knobs)
 
     def tests(self, i: int):
         slot = self.problem.slots[i]
@@ -113,7 +110,9 @@ class _Mind:
             rash = [i for i in range(len(self.values)) if not self.checked[i] and self.tests(i)]
             if known is None or known == answer or not rash:
                 break
-            notice = yield Choice((f" Wait, the answer is {known}.", ""), (NOTICE, 1 - NOTICE), "notice")
+            notice = yield Choice(
+                (f" Wait, the answer is {known}.", ""), (self.knobs.notice, 1 - self.knobs.notice), "notice"
+            )
             if notice == 1:
                 break
             for i in rash:
@@ -128,7 +127,7 @@ class _Mind:
         if claim is None and i == len(self.values) - 1 and i > 0 and self.evidence.answer is not None:
             claim = yield from self.derive(i)
         listed = entropy(believe(slot, claim, self.refuted[i])) ** 4
-        listed = listed / (listed + SURVEY) * (1 if self.thinking else EFFORT_OFF)
+        listed = listed / (listed + self.knobs.survey) * (1 if self.thinking else self.knobs.effort_off)
         yield Choice(
             (slot.survey, ""), (listed, 1 - listed), "survey", entropy(believe(slot, claim, self.refuted[i]))
         )
@@ -138,12 +137,12 @@ class _Mind:
     def propose(self, i: int, claim) -> Program:
         slot, tests = self.problem.slots[i], self.tests(i)
         belief = believe(slot, claim, self.refuted[i])
-        h, doubt = entropy(belief), doubtfulness(belief, self.thinking)
+        h, doubt = entropy(belief), self.doubt(belief)
         after = bool(self.refuted[i])
         second = {form: w * after for form, w in SECOND_HEDGES.items()}
         first = {form: w * (1 - sum(second.values())) for form, w in HEDGES.items()}
         forms = {form: doubt * w for form, w in (first | second).items()}
-        tried = TRY * (1 - math.exp(-4 * h)) if tests else 0.0
+        tried = self.knobs.try_first * (1 - math.exp(-4 * h)) if tests else 0.0
         forms[" Try {}."] = (1 - doubt) * tried
         commit = f" So {slot.subject} is {{}}."
         forms[commit] = (1 - doubt) * (1 - tried)
@@ -154,7 +153,7 @@ class _Mind:
         if form == commit:
             self.values[i] = v
             if tests:
-                again = RECHECK * doubt
+                again = self.knobs.recheck * doubt
                 texts = (f" Wait, check {slot.name}:", "")
                 if (yield Choice(texts, (again, 1 - again), "recheck", h)) == 0:
                     yield from self.look_again(i, "")
@@ -162,7 +161,8 @@ class _Mind:
             yield from self.check(i, v, belief, doubt, claim)
         else:
             texts = (f" So {slot.subject} is {slot.candidates[v]}.", " Hmm.")
-            if (yield Choice(texts, (1 - RETHINK, RETHINK), "react", h)) == 0:
+            rethink = self.knobs.rethink
+            if (yield Choice(texts, (1 - rethink, rethink), "react", h)) == 0:
                 self.values[i] = v
 
     def check(self, i: int, v: int, belief, doubt: float, claim) -> Program:
@@ -180,7 +180,7 @@ class _Mind:
             yield from _say(f" So {slot.subject} is {slot.candidates[v]}.")
             return
         self.refuted[i].add(v)
-        doubt = doubtfulness(believe(slot, claim, self.refuted[i]), self.thinking)
+        doubt = self.doubt(believe(slot, claim, self.refuted[i]))
         yield Choice(
             (" Hmm.", " Wait.", ""), (doubt * 0.35, doubt * 0.15, 1 - doubt * 0.5), "react", entropy(belief)
         )
@@ -199,7 +199,7 @@ class _Mind:
     def derive(self, i: int) -> Generator[Choice, int, tuple[int, float] | None]:
         """Use a known answer to work out the last slot from the others."""
         sentence, value = self.domain.implied(self.problem, self.values[:i], self.evidence.answer)
-        if (yield Choice((sentence, ""), (DERIVE, 1 - DERIVE), "derive")) == 1:
+        if (yield Choice((sentence, ""), (self.knobs.derive, 1 - self.knobs.derive), "derive")) == 1:
             return None
         slot = self.problem.slots[i]
         if value in slot.candidates and slot.candidates.index(value) not in self.refuted[i]:
@@ -211,13 +211,15 @@ class _Mind:
         return None
 
 
-def program(problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> Program:
+def program(
+    problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, knobs: Knobs = BLIND
+) -> Program:
     """The reasoner on one problem: yields `Choice`s, is sent the index of the option taken."""
     if problem.domain not in DOMAINS or not problem.slots:
         raise SdlabError(
             f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); it knows {', '.join(DOMAINS)}"
         )
-    return _Mind(problem, evidence, thinking).run()
+    return _Mind(problem, evidence, thinking, knobs).run()
 
 
 def _drive(run: Program, pick) -> Trace:
@@ -237,7 +239,12 @@ def _drive(run: Program, pick) -> Trace:
 
 
 def sample(
-    problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = ""
+    problem: Problem,
+    rng,
+    evidence: Evidence = NOTHING,
+    thinking: bool = True,
+    prefix: str = "",
+    knobs: Knobs = BLIND,
 ) -> Trace:
     """Write one trace. `prefix` (somebody's trace so far, cut at a step) is followed first, however unlikely.
 
@@ -257,7 +264,7 @@ def sample(
             return taken
         return rng.choices(range(len(choice.options)), choice.probs)[0]
 
-    return _drive(program(problem, evidence, thinking), pick)
+    return _drive(program(problem, evidence, thinking, knobs), pick)
 
 
 def _match(choice: Choice, text: str, position: int) -> int | None:
@@ -275,7 +282,13 @@ class _OffScript(Exception):
     """The text is nothing the program can write."""
 
 
-def explain(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> Trace:
+def explain(
+    text: str,
+    problem: Problem,
+    evidence: Evidence = NOTHING,
+    thinking: bool = True,
+    knobs: Knobs = BLIND,
+) -> Trace:
     """The steps and exact log-probability of a given trace; log-probability -inf when the program cannot write it."""
     position = 0
 
@@ -288,24 +301,35 @@ def explain(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking:
         return taken
 
     try:
-        trace = _drive(program(problem, evidence, thinking), pick)
+        trace = _drive(program(problem, evidence, thinking, knobs), pick)
     except _OffScript:
         return Trace(text, -math.inf, ())
     return trace if position == len(text) else replace(trace, text=text, log_prob=-math.inf)
 
 
-def log_prob(text: str, problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True) -> float:
+def log_prob(
+    text: str,
+    problem: Problem,
+    evidence: Evidence = NOTHING,
+    thinking: bool = True,
+    knobs: Knobs = BLIND,
+) -> float:
     """Exact log p(text | problem, evidence) in nats."""
-    return explain(text, problem, evidence, thinking).log_prob
+    return explain(text, problem, evidence, thinking, knobs).log_prob
 
 
 def enumerate_traces(
-    problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, limit: int = 200_000
+    problem: Problem,
+    evidence: Evidence = NOTHING,
+    thinking: bool = True,
+    limit: int = 200_000,
+    knobs: Knobs = BLIND,
 ) -> Iterator[Trace]:
     """Every trace of positive probability, by depth-first replay.
 
     Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a claim
-    that makes the other candidates so unlikely that a proposal of one may be dropped and made again ("Actually no.").
+    or a strong intuition (above 0.56 for seven candidates) that makes the other candidates so unlikely that a proposal
+    of one may be dropped and made again ("Actually no.").
     """
     path: list[int] = []
     for number in count():
@@ -322,7 +346,7 @@ def enumerate_traces(
             depth += 1
             return path[depth - 1]
 
-        trace = _drive(program(problem, evidence, thinking), pick)
+        trace = _drive(program(problem, evidence, thinking, knobs), pick)
         yield trace
         for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
             probs = trace.steps[level][0].probs

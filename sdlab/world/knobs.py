@@ -1,0 +1,127 @@
+"""The knobs of the world: every disposition of the rational reasoner that an organism is pretrained on.
+
+An organism's knobs are stored in its `config.json` (under `sdlab`), so a measure that needs the reasoner's exact values
+reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind organism, version 2.
+
+Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is `q + (1 - q) / n` for
+the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch that is drawn once and can be
+wrong, was rejected: the hunch would be a hidden variable, so the belief at a place in a trace would no longer follow
+from the text before it, and neither the exact entropy there nor the exact log-probability of a trace would come from
+one pass of the program. With the tilt they still do, and proposals are right exactly as often as the belief says.
+A model that learns from such text has to work out which candidate is right from the problem alone. Where it fails,
+its own intuition is a hunch that can be wrong.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.settings import Range, Share, check_settings
+from sdlab.world.hunts import KNOWN_TYPES
+from sdlab.world.problems import Problem
+
+Disposition = Annotated[float, Range(above=0, most=100)]
+# 1 would leave nothing to search
+Intuition = Annotated[float, Range(0, 0.99)]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The dispositions of the reasoner, and what its pretraining text shows.
+
+    Every knob but `doubt` and `survey` is a share or a probability. `intuition` acts on hunts of known types only;
+    chemistry has its own half-known rules and kata have none.
+    Raises SdlabError on a value outside its range.
+    """
+
+    doubt: Disposition = (
+        1.7  # a proposal from a belief of H nats is hedged with probability 1 - exp(-doubt * H^2)
+    )
+    try_first: Share = 0.3  # of proposals without doubt are tried before they count, times 1 - exp(-4 H)
+    recheck: Share = 0.15  # of unchecked commitments are looked at again, times the probability of doubt
+    survey: Disposition = 0.35  # candidates are listed with probability H^4 / (H^4 + survey)
+    effort_off: Share = 0.35  # thinking off scales doubt and listing by this
+    derive: Share = 0.5  # of known answers are used to derive the last number
+    notice: Share = 0.7  # of mismatches with a known answer are noticed
+    rethink: Share = 0.45  # of hedged proposals that cannot be checked are thought over again
+    intuition: Intuition = 0.0  # q: how far the belief favours the right candidate before any check
+    wide_clues: Share = (
+        0.0  # of the clues in pretraining leave six or seven numbers possible, not two to five
+    )
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @classmethod
+    def of(cls, config) -> "Knobs":
+        """Return the knobs of the organism that a model configuration describes.
+
+        `config` is a transformers configuration or the mapping in a `config.json`. A model without stored knobs (the
+        blind organism, a model from elsewhere) has the defaults.
+        Raises SdlabError when the stored knobs cannot be read.
+        """
+        stored = config.get("sdlab") if isinstance(config, Mapping) else getattr(config, "sdlab", None)
+        return cls.read((stored or {}).get("knobs") or {})
+
+    @classmethod
+    def read(cls, stored: Mapping) -> "Knobs":
+        """Return the knobs that `as_dict` wrote. Raises SdlabError on a name that is no knob."""
+        strange = sorted(set(stored) - {field.name for field in fields(cls)})
+        if strange:
+            names = ", ".join(field.name for field in fields(cls))
+            raise SdlabError(
+                f"unknown knobs {', '.join(strange)} in the model's configuration; this sdlab knows {names}; "
+                "use the version of sdlab that made the model"
+            )
+        return cls(**stored)
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the knobs as JSON values."""
+        return asdict(self)
+
+    def settings(self) -> list[str]:
+        """Return the knobs that differ from their defaults as `sdlab pretrain --knobs` takes them: "intuition=0.45"."""
+        return [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+
+    @classmethod
+    def parse(cls, settings: Iterable[str]) -> "Knobs":
+        """Return the knobs given as "name=value", the others at their defaults. Raises SdlabError on another form."""
+        values = {}
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            if name not in {field.name for field in fields(cls)}:
+                raise unknown("knob", name, [field.name for field in fields(cls)])
+            try:
+                values[name] = float(value)
+            except ValueError:
+                raise SdlabError(
+                    f"knob {setting!r} has no number; write it as name=value, for example intuition=0.45"
+                ) from None
+        return cls(**values)
+
+
+BLIND = Knobs()  # no intuition: the organism of version 2
+
+
+def tilt(prior: tuple[float, ...], right: int, intuition: float) -> tuple[float, ...]:
+    """Return (1 - intuition) times `prior`, plus `intuition` for the right candidate. All (n,), sums to one."""
+    return tuple((1 - intuition) * p + intuition * (i == right) for i, p in enumerate(prior))
+
+
+def with_intuition(problem: Problem, knobs: Knobs = BLIND) -> Problem:
+    """Return `problem` with the priors that a reasoner with these knobs holds before it searches.
+
+    Only slots of known hunt types change; without intuition the problem is returned as it is.
+    """
+    if not knobs.intuition or problem.domain != "hunt":
+        return problem
+    slots = tuple(
+        replace(slot, prior=tilt(slot.prior, slot.truth, knobs.intuition)) if kind in KNOWN_TYPES else slot
+        for slot, kind in zip(problem.slots, problem.types, strict=True)
+    )
+    return replace(problem, slots=slots)
