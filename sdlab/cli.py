@@ -79,7 +79,7 @@ def pretrain(
         intermediate_size: Width of the feed-forward layers.
         num_layers: Depth.
         steps: Training steps of 64 texts each.
-        knobs: Dispositions of the reasoner that writes the texts, as name=value: intuition=0.45 (sdlab.world.knobs).
+        knobs: Dispositions of the reasoner that writes the texts, such as intuition=0.45 (sdlab.world.knobs).
         device: cpu or cuda; cuda when there is one and none is given.
         resume: Go on from the last checkpoint if there is one.
     """
