@@ -142,6 +142,8 @@ def test_a_list_of_parts_is_one_completion(parts):
         == expected
     )
     assert texts({"response": {"output": parts, "status": "completed"}}) == expected
+    assert texts({"response": {"content": ["so ", "7"]}}) == ["so 7"]  # a message without its role
+    assert texts({"response": ["so ", "7"]}) == ["so ", "7"]  # two completions
 
 
 def test_gemini_and_anthropic_objects():
