@@ -67,8 +67,8 @@ def proposals(
     """One row per proposal in `texts`, all (B,): text number, problem_id, entropy, hedged, law, followed.
 
     entropy is in bits; hedged is 1 when the proposal holds a marker; law is the reasoner's own probability of hedging
-    at that belief; followed says whether the whole text could be read. `knobs` are those of the organism that wrote
-    the texts (`Knobs.of` reads them from its configuration): the belief is tilted where it has intuition.
+    at that belief; followed says whether the whole text could be read. `knobs` are those of the organism that
+    wrote the texts (`Knobs.of` reads them from its configuration): the belief is tilted where it has intuition.
     Raises SdlabError on lists of unequal length.
     """
     import pandas

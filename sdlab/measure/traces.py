@@ -1,9 +1,9 @@
 """I(y; c | x) of the rational reasoner: exact where its traces can be listed, sampled where they cannot.
 
 What is random here? A problem determines its answer, so a hint about it says nothing new to somebody who has searched.
-The reasoner has not searched yet; for it the hidden value is as its prior says (tilted where its knobs give it
-intuition), and the contexts it may meet come from that: p(c) = sum_v prior(v) p(c | v). What it then writes, y, is
-random given c, and p(y | x, c) is exact.
+The reasoner has not searched yet; for it the hidden value is as its prior says (tilted where its knobs give
+it intuition), and the contexts it may meet come from that: p(c) = sum_v prior(v) p(c | v). What it then writes,
+y, is random given c, and p(y | x, c) is exact.
 
 Two numbers, which differ:
 - information: E log p(y|x,c) / pbar(y), with the mixture pbar(y) = sum_c p(c) p(y|x,c). This is I(y; c | x), at most H(c).

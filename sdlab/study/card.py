@@ -25,13 +25,13 @@ NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
 METRICS = ("reward", "length", "markers", "truncated")
 SMALLER = "It is here to see which findings depend on the size of the model: same texts, same steps, another shape. What the organism's card says of the world holds for it too."
-NO_INTUITION = """The reasoner has no intuition: before any check it holds every candidate for equally likely."""
-INTUITION = """The reasoner has intuition, q = {q}. On hunts of the 20 known types, its belief before any check is
-q + (1 - q)/n for the right one of n candidates and (1 - q)/n for each other one. On unseen types it has none to show:
-no pretraining text holds a problem of an unseen type, so what the organism does there is its own generalisation.
-Intuition was added because without it the effect of self-distillation has another shape than in the paper. It is
-therefore a hypothesis about the cause, and this world can only show that it is sufficient. The organism without
-intuition is the control."""
+NO_INTUITION = "The reasoner has no intuition: before any check it holds every candidate for equally likely."
+INTUITION = """The reasoner has intuition, q = {q}. On hunts of the 20 known types, its belief before
+any check is q + (1 - q)/n for the right one of n candidates and (1 - q)/n for each other one. On unseen types
+it has none to show: no pretraining text holds a problem of an unseen type, so what the organism does there is
+its own generalisation. Intuition was added because without it the effect of self-distillation has another shape
+than in the paper. It is therefore a hypothesis about the cause, and this world can only show that it is
+sufficient. The organism without intuition is the control."""
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 HABITS = (

@@ -49,8 +49,8 @@ def draw_traces(
 ) -> list[Draw]:
     """Draw `num_traces` traces for each family's problem, and score them exactly.
 
-    Contexts are even over its n solutions: I(y; s | x) is at most log n. `knobs` are those of the organism that the
-    exact values are compared with.
+    Contexts are even over its n solutions: I(y; s | x) is at most log n. `knobs` are those of the organism
+    that the exact values are compared with.
     """
     draws = []
     for problem, siblings in families:

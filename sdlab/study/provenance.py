@@ -31,8 +31,8 @@ def provenance(model: str | None = None, seed: int | None = None, **extra) -> di
     """Everything needed to make a result again, as JSON values.
 
     `model` is the string a notebook was given. For the organism or a local folder, `model_sha256` holds
-    the sha256 of each weight and tokenizer file, and `knobs` the knobs of the reasoner it was pretrained on (None for a
-    model from elsewhere). `peak_memory_mb` is the largest resident size of this
+    the sha256 of each weight and tokenizer file, and `knobs` the knobs of the reasoner it was pretrained on
+    (None for a model from elsewhere). `peak_memory_mb` is the largest resident size of this
     process so far, in MiB. `extra` is added as it is.
     """
     found = {

@@ -122,8 +122,8 @@ def is_recorded(name: str, folder: str | Path | None = None) -> bool:
 def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     """The recorded runs of the conditions `names` (all that are there when none is named).
 
-    Raises SdlabError when a condition is not recorded, a file is damaged (its sha256 differs), or two results name the
-    same organism but were made with different weights.
+    Raises SdlabError when a condition is not recorded, a file is damaged (its sha256 differs), or two results
+    name the same organism but were made with different weights.
     """
     folder = Path(folder) if folder else paths.data_dir() / "runs"
     names = names or tuple(sorted(path.name.removesuffix(".json") for path in folder.glob("*.json")))
@@ -153,7 +153,7 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
 def refuse_mixed_organisms(origins: Mapping[tuple[str, object], dict]) -> None:
     """Raise SdlabError when two results name the same organism but were made with different weights.
 
-    `origins` maps (condition, seed) to the provenance of that run. Different organisms may stand side by side.
+    `origins` maps (condition, seed) to the provenance of that run. Organisms of different names may be mixed.
     """
     first: dict[str, tuple[str, object]] = {}
     for (name, seed), origin in origins.items():
@@ -162,8 +162,8 @@ def refuse_mixed_organisms(origins: Mapping[tuple[str, object], dict]) -> None:
         if ours != theirs:
             raise SdlabError(
                 f"{name} seed {seed} and {other[0]} seed {other[1]} were made with different weights of "
-                f"{origin['model']!r} (sha256 {ours[:12]} and {theirs[:12]}); results of two organisms are not "
-                f"compared under one name; make the older one again with `sdlab reproduce`"
+                f"{origin['model']!r} (sha256 {ours[:12]} and {theirs[:12]}); results of two organisms are "
+                f"not compared under one name; make the older one again with `sdlab reproduce`"
             )
 
 

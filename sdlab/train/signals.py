@@ -1,7 +1,8 @@
 """What a step's own forward passes say about its tokens: the columns that warn before the score falls.
 
-s and t are the log-probabilities of a sampled token under the student and the informed teacher, and u = t - s. Everything
-here is computed from distributions that the loss needs anyway, without a gradient and without another forward pass.
+s and t are the log-probabilities of a sampled token under the student and the informed teacher, and u = t -
+s. Everything here is computed from distributions that the loss needs anyway, without a gradient and without
+another forward pass.
 """
 
 import math
@@ -12,7 +13,8 @@ import torch
 FORK = 0.5  # nats of student entropy above which a token is a fork: a place where the model is choosing
 MEASURES = ("teacher_entropy", "u", "divergence", "fork", "clipped", "ratio")
 COLUMNS = (
-    "teacher_entropy", "u_mean", "u_spread", "divergence", "fork_rate", "clip_fraction", "ratio_mean", "ratio_max",
+    "teacher_entropy", "u_mean", "u_spread", "divergence", "fork_rate", "clip_fraction", "ratio_mean",
+    "ratio_max",
 )  # fmt: skip
 
 
@@ -34,9 +36,10 @@ def policy_ratio(per_token_logps: torch.Tensor, old_per_token_logps: torch.Tenso
 
 
 def policy_clipped(ratio: torch.Tensor, advantages: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Return where PPO's clip removes the gradient, (M,): the ratio has passed the bound on the side it is pushed to.
+    """Return where PPO's clip removes the gradient, (M,): the ratio has passed the bound it is pushed to.
 
-    `ratio` and `advantages` are (M,). A ratio beyond the other bound is not clipped: the minimum takes the raw term.
+    `ratio` and `advantages` are (M,). A ratio beyond the other bound is not clipped: the minimum takes the
+    raw term.
     """
     return ((advantages > 0) & (ratio > 1 + high)) | ((advantages < 0) & (ratio < 1 - low))
 
@@ -67,7 +70,8 @@ class Signals:
     ) -> None:
         """Add what a clipped policy loss says about its tokens.
 
-        student_logps (M, V); now, old and advantages (M,), now and old the log-probabilities of the sampled tokens.
+        student_logps (M, V); now, old and advantages (M,), now and old the log-probabilities of the sampled
+        tokens.
         """
         ratio = policy_ratio(now, old)
         self.add(
@@ -90,8 +94,9 @@ class Signals:
     ) -> None:
         """Add what a distillation loss says about its tokens.
 
-        student_logps and teacher_logps (M, V); ids, old and divergence (M,), the divergence before any weight. `clip` is
-        the bound of the importance weight; None takes no such weight, so nothing is clipped.
+        student_logps and teacher_logps (M, V); ids, old and divergence (M,), the divergence before any
+        weight. `clip` is the bound of the importance weight; None takes no such weight, so nothing is
+        clipped.
         """
         student_logps = student_logps.detach()
         ratio = policy_ratio(student_logps.gather(-1, ids.unsqueeze(-1)).squeeze(-1), old)
@@ -107,7 +112,7 @@ class Signals:
         )
 
     def columns(self) -> dict[str, float]:
-        """Return the step's numbers by COLUMNS, over all tokens that were added; nan for what no micro-batch measured."""
+        """Return the step's numbers by COLUMNS, over all tokens added; nan for what no micro-batch measured."""
         totals = {name: self._total(name) for name in MEASURES}
         mean = {name: total / count if count else math.nan for name, (count, total, _, _) in totals.items()}
         count, _, squares, _ = totals["u"]
@@ -146,5 +151,5 @@ def idle_groups(rows: Sequence[int], num_groups: int, num_generations: int) -> f
 
 
 def pass_at_g(rewards: torch.Tensor, num_generations: int) -> float:
-    """Return the share of problems with at least one right completion (reward above 0.5); rewards (P*G,) prompt-major."""
+    """Return the share of problems with a right completion (reward above 0.5); rewards (P*G,) prompt-major."""
     return (rewards.view(-1, num_generations) > 0.5).any(1).float().mean().item()

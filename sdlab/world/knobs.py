@@ -1,15 +1,16 @@
 """The knobs of the world: every disposition of the rational reasoner that an organism is pretrained on.
 
-An organism's knobs are stored in its `config.json` (under `sdlab`), so a measure that needs the reasoner's exact values
-reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind organism, version 2.
+An organism's knobs are stored in its `config.json` (under `sdlab`), so a measure that needs the reasoner's
+exact values reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind
+organism, version 2.
 
-Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is `q + (1 - q) / n` for
-the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch that is drawn once and can be
-wrong, was rejected: the hunch would be a hidden variable, so the belief at a place in a trace would no longer follow
-from the text before it, and neither the exact entropy there nor the exact log-probability of a trace would come from
-one pass of the program. With the tilt they still do, and proposals are right exactly as often as the belief says.
-A model that learns from such text has to work out which candidate is right from the problem alone. Where it fails,
-its own intuition is a hunch that can be wrong.
+Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is `q + (1 -
+q) / n` for the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch that
+is drawn once and can be wrong, was rejected: the hunch would be a hidden variable, so the belief at a place
+in a trace would no longer follow from the text before it, and neither the exact entropy there nor the exact
+log-probability of a trace would come from one pass of the program. With the tilt they still do, and proposals
+are right exactly as often as the belief says. A model that learns from such text has to work out which
+candidate is right from the problem alone. Where it fails, its own intuition is a hunch that can be wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,9 +31,9 @@ Intuition = Annotated[float, Range(0, 0.99)]
 class Knobs:
     """The dispositions of the reasoner, and what its pretraining text shows.
 
-    Every knob but `doubt` and `survey` is a share or a probability. `intuition` acts on hunts of known types only;
-    chemistry has its own half-known rules and kata have none.
-    Raises SdlabError on a value outside its range.
+    Every knob but `doubt` and `survey` is a share or a probability. `intuition` acts on hunts of known types
+    only; chemistry has its own half-known rules and kata have none. Raises SdlabError on a value outside its
+    range.
     """
 
     doubt: Disposition = (
@@ -57,9 +58,9 @@ class Knobs:
     def of(cls, config) -> "Knobs":
         """Return the knobs of the organism that a model configuration describes.
 
-        `config` is a transformers configuration or the mapping in a `config.json`. A model without stored knobs (the
-        blind organism, a model from elsewhere) has the defaults.
-        Raises SdlabError when the stored knobs cannot be read.
+        `config` is a transformers configuration or the mapping in a `config.json`. A model without stored
+        knobs (the blind organism, a model from elsewhere) has the defaults. Raises SdlabError when the stored
+        knobs cannot be read.
         """
         stored = config.get("sdlab") if isinstance(config, Mapping) else getattr(config, "sdlab", None)
         return cls.read((stored or {}).get("knobs") or {})
@@ -81,7 +82,7 @@ class Knobs:
         return asdict(self)
 
     def settings(self) -> list[str]:
-        """Return the knobs that differ from their defaults as `sdlab pretrain --knobs` takes them: "intuition=0.45"."""
+        """Return the knobs that differ from their defaults, as `sdlab pretrain --knobs` takes them."""
         return [
             f"{field.name}={getattr(self, field.name)}"
             for field in fields(self)
@@ -90,7 +91,10 @@ class Knobs:
 
     @classmethod
     def parse(cls, settings: Iterable[str]) -> "Knobs":
-        """Return the knobs given as "name=value", the others at their defaults. Raises SdlabError on another form."""
+        """Return the knobs given as "name=value", the others at their defaults.
+
+        Raises SdlabError on another form.
+        """
         values = {}
         for setting in settings:
             name, _, value = setting.partition("=")
@@ -109,7 +113,7 @@ BLIND = Knobs()  # no intuition: the organism of version 2
 
 
 def tilt(prior: tuple[float, ...], right: int, intuition: float) -> tuple[float, ...]:
-    """Return (1 - intuition) times `prior`, plus `intuition` for the right candidate. All (n,), sums to one."""
+    """Return (1 - intuition) times `prior`, plus `intuition` for the right candidate: (n,), sums to one."""
     return tuple((1 - intuition) * p + intuition * (i == right) for i, p in enumerate(prior))
 
 

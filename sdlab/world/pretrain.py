@@ -81,7 +81,7 @@ class Batches(Dataset):
         return self.config.steps
 
     def encode(self, document) -> Row:
-        """Return a document's token ids: the prompt with what was given, and the rest of the completion, which is learnt."""
+        """Return a document's token ids: the prompt with what was given, and the rest, which is learnt."""
         prompt = render_prompt(
             self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking
         )

@@ -327,9 +327,9 @@ def enumerate_traces(
 ) -> Iterator[Trace]:
     """Every trace of positive probability, by depth-first replay.
 
-    Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a claim
-    or a strong intuition (above 0.56 for seven candidates) that makes the other candidates so unlikely that a proposal
-    of one may be dropped and made again ("Actually no.").
+    Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a
+    claim or a strong intuition (above 0.56 for seven candidates) that makes the other candidates so unlikely that
+    a proposal of one may be dropped and made again ("Actually no.").
     """
     path: list[int] = []
     for number in count():
