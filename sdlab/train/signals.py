@@ -112,7 +112,7 @@ class Signals:
         )
 
     def columns(self) -> dict[str, float]:
-        """Return the step's numbers by COLUMNS, over all tokens added; nan for what no micro-batch measured."""
+        """Return the step's numbers by COLUMNS, over all tokens added; nan for what was not measured."""
         totals = {name: self._total(name) for name in MEASURES}
         mean = {name: total / count if count else math.nan for name, (count, total, _, _) in totals.items()}
         count, _, squares, _ = totals["u"]
@@ -151,5 +151,5 @@ def idle_groups(rows: Sequence[int], num_groups: int, num_generations: int) -> f
 
 
 def pass_at_g(rewards: torch.Tensor, num_generations: int) -> float:
-    """Return the share of problems with a right completion (reward above 0.5); rewards (P*G,) prompt-major."""
+    """Return the share of problems with a right completion, reward above 0.5; rewards (P*G,) prompt-major."""
     return (rewards.view(-1, num_generations) > 0.5).any(1).float().mean().item()

@@ -4,9 +4,9 @@ An organism's knobs are stored in its `config.json` (under `sdlab`), so a measur
 exact values reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind
 organism, version 2.
 
-Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is `q + (1 -
-q) / n` for the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch that
-is drawn once and can be wrong, was rejected: the hunch would be a hidden variable, so the belief at a place
+Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is
+`q + (1 - q) / n` for the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch
+that is drawn once and can be wrong, was rejected: the hunch would be a hidden variable, so the belief at a place
 in a trace would no longer follow from the text before it, and neither the exact entropy there nor the exact
 log-probability of a trace would come from one pass of the program. With the tilt they still do, and proposals
 are right exactly as often as the belief says. A model that learns from such text has to work out which
@@ -36,9 +36,7 @@ class Knobs:
     range.
     """
 
-    doubt: Disposition = (
-        1.7  # a proposal from a belief of H nats is hedged with probability 1 - exp(-doubt * H^2)
-    )
+    doubt: Disposition = 1.7  # from a belief of H nats, 1 - exp(-doubt * H^2) of the proposals are hedged
     try_first: Share = 0.3  # of proposals without doubt are tried before they count, times 1 - exp(-4 H)
     recheck: Share = 0.15  # of unchecked commitments are looked at again, times the probability of doubt
     survey: Disposition = 0.35  # candidates are listed with probability H^4 / (H^4 + survey)
@@ -47,9 +45,7 @@ class Knobs:
     notice: Share = 0.7  # of mismatches with a known answer are noticed
     rethink: Share = 0.45  # of hedged proposals that cannot be checked are thought over again
     intuition: Intuition = 0.0  # q: how far the belief favours the right candidate before any check
-    wide_clues: Share = (
-        0.0  # of the clues in pretraining leave six or seven numbers possible, not two to five
-    )
+    wide_clues: Share = 0.0  # of the clues in pretraining leave six or seven numbers possible
 
     def __post_init__(self):
         check_settings(self)
