@@ -1,4 +1,4 @@
-"""Intervals over seeds and problems: closed forms, plain loops, pairing by the seed's number, and what must not happen."""
+"""Intervals over seeds and problems: closed forms, plain loops, simulated levels, pairing by number."""
 
 import numpy as np
 import pandas
@@ -61,7 +61,7 @@ def test_the_interval_is_the_documented_sum_of_variance_components():
 
 @pytest.mark.parametrize("kind, interaction", [("normal", False), ("graded", True), ("density", True)])
 def test_intervals_hold_their_level_whatever_varies(kind, interaction):
-    """In every world of `tests/benchmarks/bench_intervals.py` of these kinds: 24 each, from two seeds to ten."""
+    """In all 24 worlds of a kind in `tests/benchmarks/bench_intervals.py`, from two seeds to ten."""
     worlds = [world for world in simulation.worlds() if world[:2] == (kind, interaction)]
     assert len(worlds) == 24
     for world in worlds:
@@ -72,7 +72,7 @@ def test_intervals_hold_their_level_whatever_varies(kind, interaction):
 
 
 def test_the_simulation_asks_what_users_ask():
-    """One table at a time through the public functions is what the simulation computes for many tables at once."""
+    """The public functions, one table at a time, give what the simulation computes for many at once."""
     rng = np.random.default_rng(3)
     (a, b), _ = simulation.draw(rng, "density", True, 3, 0.03, 30, 4)
     (mean_a, values_a), (mean_b, values_b) = linearised(*a), linearised(*b)
@@ -126,7 +126,7 @@ def test_problems_that_cancel_count_as_no_variance_not_as_a_negative_one():
 
 
 def test_seeds_that_happen_to_agree_leave_the_spread_of_the_cells():
-    """Every seed has one mean over problems and every problem one over seeds: only the cells show that values vary."""
+    """All seeds have one mean and all problems have one mean: only the cells show that values vary."""
     rng = np.random.default_rng(12)
     cells = rng.normal(size=(4, 20))
     cells -= cells.mean(0)

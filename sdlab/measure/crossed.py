@@ -1,7 +1,7 @@
-"""Intervals over training seeds and problems at once: a result must hold for another seed and for other problems.
+"""Intervals over training seeds and problems: a result must hold for another seed and for other problems.
 
-`sdlab.measure.spread` has the method. Two conditions are compared on the same problems and, where they have seeds in
-common, seed by seed.
+`sdlab.measure.spread` has the method. Two conditions are compared on the same problems and, where they have
+seeds in common, seed by seed.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,10 @@ class Difference:
     def equivalent(self, margin: float) -> bool:
         """Return whether the two conditions are shown to differ by less than `margin`.
 
-        Two one-sided tests at 5% each: the 90% interval lies inside (-margin, margin). State the margin wherever the
-        verdict is stated. False says that equality is not shown, not that there is a difference; one seed never shows it.
-        Raises SdlabError unless margin > 0. Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657.
+        Two one-sided tests at 5% each: the 90% interval lies inside (-margin, margin). State the margin
+        wherever the verdict is stated. False says that equality is not shown, not that there is a difference;
+        one seed never shows it. Raises SdlabError unless margin > 0. Source: Schuirmann 1987, J.
+        Pharmacokinet. Biopharm. 15:657.
         """
         if not margin > 0:
             raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
@@ -58,10 +59,11 @@ class Difference:
 def crossed_interval(over, under=None, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
     """Return sum(over) / sum(under) with its interval over seeds and problems.
 
-    Both (S, P): one sum per training seed and problem; `under` None counts every cell once (a plain mean). The ratio is
-    linearised (delta method). With one seed the interval is over problems only and says nothing of another seed; with one
-    problem it is over seeds only. `bounds`: the least and largest value that is possible; the interval ends there.
-    Raises SdlabError when a table is empty or ragged, has missing values, or the two differ in shape.
+    Both (S, P): one sum per training seed and problem; `under` None counts every cell once (a plain mean).
+    The ratio is linearised (delta method). With one seed the interval is over problems only and says nothing
+    of another seed; with one problem it is over seeds only. `bounds`: the least and largest value that is
+    possible; the interval ends there. Raises SdlabError when a table is empty or ragged, has missing values,
+    or the two differ in shape.
     """
     over, under = _table(over, under)
     mean, values = linearised(over, under)
@@ -73,12 +75,13 @@ def crossed_difference(
 ) -> Difference:
     """Return the ratio of b minus the ratio of a with its interval over seeds and problems.
 
-    Tables (S_a, P) and (S_b, P) of the same problems, as in `crossed_interval`. Seeds are paired by their number: `seeds_a`
-    and `seeds_b`, else the index of a data frame (its columns are the problems). With different seeds the common ones are
-    compared and `left_out` has the others, so the difference may not be the difference of the two conditions' own means.
-    With fewer than two in common all seeds are used, unpaired: each side adds its own seeds' error. Arrays without numbers
-    are paired row by row. Raises SdlabError as `crossed_interval`, when problems differ, when a seed's number is there
-    twice, and when arrays without numbers have other numbers of rows.
+    Tables (S_a, P) and (S_b, P) of the same problems, as in `crossed_interval`. Seeds are paired by their
+    number: `seeds_a` and `seeds_b`, else the index of a data frame (its columns are the problems). With
+    different seeds the common ones are compared and `left_out` has the others, so the difference may not be
+    the difference of the two conditions' own means. With fewer than two in common all seeds are used,
+    unpaired: each side adds its own seeds' error. Arrays without numbers are paired row by row. Raises
+    SdlabError as `crossed_interval`, when problems differ, when a seed's number is there twice, and when
+    arrays without numbers have other numbers of rows.
     """
     (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
     return _difference(mean_b - mean_a, pairs.contrast(values_a, values_b), pairs, confidence)
@@ -89,23 +92,24 @@ def crossed_ratio(
 ) -> Interval:
     """Return the ratio of b divided by the ratio of a, with its interval: 0.5 says that b is half of a.
 
-    The interval is computed for the logarithm (delta method). Tables, seeds and errors as in `crossed_difference`; raises
-    SdlabError also when a or b is not above 0. With one seed the interval is over problems only.
+    The interval is computed for the logarithm (delta method). Tables, seeds and errors as in
+    `crossed_difference`; raises SdlabError also when a or b is not above 0. With one seed the interval is
+    over problems only.
     """
     (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
     if not (mean_a > 0 and mean_b > 0):
         raise SdlabError(
-            f"a ratio of {mean_b:g} to {mean_a:g} has no interval; both must be above 0; compare the difference"
+            f"the ratio {mean_b:g} / {mean_a:g} has no interval; both must be above 0; compare the difference"
         )
     spread = pairs.contrast(values_a / mean_a, values_b / mean_b)
     return Interval(*np.exp(list(vars(spread.around(np.log(mean_b / mean_a), confidence)).values())).tolist())
 
 
 def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
-    """Return the mean of one number per training seed with Student's t interval, for what is measured once per run.
+    """Return the mean of one number per seed with Student's t interval, for what is measured once per run.
 
-    `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`. Raises SdlabError without values and
-    on missing ones.
+    `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`. Raises SdlabError
+    without values and on missing ones.
     """
     values = _one_each(values)
     spread = crossed_spread((values - values.mean())[:, None])
@@ -113,10 +117,11 @@ def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interva
 
 
 def seeds_difference(a, b, confidence: float = 0.95, *, seeds_a=None, seeds_b=None) -> Difference:
-    """Return b minus a, measured once per run, with Student's t interval of the differences paired by the seed's number.
+    """Return b minus a, measured once per run, paired by the seed's number, with Student's t interval.
 
-    (S_a,) and (S_b,); seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series, and are paired, left out or
-    compared unpaired as in `crossed_difference`. Raises SdlabError as `seeds_interval` and for seeds as `crossed_difference`.
+    (S_a,) and (S_b,); seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series, and are paired,
+    left out or compared unpaired as in `crossed_difference`. Raises SdlabError as `seeds_interval` and for
+    seeds as `crossed_difference`.
     """
     pairs = _pairs(_numbers(a, seeds_a, len(a)), _numbers(b, seeds_b, len(b)), len(a), len(b))
     a, b = _one_each(a)[pairs.rows_a], _one_each(b)[pairs.rows_b]
@@ -142,7 +147,7 @@ def _difference(mean: float, spread: Spread, pairs: "_Pairs", confidence: float)
 
 
 def _measured(interval: Interval, seeds: int) -> bool:
-    """Return whether the seeds show how much seeds vary: one does not, and two that are equal do not either."""
+    """Return whether the seeds show how much seeds vary: one does not, two that are equal do not either."""
     return seeds > 2 or (seeds == 2 and interval.high - interval.low > 1e-9 * abs(interval.mean))
 
 
@@ -186,7 +191,7 @@ def _pairs(numbers_a: list | None, numbers_b: list | None, size_a: int, size_b: 
     if numbers_a is None or numbers_b is None:
         if size_a != size_b:
             raise SdlabError(
-                f"the same seeds on both sides cannot be {size_a} and {size_b} rows; number them: seeds_a, seeds_b"
+                f"the same seeds on both sides cannot be {size_a} and {size_b} rows; give seeds_a and seeds_b"
             )
         return _Pairs(*everything, paired=True)
     common = [number for number in numbers_a if number in set(numbers_b)]

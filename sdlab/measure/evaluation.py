@@ -1,8 +1,9 @@
 """Sampling a model on problems, one tidy row per generation, and what those rows say, with intervals by problem.
 
-Metrics of `summarise`: any numeric column is averaged over generations; `density` is markers per 1,000 tokens as a
-ratio of sums, 1000 * sum(markers) / sum(length). The mean of each generation's own ratio would be another number, ruled
-by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in a thousand.
+Metrics of `summarise`: any numeric column is averaged over generations; `density` is markers per 1,000 tokens
+as a ratio of sums, 1000 * sum(markers) / sum(length). The mean of each generation's own ratio would be
+another number, ruled by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in a
+thousand.
 """
 
 import warnings
@@ -43,14 +44,15 @@ def evaluate(
 ) -> pandas.DataFrame:
     """Sample G = params.num_generations completions of each of P problems and grade them: a frame of P*G rows.
 
-    `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its thinking is
-    removed here, so that forgetting to cannot turn that context into the full solution; they are taken to be completions of
-    this model, which begin inside their thinking where its chat template opens it. A None among them, or one of which
-    nothing is left, leaves that prompt plain, and its rows have guided=False.
-    Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward (0 or 1; NaN without a truth),
-    length (tokens), markers (all ten, whole words), truncated; and with entropy=True, if the engine's scores have it and they
-    fit the memory, entropy: of the next token, nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was.
-    Raises SdlabError on an unknown context, no problems, or demonstrations that do not fit context and problems.
+    `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its
+    thinking is removed here, so that forgetting to cannot turn that context into the full solution; they are
+    taken to be completions of this model, which begin inside their thinking where its chat template opens it.
+    A None among them, or one of which nothing is left, leaves that prompt plain, and its rows have
+    guided=False. Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer,
+    truth, reward (0 or 1; NaN without a truth), length (tokens), markers (all ten, whole words), truncated;
+    and with entropy=True, if the engine's scores have it and they fit the memory, entropy: of the next token,
+    nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was. Raises SdlabError
+    on an unknown context, no problems, or demonstrations that do not fit context and problems.
     """
     if context not in CONTEXTS:
         raise unknown("context", context, CONTEXTS)
@@ -120,9 +122,9 @@ def summarise(
 ) -> pandas.DataFrame:
     """One row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
 
-    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values are left out, and `problems`
-    and `generations` count those that have the metric.
-    Raises SdlabError on an empty frame or a column that is not there.
+    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values are left out,
+    and `problems` and `generations` count those that have the metric. Raises SdlabError on an empty frame or
+    a column that is not there.
     """
     by = [by] if isinstance(by, str) else list(by)
     _need(frame, ["problem_id", *by])
@@ -195,11 +197,12 @@ def compare(
 ) -> Comparison:
     """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
 
-    Compared are the problems on which both frames have the metric (for "reward": a graded completion). Significant: the
-    interval (Student's t over problems) leaves out 0, and there are enough problems for a sign test to reach that confidence
-    at all (6 for 95%); below that an interval only looks sure. `margin`: also test whether the two are equal within it (two one-sided tests at 5%: the
-    90% interval lies inside the margin). Raises SdlabError when there is no such problem, on a missing column, and on a
-    margin that is not above 0.
+    Compared are the problems on which both frames have the metric (for "reward": a graded completion).
+    Significant: the interval (Student's t over problems) leaves out 0, and there are enough problems for a
+    sign test to reach that confidence at all (6 for 95%); below that an interval only looks sure. `margin`:
+    also test whether the two are equal within it (two one-sided tests at 5%: the 90% interval lies inside the
+    margin). Raises SdlabError when there is no such problem, on a missing column, and on a margin that is not
+    above 0.
     """
     if margin is not None and not margin > 0:
         raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
@@ -250,9 +253,9 @@ def _shared(sums_a, sums_b) -> list:
 def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float = 1 / 2) -> list[str]:
     """Ids of the problems whose share of right answers lies in [low, high], ends included, in order of appearance.
 
-    With 8 samples of the base model this is the paper's choice of 100 questions (Section 3): 1 to 4 of 8 right, neither
-    hopeless nor settled. Completions without a reward do not count, nor problems without a reward. Raises SdlabError on an
-    empty frame.
+    With 8 samples of the base model this is the paper's choice of 100 questions (Section 3): 1 to 4 of 8
+    right, neither hopeless nor settled. Completions without a reward do not count, nor problems without a
+    reward. Raises SdlabError on an empty frame.
     """
     right, graded = _sums(frame, "reward")
     share = right / graded  # NaN without a graded completion, which is in no range

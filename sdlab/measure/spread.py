@@ -1,17 +1,18 @@
-"""The uncertainty of a mean over seeds and problems: variance components, and intervals that hold their level.
+"""Uncertainty of a mean over seeds and problems: variance components, and intervals that hold their level.
 
-Every seed's model answers the same problems, so seeds and problems cross. A value is taken as the sum of a mean, a part
-of its seed, a part of its problem and the rest of its cell. The analysis of variance gives three squared standard errors
-of the mean: `seeds` (S - 1 degrees of freedom; it holds the rest too), `problems` (P - 1; it holds the rest too) and
-`rest`. The squared half-width of the interval is
+Every seed's model answers the same problems, so seeds and problems cross. A value is taken as the sum of a
+mean, a part of its seed, a part of its problem and the rest of its cell. The analysis of variance gives three
+squared standard errors of the mean: `seeds` (S - 1 degrees of freedom; it holds the rest too), `problems` (P
+- 1; it holds the rest too) and `rest`. The squared half-width of the interval is
 
     max(t(S - 1)^2 seeds + t(P - 1)^2 max(problems - rest, 0), t(P - 1)^2 max(problems, rest)).
 
-The first term is Banerjee's rule (1960, Sankhya 22:357): squared errors, each times its own squared t quantile, give an
-interval that covers at least as often as it says, whatever the true variances are, also with two seeds. A negative
-estimate of the problems' variance counts as 0, and the interval is never narrower than problems or cells alone give it.
-One t quantile with Satterthwaite's degrees of freedom is too narrow here: in a simulation it called up to 10% of null
-differences significant with two seeds and 7% with three (`tests/benchmarks/bench_intervals.py`).
+The first term is Banerjee's rule (1960, Sankhya 22:357): squared errors, each times its own squared t
+quantile, give an interval that covers at least as often as it says, whatever the true variances are, also
+with two seeds. A negative estimate of the problems' variance counts as 0, and the interval is never narrower
+than problems or cells alone give it. One t quantile with Satterthwaite's degrees of freedom is too narrow
+here: in a simulation it called up to 10% of null differences significant with two seeds and 7% with three
+(`tests/benchmarks/bench_intervals.py`).
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Spread:
         return np.sqrt(squared)
 
     def around(self, mean: float, confidence: float, bounds: tuple[float, float] = ANYTHING) -> Interval:
-        """Return `mean` with its interval, which ends at `bounds`, the least and largest value that is possible."""
+        """Return `mean` with its interval, which ends at `bounds` (least and largest possible value)."""
         half = self.half_width(confidence)
         low, high = (float(np.clip(value, *bounds)) for value in (mean - half, mean + half))
         return Interval(float(mean), low, high)
@@ -69,7 +70,7 @@ def _quantile(degrees: int, confidence: float) -> float:
 
 
 def crossed_spread(*tables: np.ndarray) -> Spread:
-    """Return the spread of the sum of the tables' means: each with seeds of its own, all with the same problems.
+    """Return the spread of the sum of the tables' means: own seeds each, the same problems for all.
 
     Tables (S, P) as `linearised` gives them, with mean 0; (..., S, P) are many at once.
     """

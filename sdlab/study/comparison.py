@@ -25,12 +25,13 @@ def comparison(
 ) -> pandas.DataFrame:
     """One row per model, benchmark and metric: model, benchmark, metric, mean, low, high, problems, generations, unit, and the difference.
 
-    results: results, or folders that hold some. The difference is paired by problem, model minus the baseline (the first model
-    when none is named) on the problems both have on that benchmark, known by their prompts: columns baseline, difference,
-    difference_low, difference_high, common, verdict ("significant", "not significant", or why there is none; empty for the baseline).
-    Intervals are those of `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are significant by
-    chance: at 95%, one in twenty where nothing differs. Raises SdlabError on an unknown baseline or metric, without results,
-    and when a model has two results on one benchmark.
+    results: results, or folders that hold some. The difference is paired by problem, model minus the baseline
+    (the first model when none is named) on the problems both have on that benchmark, known by their prompts:
+    columns baseline, difference, difference_low, difference_high, common, verdict ("significant", "not
+    significant", or why there is none; empty for the baseline). Intervals are those of
+    `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are significant by chance:
+    at 95%, one in twenty where nothing differs. Raises SdlabError on an unknown baseline or metric, without
+    results, and when a model has two results on one benchmark.
     """
     results = _loaded(results)
     models = list(dict.fromkeys(result.model for result in results))

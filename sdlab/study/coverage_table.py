@@ -19,8 +19,8 @@ METRICS = ("reward", "length", "markers", "density")
 def training_ends(recorded: Recorded, name: str, metric: str, first: bool = False) -> pandas.Series:
     """A training column's mean over the last five steps (or the first two) of every seed's run, indexed by seed.
 
-    The rollouts of a step are sampled before its update, so the first step is the untrained model. Raises SdlabError when
-    the condition has no steps.
+    The rollouts of a step are sampled before its update, so the first step is the untrained model. Raises
+    SdlabError when the condition has no steps.
     """
     steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
     if steps.empty:
@@ -45,9 +45,9 @@ def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Diff
 def stops_paying(recorded: Recorded, names) -> pandas.Series:
     """Where a training score that rises with few questions begins to fall: log2 of their number, by seed.
 
-    names: conditions that differ in the number of questions only. Between two numbers the gain (last five steps against the
-    first two) is taken as linear in log2; NaN for a seed whose gain never turns from positive to negative. Only seeds that all
-    conditions have.
+    names: conditions that differ in the number of questions only. Between two numbers the gain (last five
+    steps against the first two) is taken as linear in log2; NaN for a seed whose gain never turns from
+    positive to negative. Only seeds that all conditions have.
     """
     gains = pandas.DataFrame(
         {
@@ -80,9 +80,10 @@ def _count(plan: Plan) -> int:
 def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
     """One row per condition, place and metric: condition, method, num_questions, questions, num_types, split, metric, mean, low, high.
 
-    split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split of the last
-    evaluation (interval over seeds and problems). num_questions of "all" is how many there are. method is the condition's
-    series: grpo, sdpo, sdpo_no_think, grpo_small, ... Raises SdlabError when one of `names` is not in `recorded`.
+    split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split
+    of the last evaluation (interval over seeds and problems). num_questions of "all" is how many there are.
+    method is the condition's series: grpo, sdpo, sdpo_no_think, grpo_small, ... Raises SdlabError when one of
+    `names` is not in `recorded`.
     """
     rows = []
     for name in names:

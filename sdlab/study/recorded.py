@@ -1,7 +1,7 @@
 """The recorded results: made by `sdlab reproduce`, shipped in data/runs, read by notebooks.
 
-What ships is small: every step's row, and for every evaluation the sums per problem, from which any interval can be
-computed. Columns are stored as gzipped CSV, which pandas reads without another library.
+What ships is small: every step's row, and for every evaluation the sums per problem, from which any interval
+can be computed. Columns are stored as gzipped CSV, which pandas reads without another library.
 """
 
 import gzip
@@ -49,8 +49,8 @@ class Recorded:
     ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
         """(over, under): the metric's sums and their denominators, a row per seed and a column per problem.
 
-        step None: the last evaluation. metric: reward, length, markers, truncated (per generation) or density (markers per
-        1,000 tokens). Raises SdlabError when nothing is recorded there.
+        step None: the last evaluation. metric: reward, length, markers, truncated (per generation) or density
+        (markers per 1,000 tokens). Raises SdlabError when nothing is recorded there.
         """
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
@@ -178,8 +178,9 @@ def reproduce(
 ) -> list[Path]:
     """Run conditions (or groups of them: main, rates, long, bf16, coverage, small) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
 
-    jobs: processes at once, each with one thread (default: one per core); folders that are finished are not run again, so a
-    stopped reproduction goes on. model: another one than the conditions' own. Raises SdlabError naming the runs that failed, after the others are done.
+    jobs: processes at once, each with one thread (default: one per core); folders that are finished are not
+    run again, so a stopped reproduction goes on. model: another one than the conditions' own. Raises
+    SdlabError naming the runs that failed, after the others are done.
     """
     wanted = chosen(names or ["main"])
     cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
@@ -213,8 +214,8 @@ def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: st
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
     """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
 
-    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay as they are. Raises
-    SdlabError when a run is not finished, or when the runs are of different weights.
+    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay
+    as they are. Raises SdlabError when a run is not finished, or when the runs are of different weights.
     """
     output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}

@@ -1,25 +1,28 @@
-"""How often the intervals over seeds and problems hold the truth, and how often they see a difference where there is none.
+"""How often the intervals over seeds and problems hold the truth and call null differences significant.
 
     python tests/benchmarks/bench_intervals.py                      # every world, about three minutes
     python tests/benchmarks/bench_intervals.py --replications 500
+    python tests/benchmarks/bench_intervals.py --one-seed           # the intervals over problems alone
 
-A world draws two conditions without a difference: the same training seeds' numbers on both sides (each condition's seeds
-vary independently), the same problems. `seed SD` is that of a seed's score, on the scale of the score.
+A world draws two conditions without a difference: the same training seeds' numbers on both sides (each
+condition's seeds vary independently), the same problems. `seed SD` is that of a seed's score, on the scale of
+the score.
 
 - normal: seed + problem (SD 0.3) + cell (SD 0.25), about what a score of 4 completions per cell varies.
 - graded: 4 completions per cell, right or wrong; chances are logistic in seed and problem (SD 1.7), mean 0.6.
-- density: markers per token, a ratio of sums: Poisson counts, lengths and rates whose logarithms vary by problem (SD 0.15,
-  together) and seed, as in the recorded runs.
-- skewed: the same where lengths vary as those of large models do (SD 0.4, rates 0.3). With 30 problems the linearised ratio
-  of one condition covers less than 93% here; see `covers`. Differences are not affected. The test leaves this world out.
+- density: markers per token, a ratio of sums: Poisson counts, lengths and rates whose logarithms vary by
+  problem (SD 0.15, together) and seed, as in the recorded runs.
+- skewed: the same where lengths vary as those of large models do (SD 0.4, rates 0.3). With 30 problems the
+  linearised ratio of one condition covers less than 93% here; see `covers`. Differences are not affected. The
+  test leaves this world out.
 
-With an interaction every problem also has an effect of its own on each condition (normal: SD 0.15; logits: 0.8; log rates:
-0.15, skewed 0.3). Columns, in
-percent: the truth inside the 95% interval of one condition (`covers`), of the difference (`difference`); differences called
-significant with the seeds paired by number (`false`) and with other seeds on both sides (`unpaired`); equivalence claimed
-where the true difference is the margin (`equal`, at most 5 is right, normal worlds only). `width`: mean width of the
-difference's interval divided by that of the percentile interval of the pigeonhole bootstrap (Owen 2007), which resamples
-seeds and problems independently, and, behind it, that bootstrap's own false positives.
+With an interaction every problem also has an effect of its own on each condition (normal: SD 0.15; logits:
+0.8; log rates: 0.15, skewed 0.3). Columns, in percent: the truth inside the 95% interval of one condition
+(`covers`), of the difference (`difference`); differences called significant with the seeds paired by number
+(`false`) and with other seeds on both sides (`unpaired`); equivalence claimed where the true difference is
+the margin (`equal`, at most 5 is right, normal worlds only). `width`: mean width of the difference's interval
+divided by that of the percentile interval of the pigeonhole bootstrap (Owen 2007), which resamples seeds and
+problems independently, and, behind it, that bootstrap's own false positives.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from scipy import stats
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from sdlab.measure.intervals import ratio_interval
 from sdlab.measure.spread import crossed_spread, linearised
 
 SEEDS, SEED_SDS, PROBLEMS = (2, 3, 5, 10), (0.0, 0.03, 0.1), (30, 128)
@@ -108,7 +112,7 @@ def _truth(kind: str, interaction: bool, seed_sd: float) -> float:
         spread = np.hypot(_logit_sd(interaction), _seed_logit(interaction, seed_sd))
         return _expected(lambda z: _logistic(_middle(interaction) + spread * z))
     relative, (by_length, by_rate, apart) = seed_sd / MEAN, LOGS[kind]
-    # lengths and rates share their problem's and their seed's effect; the mean of exp(sd * Z) is exp(sd^2 / 2)
+    # lengths and rates share their problem's and their seed's effect; exp(sd * Z) has the mean exp(sd^2 / 2)
     over = (by_length + by_rate) ** 2 + (2 * relative) ** 2 + (apart**2 if interaction else 0.0)
     return float(0.06 * np.exp((over - by_length**2 - relative**2) / 2))
 
@@ -133,7 +137,7 @@ def rates(rng, kind: str, interaction: bool, seeds: int, seed_sd: float, problem
 
 
 def bootstrap(rng, sides, resamples: int = 1000) -> tuple[float, float]:
-    """Return mean width and false positives of the pigeonhole bootstrap's percentile interval of the difference."""
+    """Return mean width and false positives of the pigeonhole bootstrap's interval of the difference."""
     widths, alarms = [], []
     (over_a, under_a), (over_b, under_b) = sides
     for a, m, b, n in zip(over_a, under_a, over_b, under_b):
@@ -147,13 +151,29 @@ def bootstrap(rng, sides, resamples: int = 1000) -> tuple[float, float]:
     return float(np.mean(widths)), float(np.mean(alarms))
 
 
+def one_seed(replications: int) -> None:
+    """Print how often `ratio_interval` holds a score: 8 completions per problem, chances beta distributed."""
+    rng = np.random.default_rng(0)
+    for problems, score in itertools.product((8, 20, 60), (0.7, 0.95)):
+        inside = 0
+        for trial in range(replications):
+            chances = rng.beta(score * 2, (1 - score) * 2, problems)
+            right = rng.binomial(8, chances) / 8
+            found = ratio_interval(right, np.ones(problems), seed=trial)
+            inside += found.low <= score <= found.high
+        print(f"{problems} problems, score {score}: {100 * inside / replications:.1f}% covered", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--replications", type=int, default=4000)
     parser.add_argument("--bootstraps", type=int, default=300, help="draws for the old interval's width")
+    parser.add_argument("--one-seed", action="store_true", help="one score over problems, 400 draws a line")
     options = parser.parse_args()
+    if options.one_seed:
+        return one_seed(min(400, options.replications))
     print(
         "world              seeds  SD    problems  covers difference  false unpaired  equal  width  old false"
     )
@@ -167,7 +187,8 @@ def main() -> None:
         name = kind + (", interaction" if interaction else "")
         shares = "  ".join(f"{100 * found[key]:7.1f}" for key in found)
         print(
-            f"{name:<20}{seeds:>4}  {seed_sd:.2f}  {problems:>7}  {shares}  {width:5.2f}  {100 * old_false:6.1f}",
+            f"{name:<20}{seeds:>4}  {seed_sd:.2f}  {problems:>7}  {shares}  {width:5.2f}"
+            f"  {100 * old_false:6.1f}",
             flush=True,
         )
         for key, share in found.items():
