@@ -466,7 +466,7 @@ def test_the_real_predictions(sdlab_real_data):
     assert (
         result.samples["reward"].tolist()
         == grade([row["prediction"] for row in rows], [row["answer"] for row in rows])
-        and result.samples["reward"].sum() == 298
+        and result.samples["reward"].sum() == 299
     )
     assert said(result, "There are no prompts and no ids") and len(result.problems) == 500
     assert result.samples["answer"].tolist() == [extract_answer(row["prediction"]) for row in rows]
@@ -482,7 +482,7 @@ def test_recorded_verdicts_on_real_answers_are_compared(sdlab_real_data, tmp_pat
     )
     assert said(
         one(path),
-        "The file's own verdicts ('correct') agree with the grading here on 427 of 500 completions (73 are right only here, 0 only there).",
+        "The file's own verdicts ('correct') agree with the grading here on 426 of 500 completions (74 are right only here, 0 only there).",
     )
 
 
