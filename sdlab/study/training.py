@@ -51,10 +51,10 @@ class Plan:
     split: Split = "train"
     num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
     num_types: Count | None = None  # only questions of so many types, chosen by the run's seed; None: all
-    # only hunts with few or with many numbers to look through
     candidates: Annotated[str, OneOf("choice of candidates", CANDIDATES)] = "any"
-    # SFT only: written without or with the solution in view
+    """Only hunts with few or with many numbers to look through."""
     traces: Annotated[str, OneOf("kind of traces", TRACES)] = "unguided"
+    """SFT only: written without or with the solution in view."""
     num_traces: Count = 800  # SFT only
     eval_splits: tuple[Split, ...] = ("in-domain", "unseen-types")
     eval_every: CountOrZero = 10  # steps; 0: only at the end

@@ -31,10 +31,10 @@ from sdlab.train.teacher import (
 class SDPOConfig(TrainConfig):
     """What SDPO adds to the settings every method has."""
 
-    # what the teacher sees: solution, solution_no_think, feedback, solution_feedback
     context: Annotated[str, OneOf("teacher context", TEACHER_CONTEXTS)] = "solution"
-    # which right sibling: first, random
+    """What the teacher sees: solution, solution_no_think, feedback, solution_feedback."""
     demonstration: Annotated[str, OneOf("demonstration rule", DEMONSTRATIONS)] = "first"
+    """Which right sibling: first, random."""
     teacher_model_kind: Annotated[str, OneOf("teacher", TEACHER_KINDS)] = "base"  # base (fixed), ema, live
     teacher_update_rate: Share = 0.05  # of the EMA teacher, per step
     distillation_alpha: Share = 0.5  # 0: KL(teacher||student), 1: KL(student||teacher)
