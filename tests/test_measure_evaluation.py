@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pandas
 import pytest
+import rollout_models
 import torch
 
 from sdlab.errors import SdlabError
@@ -88,6 +89,22 @@ def test_contexts_reach_the_prompt():
     evaluate(engine, PROBLEMS, params, context="solution_no_think", demonstrations=shown)
     assert "because" not in engine.prompts[0] and "It is \\boxed{30}" in engine.prompts[0]
     assert "reason" not in engine.prompts[2] and "It is \\boxed{32}" in engine.prompts[2]
+
+
+def test_a_demonstration_cut_inside_its_thinking_is_no_solution_without_think():
+    """The template opens <think> in the prompt, so that a completion without </think> was cut inside its thinking."""
+    tokenizer = rollout_models.word_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
+    engine = Engine(TEXTS)
+    engine.tokenizer = tokenizer
+    shown = ["maybe \\boxed{30}", None, "reason</think>It is \\boxed{32}"]
+    params = SamplingParams(num_generations=2)
+    with pytest.warns(UserWarning, match="1 of 3 demonstrations were cut inside their thinking"):
+        frame = evaluate(engine, PROBLEMS, params, context="solution_no_think", demonstrations=shown)
+    assert frame["guided"].tolist() == [False] * 4 + [True] * 2
+    assert engine.prompts[0] == "Question 0?<think>" and "It is \\boxed{32}" in engine.prompts[2]
+    evaluate(engine, PROBLEMS, params, context="solution", demonstrations=shown)
+    assert "maybe" in engine.prompts[0]
 
 
 @pytest.mark.parametrize(

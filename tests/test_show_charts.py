@@ -202,3 +202,61 @@ def test_hostile_label_stays_text():
 def test_importing_show_loads_nothing_heavy():
     code = "import sys, sdlab.show; sys.exit(any(name in sys.modules for name in ('altair', 'pandas', 'torch', 'ipywidgets')))"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
+
+
+# Column names that Vega would read as paths
+
+ODD = '[0].b it\'s "x": 100%'
+
+
+def odd_charts(name) -> dict[str, alt.Chart]:
+    """Every chart that is told columns, with their names changed by `name`."""
+    bars = pd.DataFrame({"who": ["a", "b"], "m": [1.0, 2.0], "lo": [0.5, 1.5], "hi": [1.5, 2.5]})
+    curve = pd.DataFrame(
+        {"t": [1, 2, 3], "m": [1.0, 2.0, 4.0], "lo": [0.5, 1.5, 3.0], "hi": [1.5, 2.5, 5.0], "by": ["q"] * 3}
+    )
+    dots = pd.DataFrame(
+        {"context": CONTEXTS, "m": [0, 45, 8, 33], "n": [10.1, 0.3, 10, 1.7], "lo": 1.0, "hi": 3.0}
+    )
+    cells = pd.DataFrame(
+        [{"context": c, "marker": m, "m": i + 1.5} for i, c in enumerate(CONTEXTS) for m in ("wait", "hmm")]
+    )
+    steps = pd.DataFrame([
+        {"t": t, "by": b, "s": s, "r": r, "m": 0.4 + 0.1 * t, "n": t + 3.0}
+        for t in (0, 1, 2) for b in ("p", "q") for s in ("near", "far") for r in (True, False)
+    ])  # fmt: skip
+    bars, curve, steps = (
+        frame.rename(columns={one: name(one) for one in frame}) for frame in (bars, curve, steps)
+    )
+    dots, cells = (
+        frame.rename(columns={one: name(one) for one in ("m", "n", "lo", "hi")}) for frame in (dots, cells)
+    )
+    m, n, lo, hi, t, by = map(name, ("m", "n", "lo", "hi", "t", "by"))
+    ends = {"low": lo, "high": hi}
+    return {
+        "bars": charts.interval_bars(bars, m, name("who"), lo, hi, x_title="x"),
+        "points": charts.interval_points(bars, m, name("who"), lo, hi, x_title="x"),
+        "cells": charts.marker_breakdown(cells, value=m),
+        "entropy": charts.entropy_markers(curve, x=t, y=m, **ends),
+        "information": charts.information_curve(curve, x=t, y=m, colour=by, at=2, **ends),
+        "dots": charts.information_markers(dots, x=m, y=n, x_low=lo, x_high=hi, y_low=lo, y_high=hi),
+        "training": charts.training_curves(steps, (m, n), step=t, by=by, split=name("s"), recorded=name("r")),
+    }
+
+
+def shapes(chart) -> list[str]:
+    """All that is drawn, without words: every path and where it lies."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    return re.findall(r'<path [^>]*?\bd="([^"]*)"', svg) + sorted(re.findall(r'transform="([^"]*)"', svg))
+
+
+def test_charts_of_odd_column_names_draw_what_others_draw():
+    plain, strange = odd_charts(lambda name: name), odd_charts(lambda name: name + ODD)
+    for name, chart in plain.items():
+        drawn = shapes(chart)
+        assert len(drawn) > 20 and "NaN" not in "".join(drawn)
+        assert shapes(strange[name]) == drawn, name
+    with pytest.raises(SdlabError, match="whose name holds a backslash; rename it"):
+        charts.field("back\\slash", "Q")

@@ -74,9 +74,14 @@ def need(frame, columns, what: str) -> None:
         raise SdlabError(f"{what} got an empty frame; check the filter that made it")
 
 
-def field(name: str, kind: str = "") -> str:
-    """Return a column as Altair writes it, with its type "Q", "N" or "O"; brackets and dots in its name are no path into it."""
-    return re.sub(r"([\\\[\].])", r"\\\1", str(name)) + (f":{kind}" if kind else "")
+def field(name: str, kind: str) -> str:
+    """Return a column as Altair writes it, with its type "Q", "N" or "O".
+
+    Brackets, dots, colons and quotes in its name mean nothing. Raises SdlabError for a backslash, which Vega cannot have there.
+    """
+    if "\\" in str(name):
+        raise SdlabError(f"a chart cannot draw the column {name!r}, whose name holds a backslash; rename it")
+    return re.sub(r"""([\[\].:'"])""", r"\\\1", str(name)) + f":{kind}"
 
 
 def datum(name: str) -> str:
@@ -85,10 +90,10 @@ def datum(name: str) -> str:
 
 
 def tip(name: str):
-    """Return a column as a part of a tooltip, under its own name."""
+    """Return a column of numbers as a part of a tooltip, under its own name."""
     import altair as alt
 
-    return alt.Tooltip(field(name), title=str(name))
+    return alt.Tooltip(field(name, "Q"), title=str(name))
 
 
 def number(value: float) -> str:
