@@ -206,7 +206,7 @@ def test_importing_show_loads_nothing_heavy():
 
 # Column names that Vega would read as paths
 
-ODD = '[0].b it\'s "x": 100%'
+ODD = "[0].b it's: 100%"
 
 
 def odd_charts(name) -> dict[str, alt.Chart]:
@@ -258,5 +258,6 @@ def test_charts_of_odd_column_names_draw_what_others_draw():
         drawn = shapes(chart)
         assert len(drawn) > 20 and "NaN" not in "".join(drawn)
         assert shapes(strange[name]) == drawn, name
-    with pytest.raises(SdlabError, match="whose name holds a backslash; rename it"):
-        charts.field("back\\slash", "Q")
+    for bad in ("back\\slash", 'a "quote"'):
+        with pytest.raises(SdlabError, match="holds a backslash or a double quote; rename it"):
+            charts.field(bad, "Q")

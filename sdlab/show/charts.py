@@ -77,11 +77,14 @@ def need(frame, columns, what: str) -> None:
 def field(name: str, kind: str) -> str:
     """Return a column as Altair writes it, with its type "Q", "N" or "O".
 
-    Brackets, dots, colons and quotes in its name mean nothing. Raises SdlabError for a backslash, which Vega cannot have there.
+    Brackets, dots, colons and single quotes in its name mean nothing. Raises SdlabError for a backslash or a double quote,
+    which Vega-Lite cannot have there.
     """
-    if "\\" in str(name):
-        raise SdlabError(f"a chart cannot draw the column {name!r}, whose name holds a backslash; rename it")
-    return re.sub(r"""([\[\].:'"])""", r"\\\1", str(name)) + f":{kind}"
+    if {"\\", '"'} & set(str(name)):
+        raise SdlabError(
+            f"a chart cannot draw the column {name!r}: its name holds a backslash or a double quote; rename it"
+        )
+    return re.sub(r"([\[\].:'])", r"\\\1", str(name)) + f":{kind}"
 
 
 def datum(name: str) -> str:
