@@ -11,13 +11,14 @@ The first term is Banerjee's rule (1960, Sankhya 22:357): squared errors, each t
 quantile, give an interval that covers at least as often as it says, whatever the true variances are, also
 with two seeds. A negative estimate of the problems' variance counts as 0, and the interval is never narrower
 than problems or cells alone give it. One t quantile with Satterthwaite's degrees of freedom is too narrow
-here: in a simulation it called up to 10% of null differences significant with two seeds and 7% with three
-(`tests/benchmarks/bench_intervals.py`).
+here: in a simulation of normal tables like those below it called up to 10% of null differences significant
+with two seeds and 7% with three.
 
-The price: where seeds do not vary, the interval of a difference is 3.1 to 3.9 times as wide as the percentile
-interval of the bootstrap over seeds and problems with 2 seeds, 1.2 to 1.4 times with 3, and narrower with 5
-(0.9) and 10 (0.7 to 0.9). Where they do vary (SD 0.1), that bootstrap called up to 37% of null differences
-significant with 2 seeds, 21% with 3 and 15% with 5; this interval at most 6%.
+The price (`python tests/benchmarks/bench_intervals.py`): where seeds do not vary, the interval of a
+difference is 3.1 to 3.9 times as wide as the percentile interval of the bootstrap over seeds and problems
+with 2 seeds, 1.2 to 1.4 times with 3, and narrower with 5 (0.9) and 10 (0.7 to 0.9). Where they do vary (SD
+0.1), that bootstrap called up to 37% of null differences significant with 2 seeds, 21% with 3 and 15% with 5;
+this interval at most 6%.
 """
 
 from dataclasses import dataclass
