@@ -33,7 +33,7 @@ no_algebra = Judge(_refuse, _refuse)
 
 _COMMA = re.compile(r"[,;]")
 _SEPARATOR = re.compile(
-    r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:land|lor)(?![a-zA-Z])"
+    r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])"
 )
 _THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
@@ -48,7 +48,8 @@ _NAME = re.compile(
 )
 _CAPITAL = re.compile(r"(?:\\text\{)?\s*[A-Z]\s*\}?")
 _UNREADABLE = re.compile(
-    r"\.\.\.|'|[fgh]\^\{-1\}|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|pmod|circ|to|underline)(?![a-zA-Z])"
+    r"\.\.\.|'|[fgh]\^\{-1\}|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|[pb]?mod|circ|to|underline|land|lor|partial|nabla|top)(?![a-zA-Z])"
+    r"|\^\{?T(?![a-zA-Z])|(?<![\d.])0\d|\d/\d+/\d"
 )
 
 

@@ -39,6 +39,9 @@ _SYNONYMS = [
         (r"\\(?:begin|end)\{(?:equation|align|gather)\*?\}", ""),
         (r"(?<=\d)(?:\{,\}|,\\!\s*)(?=\d{3})", ","),  # LaTeX's thousands separators
         (r"\{([,:])\}|\\text\{([:])\}", r"\1\2"),
+        (r"\\text\{\s*[.,;]?\s*\}", " "),
+        (r"\\(?:boxed|fbox)\{([^{}]*)\}", r"\1 "),
+        (r"\\([pb]?mod)\s*(\d+)", r"\\\1{\2}"),
         (r":=", "="),
         (r"\\(?:textdollar|dollar)(?![a-zA-Z])|\\text\{\s*\\\$\s*\}", r"\\$"),
         (r"\\text\{\s*(Rs\.?)\s*\}", r"\1 "),
@@ -47,7 +50,7 @@ _SYNONYMS = [
         (r"\\begin\{cases\}([^&]*?)\\end\{cases\}", lambda m: m[1].strip().rstrip("\\").replace(r"\\", ", ")),
         (r"\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|(?:thinspace|enspace|quad|qquad)(?![a-zA-Z]))|~", " "),
-        (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|mathsf|mathtt|mbox|operatorname\*?|boldsymbol|bm"
+        (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|ce|mathsf|mathtt|mbox|operatorname\*?|boldsymbol|bm"
          r"|pmb|hbox|emph)\s*\{", r"\\text{"),
         (r"\\(?:displaystyle|textstyle|limits|scriptstyle|tiny|small|normalsize|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
         (r"\\lvert|\\rvert|\\vert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
@@ -99,9 +102,10 @@ _REPEATING = re.compile(
     r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?|\((\d+)\)(?!\s*[\w(\\^]))"
 )
 _DOTS = re.compile(r"(-?\d*\.\d*?)((\d{1,9}?)\3+)\.{3}")
+_DOLLARS = re.compile(r"(?<!\\)\$")
 _OPENING = re.compile(
-    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?(?:answer|result|value|choice|option)\s*"
-    r"(?:is|are|:|=)+\s*:?\s*|####\s*|(?:about|approximately|roughly)\s+(?=\S*\d)|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
+    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?(?:ans(?:wer)?|result|value|choice|option)\s*"
+    r"(?:is|are|:|=)+\s*:?\s*|#{2,}\s*|=>\s*|(?:about|approximately|roughly)\s+(?=\S*\d)|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
     re.IGNORECASE,
 )
 _TEXT_OPENING = re.compile(r"\\text\{([^{}]*)\}\s*(?=.)")
@@ -182,6 +186,8 @@ def plain(text: str) -> str:
         if text[:1] == "$" and "$" not in text[1:] and text[1:2].isdigit():
             text = "\\" + text
         text = _without_opening(text)
+        if len(_DOLLARS.findall(text)) % 2 == 0:
+            text = _DOLLARS.sub(" ", text)
         for pattern, replacement in _SYNONYMS:
             text = pattern.sub(replacement, text)
         text = " ".join(text.split())
@@ -204,7 +210,8 @@ _LOOSE_SPACE = re.compile(r"(?<![\w.]) | (?![\w.])")
 
 def squashed(text: str) -> str:
     """Return a plain text without `\\text{}` marks and without spaces, except those between two words or numbers."""
-    return _LOOSE_SPACE.sub("", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip())
+    text = re.sub(r"(\\[a-zA-Z]+) (?=[^a-zA-Z])", r"\1", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
+    return _LOOSE_SPACE.sub("", text.strip())
 
 
 _OPEN, _CLOSE = "([{", ")]}"
@@ -239,7 +246,7 @@ def split_top(text: str, separator: re.Pattern) -> list[str]:
 
 _NUMBER = re.compile(
     r"([+-]?)\s*(?:(\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.(\d*))?)?"
-    r"(?:[eE]([+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)?\s*(?<![\d.])10\^(?:\{\s*([+-]?\d+)\s*\}|(\d)))?(?:_\{?(\d+)\}?)?",
+    r"(?:[eE]([+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)?\s*(?<![\d.])10\^(?:\{\s*([+-]?\d+)\s*\}|(\d)))?(?:_\{?([2-9]|[12]\d|3[0-6])\}?)?",
     re.ASCII,
 )
 

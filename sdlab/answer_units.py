@@ -21,7 +21,7 @@ _CANON = {
 _NO_UNITS = {
     *"and or not no none more less least most than to if for where when is are of base choose factorial half".split(),
     *"plus minus over mod modulo remainder million billion trillion thousand hundred dozen half halves third thirds quarter".split(),
-    *"quarters fourth tenths hundredths with which between from by at about only either both all real any integer".split(),
+    *"quarters fourth tenths hundredths thousandths millionths fifths sixths sevenths eighths ninths with which between from by at about only either both all real any integer".split(),
     *"integers even odd pi factorials negative positive infinity mixed upper lower first second_to".split(),
 }  # fmt: skip
 _ANY = {
@@ -48,7 +48,7 @@ _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIME = re.compile(r"^(.*?)\s*(?:\\text\{\s*)?([aApP])\.?\s*[mM]\b\.?\s*\}?$")
 _TAIL = re.compile(
     r"^(?P<value>.*?(?:[\d)}!°]|\\pi|[ixyn]|(?<=\d)\.))(?P<gap>\s*)"
-    r"(?P<unit>(?!\^)(?:\\text\{[^{}\\]*(?:\^\{?-?\d\}?)?[^{}\\]*\}|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega"
+    r"(?P<unit>(?!\^|\\cdot)(?:\\text\{[^{}\\]*(?:\^\{?-?\d\}?)?[^{}\\]*\}|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega|\\cdot(?![a-zA-Z])"
     r"|\^\{?-?\d\}?(?<=\S)|[ ./-](?!\d))+)$",
     re.DOTALL,
 )  # fmt: skip
@@ -60,7 +60,7 @@ def _canonical(unit: str) -> str | None:
     unit = re.sub(r"\\frac\{(.*?)\}\{(.*?)\}$", r"\1/\2", unit)
     unit = _TEXT.sub(r" \1 ", unit).replace("\\$", "$").replace("{", "").replace("}", "")
     unit = re.sub(r"\bper\b", "/", unit).replace("°", " ° ").replace("%", " % ")
-    unit = re.sub(r"\s*\^\s*", "^", unit)
+    unit = re.sub(r"\s*\^\s*", "^", unit.replace(r"\cdot", " "))
     unit = re.sub(
         r"°\s*([FC])\b|\bdegrees?\s+([FC])(?:ahrenheit|elsius)?\b", lambda m: f"°{m[1] or m[2]}", unit
     )

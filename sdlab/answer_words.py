@@ -43,7 +43,7 @@ def same_choice(answer: str, truth: str) -> bool | None:
         return None
     left = choice_of(answer)
     if left is None:
-        return None if right[1] or len(squashed(truth)) == 1 else False
+        return None if right[1] or "=" in answer or len(squashed(truth)) == 1 and truth.islower() else False
     if right[1] and left[1] and squashed(left[1]).lower() != squashed(right[1]).lower():
         return False
     return left[0] == right[0]
