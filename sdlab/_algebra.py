@@ -1,7 +1,8 @@
-"""Values and sets compared by sympy, exactly. Only the grader's process imports this module (`sdlab._grader`).
+"""Compare values and sets with sympy, exactly; imported by the grader's process only (`sdlab._grader`).
 
-Text is read by latex2sympy, the reader of math-verify, which never evaluates it as Python. The comparison is ours:
-math-verify's own rounds to six decimals, so that two small numbers, or 1/3 and 0.333333, would be equal.
+Text is read by latex2sympy, the reader of math-verify, which never evaluates it as Python. The comparison
+is ours: math-verify's own rounds to six decimals, so that two small numbers, or 1/3 and 0.333333, would be
+equal.
 """
 
 import re
@@ -64,7 +65,7 @@ def _read(text: str, real: bool):
 
 
 def value(answer: str, truth: str) -> bool:
-    """Whether two plain texts are the same value, equation, inequality or matrix; False when one cannot be read."""
+    """Return whether two plain texts are the same value, relation or matrix; False for an unreadable one."""
     real = not (_IMAGINARY.search(answer) or _IMAGINARY.search(truth))
     try:
         return _equal(_read(answer, real), _read(truth, real))
@@ -121,10 +122,10 @@ def _same_expression(left, right) -> bool:
         left, right = left.doit(), right.doit()
         if left.has(*_LAZY) or right.has(*_LAZY):
             return left == right
+    symbols = left.free_symbols | right.free_symbols
     if left.has(sympy.oo, sympy.zoo, sympy.nan) or right.has(sympy.oo, sympy.zoo, sympy.nan):
         left, right = left.doit(), right.doit()
-        return left == right and left in (sympy.oo, -sympy.oo)
-    symbols = left.free_symbols | right.free_symbols
+        return left == right and left in (sympy.oo, -sympy.oo) and not symbols
     return _same_functions(left, right, symbols) if symbols else _same_numbers(left, right)
 
 
@@ -168,7 +169,7 @@ def _same_functions(left, right, symbols: set) -> bool:
 
 
 def sets(answer: tuple, truth: tuple) -> bool:
-    """Whether two trees of `sdlab.answer_sets` are the same set: end by end, or as sympy sets when all ends are numbers."""
+    """Return whether two trees of `sdlab.answer_sets` are the same set: by their ends, or as sympy sets."""
     if _same_trees(answer, truth):
         return True
     try:

@@ -1,8 +1,8 @@
 """The process that sympy runs in: reads one JSON pair [answer, truth] a line, writes 1 or 0 a line.
 
-`sdlab.grader` starts it as a script and kills it when it takes too long. Big-integer work such as 5^(5^(5^5)) never
-returns to Python, so no handler of ours could stop it: the limit is a CPU timer whose default action is the kernel
-ending the process. It also ends a worker whose parent has gone.
+`sdlab.grader` starts it as a script and kills it when it takes too long. Big-integer work such as
+5^(5^(5^5)) never returns to Python, so no handler of ours could stop it: the limit is a CPU timer whose
+default action is the kernel ending the process. It also ends a worker whose parent has gone.
 """
 
 import json

@@ -1,15 +1,18 @@
-r"""Does an answer mean the same as the truth? The structure of both: lists, tuples, matrices, equations, ratios.
+r"""Compare an answer with the truth by structure: lists, tuples, matrices, equations, ratios, single values.
 
-`same` takes two texts apart, rule by rule, until only single values are left. Numbers are compared here, exactly;
-everything else goes to the `Judge`: sympy in a process of its own, or `no_algebra`, which says that it is needed.
+`same` takes two texts apart, rule by rule, until only single values are left. Numbers are compared here,
+exactly; everything else goes to the `Judge`: sympy in a process of its own, or `no_algebra`, which says
+that it is needed.
 """
 
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sdlab.answer_lists import EQUAL, NAME, assignments, solved, values_of
+from sdlab.answer_numbers import number
 from sdlab.answer_sets import SETTY, bracketed, member, read_set
-from sdlab.answer_text import number, plain, split_top, squashed
+from sdlab.answer_text import plain, split_top, squashed
 from sdlab.answer_units import same_quantity
 from sdlab.answer_words import same_choice, same_words
 
@@ -32,29 +35,21 @@ def _refuse(left, right) -> bool:
 no_algebra = Judge(_refuse, _refuse)
 
 _COMMA = re.compile(r"[,;]")
-_SEPARATOR = re.compile(
-    r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])"
-)
-_THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?!,?\d)")
-_EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
 _COLON = re.compile(r":")
 _MATRIX = re.compile(
     r"\\begin\{([pb]?matrix|array|smallmatrix)\}(?:\s*\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
-_NAME = re.compile(
-    r"(?:m\s*)?(?:\\(?:angle|triangle|overline|vec|hat|bar|measuredangle|text|widehat)\s*)*"
-    r"(?:\{?[A-Z]{1,4}\}?|\{?[a-z]\}?|[A-Za-z][a-z]{2,}|\{[^{}]*\}|\\[a-zA-Z]+|\|[A-Za-z\s]+\|)"
-    r"(?:_\{?\w+\}?|\^\{?\\(?:prime|ast)\}?|\^\*|')*(?:\s*\(\s*[\w\\, ]*\s*\))?"
-)
 _CAPITAL = re.compile(r"(?:\\text\{)?\s*[A-Z]\s*\}?")
 _UNREADABLE = re.compile(
-    r"\.\.\.|'|[fgh]\^\{-1\}|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}|\\(?:equiv|[pb]?mod|circ|to|underline|land|lor|partial|nabla|top)(?![a-zA-Z])"
-    r"|\^\{?T(?![a-zA-Z])|(?<![\d.])0\d|\d/\d+/\d"
+    r"\.\.\.|'|[fgh]\^\{-1\}|\d\s+\d|\d \.\d|\\text\{[^{}]*[A-Za-z]{2}[^{}]*\}"
+    r"|\\(?:equiv|[pb]?mod|circ|to|underline|land|lor|partial|nabla|top)(?![a-zA-Z])"
+    r"|(?<![a-zA-Z\\])[a-zA-Z]\d|\^\{?T(?![a-zA-Z])|(?<![\d.])0\d|\d/\d+/\d"
 )
 
 
 def same(answer: str, truth: str, judge: Judge) -> bool:
-    """Whether `answer` means the same as `truth`. Raises what `judge` raises."""
+    """Return whether `answer` means the same as `truth`. Raises what `judge` raises."""
     return _same(plain(answer), plain(truth), judge)
 
 
@@ -131,42 +126,13 @@ def _sets(answer: str, truth: str, judge: Judge) -> bool | None:
     return None
 
 
-def _values(text: str, thousands: bool) -> list[str]:
-    r"""The values of a list, with or without braces: `x = 1, 2`, `\{1, 2\}`, `1 \text{ and } 2`, `\pm 1`."""
-    braces = text.startswith(r"\{") and text.endswith(r"\}") and r"\}" not in text[:-2]
-    inner = text[2:-2] if braces else text
-    if thousands and not re.search(r"[(\[]|\\\{", inner) and not (braces and ", " not in inner):
-        inner = _THOUSANDS.sub(lambda group: group[0].replace(",", ""), inner)
-    parts = [part for part in split_top(inner, _SEPARATOR) if part]
-    names = [split_top(part, _EQUAL) for part in parts]
-    named = {squashed(name[0]) for name in names if len(name) > 1}
-    if (
-        len(parts) > 1
-        and len(named) == 1
-        and all(len(name) <= 2 for name in names)
-        and _NAME.fullmatch(names[0][0])
-    ):
-        parts = [name[-1] for name in names]  # x = 1, x = 2, or x = 1, 2
-    values = []
-    for part in parts:
-        if r"\pm" in part or r"\mp" in part:
-            sides = split_top(part, _EQUAL)
-            part = sides[-1] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else part
-            for plus, minus in ("+-", "-+"):
-                signed = re.sub(r"\s*\\mp\s*", minus, re.sub(r"\s*\\pm\s*", plus, part))
-                values.append(signed.removeprefix("+"))
-        else:
-            values.append(part)
-    return values
-
-
 def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
     """`x = 1, y = 2` against the same in another order, or against `(x, y) = (1, 2)` or `(1, 2)`."""
     for one, other in ((answer, truth), (truth, answer)):
-        sides = split_top(one, _EQUAL)
+        sides = split_top(one, EQUAL)
         if len(sides) == 2 and bracketed(sides[0]) and bracketed(sides[1]) and bracketed(other):
             return _same(*((sides[1], other) if one is answer else (other, sides[1])), judge)
-    left, right = _assignments(answer), _assignments(truth)
+    left, right = assignments(answer), assignments(truth)
     if not left and not right:
         return None
     if left and right:
@@ -186,34 +152,21 @@ def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
     return all(_same(*(pair if left else pair[::-1]), judge) for pair in zip(values, group[1]))
 
 
-def _assignments(text: str) -> dict[str, str] | None:
-    """{name: value} of `x = 1, y = 2` and of `(x, y) = (1, 2)`, at least two of them, else None."""
-    sides = split_top(text, _EQUAL)
-    if len(sides) == 2 and (names := bracketed(sides[0])) and (values := bracketed(sides[1])):
-        pairs = list(zip(names[1], values[1])) if len(names[1]) == len(values[1]) > 1 else []
-    else:
-        pairs = [split_top(part, _EQUAL) for part in split_top(text, _SEPARATOR) if part]
-    if len(pairs) < 2 or not all(len(pair) == 2 and _NAME.fullmatch(pair[0]) for pair in pairs):
-        return None
-    found = {squashed(name): value for name, value in pairs}
-    return found if len(found) == len(pairs) else None
-
-
 def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
-    left, right = _values(answer, True), _values(truth, True)
+    left, right = values_of(answer, True), values_of(truth, True)
     if len(left) < 2 and len(right) < 2 and left[:1] == [answer] and right[:1] == [truth]:
         return None
     if len(left) == 1 < len(right):
-        left = _values(answer, False)  # 100,200 is a list when the truth is one, 1,000 never
+        left = values_of(answer, False)  # 100,200 is a list when the truth is one, 1,000 never
         left = left if not any(re.match(r"0\d", value) for value in left) else [answer]
     elif len(right) == 1 < len(left):
-        return _values(truth, False) == left  # and the list 1, 234 may be meant by the truth 1,234
+        return values_of(truth, False) == left  # and the list 1, 234 may be meant by the truth 1,234
     if len(left) != len(right) or "..." in answer + truth:
         return False
     if len(left) > 2 and all(_CAPITAL.fullmatch(one) for one in left + right):
         return [squashed(one) for one in left] == [squashed(one) for one in right]  # an order
     names = [
-        {side[0] for side in (split_top(value, _EQUAL) for value in one) if len(side) > 1}
+        {side[0] for side in (split_top(value, EQUAL) for value in one) if len(side) > 1}
         for one in (left, right)
     ]
     if (len(names[0]) > 1) != (len(names[1]) > 1):  # x = 1, y = 2 against 1, 2: in this order only
@@ -234,7 +187,7 @@ def _groups(answer: str, truth: str, judge: Judge) -> bool | None:
     if not (left and len(left[1]) > 1 or right and len(right[1]) > 1):
         return None
     if not left or not right:
-        sides = split_top(answer, _EQUAL), split_top(truth, _EQUAL)
+        sides = split_top(answer, EQUAL), split_top(truth, EQUAL)
         return None if max(map(len, sides)) > 1 else False
     if (left[0], left[2], len(left[1])) != (right[0], right[2], len(right[1])):
         return False
@@ -257,42 +210,26 @@ def _rows(body: str) -> list[list[str]]:
 
 
 def _equations(answer: str, truth: str, judge: Judge) -> bool | None:
-    left, right = split_top(answer, _EQUAL), split_top(truth, _EQUAL)
+    left, right = split_top(answer, EQUAL), split_top(truth, EQUAL)
     if len(left) == len(right) == 1:
         return None
+    if _RELATION.search(answer) or _RELATION.search(truth):
+        return False
     if len(right) == 1:
-        return any(_same(value, truth, judge) for value in _solved(answer, left))
-    named = _solved(truth, right) if _NAME.fullmatch(right[0]) or _NAME.fullmatch(right[-1]) else []
+        return any(_same(value, truth, judge) for value in solved(answer, left))
+    named = solved(truth, right) if NAME.fullmatch(right[0]) or NAME.fullmatch(right[-1]) else []
     if len(left) == 1:
         named = named or ([right[-1]] if not re.search("[a-zA-Z]", truth) else [])
         return any(_same(answer, value, judge) for value in named)
     names = [
-        next((side for side in (sides[0], sides[-1]) if _NAME.fullmatch(side)), None)
+        next((side for side in (sides[0], sides[-1]) if NAME.fullmatch(side)), None)
         for sides in (left, right)
     ]
     if None not in names and squashed(names[0]) == squashed(names[1]):
-        return any(_same(value, one, judge) for value in _solved(answer, left) for one in named)
+        return any(_same(value, one, judge) for value in solved(answer, left) for one in named)
     if _UNREADABLE.search(answer) or _UNREADABLE.search(truth) or len(left) > 2 or len(right) > 2:
         return False
     return judge.value(answer, truth)
-
-
-def _solved(text: str, sides: list[str]) -> list[str]:
-    r"""What an equation says its left side is: `x = 36`, `36 = x`, `m+n = 2+3 = 5`, and both of `x = \pi \approx 3.14`.
-
-    Empty when it says so of something else that has to be solved, as in `2x = 36` or `x^2 + y^2 = 36`.
-    """
-    if _NAME.fullmatch(sides[-1]) and not _NAME.fullmatch(sides[0]):
-        return [sides[0]]
-    bare = re.sub(r"_\{?\w+\}?|\\[a-zA-Z]+|\b[a-zA-Z]{3,}\b", "", sides[0])
-    letters = set(re.findall("[a-zA-Z]", bare))
-    called = re.search(r"[a-zA-Z]\s*\(|\\(?:text|angle|frac|sin|cos|tan|log|ln|binom|overline)|\|", sides[0])
-    if not called and not _NAME.fullmatch(sides[0]):
-        if len(letters) == 1 or letters and letters <= set("xyz") and re.search(r"\d", bare):
-            return []
-    if r"\approx" in text and (not _NAME.fullmatch(sides[-2]) or sides[-2] == r"\pi"):
-        return sides[-2:]
-    return sides[-1:]
 
 
 def _ratios(answer: str, truth: str, judge: Judge) -> bool | None:

@@ -1,8 +1,9 @@
-r"""Answers that are sets of numbers: intervals, unions, differences and inequalities in one variable.
+r"""Read sets of numbers: intervals, unions, differences and inequalities in one variable.
 
-`read_set` turns the text into a small tree; whether two trees are the same set is decided by sympy (`sdlab._algebra`).
-A tree is ("interval", open bracket, low, high, close bracket), ("finite", [elements]), ("reals",), ("empty",),
-("relation", an inequality to be solved), or ("union" | "meet" | "minus", [trees]). Ends and elements are plain texts.
+`read_set` turns the text into a small tree; whether two trees are the same set is decided by sympy
+(`sdlab._algebra`). A tree is ("interval", open bracket, low, high, close bracket), ("finite", [elements]),
+("reals",), ("empty",), ("relation", an inequality to be solved), or ("union" | "meet" | "minus", [trees]).
+Ends and elements are plain texts.
 """
 
 import re
@@ -12,16 +13,16 @@ from sdlab.answer_text import split_top
 SETTY = re.compile(
     r"[<>]|\\(?:le|ge|ne|in|notin|cup|cap|setminus|mathbb|emptyset|infty)(?![a-zA-Z])|\breals?\b"
 )
-SYMBOL = r"\\?[a-zA-Z](?:[a-z]*(?<=\\[a-z]{2})[a-z]*)?(?:_\{?\w+\}?)?'*"
 _SYMBOL = re.compile(
-    rf"(?:{SYMBOL}|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|sigma|epsilon|rho|tau)|[a-z]\([a-z]\))\s*"
+    r"(?!\\(?:infty|pi)(?![a-z]))(?:[a-zA-Z]|\\[a-z]{2,7})(?:_\{?\w+\}?)?'*(?:\([a-z]\))?\s*"
 )
 _MEMBER = re.compile(rf"({_SYMBOL.pattern})\\(in|notin)(?![a-zA-Z])\s*(.+)", re.DOTALL)
 _BUILDER = re.compile(
     rf"\\\{{\s*({_SYMBOL.pattern})(?:\\in\s*\\(?:mathbb|text)\{{R\}}\s*)?(?:\||:)\s*(.+)\\\}}", re.DOTALL
 )
 _REALS = re.compile(
-    r"\\(?:mathbb|text)\{R\}|R|(?:\\text\{)?\s*all (?:the )?reals?(?: numbers?| values?)?\s*\}?|(?:\\text\{)?real numbers\}?"
+    r"\\(?:mathbb|text)\{R\}|R|"
+    r"(?:\\text\{)?\s*all (?:the )?reals?(?: numbers?| values?)?\s*\}?|(?:\\text\{)?real numbers\}?"
 )
 _OR = re.compile(r"\\cup(?![a-zA-Z])|\\lor(?![a-zA-Z])|\\text\{\s*or\s*\}|\bor\b")
 _AND = re.compile(r"\\cap(?![a-zA-Z])|\\land(?![a-zA-Z])|\\text\{\s*and\s*\}|\band\b")
@@ -39,7 +40,7 @@ def member(text: str) -> tuple[str, str]:
 
 
 def bracketed(text: str) -> tuple[str, list[str], str] | None:
-    """Return (opening, parts, closing) of one bracket around the whole text, French `]0, 1[` as "(" and ")"; else None."""
+    """Return (opening, parts, closing) of one bracket around the text, `]0, 1[` as "(" and ")"; else None."""
     text = re.sub(r"^\\langle", "(", re.sub(r"\\rangle$", ")", text))
     match = _BRACKETS.fullmatch(text)
     if not match:

@@ -1,12 +1,14 @@
-r"""One spelling for what means the same: wrappers, Unicode, spacing and number notation of an answer.
+r"""Bring an answer to one spelling: wrappers, Unicode, spacing and number notation of an answer.
 
-`plain` removes what models write around an answer and rewrites signs that have several spellings. It never changes
-which answer is meant: `1\;2` stays two numbers, `0.333...` keeps its dots.
+`plain` removes what models write around an answer and rewrites signs that have several spellings. It never
+changes which answer is meant: `1\;2` stays two numbers, `0.333...` keeps its dots.
 """
 
 import re
 import unicodedata
 from functools import lru_cache
+
+from sdlab.answer_numbers import repeating_as_fraction
 
 _POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _INDICES = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
@@ -15,21 +17,25 @@ _VULGAR = {
     for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888")
 }
 _SIGNS = _VULGAR | {
-    **dict.fromkeys("−–—‒‑﹣－", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
+    **dict.fromkeys("−–—‒‑﹣－", "-"), "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "÷": "/",
     "∕": "/", "⁄": "/", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
-    "≠": r"\ne ", "≈": r"\approx ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ",
-    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}", "º": "°",
-    "˚": "°", "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "‘": "'", "’": "'", "′": "'",
+    "≠": r"\ne ", "≈": r"\approx ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∖": r"\setminus ",
+    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}",
+    "º": "°",
+    "˚": "°", "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "‘": "'", "’": "'",
+    "′": "'",
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""), "∧": r"\land ", "∨": r"\lor ",
 }  # fmt: skip
 _GREEK = dict(zip("αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ", (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega").split()))  # fmt: skip
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega").split()))  # fmt: skip
 _TABLE = str.maketrans(_SIGNS | {sign: rf"\{name} " for sign, name in _GREEK.items()})
 
 _NUMERALS = {name: str(value) for value, name in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split())}  # fmt: skip
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty".split())}  # fmt: skip
 _SYNONYMS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -52,7 +58,8 @@ _SYNONYMS = [
         (r"(?<!\\)\\(?:[,;: ]|(?:thinspace|enspace|quad|qquad)(?![a-zA-Z]))|~", " "),
         (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|ce|mathsf|mathtt|mbox|operatorname\*?|boldsymbol|bm"
          r"|pmb|hbox|emph)\s*\{", r"\\text{"),
-        (r"\\(?:displaystyle|textstyle|limits|scriptstyle|tiny|small|normalsize|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
+        (r"\\(?:displaystyle|textstyle|limits|scriptstyle|tiny|small|normalsize"
+         r"|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
         (r"\\lvert|\\rvert|\\vert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
         (r"\\l[vV]ert|\\r[vV]ert|\\\|", "||"),
         (r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}", ""),
@@ -76,7 +83,8 @@ _SYNONYMS = [
         (r"^\*\*([^*]+)\*\*", r"\1 "),
         (r"\*\*(?=\s*[\w({-])(?<=[\w)}]\*\*)", "^"),
         (r"(?<![\\a-zA-Z])(?:[iI]nf(?:inity)?|infty|oo)(?![a-zA-Z])", r"\\infty "),
-        (r"(?<![\\a-zA-Z])(?<!\\text\{)(sqrt|pi|ln|log|exp|(?:arc)?(?:sin|cos|tan)|sec|csc|cot)(?![a-zA-Z])", r"\\\1 "),
+        (r"(?<![\\a-zA-Z])(?<!\\text\{)"
+         r"(sqrt|pi|ln|log|exp|(?:arc)?(?:sin|cos|tan)|sec|csc|cot)(?![a-zA-Z])", r"\\\1 "),
         (r"√\s*(\d+|[a-zA-Z]|\([^()]*\))", r"\\sqrt{\1}"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}"),
@@ -98,13 +106,10 @@ _SYNONYMS = [
         (r"([\^_])(-?\d+)", r"\1{\2}"),
     )
 ]  # fmt: skip
-_REPEATING = re.compile(
-    r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?|\((\d+)\)(?!\s*[\w(\\^]))"
-)
-_DOTS = re.compile(r"(-?\d*\.\d*?)((\d{1,9}?)\3+)\.{3}")
 _DOLLARS = re.compile(r"(?<!\\)\$")
 _OPENING = re.compile(
-    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?(?:ans(?:wer)?|result|value|choice|option)\s*"
+    r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?"
+    r"(?:ans(?:wer)?|result|value|choice|option)\s*"
     r"(?:is|are|:|=)+\s*:?\s*|#{2,}\s*|=>\s*|(?:about|approximately|roughly)\s+(?=\S*\d)|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
     re.IGNORECASE,
 )
@@ -147,7 +152,7 @@ def closing(text: str, start: int) -> int:
 
 
 def _unwrapped(text: str) -> str:
-    """`text` without one wrapper around all of it: `$...$`, `**...**`, `\\text{...}`, `{...}`; unchanged without one."""
+    """`text` without one wrapper around all of it: `$...$`, `**...**`, `\\text{...}`, `{...}`."""
     for left, right in _WRAPPERS:
         inner = text[len(left) : -len(right)]
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
@@ -159,21 +164,9 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _repeating(match: re.Match) -> str:
-    """`0.1\\overline{6}` as a fraction of integers: digits and period, over nines and zeros."""
-    whole, fixed, period = match[1], match[2], match[3] or match[4]
-    top = int((whole + fixed + period) or 0) - int((whole + fixed) or 0)
-    return rf"\frac{{{top}}}{{{'9' * len(period)}{'0' * len(fixed)}}}"
-
-
-def _dotted(match: re.Match) -> str:
-    """`0.333...` as the repeating decimal it means when its period stands there twice (a single digit: three times)."""
-    return rf"{match[1]}\overline{{{match[3]}}}" if len(match[2]) > 2 else match[0]
-
-
 @lru_cache(4096)
 def plain(text: str) -> str:
-    """Return `text` in one spelling, without wrappers, phrases and punctuation that never change an answer."""
+    """Return `text` in one spelling, without wrappers and punctuation that never change an answer."""
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_POWERS)}}}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋]+", lambda run: f"_{{{run[0].translate(_INDICES)}}}", text)
     text = unicodedata.normalize("NFKC", text.translate(_TABLE))
@@ -191,7 +184,7 @@ def plain(text: str) -> str:
         for pattern, replacement in _SYNONYMS:
             text = pattern.sub(replacement, text)
         text = " ".join(text.split())
-        text = _REPEATING.sub(_repeating, _DOTS.sub(_dotted, text))
+        text = repeating_as_fraction(text)
         text = _NUMERALS.get(text.lower(), text)
     return text
 
@@ -209,7 +202,7 @@ _LOOSE_SPACE = re.compile(r"(?<![\w.]) | (?![\w.])")
 
 
 def squashed(text: str) -> str:
-    """Return a plain text without `\\text{}` marks and without spaces, except those between two words or numbers."""
+    """Return a plain text without `\\text{}` marks and spaces, except those between two words or numbers."""
     text = re.sub(r"(\\[a-zA-Z]+) (?=[^a-zA-Z])", r"\1", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
     return _LOOSE_SPACE.sub("", text.strip())
 
@@ -242,32 +235,3 @@ def split_top(text: str, separator: re.Pattern) -> list[str]:
         depth += (text[position] in _OPEN) - (text[position] in _CLOSE)
         position += 1
     return [text] if depth else [*parts, text[start:].strip()]
-
-
-_NUMBER = re.compile(
-    r"([+-]?)\s*(?:(\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.(\d*))?)?"
-    r"(?:[eE]([+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)?\s*(?<![\d.])10\^(?:\{\s*([+-]?\d+)\s*\}|(\d)))?(?:_\{?([2-9]|[12]\d|3[0-6])\}?)?",
-    re.ASCII,
-)
-
-
-def number(text: str) -> tuple[str, str, int, str] | None:
-    """Return (sign, digits, power of ten, base) of a plain number in canonical form; None for anything else.
-
-    Digits are text, so that length costs nothing: 1,200, 1.2e3 and 12 times 10^2 are ("", "12", 2, "").
-    """
-    match = _NUMBER.fullmatch(text)
-    if match is None or not any(match.groups()[1:]):
-        return None
-    sign, whole, decimals = match[1], match[2], (match[3] or "").rstrip("0")
-    exponent = match[4] or match[5] or match[6] or "0"
-    if len(exponent) > 15:
-        return None
-    digits = ("1" if whole is None else whole.replace(",", "")) + decimals
-    power = int(exponent) - len(decimals)
-    short = digits.rstrip("0")
-    power += len(digits) - len(short)
-    short = short.lstrip("0")
-    return (
-        (sign if sign == "-" else "", short, power, match[7] or "") if short else ("", "", 0, match[7] or "")
-    )

@@ -1,16 +1,18 @@
-"""Numbers with a unit, a percent sign, a currency or a time of day: split into value and unit, and compared."""
+"""Split numbers with a unit, percent sign, currency or time of day into value and unit, and compare them."""
 
 import re
 from collections.abc import Callable
 
 _NAMES = """
-mm millimeter millimetre | cm centimeter centimetre | dm decimeter | m meter metre | km kilometer kilometre | in inch inches
-ft foot feet | yd yard | mi mile | nm nanometer | g gram gm | kg kilogram kgs | mg milligram | lb lbs pound | oz ounce | t ton tonne
-s sec second secs | min minute mins | h hr hour hrs | day | week | month | yr year | ms millisecond | l L liter litre | mL ml milliliter
-gal gallon | N newton | J joule | kJ kilojoule | W watt | kW kilowatt | V volt | A amp ampere | K kelvin | C coulomb | Pa pascal | kPa
-Hz hertz | mol mole | M molar | cal calorie | kcal | ohm \\Omega | rad radian | deg degree ° | cent ¢ | acre | hectare ha
-$ dollar USD usd buck | € euro EUR | £ GBP | ¥ yen JPY yuan | ₹ rupee Rs rs | mi/h mph | km/h kmh kph kmph | °F | °C | % percent percentage pct
-am | pm | cc | eV | atm | bar | T tesla
+mm millimeter millimetre | cm centimeter centimetre | dm decimeter | m meter metre
+km kilometer kilometre | in inch inches | ft foot feet | yd yard | mi mile | nm nanometer
+g gram gm | kg kilogram kgs | mg milligram | lb lbs pound | oz ounce | t ton tonne
+s sec second secs | min minute mins | h hr hour hrs | day | week | month | yr year | ms millisecond
+l L liter litre | mL ml milliliter | gal gallon | N newton | J joule | kJ kilojoule | W watt
+kW kilowatt | V volt | A amp ampere | K kelvin | C coulomb | Pa pascal | kPa | Hz hertz | mol mole
+M molar | cal calorie | kcal | ohm \\Omega | rad radian | deg degree ° | cent ¢ | acre | hectare ha
+$ dollar USD usd buck | € euro EUR | £ GBP | ¥ yen JPY yuan | ₹ rupee Rs rs | mi/h mph
+km/h kmh kph kmph | °F | °C | % percent percentage pct | am | pm | cc | eV | atm | bar | T tesla
 """
 _CANON = {
     name: group.split()[0]
@@ -19,10 +21,13 @@ _CANON = {
     for name in group.split()
 }
 _NO_UNITS = {
-    *"and or not no none more less least most than to if for where when is are of base choose factorial half".split(),
-    *"plus minus over mod modulo remainder million billion trillion thousand hundred dozen half halves third thirds quarter".split(),
-    *"quarters fourth tenths hundredths thousandths millionths fifths sixths sevenths eighths ninths with which between from by at about only either both all real any integer".split(),
-    *"integers even odd pi factorials negative positive infinity mixed upper lower first second_to".split(),
+    *"and or not no none more less least most than to".split(),
+    *"if for where when is are of base choose factorial half".split(),
+    *"plus minus over mod modulo remainder million billion".split(),
+    *"trillion thousand hundred dozen halves third thirds quarter".split(),
+    *"quarters fourth tenths hundredths thousandths millionths fifths sixths sevenths eighths ninths".split(),
+    *"with which between from by at about only either both all real any integer".split(),
+    *"integers even odd pi factorials negative positive infinity mixed upper lower first".split(),
 }  # fmt: skip
 _ANY = {
     "unit",
@@ -89,6 +94,8 @@ def _canonical(unit: str) -> str | None:
                 and _CANON.get(word.lower().removesuffix("es"))
                 or _singular(word.partition("^")[0])
             )
+            if len(name) == 1 and name not in _CANON or exponent and name in "%$°":
+                return None  # a variable, or (50%)^2
             names.append(f"{name}^{exponent}" if exponent else name)
         factors.append(" ".join(names) + power)
     return "/".join(factors) if all(factors[1:]) and any(factors) else None
@@ -131,7 +138,7 @@ def quantity(text: str) -> tuple[str, str]:
     letters = re.match(r"[A-Za-z]*", unit)[0]
     if not marked:
         words = re.findall("[A-Za-z]+", unit)
-        noun = min(map(len, words)) > 1 and (len(max(words, key=len)) > 3 or words[0] in _NOUNS)
+        noun = words and min(map(len, words)) > 1 and (len(max(words, key=len)) > 3 or words[0] in _NOUNS)
         single = letters in _SINGLE if len(letters) == 1 else None
         if not (single if single is not None else known or match["gap"] and noun):
             return text, ""
@@ -145,8 +152,8 @@ def quantity(text: str) -> tuple[str, str]:
 def same_quantity(answer: str, truth: str, same: Callable[[str, str], bool]) -> bool | None:
     """Compare two quantities: their values by `same`, their units by name; None when neither side has a unit.
 
-    A unit that one side leaves out is understood, except a.m. and p.m. of the truth. A percentage equals the number
-    before its sign and a hundredth of it, as graders of MATH accept both.
+    A unit that one side leaves out is understood, except a.m. and p.m. of the truth. A percentage equals
+    the number before its sign and a hundredth of it, as graders of MATH accept both.
     """
     (left, left_unit), (right, right_unit) = quantity(answer), quantity(truth)
     if left == answer and right == truth:

@@ -1,4 +1,4 @@
-"""Answers that are no mathematics: choices with or without their text, words, orders of letters, chemical formulas."""
+"""Compare answers that are no mathematics: choices with their text, words, orders of letters, formulas."""
 
 import re
 
@@ -24,7 +24,7 @@ _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 
 
 def choice_of(text: str) -> tuple[str, str] | None:
-    """Return (letter, its text or "") of a multiple-choice answer A to J in plain spelling, or None when it is none."""
+    """Return (letter, its text or "") of a choice A to J in plain spelling, or None when it is none."""
     named = _NAMED.match(text)
     text = re.sub(r"^\\text\{([^{}]*)\}", r"\1", text[named.end() :] if named else text).strip()
     alone = _LETTER.fullmatch(text)
@@ -37,7 +37,7 @@ def choice_of(text: str) -> tuple[str, str] | None:
 
 
 def same_choice(answer: str, truth: str) -> bool | None:
-    """Compare by letter when the truth is a choice; None when it is not, or when the answer may be something else."""
+    """Compare by letter when the truth is a choice; None when it is not, or may be something else."""
     right = choice_of(truth)
     if right is None:
         return None
@@ -56,7 +56,7 @@ def _folded(text: str) -> str:
 
 
 def _words(text: str) -> str | None:
-    """The words of a text that is nothing else, in one spelling; None for anything that may be mathematics."""
+    """The words of a text that is nothing else, in one spelling; None for what may be mathematics."""
     marked = "\\text{" in text
     bare = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     bare = " ".join(bare.replace('"', " ").split()).rstrip(".")
@@ -86,7 +86,7 @@ def is_words(text: str) -> bool:
 
 
 def same_words(answer: str, truth: str) -> bool | None:
-    """Compare words, names and formulas letter by letter, in order; None when neither side is one, or one is mathematics."""
+    """Compare words, names and formulas letter by letter; None when a side may be mathematics."""
     formulas = _formula(answer), _formula(truth)
     if all(formulas):
         words = _words(answer), _words(truth)

@@ -1,4 +1,4 @@
-"""The process that sympy runs in, as the rest of the package sees it: ask it, kill it at a time limit, start it again."""
+"""Ask the process that sympy runs in, kill it at a time limit, start it again."""
 
 import atexit
 import json
@@ -100,8 +100,9 @@ if hasattr(os, "register_at_fork"):  # a lock held by another thread at the fork
 
 
 def ask(answer: str, truth: str) -> bool:
-    """Whether sympy calls `answer` and `truth` the same. Safe in any thread; one worker process, started when first asked.
+    """Return whether sympy calls `answer` and `truth` the same.
 
+    Safe in any thread. There is one worker process, started when it is first asked.
     False when it takes more than CPU_SECONDS. Raises SdlabError when math-verify cannot be started.
     """
     global _worker

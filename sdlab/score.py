@@ -1,15 +1,16 @@
 r"""Is the answer right? The last box only, compared by structure and exact algebra; no hang, any thread.
 
-Most answers never reach sympy: integers, decimals, choices, words and equal texts are decided here. `sdlab.answer_parts`
-takes lists, intervals, units and equations apart; what is left to algebra goes to one persistent worker process
-(`sdlab.grader`) that is killed at a time limit and started again.
+Most answers never reach sympy: integers, decimals, choices, words and equal texts are decided here.
+`sdlab.answer_parts` takes lists, intervals, units and equations apart; what is left to algebra goes to one
+persistent worker process (`sdlab.grader`) that is killed at a time limit and started again.
 
-What counts as the answer: the last `\boxed{...}` (or `\fbox{...}`) of the whole completion, thinking included, so a model
-that boxed a number while thinking and then stopped has answered. A last box that never closes is no answer (the model was
-cut off while writing it, or was changing its mind). `\boxed 2` boxes the number after it. Without any box, the last
-`<answer>...</answer>`, then the number on the last line `#### 42`. Two kinds of truth are asked for in another form: for a
-choice (a letter A to J) the last `<answer>` counts even beside a box, as in SDPO's reward for SciKnowEval; for tool calls
-see `sdlab.tool_calls`. Programs are not graded: model output is never executed.
+What counts as the answer: the last `\boxed{...}` (or `\fbox{...}`) of the whole completion, thinking
+included, so a model that boxed a number while thinking and then stopped has answered. A last box that never
+closes is no answer (the model was cut off while writing it, or was changing its mind). `\boxed 2` boxes the
+number after it. Without any box, the last `<answer>...</answer>`, then the number on the last line `####
+42`. Two kinds of truth are asked for in another form: for a choice (a letter A to J) the last `<answer>`
+counts even beside a box, as in SDPO's reward for SciKnowEval; for tool calls see `sdlab.tool_calls`.
+Programs are not graded: model output is never executed.
 """
 
 import re
@@ -33,11 +34,13 @@ _INTEGER = re.compile(r"-?\d+", re.ASCII)
 
 
 def extract_answer(text: str, truth: str | None = None) -> str | None:
-    r"""The content of the last `\boxed{...}` in `text`, braces matched, outer spaces cut; None when it never closes.
+    r"""Return the content of the last `\boxed{...}` in `text`, stripped; None when the box never closes.
 
-    Without a box: the content of the last `<answer>...</answer>`, or None. Linear in the length of `text`.
-    truth: when given, says what form the answer has: for a letter the last `<answer>` comes first, then the box; for tool calls
-    they are all read (`sdlab.tool_calls.read_calls`). Raises SdlabError when it is "": such a problem cannot be graded.
+    `\fbox{...}` counts too, and a number after `\boxed `. Without a box: the content of the last
+    `<answer>...</answer>`, then the number on the last line `#### 42`, or None. Linear in the length of
+    `text`. truth: when given, says what form the answer has: for a letter the last `<answer>` comes first,
+    then the box; for tool calls they are all read (`sdlab.tool_calls.read_calls`). Raises SdlabError when
+    it is blank: such a problem cannot be graded.
     """
     if truth is not None and not _INTEGER.fullmatch(truth):
         if not truth.strip():
@@ -95,12 +98,13 @@ def _tagged(text: str) -> str | None:
 
 
 def verify(answer: str | None, truth: str) -> bool:
-    """Whether `answer` (from `extract_answer`; None is wrong) means the same as `truth`. Safe in any thread; verdicts are cached.
+    """Return whether `answer` (from `extract_answer`; None is wrong) means the same as `truth`.
 
-    Numbers and multiple-choice letters A to J are compared exactly, everything else by math-verify 0.9, which knows
-    fractions, sets, intervals, matrices, units and equations. An answer that takes it more than CPU_SECONDS is wrong;
-    so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim. Tool calls are compared as `sdlab.tool_calls` says.
-    Raises SdlabError when math-verify cannot be started.
+    Safe in any thread; verdicts are cached. Numbers and multiple-choice letters A to J are compared
+    exactly, lists, sets, intervals, matrices, units and equations by their structure
+    (`sdlab.answer_parts`), and what is left by sympy. An answer that takes it more than CPU_SECONDS is
+    wrong; so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim. Tool calls are compared as
+    `sdlab.tool_calls` says. Raises SdlabError when math-verify cannot be started.
     """
     if answer is None:
         return False
@@ -127,7 +131,10 @@ def _canonical(integer: str) -> str:
 
 
 def grade(completions: list[str], truths: list[str]) -> list[float]:
-    """Rewards (B,), 1.0 or 0.0, of B completions against their B truths. Raises SdlabError when the lengths differ or a truth is ""."""
+    """Return the rewards (B,), 1.0 or 0.0, of B completions against their B truths.
+
+    Raises SdlabError when the lengths differ or a truth is blank.
+    """
     if len(completions) != len(truths):
         raise SdlabError(
             f"{len(completions)} completions but {len(truths)} truths; give one truth per completion"

@@ -18,7 +18,7 @@ from sdlab.score import extract_answer, grade, verify
 
 
 def naive_last_box(text):
-    """Every `\\boxed{` on its own: walk to the brace that closes it; keep the last opened. `\\boxed 36` boxes a number."""
+    """Every `\\boxed{` on its own: walk to its closing brace; keep the last. `\\boxed 36` boxes a number."""
     last = None
     for match in re.finditer(r"\\(boxed|fbox)(\s*\{|\s+(-?\d+))", text):
         if match[3]:

@@ -1,6 +1,7 @@
-"""Time to grade one completion, side by side: sdlab, math-verify alone, and plain equality of the last box's text.
+"""Time to grade one completion, side by side: sdlab, math-verify alone, and equality of the box's text.
 
-Run: python tests/benchmarks/bench_grading.py. Each line is the median of five rounds, with the ratio to sdlab's time.
+Run: python tests/benchmarks/bench_grading.py. Each line is the median of five rounds, with the ratio to
+sdlab's time.
 """
 
 import logging
