@@ -44,7 +44,7 @@ _ANY = {
 }
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"^(.*\d)\s*(?:\\text\{{\s*)?({'|'.join(_SCALES)})(?![a-z])(.*)$", re.DOTALL)
-_SINGLE = set("mgshLJNWV")  # beside a number and a space, without \\text{}; other letters are variables there
+_SINGLE = set("mgshLJNWV")  # units after a number and a space; other letters are variables there
 _NOUNS = set(
     "men boy boys day days box cat cats dog dogs car cars egg eggs pen pens pie pies cow cows hen hens".split()
 )

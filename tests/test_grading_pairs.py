@@ -1,7 +1,7 @@
 """Answers as models write them against truths: what a mathematician calls right, and no false positive.
 
-SDLAB_GRADING_PAIRS names another file of such pairs (jsonl: answer, truth, right, kind). Without it the test reads the
-first 180 of ours and every second one of the others.
+SDLAB_GRADING_PAIRS names another file of such pairs (jsonl: answer, truth, right, kind). Without it the
+test reads the first 180 of ours and every second one of the others.
 """
 
 import json
