@@ -46,7 +46,7 @@ _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 
 _SCALE = re.compile(rf"^(.*\d)\s*(?:\\text\{{\s*)?({'|'.join(_SCALES)})(?![a-z])(.*)$", re.DOTALL)
 _SINGLE = set("mgshLJNWV")  # units after a number and a space; other letters are variables there
 _NOUNS = set(
-    "men boy boys day days box cat cats dog dogs car cars egg eggs pen pens pie pies cow cows hen hens".split()
+    "men boy boys day days box cat cats dog dogs car cars egg eggs pen pens pie pies cow cows".split()
 )
 _MONEY = re.compile(r"^(-?)\s*(?:US)?\s*(\\\$|\$|€|£|¥|₹|Rs\.?|USD|EUR)\s*(?=[\d.\\(-])")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
