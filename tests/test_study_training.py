@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -67,44 +68,80 @@ def same(one, two):
     assert moments and all(torch.equal(x, y) for x, y in moments)
 
 
+def command(folder) -> list[str]:
+    """What makes the run of `whole` from a shell."""
+    options = {
+        "steps": 6,
+        "teacher-model-kind": "ema",
+        "eval-every": 2,
+        "eval-problems": 2,
+        "final-problems": 2,
+        "num-eval-generations": 1,
+        "eval-splits": "in-domain",
+        "final-splits": "in-domain deeper",
+        "output": folder,
+    } | {name.replace("_", "-"): value for name, value in SMALL.items()}
+    words = [word for name, value in options.items() for word in (f"--{name}", *str(value).split())]
+    return [sys.executable, "-m", "sdlab.cli", "train", "sdpo", *words]
+
+
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
     folder = tmp_path / "run"
-    options = [
-        "--steps",
-        "6",
-        "--teacher-model-kind",
-        "ema",
-        "--eval-every",
-        "2",
-        "--eval-problems",
-        "2",
-        "--final-problems",
-        "2",
-        "--num-eval-generations",
-        "1",
-    ]
-    options += [
-        "--eval-splits",
-        "in-domain",
-        "--final-splits",
-        "in-domain",
-        "deeper",
-        "--output",
-        str(folder),
-    ]
-    options += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "sdlab.cli", "train", "sdpo", *options]
     process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(folder),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
-    until = time.monotonic() + 120
-    while len(steps(folder)) < 3 and process.poll() is None and time.monotonic() < until:
+    while len(steps(folder)) < 3 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     said = process.communicate()[1].decode()
     assert process.returncode == -signal.SIGKILL, said
     assert 1 <= torch.load(folder / "checkpoint.pt", weights_only=True)["steps"] < 6
     same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), folder, PLAN), whole)
+
+
+def test_ctrl_c_at_random_times_is_one_line_and_goes_on_bit_for_bit(tmp_path, whole):
+    """As from a terminal: SIGINT to all processes of the command, while it samples, updates, saves, evaluates or ends."""
+    folder, rng, ends = tmp_path / "run", random.Random(0), []
+    for _ in range(int(os.environ.get("SDLAB_INTERRUPTS", "4"))):
+        with subprocess.Popen(
+            command(folder),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as process:
+            before = changed(folder)
+            while changed(folder) == before and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 1.5))
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            out, err = (text.decode() for text in process.communicate())
+        ends.append(process.returncode)
+        assert process.returncode in (0, 130) and "Traceback" not in err + out and "Error" not in err + out, (
+            err
+        )
+        done = len(steps(folder))
+        assert torch.load(folder / "checkpoint.pt", weights_only=True)["steps"] == done
+        if process.returncode == 0:
+            break
+        assert (
+            err == "" and out.splitlines()[-1] == f"stopped after {done} of 6 steps; the same command goes on"
+        )
+    assert 130 in ends
+    if ends[-1] != 0:
+        train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), folder, PLAN)
+    same(load_run(folder), whole)
+
+
+def changed(folder) -> float:
+    """When the run was last begun or continued."""
+    path = folder / ".lock"
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def steps(folder):

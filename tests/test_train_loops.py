@@ -16,7 +16,7 @@ from sdlab.errors import SdlabError
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
-from sdlab.train import batch, grpo, log, losses, sdpo, sft
+from sdlab.train import batch, grpo, log, losses, session
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
@@ -24,7 +24,6 @@ from sdlab.world.pretrain import PretrainConfig, build_model
 from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
 
-MODULES = {"sft": sft, "grpo": grpo, "sdpo": sdpo}
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 P, G, T = 3, 4, 12
 PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
@@ -107,9 +106,9 @@ def untimed(table: pandas.DataFrame) -> pandas.DataFrame:
 class Recorder:
     """Every update a run makes, (step, weights before, loss, gradient), and every batch it samples."""
 
-    def __init__(self, monkeypatch, method: str):
-        module, self.updates, self.batches = MODULES[method], [], []
-        update, sample = module.apply_update, module.sample_batch
+    def __init__(self, monkeypatch):
+        self.updates, self.batches = [], []
+        update, sample = session.apply_update, session.sample_batch
 
         def recorded_update(model, optimizer, config, step, loss):
             self.updates.append(
@@ -126,8 +125,8 @@ class Recorder:
             self.batches.append(sample(*arguments))
             return self.batches[-1]
 
-        monkeypatch.setattr(module, "apply_update", recorded_update)
-        monkeypatch.setattr(module, "sample_batch", recorded_sample)
+        monkeypatch.setattr(session, "apply_update", recorded_update)
+        monkeypatch.setattr(session, "sample_batch", recorded_sample)
 
 
 def full_logits(model, prompts: list[list[int]], completions: list[list[int]], width: int) -> torch.Tensor:
@@ -156,7 +155,7 @@ def check_update(model, loss: torch.Tensor, recorded_loss: float, recorded: list
 ], ids=["as the paper", "other settings"])  # fmt: skip
 def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch, changes):
     """Rows without advantage included: leaving them out of the passes leaves nothing out of the gradient."""
-    config, recorder = settings("grpo", steps=1, learning_rate=1e-2, **changes), Recorder(monkeypatch, "grpo")
+    config, recorder = settings("grpo", steps=1, learning_rate=1e-2, **changes), Recorder(monkeypatch)
     table = train("grpo", engine, config)
     (sampled,) = recorder.batches
     rollouts, rewards = sampled.rollouts, sampled.rewards.view(P, G)
@@ -194,7 +193,7 @@ def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch
     {"aggregation": "sequence_mean", "distillation_topk": 7, "distillation_is_clip": 1.01},
 ], ids=["as the paper", "ema", "live", "other settings"])  # fmt: skip
 def test_sdpos_updates_are_those_of_the_whole_batch_and_vocabulary(engine, graded, monkeypatch, changes):
-    config, recorder = settings("sdpo", learning_rate=1e-2, **changes), Recorder(monkeypatch, "sdpo")
+    config, recorder = settings("sdpo", learning_rate=1e-2, **changes), Recorder(monkeypatch)
     teacher = copy.deepcopy(engine.model)
     table = train("sdpo", engine, config)
     for step, sampled in enumerate(recorder.batches):
@@ -251,7 +250,7 @@ def test_sdpos_updates_are_those_of_the_whole_batch_and_vocabulary(engine, grade
 def test_sfts_update_is_the_mean_over_the_traces_tokens(engine, graded, monkeypatch, dtype, tolerance):
     """In bfloat16 too, whose numbers above 256 are no longer exact: token ids must not pass through it."""
     engine.model.to(dtype)
-    recorder = Recorder(monkeypatch, "sft")
+    recorder = Recorder(monkeypatch)
     train("sft", engine, settings("sft", steps=1, batch_size=6))
     ((_, model, loss, gradient),) = recorder.updates
     total, count = 0.0, 0
@@ -296,7 +295,7 @@ def test_before_the_first_update_the_sampled_probabilities_are_the_recomputed_on
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, method):
     recorder, seen, first = (
-        Recorder(monkeypatch, method),
+        Recorder(monkeypatch),
         [],
         TorchEngine(copy.deepcopy(engine.model), engine.tokenizer),
     )
@@ -391,12 +390,12 @@ def test_a_seed_gives_the_same_bits_and_another_others(start, tokenizer, graded,
 def test_in_bfloat16_the_update_of_the_same_batch_is_nearly_the_same(
     start, tokenizer, graded, monkeypatch, method
 ):
-    module, sample, found = MODULES[method], MODULES[method].sample_batch, {}
-    monkeypatch.setattr(module, "sample_batch", lambda engine, *rest: sample(engine.in_bf16(False), *rest))
+    sample, found = session.sample_batch, {}
+    monkeypatch.setattr(session, "sample_batch", lambda engine, *rest: sample(engine.in_bf16(False), *rest))
     for bf16 in (False, True):
         engine = TorchEngine(copy.deepcopy(start), tokenizer)
         with monkeypatch.context() as patched:
-            recorder = Recorder(patched, method)
+            recorder = Recorder(patched)
             train(method, engine, settings(method, steps=1, num_minibatches=1, bf16=bf16))
         found[bf16] = torch.cat([part.flatten() for part in recorder.updates[0][3]])
         assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
@@ -429,6 +428,9 @@ class FakeRun:
         self.rows.append(dict(row))
         self.samples += samples
         self.saved = {name: copy.deepcopy(thing.state_dict()) for name, thing in state.items()}
+
+    def settle(self, steps, state):
+        assert len(self.rows) == steps
 
 
 class Interrupt:
@@ -466,7 +468,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(start, tokenizer,
 
 
 def test_a_few_samples_are_kept_to_read(engine, graded, monkeypatch):
-    recorder, run = Recorder(monkeypatch, "grpo"), FakeRun()
+    recorder, run = Recorder(monkeypatch), FakeRun()
     train("grpo", engine, settings("grpo", steps=1, num_problems=5), run=run)
     (sampled,) = recorder.batches
     wanted = [

@@ -1,13 +1,17 @@
 """Problems: one solution each, splits that never meet, the same on every machine."""
 
+import functools
 import hashlib
 import itertools
+import random
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.world import chemistry, hunts, kata
+from sdlab.world import chemistry, hunts, kata, splits
 from sdlab.world.splits import SIZES, SPLITS, load_split
 
 HUNT_SPLITS = ("train", "in-domain", "unseen-types", "deeper")
@@ -114,6 +118,57 @@ def test_types_are_where_the_names_say():
 def test_same_seed_same_problems_for_ever():
     text = "".join(p.prompt + p.answer for name in SPLITS for p in load_split(name, limit=50))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "4534fd424b0fbb85"
+
+
+@pytest.mark.parametrize("split", ["deeper", "chemistry-test"])
+def test_an_interrupted_split_is_made_anew(monkeypatch, split):
+    """Ctrl-C at forty moments of making it: what comes next is whole and in order, also right after the interrupt."""
+    wanted, rng = load_split(split, 3, limit=12), random.Random(split)
+    source, count = {splits.__file__, hunts.__file__, chemistry.__file__}, itertools.count(1)
+
+    def trace(frame, event, _, last=None):
+        if frame.f_code.co_filename not in source:
+            return None
+        if event == "line" and next(count) == last:
+            raise KeyboardInterrupt
+        return functools.partial(trace, last=last)
+
+    def lines(last=None):
+        """Make it from nothing; returns how many lines that took."""
+        nonlocal count
+        count = itertools.count(1)
+        monkeypatch.setattr(splits, "_BEGUN", {})
+        load_split(split, 3, limit=4)
+        before = sys.gettrace()
+        sys.settrace(functools.partial(trace, last=last))
+        try:
+            load_split(split, 3, limit=12)
+        finally:
+            sys.settrace(before)
+        return next(count)
+
+    for last in rng.sample(range(1, lines()), 40):
+        with pytest.raises(KeyboardInterrupt):
+            lines(last)
+        assert load_split(split, 3, limit=12) == wanted
+
+
+def test_threads_that_make_a_split_together_get_the_same_one(monkeypatch):
+    wanted, patience = load_split("in-domain", 5, limit=60), sys.getswitchinterval()
+    monkeypatch.setattr(splits, "_BEGUN", {})
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            limits = [10, 60, 30, 1, 60, 45, 20, 60] * 3
+            found = list(pool.map(lambda limit: load_split("in-domain", 5, limit=limit), limits))
+    finally:
+        sys.setswitchinterval(patience)
+    assert found == [wanted[:limit] for limit in limits]
+
+
+def test_a_split_that_is_handed_out_is_not_the_one_that_is_kept():
+    load_split("deeper", limit=5).clear()
+    assert len(load_split("deeper", limit=5)) == 5
 
 
 def test_kata_are_131_distinct_and_only_feedback_settles_half_of_them():

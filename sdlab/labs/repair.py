@@ -12,11 +12,9 @@ import pandas
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.settings import OneOf, Range, check_settings
-from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
+from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.grpo import GRPOConfig
-from sdlab.train.log import COLUMNS, Clock, Idle, step_row
 from sdlab.train.losses import (
     all_logps,
     group_advantages,
@@ -24,14 +22,15 @@ from sdlab.train.losses import (
     importance_weight,
     sdpo_token_loss,
     token_logps,
-    token_weights,
 )
 from sdlab.train.sdpo import SDPOConfig
-from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, frozen_copy, teacher_view
+from sdlab.train.session import Session
+from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, teacher_view
 
 BUDGET = SDPOConfig(
     steps=40, warmup_steps=4, num_problems=16, num_generations=8
 )  # that of the recorded conditions
+IDLE = "no row has a part in the loss; use easier problems or more generations"
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ def run_repair(
     problems: Sequence,
     repair: Repair = Repair(),
     config: SDPOConfig = BUDGET,
+    run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` for config.steps steps; one row per step with the columns of `sdlab.train.log`.
@@ -72,18 +72,13 @@ def run_repair(
     finite, and when loss or gradient is not finite.
     """
     config, grpo = replace(config, context=repair.context), GRPOConfig()
-    student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
-    engine = engine.in_bf16(config.bf16)
-    teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
-    optimizer = make_optimizer(student, config)
-    idle, table = Idle("no row has a part in the loss; use easier problems or more generations"), []
-    try:
-        for step in range(config.steps):
-            clock = Clock()
+    teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
+    with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE) as session:
+        for step in session.steps():
             # 1. sample and grade: G completions of each problem
-            batch = sample_batch(engine, problems, config, step)
-            rollouts, mask = batch.rollouts, batch.rollouts.completion_mask
-            clock.stage("sampling")
+            batch = session.sample(problems)
+            rollouts, everyone = batch.rollouts, range(len(batch.rewards))
+            completions = rollouts.completions()
             # 2. inform the teacher, compare the siblings, and share the rows out between the two losses
             view = teacher_view(
                 engine.tokenizer,
@@ -96,96 +91,65 @@ def run_repair(
             )
             advantages = group_advantages(batch.rewards, config.num_generations)
             share = _shares(repair, batch.rewards, config.num_generations)
-            distilled = [i for i in range(len(share)) if view.distilled[i] and share[i] < 1]
-            rewarded = [i for i in range(len(share)) if advantages[i] != 0 and share[i] > 0]
-            counted = sorted(
-                {*distilled, *(i for i in range(len(share)) if share[i] > 0)}
-            )  # a row without advantage counts in the mean
-            rows = Rows(engine, batch.prompts, rollouts.completions())
-            informed = Rows(
-                engine,
-                [view.prompts[i] if i in set(distilled) else batch.prompts[i] for i in range(len(share))],
-                rollouts.completions(),
-            )
-            factor = torch.ones(mask.shape)
+            distilled = [i for i in everyone if view.distilled[i] and share[i] < 1]
+            rewarded = [i for i in everyone if advantages[i] != 0 and share[i] > 0]
+            counted = [i for i in everyone if i in distilled or share[i] > 0]  # without advantage, too
+            rows = Rows(session.engine, batch.prompts, completions)
+            seen = [view.prompts[i] if i in distilled else batch.prompts[i] for i in everyone]
+            informed = Rows(session.engine, seen, completions)
+            factor = torch.ones(rollouts.completion_mask.shape)
             if repair.token_weights is not None and distilled:
-                factor = _factors(repair, student, teacher.model, rows, informed, distilled, batch, config)
+                factor = _factors(
+                    repair, session.student, teacher.model, rows, informed, distilled, batch, config
+                )
             # 3. update, minibatch by minibatch
-            losses, norms = [], []
-            for minibatch in minibatches(counted, config.num_minibatches):
-                weights = rollouts.per_token_logps.new_zeros(mask.shape)
-                weights[minibatch] = token_weights(mask[minibatch], config.aggregation)
+            for minibatch, weights in weighted_minibatches(batch, counted, config):
                 sdpo_weights, grpo_weights = weights * (1 - share)[:, None] * factor, weights * share[:, None]
 
-                def flat(part, *tensors):
-                    return (tensor[part][mask[part]].to(student.device) for tensor in tensors)
-
-                def sdpo_part(part):
-                    student_logps = all_logps(rows.logits(student, part), config.temperature)
+                def sdpo_loss(part):
+                    student_logps = all_logps(rows.logits(session.student, part), config.temperature)
                     with torch.no_grad():
                         teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
-                    ids, old, weight = flat(
-                        part, rollouts.completion_ids, rollouts.per_token_logps, sdpo_weights
+                    ids, old, weight = batch.at_tokens(
+                        part,
+                        student_logps.device,
+                        rollouts.completion_ids,
+                        rollouts.per_token_logps,
+                        sdpo_weights,
                     )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
-                    ratio = importance_weight(now, old, config.distillation_is_clip)
                     loss = sdpo_token_loss(
                         student_logps,
                         teacher_logps,
                         config.distillation_alpha,
                         config.distillation_topk,
                         config.distillation_add_tail,
-                        ratio,
+                        importance_weight(now, old, config.distillation_is_clip),
                     )
                     return (weight * loss).sum()
 
-                def grpo_part(part):
-                    ids, old, gain, weight = flat(
+                def grpo_loss(part):
+                    logits = rows.logits(session.student, part)
+                    ids, old, advantage, weight = batch.at_tokens(
                         part,
+                        logits.device,
                         rollouts.completion_ids,
                         rollouts.per_token_logps,
-                        advantages[:, None].expand(mask.shape),
+                        advantages,
                         grpo_weights,
                     )
-                    logps = token_logps(rows.logits(student, part), ids, config.temperature)
-                    return (
-                        weight * grpo_token_loss(logps, old, gain, grpo.epsilon_low, grpo.epsilon_high)
-                    ).sum()
+                    now = token_logps(logits, ids, config.temperature)
+                    loss = grpo_token_loss(now, old, advantage, grpo.epsilon_low, grpo.epsilon_high)
+                    return (weight * loss).sum()
 
-                distil, reward = (
-                    informed.plan(_both(distilled, minibatch), config.batch_tokens),
-                    rows.plan(_both(rewarded, minibatch), config.batch_tokens),
+                session.update(
+                    (informed.plan([i for i in minibatch if i in distilled], config.batch_tokens), sdpo_loss),
+                    (rows.plan([i for i in minibatch if i in rewarded], config.batch_tokens), grpo_loss),
                 )
-                if distil or reward:
-                    losses.append(
-                        accumulate(student, distil, sdpo_part) + accumulate(student, reward, grpo_part)
-                    )
-                    norms.append(apply_update(student, optimizer, config, step, losses[-1]))
             teacher.follow()
-            clock.stage("update")
-            idle.step(len(losses))
-            # 4. log
-            table.append(
-                step_row(
-                    config,
-                    step,
-                    batch,
-                    base,
-                    losses=losses,
-                    norms=norms,
-                    used_rows=len({*distilled, *rewarded}),
-                    clock=clock,
-                )
-            )
-            if on_step:
-                on_step(table[-1])
-    except KeyboardInterrupt:
-        pass  # what is finished is finished
-    return pandas.DataFrame(table, columns=COLUMNS)
-
-
-def _both(rows: Sequence[int], minibatch: Sequence[int]) -> list[int]:
-    return [i for i in minibatch if i in set(rows)]
+            # 4. log and save
+            session.finish_step(batch, used_rows=len({*distilled, *rewarded}))
+    return session.table
 
 
 def _shares(repair: Repair, rewards: torch.Tensor, num_generations: int) -> torch.Tensor:

@@ -74,9 +74,8 @@ def is_scratch(path: Path) -> bool:
     return path.name.startswith(tuple(f".{name}" for name in FILES))
 
 
-def lock_folder(folder: Path) -> FileLock:
-    """Hold `folder` for this process alone. Raises SdlabError when another process, or another run in this one, holds it."""
-    lock = FileLock(folder / ".lock")
+def lock_folder(folder: Path, lock: FileLock) -> None:
+    """Hold `folder` by its lock for this process alone. Raises SdlabError when another process, or another run in this one, holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -93,7 +92,6 @@ def lock_folder(folder: Path) -> FileLock:
         raise SdlabError(f"could not write {folder}: {error.strerror}; choose another folder") from error
     with suppress(OSError):  # Windows lets nobody write a locked file
         (folder / ".lock").write_text(str(os.getpid()))
-    return lock
 
 
 def clear(folder: Path, files, folders) -> None:
@@ -162,6 +160,8 @@ def told(path: Path):
         cause = (
             error.__context__ if isinstance(error, RuntimeError) else error
         )  # torch wraps what the system said
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
         if not isinstance(cause, (OSError, SafetensorError)):
             raise
         reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]

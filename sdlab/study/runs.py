@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
+from sdlab.interrupts import uninterrupted
 from sdlab.rollout.loading import quiet
 from sdlab.settings import Count, checked
 from sdlab.study.provenance import LIBRARIES, provenance
@@ -79,15 +80,16 @@ def open_run(
     wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they will when read again
     wanted["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
     refuse_foreign(folder, overwrite)  # before anything is written there
-    lock = lock_folder(folder)
+    lock = FileLock(folder / ".lock")
     try:
+        lock_folder(folder, lock)
         _begin(
             folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite
         )
+        return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
     except BaseException:
         lock.release()
         raise
-    return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
 
 
 def defaults(settings) -> dict:
@@ -99,11 +101,12 @@ def defaults(settings) -> dict:
 
 
 class Run:
-    """A run that is being written. Loops call restore once and save_step after every step."""
+    """A run that is being written. Loops call restore once, save_step after every step, and settle when they stop."""
 
     def __init__(self, folder: Path, lock: FileLock, steps: int, writer, save_every: int):
         self.folder, self.steps, self.save_every = folder, steps, save_every
         self.done, self.whole = 0, False  # finished steps; whether the tables end with them
+        self._kept: int | None = None  # steps that the checkpoint holds
         self._lock, self._writer, self._board = lock, writer, None
 
     def __enter__(self) -> "Run":
@@ -114,9 +117,11 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder; harmless when done twice."""
-        if self._board:
-            self._board.close()
-        self._lock.release()
+        try:
+            if self._board:
+                self._board.close()
+        finally:
+            self._lock.release()
 
     def restore(self, state: dict) -> list[dict]:
         """Load the checkpoint into the objects of `state` (by name, in place); returns the rows of the finished steps.
@@ -135,25 +140,21 @@ class Run:
                 raise SdlabError(
                     f"the model is not as it was when the run in {self.folder} began (trained since, or another dtype); load it again"
                 )
-            for name, thing in state.items():
-                thing.load_state_dict(saved["state"][name])
         else:
             saved = {"steps": 0, "start": start}
-        self.done, self._start = saved["steps"], start
-        for name in TABLES:
-            # an evaluation after step k belongs to k finished steps, a row of step k to k + 1
-            extra = 0 if name == "evaluations.jsonl" else 1
-            self._rewrite(
-                name, [row for row in read_lines(self.folder / name) if row["step"] + extra <= self.done]
-            )
-        rows = read_lines(self.folder / "steps.jsonl")
-        if [row["step"] for row in rows] != list(range(self.done)):
-            raise SdlabError(
-                f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {self.done} steps of the checkpoint; start again with --overwrite"
-            )
-        self.whole = True
-        if not path.exists():
-            self._save(0, state)  # so that an interrupted first step can be undone
+        done, self._start = saved["steps"], start
+        with uninterrupted():
+            self._cut(done)
+            rows = read_lines(self.folder / "steps.jsonl")
+            if [row["step"] for row in rows] != list(range(done)):
+                raise SdlabError(
+                    f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {done} steps of the checkpoint; start again with --overwrite"
+                )
+            for name, thing in state.items() if "state" in saved else ():
+                thing.load_state_dict(saved["state"][name])
+            self.done, self._kept, self.whole = done, done, True
+            if "state" not in saved:
+                self._save(0, state)  # so that an interrupted first step can be undone
         if self._writer and not self._board:
             self._board = self._writer(self.folder / "tensorboard", purge_step=self.done)
         return rows
@@ -164,7 +165,7 @@ class Run:
             raise SdlabError(
                 f"step {row['step']} does not follow the {self.done} finished steps of {self.folder}; call restore first"
             )
-        with self._whole_or_not():
+        with uninterrupted(), self._whole_or_not():
             self._append("samples.jsonl", [{"step": row["step"], **sample} for sample in samples])
             self._append("steps.jsonl", [row])
             if (self.done + 1) % self.save_every == 0 or self.done + 1 == self.steps:
@@ -175,10 +176,22 @@ class Run:
                 self._board.add_scalar(name, value, row["step"])
             self._board.flush()
 
+    def settle(self, steps: int, state: dict) -> None:
+        """Bring tables and checkpoint to the end of the first `steps` steps, whose weights `state` holds.
+
+        For loops that drop a step which was not finished, or stop between two checkpoints.
+        """
+        with uninterrupted():
+            self.whole = False
+            self._cut(steps)
+            if self._kept != steps:
+                self._save(steps, state)
+            self.done, self.whole = steps, True
+
     def save_evaluation(self, step: int, split: str, sums: pandas.DataFrame) -> None:
         """Keep the evaluation of a split after `step` steps: a frame of any columns. It takes the place of one of the same step and split."""
         new = {"step": step, "split": split, "sums": sums.to_dict("list")}
-        with self._whole_or_not():
+        with uninterrupted(), self._whole_or_not():
             rows = read_lines(self.folder / "evaluations.jsonl")
             places = [(row["step"], row["split"]) for row in rows]
             if (step, split) in places:
@@ -194,13 +207,14 @@ class Run:
             raise SdlabError(
                 f"the run in {self.folder} has {self.done} of {self.steps} steps; finish them first"
             )
-        if model is not None:
-            clear(self.folder, (), ("model",))
-            with quiet(True), told(self.folder / "model"):
-                model.save_pretrained(self.folder / "model")
-                if tokenizer is not None:
-                    tokenizer.save_pretrained(self.folder / "model")
-        write_atomic(self.folder / "finished.json", to_json({"steps": self.done}) + "\n")
+        with uninterrupted():
+            if model is not None:
+                clear(self.folder, (), ("model",))
+                with quiet(True), told(self.folder / "model"):
+                    model.save_pretrained(self.folder / "model")
+                    if tokenizer is not None:
+                        tokenizer.save_pretrained(self.folder / "model")
+            write_atomic(self.folder / "finished.json", to_json({"steps": self.done}) + "\n")
 
     def _check(self) -> None:
         if not self.whole:
@@ -210,7 +224,7 @@ class Run:
 
     @contextmanager
     def _whole_or_not(self):
-        """After an error or Ctrl-C inside, nothing more is written before restore has put the tables right."""
+        """After an error inside, nothing more is written before restore or settle has put the tables right."""
         self._check()
         self.whole = False
         yield
@@ -222,9 +236,20 @@ class Run:
             file.write(text)
 
     def _rewrite(self, name: str, rows: list[dict]) -> None:
-        path, text = self.folder / name, "".join(map(to_line, rows))
-        if not path.exists() or path.read_bytes() != text.encode():
-            write_atomic(path, text)
+        path, content = self.folder / name, "".join(map(to_line, rows)).encode()
+        before = path.read_bytes() if path.exists() else None
+        if before is not None and len(before) > len(content) and before.startswith(content):
+            os.truncate(path, len(content))  # which works on a full disk, too
+        elif before != content:
+            write_atomic(path, content)
+
+    def _cut(self, done: int) -> None:
+        """Drop from the tables what belongs to later steps than the first `done`, and lines that were cut short."""
+        for name in TABLES:
+            # an evaluation after step k belongs to k finished steps, a row of step k to k + 1
+            extra = 0 if name == "evaluations.jsonl" else 1
+            rows = read_lines(self.folder / name)
+            self._rewrite(name, [row for row in rows if row["step"] + extra <= done])
 
     def _save(self, done: int, state: dict) -> None:
         """One rename, no fsync: a killed process loses nothing that was written; a power cut might, and restore would say so."""
@@ -238,7 +263,9 @@ class Run:
             with told(path):
                 with open(scratch, "wb") as file:
                     torch.save(content, file)
+                self._kept = None  # until the rename has certainly happened
                 os.replace(scratch, path)
+                self._kept = done
         except SdlabError:
             scratch.unlink(missing_ok=True)
             raise

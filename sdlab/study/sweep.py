@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas
 
+from filelock import FileLock
+
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
@@ -55,8 +57,9 @@ def sweep(
         plan = point.plan
         check_questions(plan.split, plan.num_questions, plan.num_types, point.config.seed, plan.candidates)
     _refuse_foreign(folder)
-    lock = lock_folder(folder)
+    lock = FileLock(folder / ".lock")
     try:
+        lock_folder(folder, lock)
         fixed = _claim(folder, grid, model)
         named = {
             name: Cell(name, folder / name, point.method, point.config, point.plan, model)

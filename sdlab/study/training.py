@@ -1,6 +1,7 @@
 """From a plan to a finished run folder: data, loop, evaluation along the way and at the end. Behind `sdlab train`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -82,8 +83,9 @@ def train(
     """Train `model` by `method` (see METHODS) in a run folder, or go on with the run that is there.
 
     After every `plan.eval_every` steps and at the end the model is evaluated; evaluations are keyed by (seed, step, split), so a
-    resumed run ends with the same numbers. Ctrl-C leaves a folder that the same call continues. Raises SdlabError for bad
-    settings, settings that `method` does not read, a folder with another or a finished run, and losses that are not finite.
+    resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps; the same call continues it.
+    Raises SdlabError for bad settings, settings that `method` does not read, a folder with another or a finished run, and
+    losses that are not finite.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -106,7 +108,7 @@ def train(
         overwrite=overwrite,
         tracker=tracker,
     )
-    with run:
+    with run, suppress(KeyboardInterrupt):  # the folder holds every finished step
         arguments = (engine, problems)
         if method == "sft":
             unguided, guided = build_traces(
@@ -121,7 +123,7 @@ def train(
 
         loop = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method]
         table = loop(*arguments, config, _Judged(engine, run, plan, config), on_step)
-        if len(table) == (0 if method == "base" else config.steps):
+        if len(table) == (0 if method == "base" else config.steps) and not table.attrs.get("stopped"):
             judge(engine, run, plan, config, len(table), final=True)
             run.finish(engine.model, engine.tokenizer)
     return load_run(folder)
@@ -166,6 +168,9 @@ class _Judged:
         if self.plan.eval_every and done % self.plan.eval_every == 0 and done < self.config.steps:
             judge(self.engine, self.run, self.plan, self.config, done)
         self.run.save_step(row, samples, state)
+
+    def settle(self, steps, state) -> None:
+        self.run.settle(steps, state)
 
 
 def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:

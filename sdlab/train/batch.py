@@ -1,6 +1,6 @@
-"""What the three loops share: which problems a step sees, its rollouts as a batch, and one optimizer update from it."""
+"""What the loops share: which problems a step sees, its rollouts as a batch, and one optimizer update from it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from sdlab.rollout.types import Rollouts, SamplingParams
 from sdlab.score import grade
 from sdlab.seeds import stable_int, stream
 from sdlab.train.forward import completion_logits
+from sdlab.train.losses import token_weights
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Batch:
     def prompts(self) -> list[str]:
         """The rendered prompt of every row, B."""
         return [prompt for prompt in self.rollouts.prompts for _ in range(self.rollouts.num_generations)]
+
+    def at_tokens(self, part: Sequence[int], device, *values: torch.Tensor) -> list[torch.Tensor]:
+        """Each of `values`, (B,) or (B, T), at the M completion tokens of the rows in `part`, row after row: (M,) on `device`."""
+        mask = self.rollouts.completion_mask
+        tables = (value if value.dim() == 2 else value[:, None].expand(mask.shape) for value in values)
+        return [table[part][mask[part]].to(device) for table in tables]
 
 
 class Rows:
@@ -116,6 +123,17 @@ def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
     """`rows` in `count` parts of nearly equal size, in order; empty parts are left out."""
     ends = [len(rows) * i // count for i in range(count + 1)]
     return [list(rows[a:b]) for a, b in zip(ends, ends[1:]) if a < b]
+
+
+def weighted_minibatches(
+    batch: Batch, rows: Sequence[int], config
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Yield the minibatches of `rows` and each token's weight in the minibatch's mean, (B, T), zero outside the minibatch."""
+    mask = batch.rollouts.completion_mask
+    for minibatch in minibatches(rows, config.num_minibatches):
+        weights = batch.rollouts.per_token_logps.new_zeros(mask.shape)
+        weights[minibatch] = token_weights(mask[minibatch], config.aggregation)
+        yield minibatch, weights
 
 
 def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]], torch.Tensor]) -> float:

@@ -116,4 +116,4 @@ class Idle:
         self.count = 0 if updates else self.count + 1
         if self.count >= PATIENCE and not self.warned:
             self.warned = True
-            warnings.warn(f"{PATIENCE} steps in a row changed nothing: {self.why}", stacklevel=3)
+            warnings.warn(f"{PATIENCE} steps in a row changed nothing: {self.why}", stacklevel=4)

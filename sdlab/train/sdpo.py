@@ -11,19 +11,16 @@ from typing import Annotated
 import pandas
 import torch
 
-from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.settings import Count, OneOf, Positive, Share, unused
-from sdlab.train.batch import Rows, accumulate, apply_update, make_optimizer, minibatches, sample_batch
+from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.config import Aggregation, TrainConfig
-from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
-from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss, token_weights
-from sdlab.train.teacher import (
-    DEMONSTRATIONS,
-    TEACHER_CONTEXTS,
-    TEACHER_KINDS,
-    Teacher,
-    frozen_copy,
-    teacher_view,
+from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss
+from sdlab.train.session import Session
+from sdlab.train.teacher import DEMONSTRATIONS, TEACHER_CONTEXTS, TEACHER_KINDS, Teacher, teacher_view
+
+IDLE = (
+    "no completion has a right sibling (or feedback) for the teacher to see; use easier problems or more "
+    "generations"
 )
 
 
@@ -63,26 +60,16 @@ def run_sdpo(
     """Train `engine.model` in place on `problems`; one row per step with the columns of `sdlab.train.log`.
 
     run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
-    that. Ctrl-C returns the finished steps. Raises SdlabError for bad settings and when loss or gradient is not finite.
+    that. Ctrl-C returns the finished steps (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or
+    gradient is not finite.
     """
-    student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
-    engine = engine.in_bf16(config.bf16)
-    teacher = Teacher(student, config.teacher_model_kind, config.teacher_update_rate)
-    optimizer = make_optimizer(student, config)
-    state = {"model": student, "optimizer": optimizer} | (
-        {"teacher": teacher.model} if teacher.kind == "ema" else {}
-    )
-    table = run.restore(state) if run else []
-    idle = Idle(
-        "no completion has a right sibling (or feedback) for the teacher to see; use easier problems or more generations"
-    )
-    try:
-        for step in range(len(table), config.steps):
-            clock = Clock()
+    teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
+    with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE) as session:
+        for step in session.steps():
             # 1. sample and grade: G completions of each problem
-            batch = sample_batch(engine, problems, config, step)
+            batch = session.sample(problems)
             rollouts = batch.rollouts
-            clock.stage("sampling")
+            completions = rollouts.completions()
             # 2. inform: the teacher's prompt holds a right sibling; rows without one are left out
             view = teacher_view(
                 engine.tokenizer,
@@ -94,51 +81,31 @@ def run_sdpo(
                 step,
             )
             distilled = [i for i in range(len(view.distilled)) if view.distilled[i]]
-            # 3. update, minibatch by minibatch: the teacher's and the student's next-token distributions at every token
-            completions = rollouts.completions()
-            rows = Rows(engine, batch.prompts, completions)
-            informed = Rows(engine, view.prompts, completions)
-            losses, norms = [], []
-            for minibatch in minibatches(distilled, config.num_minibatches):
-                mask = rollouts.completion_mask
-                weights = rollouts.per_token_logps.new_zeros(mask.shape)
-                weights[minibatch] = token_weights(mask[minibatch], config.aggregation)
+            rows = Rows(session.engine, batch.prompts, completions)
+            informed = Rows(session.engine, view.prompts, completions)
+            # 3. update, minibatch by minibatch: both next-token distributions at every token of the student's
+            for minibatch, weights in weighted_minibatches(batch, distilled, config):
 
                 def loss_of(part):
-                    at = mask[part]
-                    student_logps = all_logps(rows.logits(student, part), config.temperature)
+                    student_logps = all_logps(rows.logits(session.student, part), config.temperature)
                     with torch.no_grad():
                         teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)
-                    ids, old, weight = (
-                        x[part][at].to(student_logps.device)
-                        for x in (rollouts.completion_ids, rollouts.per_token_logps, weights)
+                    ids, old, weight = batch.at_tokens(
+                        part, student_logps.device, rollouts.completion_ids, rollouts.per_token_logps, weights
                     )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
-                    ratio = importance_weight(now, old, config.distillation_is_clip)
                     loss = sdpo_token_loss(
                         student_logps,
                         teacher_logps,
                         config.distillation_alpha,
                         config.distillation_topk,
                         config.distillation_add_tail,
-                        ratio,
+                        importance_weight(now, old, config.distillation_is_clip),
                     )
                     return (weight * loss).sum()
 
-                losses.append(accumulate(student, informed.plan(minibatch, config.batch_tokens), loss_of))
-                norms.append(apply_update(student, optimizer, config, step, losses[-1]))
+                session.update((informed.plan(minibatch, config.batch_tokens), loss_of))
             teacher.follow()
-            clock.stage("update")
-            idle.step(len(losses))
-            # 4. log
-            row = step_row(
-                config, step, batch, base, losses=losses, norms=norms, used_rows=len(distilled), clock=clock
-            )
-            table.append(row)
-            if run:
-                run.save_step(row, samples(step, batch), state)
-            if on_step:
-                on_step(row)
-    except KeyboardInterrupt:
-        pass  # what is finished is finished
-    return pandas.DataFrame(table, columns=COLUMNS)
+            # 4. log and save
+            session.finish_step(batch, used_rows=len(distilled))
+    return session.table

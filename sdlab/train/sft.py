@@ -11,13 +11,11 @@ import pandas
 import torch
 
 from sdlab.context import render_prompt
-from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.settings import Count, CountOrZero, Range
-from sdlab.train.batch import Rows, accumulate, apply_update, draw, make_optimizer, sample_batch
+from sdlab.train.batch import Rows, draw
 from sdlab.train.config import TrainConfig
-from sdlab.train.log import COLUMNS, Clock, samples, step_row
 from sdlab.train.losses import token_logps
-from sdlab.train.teacher import frozen_copy
+from sdlab.train.session import Session
 
 
 @dataclass(frozen=True)
@@ -57,51 +55,28 @@ def run_sft(
     """Train `engine.model` in place on `traces`, probed on `problems`; one row per step with the columns of `sdlab.train.log`.
 
     run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
-    that. Ctrl-C returns the finished steps. Raises SdlabError for bad settings and when loss or gradient is not finite.
+    that. Ctrl-C returns the finished steps (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or
+    gradient is not finite.
     """
-    student, base = engine.model, TorchEngine(frozen_copy(engine.model), engine.tokenizer)
-    engine = engine.in_bf16(config.bf16)
-    optimizer = make_optimizer(student, config)
-    state = {"model": student, "optimizer": optimizer}
-    table = run.restore(state) if run else []
-    end = engine.tokenizer.eos_token_id
-    try:
-        for step in range(len(table), config.steps):
-            clock = Clock()
+    tokenizer, end = engine.tokenizer, engine.tokenizer.eos_token_id
+    with Session(engine, config, run, on_step) as session:
+        for step in session.steps():
             # 1. sample and grade the probe
-            batch = sample_batch(engine, problems, config, step)
-            clock.stage("sampling")
+            batch = session.sample(problems)
             # 2. draw the step's traces, the end-of-sequence token included
             drawn = draw(traces, config.batch_size, config.seed, step, key="traces")
-            texts = engine.tokenizer([trace.completion for trace in drawn], add_special_tokens=False)[
-                "input_ids"
-            ]
-            prompts = [
-                render_prompt(engine.tokenizer, trace.problem, thinking=config.thinking) for trace in drawn
-            ]
-            rows = Rows(engine, prompts, [[*ids, end] for ids in texts])
-            # 3. update
+            prompts = [render_prompt(tokenizer, trace.problem, thinking=config.thinking) for trace in drawn]
+            texts = tokenizer([trace.completion for trace in drawn], add_special_tokens=False)["input_ids"]
+            rows = Rows(session.engine, prompts, [[*ids, end] for ids in texts])
             tokens = sum(map(len, rows.completions))
 
+            # 3. update: the mean cross-entropy of the traces' tokens
             def loss_of(part):
-                logits = rows.logits(student, part)
-                ids = torch.tensor(
-                    [token for i in part for token in rows.completions[i]], device=logits.device
-                )
-                return -token_logps(logits, ids).sum() / tokens
+                logits = rows.logits(session.student, part)
+                ids = torch.tensor([token for i in part for token in rows.completions[i]])
+                return -token_logps(logits, ids.to(logits.device)).sum() / tokens
 
-            loss = accumulate(student, rows.plan(range(len(drawn)), config.batch_tokens), loss_of)
-            norm = apply_update(student, optimizer, config, step, loss)
-            clock.stage("update")
-            # 4. log
-            row = step_row(
-                config, step, batch, base, losses=[loss], norms=[norm], used_rows=len(drawn), clock=clock
-            )
-            table.append(row)
-            if run:
-                run.save_step(row, samples(step, batch), state)
-            if on_step:
-                on_step(row)
-    except KeyboardInterrupt:
-        pass  # what is finished is finished
-    return pandas.DataFrame(table, columns=COLUMNS)
+            session.update((rows.plan(range(len(drawn)), config.batch_tokens), loss_of))
+            # 4. log and save
+            session.finish_step(batch, used_rows=len(drawn))
+    return session.table

@@ -126,6 +126,11 @@ class Teacher:
         self.kind, self.rate, self.student = kind, rate, student
         self.model = student if kind == "live" else frozen_copy(student)
 
+    @property
+    def state(self) -> dict:
+        """What a run folder keeps of the teacher: its weights where they move, nothing where they can be made again."""
+        return {"teacher": self.model} if self.kind == "ema" else {}
+
     @torch.no_grad()
     def follow(self) -> None:
         """Move an EMA teacher towards the student; the others stay."""

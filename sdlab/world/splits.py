@@ -5,8 +5,8 @@ seed, so no two splits and no two seeds can share a problem. Kata are the same 1
 """
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import islice
+from threading import RLock
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
@@ -59,15 +59,23 @@ def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Probl
         raise SdlabError(f"{limit} problems asked of split {name!r}, which has {size}; choose 1 to {size}")
     if name == "kata":
         return list(kata.all_kata()[:limit])
-    made, more = _started(name, seed)
-    made += islice(more, max(0, (limit or size) - len(made)))
-    return made[: limit or size]
+    return list(_first(name, seed, limit or size))
 
 
-@cache
-def _started(name: str, seed: int) -> tuple[list[Problem], Iterator[Problem]]:
-    """What has been made of a split so far, and the maker of the rest: nobody waits for problems nobody asks for."""
-    return [], islice(_make(name, seed), SIZES[name])
+_LOCK = RLock()  # one thread makes problems, others wait for it
+_BEGUN: dict[
+    tuple[str, int], tuple[tuple[Problem, ...], Iterator[Problem]]
+] = {}  # problems, and the maker of more
+
+
+def _first(name: str, seed: int, count: int) -> tuple[Problem, ...]:
+    """The first `count` problems of a split. What was made is kept; nobody waits for problems nobody asks for."""
+    with _LOCK:
+        # taken out while it grows: a maker that is interrupted is of no more use, and the next call begins anew
+        problems, maker = _BEGUN.pop((name, seed), ((), _make(name, seed)))
+        problems += tuple(islice(maker, max(0, count - len(problems))))
+        _BEGUN[name, seed] = problems, maker
+        return problems[:count]
 
 
 def _make(name: str, seed: int) -> Iterator[Problem]:

@@ -1,0 +1,157 @@
+"""What all training loops do alike around their algorithm: set up, restore, sample, update, log, save, and stop.
+
+A step is finished or it has not happened. Until its row is in the table and its checkpoint in the run folder, whatever ends it
+(Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of the step before.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Self
+
+import pandas
+import torch
+from torch.utils._pytree import tree_map
+
+from sdlab.errors import SdlabError
+from sdlab.interrupts import HeldInterrupts
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.train.batch import Batch, accumulate, apply_update, make_optimizer, sample_batch
+from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
+from sdlab.train.teacher import frozen_copy
+
+
+class Session:
+    """The training of `engine.model` in place; use it in a `with`, and go through `steps()`.
+
+    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step. on_step(row) is
+    called after that. state: what else moves while training, by name, with state_dict and load_state_dict (an EMA teacher).
+    idle: what to tell the user after several steps in a row that changed nothing.
+
+    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a second press
+    drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished steps are restored.
+    """
+
+    def __init__(
+        self,
+        engine,
+        config,
+        run=None,
+        on_step: Callable[[dict], None] | None = None,
+        *,
+        state: dict | None = None,
+        idle: str = "",
+    ):
+        self.student, self.config, self.run, self.on_step = engine.model, config, run, on_step
+        self.base = TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+        self.engine = engine.in_bf16(config.bf16)
+        self.optimizer = make_optimizer(self.student, config)
+        self.state = {"model": self.student, "optimizer": self.optimizer} | (state or {})
+        self.idle = Idle(idle)
+        self.rows: list[dict] = []  # of the finished steps
+        self.stopped = False
+        self._restored = False
+        ends = (Session.__enter__.__code__, Session.__exit__.__code__)
+        self._interrupts = HeldInterrupts(presses=1, sealed=ends)
+        self._begin()
+
+    def __enter__(self) -> Self:
+        self._interrupts.__enter__()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        self._roll_back()
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.stopped = interrupted or self._interrupts.pressed > 0
+        self._interrupts.end()
+        return interrupted and self._restored
+
+    def steps(self) -> Iterator[int]:
+        """Yield the numbers of the steps that are not finished. Before the next one, the loop must call `finish_step`."""
+        if self.run is not None:
+            self._interrupts.held = False
+            rows = self.run.restore(self.state)
+            self._interrupts.held = True
+            self.rows += rows
+        self._restored = True
+        for step in range(len(self.rows), self.config.steps):
+            self._interrupts.act()
+            self._begin()
+            self._interrupts.held = False
+            yield step
+            if len(self.rows) != step + 1:
+                raise SdlabError(
+                    f"step {step} was not finished; call session.finish_step at the end of a step"
+                )
+        self._interrupts.act()
+
+    def sample(self, problems: Sequence) -> Batch:
+        """Draw the step's problems, sample completions and grade them."""
+        batch = sample_batch(self.engine, problems, self.config, len(self.rows))
+        self._clock.stage("sampling")
+        return batch
+
+    def update(self, *losses: tuple[Sequence[list[int]], Callable[[list[int]], torch.Tensor]]) -> None:
+        """Take one optimizer step on the sum of the losses, each given as (micro-batches, loss_of(micro-batch)).
+
+        Nothing happens when there is no micro-batch. Raises SdlabError when loss or gradient is not finite.
+        """
+        self._interrupts.held = True
+        if any(parts for parts, _ in losses):
+            loss = sum(accumulate(self.student, parts, loss_of) for parts, loss_of in losses)
+            norm = apply_update(self.student, self.optimizer, self.config, len(self.rows), loss)
+            self._losses.append(loss)
+            self._norms.append(norm)
+
+    def finish_step(self, batch: Batch, used_rows: int) -> None:
+        """Log the step, save it in the run folder, and call on_step. used_rows: how many completions taught something."""
+        self._interrupts.held = True
+        step = len(self.rows)
+        self._clock.stage("update")
+        self.idle.step(len(self._losses))
+        row = step_row(
+            self.config,
+            step,
+            batch,
+            self.base,
+            losses=self._losses,
+            norms=self._norms,
+            used_rows=used_rows,
+            clock=self._clock,
+        )
+        if self.run is not None:
+            self.run.save_step(row, samples(step, batch), self.state)
+        self.rows.append(row)  # from here on the step has happened
+        if self.on_step:
+            self.on_step(row)
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row per finished step; table.attrs["stopped"] says whether Ctrl-C or the stop button ended the session."""
+        table = pandas.DataFrame(self.rows, columns=COLUMNS)
+        table.attrs["stopped"] = self.stopped
+        return table
+
+    def _begin(self) -> None:
+        """Keep what the next step goes back to when it is not finished."""
+        self._snapshot = None  # first: two copies at once would be one too many
+        self._snapshot = {name: _copied(thing.state_dict()) for name, thing in self.state.items()}
+        self._begun = len(self.rows)
+        self._losses, self._norms, self._clock = [], [], Clock()
+
+    def _roll_back(self) -> None:
+        """Undo the step that is not finished, in the weights and in the run folder."""
+        self.student.zero_grad(set_to_none=True)
+        if self._snapshot is not None and self._begun == len(self.rows):
+            for name, thing in self.state.items():
+                thing.load_state_dict(self._snapshot[name])
+        if self.run is not None and self._restored:
+            with suppress(SdlabError):  # the disk is full: restore will cut the tables
+                self.run.settle(len(self.rows), self.state)
+
+
+def _copied(state: dict) -> dict:
+    """A copy of a state_dict in main memory."""
+    return tree_map(
+        lambda x: x.detach().to("cpu", copy=True) if isinstance(x, torch.Tensor) else copy.deepcopy(x), state
+    )
