@@ -54,7 +54,7 @@ class Range:
         return number + low + high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity, as tyro needs it: `names` may be a dict
 class OneOf:
     """The names that a setting may be; `what` says in an error's message what they name."""
 
