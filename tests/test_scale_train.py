@@ -24,7 +24,8 @@ from sdlab.rollout.types import Rollouts, SamplingParams  # noqa: E402
 from sdlab.scale.data import job_problems, read_traces, write_traces  # noqa: E402
 from sdlab.scale.job import Job, write_job  # noqa: E402
 from sdlab.scale.launch import launch_command  # noqa: E402
-from sdlab.scale.train import main, train  # noqa: E402
+from sdlab.scale import train as scale_train  # noqa: E402
+from sdlab.scale.train import last_checkpoint, main, train  # noqa: E402
 from sdlab.score import grade  # noqa: E402
 from sdlab.seeds import stream  # noqa: E402
 from sdlab.study.runs import load_run  # noqa: E402
@@ -146,6 +147,27 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-6) for name in weights[0])
     with pytest.raises(SdlabError, match="does not save the averaged teacher"):
         train(job(tmp_path / "ema", SDPOConfig(**SMALL, teacher_model_kind="ema"), "sdpo"), resume=True)
+
+
+def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path):
+    one = job(tmp_path, GRPOConfig(**SMALL), "grpo")
+    assert last_checkpoint(one) is None
+    for step, whole in ((2, True), (10, True), (12, False)):
+        folder = tmp_path / "run" / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        if whole:
+            (folder / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(one).name == "checkpoint-10"
+
+
+def test_ctrl_c_is_one_line(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    write_job(job(tmp_path, GRPOConfig(**SMALL), "grpo"), tmp_path / "job.json")
+    monkeypatch.setattr(scale_train, "train", interrupted)
+    assert main([str(tmp_path / "job.json")]) == 130
+    assert capsys.readouterr().out == "stopped; go on from the newest checkpoint with --resume\n"
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path, capsys):

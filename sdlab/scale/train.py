@@ -183,16 +183,15 @@ def merge(job: Job) -> None:
 
 
 def last_checkpoint(job: Job) -> Path | None:
-    """The newest checkpoint of a job, None when there is none yet. Raises SdlabError where going on would not be the same run."""
+    """The newest whole checkpoint of a job, None when there is none yet. Raises SdlabError where going on would not be the same run."""
     if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
         raise SdlabError(
             'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume'
         )
-    found = sorted(
-        (Path(job.output) / "checkpoints").glob("checkpoint-*"),
-        key=lambda path: int(path.name.rsplit("-", 1)[1]),
-    )
-    return found[-1] if found else None
+    whole = [  # this file is written last: without it, the process ended while it saved
+        path.parent for path in (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    ]
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def tell(message: str) -> None:
@@ -220,6 +219,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SdlabError as error:
         tell(f"error: {error}")
         return 2
+    except KeyboardInterrupt:
+        tell("stopped; go on from the newest checkpoint with --resume")
+        return 130
     tell(f"wrote {folder}")
     return 0
 
