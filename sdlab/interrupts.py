@@ -3,6 +3,7 @@
 Python calls signal handlers in the main thread only. Elsewhere nothing is held back, and nothing needs to be.
 """
 
+import inspect
 import math
 import signal
 import threading
@@ -13,9 +14,9 @@ from typing import Self
 class HeldInterrupts:
     """Hold Ctrl-C back inside a `with`; at its end a press that was held acts as it would have before.
 
-    held: while it is False, a press acts at once. presses: how many are held back before the next one acts. While a function
-    runs whose code is in `sealed`, every press is held. Works in a Jupyter kernel, whose interrupt is a SIGINT too; where
-    SIGINT is ignored (a shell's background job) or handled outside Python it changes nothing.
+    held: while it is False, a press acts at once. presses: how many are held back before the next one acts. While a
+    function runs whose code is in `sealed`, every press is held. Works in a Jupyter kernel, whose interrupt is a SIGINT
+    too; where SIGINT is ignored (a shell's background job) or handled outside Python it changes nothing.
     """
 
     def __init__(self, presses: float = math.inf, sealed: tuple[CodeType, ...] = ()):
@@ -45,7 +46,7 @@ class HeldInterrupts:
         """Let a press that was held back act now."""
         if self.pressed:
             self.pressed = 0
-            self._before(signal.SIGINT, None)
+            self._before(signal.SIGINT, inspect.currentframe())  # an outer hold looks where it is called from
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         self.pressed += 1

@@ -1,7 +1,7 @@
-"""A step is finished or has not happened: interrupts and errors at every line, for all loops, with a run folder and without.
+"""A step is finished or has not happened: interrupts and errors at every line of all loops.
 
 After each of them the table, the weights and the run folder must be those of an uninterrupted run after the same number of
-steps, and going on must end as that run ended. `SDLAB_EVERY_LINE=1` tries every line of the code instead of a random choice.
+steps, and going on must end as that run ended. `SDLAB_EVERY_LINE=1` tries every line instead of a random choice.
 """
 
 import copy
@@ -130,7 +130,7 @@ def train(method: str, engine, folder, config=None, save_every: int = 1, **optio
 
 
 def check(result, engine, folder, wanted, *, going_on=None, started: bool = True) -> int:
-    """Table, weights and folder agree with each other and with the uninterrupted run; returns the finished steps."""
+    """Check that table, weights and folder agree with the uninterrupted run; returns the finished steps."""
     places = [n for n, state in enumerate(wanted.weights) if same(weights(engine), state)]
     assert len(places) == 1, "the weights are not those of any finished step"
     (steps,) = places
@@ -159,7 +159,7 @@ def check_going_on(method: str, start, folder, wanted) -> None:
 
 
 class Tracer:
-    """Calls act(n) before the n-th line that is executed in the files of `modules`; keeps the places of all lines."""
+    """Calls act(n) before the n-th line that is executed in the files of `modules`; keeps all places."""
 
     def __init__(self, modules, act=lambda n: None):
         self.names, self.act, self.places = {module.__file__ for module in modules}, act, []
@@ -182,7 +182,7 @@ class Tracer:
 
 
 def chosen_lines(modules, method: str, start, folder, seed) -> list[int]:
-    """Of the places that an uninterrupted run comes through: every line or a random choice, each at one of its times."""
+    """Choose among the lines of an uninterrupted run, or take them all; each at one of its times."""
     rng, times = random.Random(f"{method} {seed}"), {}
     with Tracer(modules) as trace:
         train(method, new_engine(start), folder)
@@ -205,7 +205,7 @@ def handler():
 @pytest.mark.parametrize("presses", ["once", "twice", "and again later"])
 @pytest.mark.parametrize("method", LOOPS)
 def test_ctrl_c_at_any_line(start, wanted, handler, tmp_path, method, presses):
-    """A signal before a line of the loops, the session or the run folder; once, twice in a row, or again some lines later."""
+    """A signal before a line of the loops, the session or the run folder; once, twice, or again later."""
     rng = random.Random(f"{method} {presses}")
     lines = chosen_lines((*LOOP_CODE, *SESSION_CODE), method, start, tmp_path / "whole", presses)
     for number, line in enumerate(lines):
@@ -254,6 +254,7 @@ def test_an_exception_at_any_line(start, wanted, tmp_path, method, error):
 @pytest.mark.parametrize("method", LOOPS)
 def test_without_a_run_folder_weights_and_table_agree(start, wanted, handler, method):
     """Every update, every log and every call of on_step, interrupted from inside."""
+    wanted(method)  # before anything is patched
     for name, calls in {"apply_update": 4, "step_row": 2, "sample_batch": 2, "accumulate": 4}.items():
         for call in range(1, calls + 1):
             for after in (False, True):
@@ -277,6 +278,7 @@ def test_without_a_run_folder_weights_and_table_agree(start, wanted, handler, me
 
 
 def test_the_first_press_finishes_the_step_and_the_second_drops_it(start, wanted, handler):
+    wanted("grpo")  # before anything is patched
     for presses, finished in ((1, 1), (2, 0)):
         engine, update, sent = new_engine(start), session.apply_update, []
 
@@ -292,6 +294,7 @@ def test_the_first_press_finishes_the_step_and_the_second_drops_it(start, wanted
 
 
 def test_a_press_while_sampling_acts_at_once(start, wanted, handler, monkeypatch):
+    wanted("sdpo")  # before anything is patched
     sample, after = session.sample_batch, []
 
     def pressed(*arguments):
@@ -305,6 +308,7 @@ def test_a_press_while_sampling_acts_at_once(start, wanted, handler, monkeypatch
 
 
 def test_a_press_in_the_last_step_is_told(start, wanted, handler, monkeypatch):
+    wanted("grpo")  # before anything is patched
     log_row = session.step_row
 
     def pressed(config, step, *rest, **options):
@@ -348,6 +352,7 @@ class Interrupted:
 @pytest.mark.parametrize("at", [1, 2, 5, 20])
 def test_an_interrupt_inside_torch_save_is_an_interrupt(start, wanted, tmp_path, monkeypatch, at):
     """torch reports it as a RuntimeError of its own."""
+    wanted("sdpo")  # before anything is patched
     save, calls = torch.save, itertools.count()
 
     def interrupted(content, file):
@@ -394,6 +399,7 @@ def test_between_two_checkpoints_a_stop_keeps_what_is_finished(start, wanted, tm
 
 def test_a_loss_that_is_not_finite_drops_the_whole_step(start, wanted, tmp_path, monkeypatch):
     """In the second minibatch of the second step, after the first has moved the weights."""
+    wanted("grpo")  # before anything is patched
     update, calls = session.apply_update, itertools.count(1)
 
     def poisoned(model, optimizer, config, step, loss):
@@ -408,6 +414,7 @@ def test_a_loss_that_is_not_finite_drops_the_whole_step(start, wanted, tmp_path,
 
 
 def test_a_full_disk_drops_the_step_and_its_rows(start, wanted, tmp_path, monkeypatch):
+    wanted("grpo")  # before anything is patched
     save, calls = torch.save, itertools.count()
 
     def full(content, file):
@@ -458,6 +465,21 @@ def test_inside_another_hold_a_press_waits_for_the_outer_end(handler):
             done.append("between")
         done.append("after")
     assert done == ["between"]
+
+
+def test_a_sealed_function_is_not_left_by_a_press_that_an_inner_hold_hands_on(handler):
+    done = []
+
+    def ending():
+        for _ in range(3):
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+        done.append("ended")
+
+    hold = HeldInterrupts(presses=1, sealed=(ending.__code__,))
+    with pytest.raises(KeyboardInterrupt), hold:
+        ending()
+    assert done == ["ended"]
 
 
 def test_an_error_inside_is_not_hidden_by_a_press(handler):

@@ -1,7 +1,8 @@
-"""What all training loops do alike around their algorithm: set up, restore, sample, update, log, save, and stop.
+"""What all training loops share around their algorithm: set up, restore, sample, update, log, save, stop.
 
-A step is finished or it has not happened. Until its row is in the table and its checkpoint in the run folder, whatever ends it
-(Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of the step before.
+A step is finished or it has not happened. Until its row is in the table and its checkpoint in the run folder,
+whatever ends it (Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of the
+step before.
 """
 
 import copy
@@ -24,12 +25,13 @@ from sdlab.train.teacher import frozen_copy
 class Session:
     """The training of `engine.model` in place; use it in a `with`, and go through `steps()`.
 
-    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step. on_step(row) is
-    called after that. state: what else moves while training, by name, with state_dict and load_state_dict (an EMA teacher).
-    idle: what to tell the user after several steps in a row that changed nothing.
+    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step. on_step(row)
+    is called after that. state: what else moves while training, by name, with state_dict and load_state_dict (an EMA
+    teacher). idle: what to tell the user after several steps in a row that changed nothing.
 
-    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a second press
-    drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished steps are restored.
+    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a second
+    press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished steps are
+    restored.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Session:
         return interrupted and self._restored
 
     def steps(self) -> Iterator[int]:
-        """Yield the numbers of the steps that are not finished. Before the next one, the loop must call `finish_step`."""
+        """Yield the number of every step that is not finished; the loop must end each with `finish_step`."""
         if self.run is not None:
             self._interrupts.held = False
             rows = self.run.restore(self.state)
@@ -75,9 +77,9 @@ class Session:
             self.rows += rows
         self._restored = True
         for step in range(len(self.rows), self.config.steps):
-            self._interrupts.act()
             self._begin()
             self._interrupts.held = False
+            self._interrupts.act()  # a press from the step before
             yield step
             if len(self.rows) != step + 1:
                 raise SdlabError(
@@ -92,7 +94,7 @@ class Session:
         return batch
 
     def update(self, *losses: tuple[Sequence[list[int]], Callable[[list[int]], torch.Tensor]]) -> None:
-        """Take one optimizer step on the sum of the losses, each given as (micro-batches, loss_of(micro-batch)).
+        """Take one optimizer step on the sum of the losses, each as (micro-batches, loss_of(micro-batch)).
 
         Nothing happens when there is no micro-batch. Raises SdlabError when loss or gradient is not finite.
         """
@@ -104,7 +106,10 @@ class Session:
             self._norms.append(norm)
 
     def finish_step(self, batch: Batch, used_rows: int) -> None:
-        """Log the step, save it in the run folder, and call on_step. used_rows: how many completions taught something."""
+        """Log the step, save it in the run folder, and call on_step.
+
+        used_rows: how many completions taught something.
+        """
         self._interrupts.held = True
         step = len(self.rows)
         self._clock.stage("update")
@@ -127,7 +132,7 @@ class Session:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row per finished step; table.attrs["stopped"] says whether Ctrl-C or the stop button ended the session."""
+        """One row per finished step; table.attrs["stopped"]: whether Ctrl-C or the stop button ended the session."""
         table = pandas.DataFrame(self.rows, columns=COLUMNS)
         table.attrs["stopped"] = self.stopped
         return table
