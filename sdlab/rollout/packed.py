@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sdlab.rollout.operators import pack_weight, packed_linear
+
 
 def supports(model) -> bool:
     """Whether `model` is a plain Qwen3 model: no adapters, no quantised layers, full attention, default RoPE."""
@@ -45,19 +47,13 @@ class PackedLinear:
         if bf16:
             weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
         self.weight, self.bias, self.packed = weight, bias, None
-        if (
-            weight.device.type == "cpu"
-            and (bf16 or weight.dtype == torch.float32)
-            and torch.backends.mkldnn.is_available()
-        ):
-            pack = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
-            if pack is not None:
-                self.packed = pack(weight.contiguous(), 64)
+        if bf16 or weight.dtype == torch.float32:
+            self.packed = pack_weight(weight)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = x.to(self.weight.dtype)
         if self.packed is not None and x.shape[0] >= 16:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return packed_linear(x, self.packed, self.bias)
         return F.linear(x, self.weight, self.bias)
 
 

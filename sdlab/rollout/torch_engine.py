@@ -12,6 +12,7 @@ from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.checks import memory_told
 from sdlab.rollout.loop import plan_units, run_all, sample_unit
+from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_uniforms
@@ -33,7 +34,7 @@ class TorchEngine:
     def __init__(self, model, tokenizer, *, fast: bool = True, bf16: bool = False):
         self.model, self.tokenizer = model, tokenizer
         self.fast, self.bf16 = fast, bf16
-        if bf16 and model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if bf16 and model.device.type == "cpu" and not has_fast_bfloat16():
             warnings.warn(
                 "this processor has no instructions for bfloat16; bf16=True will be slower than float32 here",
                 stacklevel=2,

@@ -7,22 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from sdlab.rollout.operators import onednn_linear, silu_backward, softmax_backward
+
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight)
+        return onednn_linear(x, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
-        return _onednn(grad, weight.T), grad.T @ x
-
-
-def _onednn(x, weight):
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return onednn_linear(grad, weight.T), grad.T @ x
 
 
 class _LinearBF16(torch.autograd.Function):
@@ -49,7 +47,7 @@ def linear(x: torch.Tensor, *weights: torch.Tensor, bf16: bool = False) -> torch
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     if bf16:
         return _LinearBF16.apply(x, weight)
-    if x.device.type == "cpu" and x.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if x.device.type == "cpu" and x.dtype == torch.float32:
         return _Linear.apply(x, weight)
     return F.linear(x, weight)
 
@@ -121,7 +119,7 @@ class _SwiGLU(torch.autograd.Function):
         out = torch.empty_like(both)
         to_gate, to_up = out.chunk(2, dim=-1)
         torch.mul(F.silu(gate), grad, out=to_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=to_gate)
+        silu_backward(grad * up, gate, out=to_gate)
         return out
 
 
@@ -161,9 +159,7 @@ class _Attention(torch.autograd.Function):
             _by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept
         ):
             to_v.append(torch.bmm(weights.transpose(1, 2), came))
-            to_scores = torch._softmax_backward_data(
-                torch.bmm(came, value.transpose(1, 2)), weights, -1, weights.dtype
-            )
+            to_scores = softmax_backward(torch.bmm(came, value.transpose(1, 2)), weights)
             to_q.append(torch.bmm(to_scores, key))
             to_k.append(torch.bmm(to_scores.transpose(1, 2), row))
         to_k, to_v = (_without_prefix(x, lengths, prefixes, skipped) for x in (to_k, to_v))
