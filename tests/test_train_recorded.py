@@ -1,6 +1,6 @@
-"""The loops still do what they did: first steps recorded before they shared a session, and those of `data/runs`.
+"""The loops still do what they did: steps recorded before they shared a session, and those of `data/runs`.
 
-Recorded on another day: whole numbers must be the same, others to a few parts in ten thousand, since processors round differently.
+Whole numbers must be the same, others to a few parts in ten thousand, since processors round differently.
 """
 
 import json

@@ -1,8 +1,8 @@
 """What all training loops share around their algorithm: set up, restore, sample, update, log, save, stop.
 
 A step is finished or it has not happened. Until its row is in the table and its checkpoint in the run folder,
-whatever ends it (Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of the
-step before.
+whatever ends it (Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of
+the step before.
 """
 
 import copy
@@ -25,13 +25,13 @@ from sdlab.train.teacher import frozen_copy
 class Session:
     """The training of `engine.model` in place; use it in a `with`, and go through `steps()`.
 
-    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step. on_step(row)
-    is called after that. state: what else moves while training, by name, with state_dict and load_state_dict (an EMA
-    teacher). idle: what to tell the user after several steps in a row that changed nothing.
+    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step.
+    on_step(row) is called after that. state: what else moves while training, by name, with state_dict and
+    load_state_dict (an EMA teacher). idle: what to tell the user after several steps that changed nothing.
 
-    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a second
-    press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished steps are
-    restored.
+    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a
+    second press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished
+    steps are restored.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Session:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row per finished step; table.attrs["stopped"]: whether Ctrl-C or the stop button ended the session."""
+        """One row per finished step; table.attrs["stopped"]: whether Ctrl-C or the stop button ended it."""
         table = pandas.DataFrame(self.rows, columns=COLUMNS)
         table.attrs["stopped"] = self.stopped
         return table

@@ -52,11 +52,11 @@ def run_sft(
     run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
-    """Train `engine.model` in place on `traces`, probed on `problems`; one row per step with the columns of `sdlab.train.log`.
+    """Train `engine.model` in place on `traces`, probed on `problems`; return one row per step.
 
-    run: a run folder (`sdlab.study.runs`) that is written after every step and continued from; on_step(row) is called after
-    that. Ctrl-C returns the finished steps (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or
-    gradient is not finite.
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.study.runs`) that is written after every
+    step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
+    (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
     """
     tokenizer, end = engine.tokenizer, engine.tokenizer.eos_token_id
     with Session(engine, config, run, on_step) as session:
