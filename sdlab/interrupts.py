@@ -14,9 +14,10 @@ from typing import Self
 class HeldInterrupts:
     """Hold Ctrl-C back inside a `with`; at its end a press that was held acts as it would have before.
 
-    held: while it is False, a press acts at once. presses: how many are held back before the next one acts. While
-    a function runs whose code is in `sealed`, every press is held. Works in a Jupyter kernel, whose interrupt is a
-    SIGINT too; where SIGINT is ignored (a shell's background job) or handled outside Python it changes nothing.
+    held: while it is False, a press acts at once. presses: how many are held back before the next one acts.
+    While a function runs whose code is in `sealed`, every press is held. Works in a Jupyter kernel, whose
+    interrupt is a SIGINT too; where SIGINT is ignored (a shell's background job) or handled outside Python
+    it changes nothing.
     """
 
     def __init__(self, presses: float = math.inf, sealed: tuple[CodeType, ...] = ()):

@@ -1,7 +1,8 @@
 """A step is finished or has not happened: interrupts and errors at every line of all loops.
 
-After each of them the table, the weights and the run folder must be those of an uninterrupted run after as many
-steps, and going on must end as that run ended. `SDLAB_EVERY_LINE=1` tries every line, not a random choice.
+After each of them the table, the weights and the run folder must be those of an uninterrupted run after as
+many steps, and going on must end as that run ended. `SDLAB_EVERY_LINE=1` tries every line, not a random
+choice.
 """
 
 import copy

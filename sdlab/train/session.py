@@ -29,9 +29,9 @@ class Session:
     on_step(row) is called after that. state: what else moves while training, by name, with state_dict and
     load_state_dict (an EMA teacher). idle: what to tell the user after several steps that changed nothing.
 
-    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first; a
-    second press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the finished
-    steps are restored.
+    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished
+    first; a second press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error
+    once the finished steps are restored.
     """
 
     def __init__(
