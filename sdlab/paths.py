@@ -1,18 +1,48 @@
-"""Where the shipped data and real data lie, and how many threads this machine grants."""
+"""Where the shipped data, the notebooks and real data lie, and how many threads this machine grants."""
 
 import os
 from pathlib import Path
 
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED = ("organism", "organism-small")  # models in `data`; the second shows what depends on size
+
+
+def checkout() -> Path | None:
+    """Return the repository that sdlab runs from; None where it was installed from a wheel."""
+    return None if (PACKAGE / "_data").is_dir() else PACKAGE.parent
+
 
 def data_dir() -> Path:
-    """The repository's `data` folder, or the folder named by the environment variable SDLAB_DATA."""
-    return Path(os.environ.get("SDLAB_DATA") or Path(__file__).resolve().parent.parent / "data")
+    """Return the folder of the shipped data: SDLAB_DATA where it is set, else `data` of the checkout or the wheel."""
+    return Path(os.environ.get("SDLAB_DATA") or _shipped_folder("data"))
 
 
-SHIPPED = (
-    "organism",
-    "organism-small",
-)  # models that lie in `data`; the second is there to see what depends on size
+def notebooks_dir() -> Path:
+    """Return the folder of the shipped notebooks, `notebooks` of the checkout or of the wheel."""
+    return _shipped_folder("notebooks")
+
+
+def record_dir() -> Path:
+    """Return the folder that new records go to: `data_dir()`, but never inside an installed package."""
+    if os.environ.get("SDLAB_DATA") or checkout():
+        return data_dir()
+    return Path("sdlab-data")
+
+
+def restore_hint(path: str | Path) -> str:
+    """Say how a file or folder of data or notebooks that is missing or damaged is restored."""
+    root, place = checkout(), Path(path).resolve()
+    if not place.is_relative_to(root or PACKAGE):  # in the folder that SDLAB_DATA names, or in a copy
+        return "restore it from a copy that is whole"
+    if root:
+        return f"restore it with `git checkout {place.relative_to(root)}`"
+    return "restore it with `pip install --force-reinstall --no-deps sdlab`"
+
+
+def _shipped_folder(name: str) -> Path:
+    """`name` of the checkout, or its copy in an installed package (pyproject.toml, hatch's sources)."""
+    root = checkout()
+    return root / name if root else PACKAGE / f"_{name}"
 
 
 def shipped(model: str) -> Path | None:
@@ -23,9 +53,10 @@ def shipped(model: str) -> Path | None:
 def real_data(name: str) -> Path | None:
     """A file of real models' output, which the repository does not hold: in the folder that the environment variable
     SDLAB_REAL_DATA names, else in `shared/real` next to the checkout. None when it is not there."""
-    folder = os.environ.get("SDLAB_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "real"
-    path = Path(folder) / name
-    return path if path.is_file() else None
+    root = checkout()
+    folder = os.environ.get("SDLAB_REAL_DATA") or (root and root.parent / "shared" / "real")
+    path = Path(folder, name) if folder else None
+    return path if path and path.is_file() else None
 
 
 def cpu_limit() -> int | None:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 IN_THE_IMAGE = {"jupyterlab", "ipywidgets", "nbconvert"}  # repo2docker's own environment brings these
 
 
-def requirements() -> dict[str, Requirement]:
-    lines = (ROOT / "binder" / "requirements.txt").read_text().splitlines()
+def requirements(file: str = "binder/requirements.txt") -> dict[str, Requirement]:
+    lines = (ROOT / file).read_text().splitlines()
     found = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
     return {one.name: one for one in found}
 
@@ -26,7 +26,8 @@ def dockerfile(tmp_path_factory) -> str:
     pytest.importorskip("repo2docker", reason="jupyter-repo2docker is not installed; it is in the test extra")
     copy = tmp_path_factory.mktemp("binder") / "repo"
     shutil.copytree(ROOT / "binder", copy / "binder")
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, copy)
     command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(copy)]
     plan = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert plan.returncode == 0, plan.stderr[-2000:]
@@ -37,8 +38,11 @@ def test_python_is_3_11(dockerfile):
     assert "Building conda environment for python=3.11" in dockerfile
 
 
-def test_the_requirements_are_installed(dockerfile):
-    assert re.search(r"pip install.*-r \"?binder/requirements\.txt", dockerfile)
+def test_the_requirements_are_installed_after_the_repository_is_copied(dockerfile):
+    """requirements.txt names ../constraints.txt, which must be in the image by then."""
+    install = re.search(r"pip install.*-r \"?binder/requirements\.txt", dockerfile)
+    copied = re.search(r"^COPY .*src/ ", dockerfile, re.MULTILINE)
+    assert install and copied and copied.start() < install.start()
 
 
 def test_post_build_and_start_are_used(dockerfile):
@@ -66,22 +70,36 @@ def test_start_sets_one_thread_and_runs_its_arguments():
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["1", "1"]
 
 
-def test_every_core_dependency_is_pinned_within_its_range():
-    pinned = requirements()
-    wanted = [
-        Requirement(line)
-        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    ]
-    for one in wanted:
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_core_dependency_is_installed_and_pinned_within_its_range():
+    installed, pins = requirements(), requirements("constraints.txt")
+    for one in map(Requirement, project()["dependencies"]):
         if one.name in IN_THE_IMAGE:
             continue
-        assert one.name in pinned, f"{one.name} is missing in binder/requirements.txt"
-        (pin,) = pinned[one.name].specifier
+        assert one.name in installed, f"{one.name} is missing in binder/requirements.txt"
+        assert one.extras == installed[one.name].extras
+        assert one.name in pins, f"{one.name} is missing in constraints.txt"
+        (pin,) = pins[one.name].specifier
         assert pin.operator == "==" and one.specifier.contains(pin.version), f"{one} does not allow {pin}"
-        assert one.extras == pinned[one.name].extras
+    assert "-c ../constraints.txt" in (ROOT / "binder" / "requirements.txt").read_text().splitlines()
+
+
+def test_constraints_of_the_extras_fit_them_and_ci_uses_them():
+    pins = requirements("constraints.txt")
+    for extra in project()["optional-dependencies"].values():
+        for one in map(Requirement, extra):
+            if one.name in pins:
+                (pin,) = pins[one.name].specifier
+                assert one.specifier.contains(pin.version), f"{one} does not allow {pin}"
+    installs = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if "-e " in line]
+    assert installs and all("-c constraints.txt" in line for line in installs)
 
 
 def test_torch_is_the_cpu_build():
     text = (ROOT / "binder" / "requirements.txt").read_text()
     assert "--extra-index-url https://download.pytorch.org/whl/cpu" in text
-    assert str(requirements()["torch"].specifier).endswith("+cpu")
+    (pin,) = requirements("constraints.txt")["torch"].specifier
+    assert str(requirements()["torch"].specifier) == f"{pin}+cpu"

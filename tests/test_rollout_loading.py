@@ -41,7 +41,7 @@ def test_a_damaged_organism_is_named(organism, harm, words):
     harm(organism)
     with pytest.raises(SdlabError, match=words) as caught:
         load_engine()
-    assert "sdlab pretrain" in str(caught.value) and "git checkout data/organism" in str(caught.value)
+    assert "sdlab pretrain" in str(caught.value) and "restore it from a copy" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -154,7 +154,8 @@ def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
     if found is None:
         raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
     return write_atomic(
-        output or record_path(), to_json(measure_real(found), indent=1, ensure_ascii=False) + "\n"
+        output or paths.record_dir() / "coverage" / "real.json",
+        to_json(measure_real(found), indent=1, ensure_ascii=False) + "\n",
     )
 
 
@@ -165,14 +166,14 @@ def load_record() -> dict:
         return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
     except OSError as error:
         raise SdlabError(
-            f"no record {record_path()}; restore it with `git checkout`, or make it with record_coverage()"
+            f"no record {record_path()}; {paths.restore_hint(record_path())}, or make it with record_coverage()"
         ) from error
     except (json.JSONDecodeError, AttributeError) as error:
-        raise SdlabError(f"{record_path()} is damaged; restore it with `git checkout`") from error
+        raise SdlabError(f"{record_path()} is damaged; {paths.restore_hint(record_path())}") from error
 
 
 def _damaged(why: str):
-    raise SdlabError(f"{record_path()} is damaged: {why}; restore it with `git checkout`")
+    raise SdlabError(f"{record_path()} is damaged: {why}; {paths.restore_hint(record_path())}")
 
 
 def real_coverage(folder: str = "") -> tuple[dict, str]:

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 ENGINES = ("torch", "vllm")
 VLLM_SETTINGS = ("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "enforce_eager")
-MEND = "run `git checkout data/organism` to restore it, or `sdlab pretrain` to make the organism again"
 
 
 def check_organism(folder: Path) -> None:
     """Compare every file named in folder/SHA256SUMS ("<hash>  <file>" lines) with its hash. Raises SdlabError on the first that differs."""
     sums = folder / "SHA256SUMS"
+    mend = f"{paths.restore_hint(folder)}, or make the organism again with `sdlab pretrain`"
     if not sums.is_file():
-        raise SdlabError(f"the organism's file {sums} is missing; {MEND}")
+        raise SdlabError(f"the organism's file {sums} is missing; {mend}")
     lines = [line.split(maxsplit=1) for line in sums.read_text(errors="replace").splitlines() if line.strip()]
     if not lines or any(len(line) != 2 for line in lines):
-        raise SdlabError(f"the organism's file {sums} is damaged; {MEND}")
+        raise SdlabError(f"the organism's file {sums} is damaged; {mend}")
     for expected, name in lines:
         path = folder / name.strip().lstrip("*")
         if not path.is_file():
-            raise SdlabError(f"the organism's file {path} is missing; {MEND}")
+            raise SdlabError(f"the organism's file {path} is missing; {mend}")
         if sha256(path) != expected:
             raise SdlabError(
-                f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {MEND}"
+                f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {mend}"
             )
 
 

@@ -22,10 +22,10 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG, execute_notebook
 from papermill.translators import PythonTranslator
 
+from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
-from sdlab.study.provenance import ROOT
 
-FOLDER = ROOT / "notebooks"
+FOLDER = paths.notebooks_dir()
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 Progress = Callable[[int, int], None]  # (code cells started, code cells in all)
@@ -59,15 +59,13 @@ def find(only: tuple[str, ...] = (), folder: Path | None = None) -> list[Path]:
     Raises SdlabError when there are none, or when an entry of `only` fits none.
     """
     folder = folder or FOLDER
-    paths = sorted(folder.glob("[0-9]*.ipynb"))
-    if not paths:
-        raise SdlabError(
-            f"no notebooks in {folder}; run from a clone of the repository, installed with `pip install -e .`"
-        )
+    files = sorted(folder.glob("[0-9]*.ipynb"))
+    if not files:
+        raise SdlabError(f"no notebooks in {folder}; {paths.restore_hint(folder)}")
     for start in only:
-        if not any(path.name.startswith(start) for path in paths):
-            raise unknown("notebook", start, (path.stem for path in paths))
-    return [path for path in paths if not only or path.name.startswith(tuple(only))]
+        if not any(path.name.startswith(start) for path in files):
+            raise unknown("notebook", start, (path.stem for path in files))
+    return [path for path in files if not only or path.name.startswith(tuple(only))]
 
 
 def read(path: str | Path) -> nbformat.NotebookNode:
@@ -80,7 +78,7 @@ def read(path: str | Path) -> nbformat.NotebookNode:
         ) from error
     except (ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
         raise SdlabError(
-            f"could not read the notebook {path}: it is damaged or no notebook; restore it with `git checkout`"
+            f"could not read the notebook {path}: it is damaged or no notebook; {paths.restore_hint(path)}"
         ) from error
 
 

@@ -15,7 +15,6 @@ from sdlab import paths
 from sdlab.files import sha256
 from sdlab.world.knobs import Knobs
 
-ROOT = Path(sdlab.__file__).resolve().parent.parent
 LIBRARIES = ("torch", "transformers", "numpy")
 MOMENTARY = (
     "time",
@@ -61,17 +60,18 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """The checkout's commit, with `+` when tracked files differ from it; None outside a checkout."""
-    if not (ROOT / ".git").exists():
+    root = paths.checkout()
+    if root is None or not (root / ".git").exists():
         return None
     try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):  # no git here, or a clone owned by someone else
         return None
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 

@@ -139,7 +139,7 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
             path = folder / f"{name}.{table}.csv.gz"
             if not path.is_file() or sha256(path) != provenance[name]["sha256"][path.name]:
                 raise SdlabError(
-                    f"the recorded file {path} is missing or damaged; run `git checkout {path}` or `sdlab reproduce {name}`"
+                    f"the recorded file {path} is missing or damaged; {paths.restore_hint(path)} or make it with `sdlab reproduce {name}`"
                 )
             tables[table].append(pandas.read_csv(path).assign(condition=name))
     if not names:
@@ -217,7 +217,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
     Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay
     as they are. Raises SdlabError when a run is not finished, or when the runs are of different weights.
     """
-    output, what = Path(output) if output else paths.data_dir() / "runs", condition(name)
+    output, what = Path(output) if output else paths.record_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
     if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
