@@ -12,8 +12,8 @@ from pathlib import Path
 from sdlab.errors import SdlabError
 
 CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
-WALL_SECONDS = 30.0  # the parent's own limit, should the worker sleep or its timer not exist
-START_SECONDS = 120.0
+WALL_SECONDS = 300.0  # the parent's own limit, should the worker sleep or its timer not exist
+START_SECONDS = 600.0
 _CPU_LIMIT_HIT = -getattr(signal, "SIGPROF", 0) or None  # exit status of a worker ended by its own timer
 
 

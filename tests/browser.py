@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from patience import PATIENCE
 
-PATIENCE = 240  # seconds for all cells of a notebook at preset smoke; JupyterLab itself gets as long to start
 # JupyterLab asks for these and the server says that there are none; it does so without any notebook of ours.
 HARMLESS = re.compile(
     r"favicon|api/settings|api/translations|/lab/api/(news|update|workspaces)|api/me|nbconvert|source map",
@@ -100,7 +100,7 @@ class Lab:
     def __init__(self, browser, address: str, name: str):
         self.name, self.address, self.complaints, self.seconds = name, address, [], 0.0
         self.page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(300_000)
         self.page.on(
             "console",
             lambda message: self._heard(

@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sdlab", deadline=None)  # a limit in wall time fails on a busy machine
+settings.load_profile("sdlab")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from patience import PATIENCE
 import pytest
 from packaging.requirements import Requirement
 
@@ -29,7 +30,7 @@ def dockerfile(tmp_path_factory) -> str:
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, copy)
     command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(copy)]
-    plan = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    plan = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     assert plan.returncode == 0, plan.stderr[-2000:]
     return plan.stdout + plan.stderr
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import nbformat
+from patience import PATIENCE
 import pytest
 from browser import Lab, jupyter_server, launch, smoke_copy
 from controls import ACTIVE, charts_without_words, play, reach
@@ -291,7 +292,7 @@ def test_stopping_a_training_cell_keeps_what_there_is(way, open_lab, server, tmp
     lab.start_all()
     board = lab.page.locator(".jp-OutputArea-output", has_text="stopped by hand, step")
     for at_least in (r"\d", r"([2-9]|\d\d)"):  # the board is drawn in place while the cell is running
-        board.get_by_text(re.compile(rf"stopped by hand, step {at_least}")).wait_for(timeout=120_000)
+        board.get_by_text(re.compile(rf"stopped by hand, step {at_least}")).wait_for(timeout=PATIENCE * 1000)
     assert lab.page.evaluate("window.ran") is None and board.count() == 1
     WAYS[way](lab)
     lab.wait_until_run()

@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from patience import PATIENCE
 import pytest
 import rollout_models as tiny
 import torch
@@ -240,7 +240,7 @@ def test_training_seeds_are_a_secret_s_own_and_never_the_named_split():
 
 
 SMALL = SDPOConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
-BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=300, model="organism-small")
+BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=PATIENCE, model="organism-small")
 TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_seeds(1, "plum")}
 
 
@@ -376,7 +376,7 @@ def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monke
 
     (tmp_path / "renamed.py").write_text((folder / "good.py").read_text())
     files = [tmp_path / "renamed.py", folder / "raises.py"]
-    found = again(budget=replace(BUDGET, timeout=900))  # more time changes no result
+    found = again(budget=replace(BUDGET, timeout=2 * PATIENCE))  # more time changes no result
     assert asked == ["raises"] and found["raises"].reason == "again"
     for name, before in (("renamed", "good"), ("SDPO (reference)",) * 2, ("GRPO (reference)",) * 2):
         assert all(
@@ -406,23 +406,21 @@ def test_one_that_loops_is_stopped_when_its_time_is_over(tmp_path):
 
 def test_an_interrupted_board_stops_what_runs(tmp_path):
     (tmp_path / "bad.py").write_text("while True: pass")
-    stop, started = threading.Event(), time.monotonic()
+    stop = threading.Event()
     threading.Timer(1, stop.set).start()
     assert (
-        train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=300, memory_gb=4, stop=stop)[0]
+        train(tmp_path / "bad.py", tmp_path / "place", TASK, timeout=PATIENCE, memory_gb=4, stop=stop)[0]
         == "interrupted"
     )
-    assert time.monotonic() - started < 30
     judged = []
 
     def enough(entry):
         judged.append(entry.reason)
         raise KeyboardInterrupt
 
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # at once: the second would take until its time is over
         leaderboard([tmp_path / "x.txt", tmp_path / "bad.py"], "plum", BUDGET, on_done=enough)
-    assert judged == ["x.txt is neither a Python file nor a notebook"] and time.monotonic() - started < 60
+    assert judged == ["x.txt is neither a Python file nor a notebook"]
 
 
 def test_weights_that_are_none_are_not_judged(tmp_path):

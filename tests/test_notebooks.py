@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from patience import PATIENCE
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 from notebook_maker import code, make
@@ -15,7 +16,6 @@ from sdlab.study.clean import clean
 from sdlab.study.hygiene import problems, raw
 from sdlab.study.notebooks import execute
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
-from sdlab.study.presets import PRESETS
 from sdlab.study.record import read_record
 from sdlab.study.recorded import load_recorded
 from sdlab.study.statements import NOT_STATED, statement_rows
@@ -301,7 +301,7 @@ def test_no_number_of_seeds_is_typed_in_text(path):
 
 @every_notebook
 def test_runs_at_smoke_and_its_story_holds(path):
-    done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PRESETS["smoke"].cell_timeout)
+    done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PATIENCE)
     assert [str(failure) for failure in done.failures] == []
     values = read_record(done.notebook)["values"]
     checks = CHECKS.get(path.stem)

@@ -9,6 +9,7 @@ import os
 import subprocess
 from dataclasses import asdict, replace
 
+from patience import PATIENCE
 import pytest
 import torch
 
@@ -281,7 +282,7 @@ def test_two_processes_train_under_accelerate(tmp_path):
         [*command, str(tmp_path / "rollouts.json")],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr

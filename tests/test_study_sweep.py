@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from patience import PATIENCE
 import pytest
 from filelock import FileLock
 
@@ -279,7 +280,7 @@ def files(folder: Path) -> dict:
     }
 
 
-def wait_for(what, process=None, seconds=120):
+def wait_for(what, process=None, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until and (process is None or process.poll() is None)
@@ -309,7 +310,7 @@ def test_a_killed_sweep_goes_on_and_ends_like_one_that_nothing_disturbed(whole, 
     wait_for(lambda: count_steps(folder / second) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with FileLock(folder / second / ".lock", timeout=10):  # the cell's process has ended with it
+    with FileLock(folder / second / ".lock", timeout=PATIENCE):  # the cell's process has ended with it
         before = files(folder / first)
     assert (folder / first / "finished.json").exists() and not (folder / second / "finished.json").exists()
     kept = (folder / second / "steps.jsonl").read_text().splitlines()[:1]

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pandas
+from patience import PATIENCE
 import pytest
 import torch
 
@@ -69,7 +70,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         victim, before = kill_one(tmp_path / "ray", process)
-        said, wrong = process.communicate(timeout=300)
+        said, wrong = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, said + wrong
@@ -101,7 +102,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
 
 def kill_one(folder: Path, process) -> tuple[Path, list[str]]:
     """Kill -9 the process that is in the middle of some cell; returns the cell's folder and the lines of its steps then."""
-    until = time.monotonic() + 300
+    until = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < until:
         for path in folder.glob("*/steps.jsonl"):
             lines = path.read_text().splitlines()

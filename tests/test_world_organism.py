@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from patience import PATIENCE
 import pytest
 import torch
 
@@ -155,7 +156,7 @@ def test_killed_pretraining_goes_on(tmp_path):
     run = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], start_new_session=True)
     checkpoint = tmp_path / "checkpoint.pt"
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + PATIENCE
         while not checkpoint.exists() and run.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
     finally:

@@ -35,7 +35,7 @@ PASSED_ON = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-START_SECONDS = 120.0  # to import torch on a loaded machine
+START_SECONDS = 600.0  # to import torch on a loaded machine
 GRACE_SECONDS = 5.0  # from the interruption of a cell to the end of its process
 RESTARTS = 3
 

@@ -24,7 +24,7 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset(8, 4, 256, 120),
+    "smoke": Preset(8, 4, 256, 900),
     "quick": Preset(100, 8, 256, 900),
     "full": Preset(400, 16, 256, 4 * 3600),
 }
