@@ -38,6 +38,7 @@ from sdlab.study.train_command import Options
 from sdlab.study.training import METHODS, Plan
 from sdlab.train import batch
 from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.log import TIMED
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world import pretrain
@@ -233,7 +234,7 @@ def outcome(start):
             model = copy.deepcopy(start[0])
             given = (TorchEngine(model, start[1]), PROBLEMS, *([TRACES] if method == "sft" else []))
             table = LOOPS[method](*given, config)
-            numbers = table[[name for name in table if not name.startswith("seconds")]].to_numpy(dtype=float)
+            numbers = table[[name for name in table if name not in TIMED]].to_numpy(dtype=float)
             weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
             kept[method, config] = [numbers.tobytes(), weights.numpy().tobytes()]
         return kept[method, config]

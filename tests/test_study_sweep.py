@@ -28,6 +28,7 @@ from sdlab.study.sweep import sweep
 from sdlab.study.training import METHODS, Plan
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
+from sdlab.train.log import TIMED
 
 TINY = {
     "steps": 3, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128, "eval_every": 2, "eval_problems": 2,
@@ -333,10 +334,7 @@ def test_a_killed_sweep_goes_on_and_ends_like_one_that_nothing_disturbed(whole, 
     for name in table["cell"].unique():
         one, two = load_run(folder / name), load_run(whole[0] / name)
         pandas.testing.assert_frame_equal(
-            *(
-                run.steps.drop(columns=[c for c in run.steps if c.startswith("seconds")])
-                for run in (one, two)
-            ),
+            *(run.steps.drop(columns=[c for c in run.steps if c in TIMED]) for run in (one, two)),
             check_exact=True,
         )
         assert (one.folder / "model" / "model.safetensors").read_bytes() == (

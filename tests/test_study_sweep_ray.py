@@ -22,6 +22,7 @@ from sdlab.study import cells
 from sdlab.study.grid import Grid, cell_name
 from sdlab.study.runs import load_run
 from sdlab.study.sweep import sweep
+from sdlab.train.log import TIMED
 
 AXES = {
     "method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "steps": 4, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128,
@@ -89,7 +90,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
     for name in names:
         one, two = load_run(tmp_path / "ray" / name), load_run(tmp_path / "here" / name)
         assert one.steps["step"].tolist() == [0, 1, 2, 3] and one.finished
-        untimed = [column for column in one.steps if not column.startswith("seconds")]
+        untimed = [column for column in one.steps if column not in TIMED]
         pandas.testing.assert_frame_equal(one.steps[untimed], two.steps[untimed], check_exact=True)
         pandas.testing.assert_frame_equal(one.evaluations, two.evaluations, check_exact=True)
         assert (one.folder / "model" / "model.safetensors").read_bytes() == (

@@ -25,6 +25,7 @@ from sdlab.study.runs import load_run
 from sdlab.study.traces import build_traces
 from sdlab.study.training import LAST_STEPS, Plan, train
 from sdlab.train.grpo import GRPOConfig
+from sdlab.train.log import TIMED
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
@@ -54,7 +55,7 @@ def whole(tmp_path_factory):
 
 def same(one, two):
     pandas.testing.assert_frame_equal(
-        *(run.steps.drop(columns=[c for c in run.steps if c.startswith("seconds")]) for run in (one, two))
+        *(run.steps.drop(columns=[c for c in run.steps if c in TIMED]) for run in (one, two))
     )
     pandas.testing.assert_frame_equal(one.evaluations, two.evaluations)
     pandas.testing.assert_frame_equal(one.samples(), two.samples())
@@ -335,6 +336,19 @@ def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
     )
     pack("tiny", (1,), tmp_path / "work", later)
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
+
+
+def test_tables_of_an_older_version_stay_readable():
+    """The recorded runs were made before the signals: those columns are nan, and curves leave them out."""
+    from sdlab.show.curves import run_curves
+    from sdlab.train import log
+
+    steps = load_recorded("sdpo", "grpo").steps
+    assert set(log.COLUMNS) <= set(steps) and steps["entropy"].notna().all()
+    older = steps.drop(columns=[name for name in log.COLUMNS if steps[name].isna().all()])
+    assert log.with_all_columns(older)[list(steps)].equals(steps)
+    assert run_curves(steps, ["entropy", "fork_rate"]).to_dict()["description"]
+    assert log.with_all_columns(steps.iloc[:0]).empty
 
 
 def test_results_of_two_organisms_under_one_name_are_refused(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from sdlab.study import provenance, run_files, runs
 from sdlab.study.runs import load_run, open_run
 from sdlab.train import batch, grpo, log, sdpo, session, sft, teacher
 from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.log import TIMED
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.pretrain import PretrainConfig, build_model
@@ -115,7 +116,7 @@ def same(one: dict, two: dict) -> bool:
 
 
 def untimed(rows: list[dict]) -> list[str]:
-    return [repr({name: x for name, x in row.items() if not name.startswith("seconds")}) for row in rows]
+    return [repr({name: x for name, x in row.items() if name not in TIMED}) for row in rows]
 
 
 def train(method: str, engine, folder, config=None, save_every: int = 1, **options):

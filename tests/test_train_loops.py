@@ -20,6 +20,7 @@ from sdlab.train import batch, grpo, log, losses, session
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
+from sdlab.train.teacher import teacher_view
 from sdlab.world.pretrain import PretrainConfig, build_model
 from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
@@ -100,7 +101,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 
 
 def untimed(table: pandas.DataFrame) -> pandas.DataFrame:
-    return table[[name for name in table if not name.startswith("seconds")]]
+    return table[[name for name in table if name not in log.TIMED]]
 
 
 class Recorder:
@@ -301,11 +302,8 @@ def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, metho
     )
     config = settings(method, learning_rate=1e-2, warmup_steps=4, seed=5, temperature=0.8)
     table = train(method, engine, config, on_step=seen.append)
-    assert (
-        tuple(table.columns) == log.COLUMNS
-        and table.to_dict("records") == seen
-        and list(table.step) == [0, 1]
-    )
+    assert tuple(table.columns) == log.COLUMNS and list(table.step) == [0, 1]
+    pandas.testing.assert_frame_equal(table, pandas.DataFrame(seen), check_exact=True)
     for row, sampled in zip(table.itertuples(), recorder.batches):
         rollouts, step = sampled.rollouts, row.Index
         lengths = [len(completion) for completion in rollouts.completions()]
@@ -334,6 +332,9 @@ def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, metho
         assert row.loss == pytest.approx(sum(update[2] for update in updates) / len(updates))
         assert row.grad_norm == pytest.approx(sum(norms) / len(norms), rel=1e-4)
         assert row.seconds >= row.seconds_sampling + row.seconds_update > 0
+        assert row.tokens_per_second == pytest.approx(sum(lengths) / row.seconds)
+        groups = sampled.rewards.view(P, G).tolist()
+        assert row.pass_at_g == sum(max(group) for group in groups) / P
         # surprise and k3 by plain passes: the policy that sampled, and the weights training started from
         surprise, divergence = [], []
         policy = first.model if step == 0 else updates[0][1]
@@ -360,6 +361,116 @@ def test_the_probe_of_sft_is_a_sample_of_the_problems(engine, graded):
     assert row.length == pytest.approx(wanted.lengths.float().mean().item())
     assert row.truncated == pytest.approx(wanted.truncated.float().mean().item())
     assert row.used_rows == 4
+
+
+class Tokens:
+    """What the signals of a step should be, token by token, from full rows through the Hugging Face model."""
+
+    def __init__(self, sampled, rows, student, config, teacher=None, prompts=None):
+        rollouts = sampled.rollouts
+        self.forks, self.ratios, self.gains, self.teacher, self.divergence = [], [], [], [], []
+        for i in rows:
+            ids = rollouts.completions()[i]
+            at = (range(len(ids)), ids)
+            own = [rollouts.prompt_ids[i // G]]
+            with torch.no_grad():
+                s = full_logits(student, own, [ids], len(ids))[0].div(config.temperature).log_softmax(-1)
+            self.forks += [-(row.exp() * row).sum().item() > 0.5 for row in s]
+            self.ratios += (s[at] - rollouts.per_token_logps[i, : len(ids)]).exp().tolist()
+            if teacher is None:
+                continue
+            with torch.no_grad():
+                t = full_logits(teacher, [prompts[i]], [ids], len(ids))[0]
+            t = t.div(config.temperature).log_softmax(-1)
+            self.teacher += [-(row.exp() * row).sum().item() for row in t]
+            self.gains += (t[at] - s[at]).tolist()
+            mixed = (s.exp() + t.exp()) / 2
+            self.divergence += (
+                ((s.exp() * (s - mixed.log())).sum(-1) + (t.exp() * (t - mixed.log())).sum(-1)) / 2
+            ).tolist()
+
+
+def mean(values) -> float:
+    return sum(values) / len(values)
+
+
+def test_the_signals_of_grpo_are_those_of_all_tokens(engine, graded, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    config = settings(
+        "grpo", steps=1, learning_rate=1e-2, temperature=0.8, epsilon_low=0.01, epsilon_high=0.02
+    )
+    row = train("grpo", engine, config).iloc[0]
+    (sampled,) = recorder.batches
+    rewards = sampled.rewards.view(P, G)
+    advantages = (rewards - rewards.mean(1, keepdim=True)).flatten().tolist()
+    forks, ratios, clipped = [], [], []
+    for number, (_, student, *_) in enumerate(recorder.updates):
+        rows = [i for i in range(number * P * G // 2, (number + 1) * P * G // 2) if advantages[i]]
+        tokens = Tokens(sampled, rows, student, config)
+        forks, ratios = forks + tokens.forks, ratios + tokens.ratios
+        gains = [advantages[i] for i in rows for _ in sampled.rollouts.completions()[i]]
+        clipped += [r > 1.02 if a > 0 else r < 0.99 for r, a in zip(tokens.ratios, gains, strict=True)]
+    assert 0 < mean(clipped) < 1 and max(ratios) > 1.01
+    assert row.fork_rate == pytest.approx(mean(forks), abs=2 / len(forks))
+    assert row.ratio_mean == pytest.approx(mean(ratios), rel=1e-4)
+    assert row.ratio_max == pytest.approx(max(ratios), rel=1e-3)
+    assert row.clip_fraction == pytest.approx(mean(clipped), abs=2 / len(clipped))
+    assert row.idle_groups == sum(len(set(group)) == 1 for group in rewards.tolist()) / P > 0
+    assert row[["teacher_entropy", "u_mean", "u_spread", "divergence"]].isna().all()
+
+
+def test_the_signals_of_sdpo_are_those_of_all_tokens(engine, graded, monkeypatch):
+    first, recorder = copy.deepcopy(engine.model), Recorder(monkeypatch)
+    config = settings(
+        "sdpo",
+        steps=1,
+        learning_rate=1e-2,
+        temperature=0.8,
+        distillation_topk=None,
+        distillation_is_clip=1.02,
+    )
+    row = train("sdpo", engine, config).iloc[0]
+    (sampled,) = recorder.batches
+    view = teacher_view(
+        engine.tokenizer, sampled.problems, sampled.rollouts.texts, sampled.rewards, G, config, 0
+    )
+    prompts = engine.encode(view.prompts, T)
+    distilled = [i for i in range(P * G) if view.distilled[i]]
+    half, parts = len(distilled) // 2, []
+    for rows, (_, student, *_) in zip((distilled[:half], distilled[half:]), recorder.updates, strict=True):
+        parts.append(Tokens(sampled, rows, student, config, first, prompts))
+    forks, ratios, gains, teacher, divergence = (
+        [value for part in parts for value in getattr(part, name)]
+        for name in ("forks", "ratios", "gains", "teacher", "divergence")
+    )
+    spread = math.sqrt(mean([(gain - mean(gains)) ** 2 for gain in gains]))
+    over = [ratio > 1.02 for ratio in ratios]
+    assert 0 < mean(over) < 1 and spread > 0.01
+    assert row.fork_rate == pytest.approx(mean(forks), abs=2 / len(forks))
+    assert row.ratio_mean == pytest.approx(mean(ratios), rel=1e-4)
+    assert row.ratio_max == pytest.approx(max(ratios), rel=1e-3)
+    assert row.clip_fraction == pytest.approx(mean(over), abs=2 / len(over))
+    assert row.u_mean == pytest.approx(mean(gains), rel=1e-3, abs=1e-5)
+    assert row.u_spread == pytest.approx(spread, rel=1e-3)
+    assert row.teacher_entropy == pytest.approx(mean(teacher), rel=1e-4)
+    assert row.divergence == pytest.approx(mean(divergence), rel=1e-3)
+    taught = {i // G for i in distilled}
+    assert row.idle_groups == pytest.approx(1 - len(taught) / P)
+
+
+def test_the_signals_of_sft_are_about_its_traces(engine, graded):
+    row = train("sft", engine, settings("sft", steps=1)).iloc[0]
+    assert 0 <= row.fork_rate <= 1 and 0 < row.pass_at_g <= 1
+    nothing = [
+        "teacher_entropy",
+        "u_mean",
+        "u_spread",
+        "divergence",
+        "clip_fraction",
+        "ratio_mean",
+        "ratio_max",
+    ]
+    assert row[[*nothing, "idle_groups"]].isna().all()
 
 
 # The same seed, the same run

@@ -21,7 +21,6 @@ from sdlab.train.losses import (
     grpo_token_loss,
     importance_weight,
     sdpo_token_loss,
-    token_logps,
 )
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.session import Session
@@ -118,13 +117,16 @@ def run_repair(
                         sdpo_weights,
                     )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
-                    loss = sdpo_token_loss(
+                    divergence = sdpo_token_loss(
                         student_logps,
                         teacher_logps,
                         config.distillation_alpha,
                         config.distillation_topk,
                         config.distillation_add_tail,
-                        importance_weight(now, old, config.distillation_is_clip),
+                    )
+                    loss = divergence * importance_weight(now, old, config.distillation_is_clip)
+                    session.signals.add_distillation(
+                        part, student_logps, teacher_logps, ids, old, divergence, config.distillation_is_clip
                     )
                     return (weight * loss).sum()
 
@@ -138,9 +140,11 @@ def run_repair(
                         advantages,
                         grpo_weights,
                     )
-                    now = token_logps(logits, ids, config.temperature)
-                    loss = grpo_token_loss(now, old, advantage, grpo.epsilon_low, grpo.epsilon_high)
-                    return (weight * loss).sum()
+                    logps = all_logps(logits, config.temperature)
+                    now = logps.gather(-1, ids[:, None]).squeeze(-1)
+                    low, high = grpo.epsilon_low, grpo.epsilon_high
+                    session.signals.add_policy(part, logps, now, old, advantage, low, high)
+                    return (weight * grpo_token_loss(now, old, advantage, low, high)).sum()
 
                 session.update(
                     (informed.plan([i for i in minibatch if i in distilled], config.batch_tokens), sdpo_loss),
@@ -148,7 +152,8 @@ def run_repair(
                 )
             teacher.follow()
             # 4. log and save
-            session.finish_step(batch, used_rows=len({*distilled, *rewarded}))
+            taught = {*distilled, *rewarded}
+            session.finish_step(batch, len(taught), batch.idle_groups(taught))
     return session.table
 
 

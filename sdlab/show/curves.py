@@ -17,8 +17,22 @@ LABELS = METRIC_LABELS | {
     "grad_norm": "gradient norm",
     "used_rows": "completions that teach",
     "seconds": "seconds",
+    "pass_at_g": "problems with a right completion",
+    "teacher_entropy": "teacher entropy (nats)",
+    "u_mean": "log teacher/student, mean (nats)",
+    "u_spread": "log teacher/student, spread (nats)",
+    "divergence": "divergence (nats)",
+    "fork_rate": "tokens above 0.5 nats of entropy",
+    "clip_fraction": "tokens clipped",
+    "ratio_mean": "importance ratio, mean",
+    "ratio_max": "importance ratio, largest",
+    "idle_groups": "groups that teach nothing",
+    "tokens_per_second": "tokens per second",
 }
-FROM_ZERO = ("reward", "truncated", "kl_to_base", "grad_norm", "used_rows", "seconds")
+FROM_ZERO = (
+    "reward", "truncated", "kl_to_base", "grad_norm", "used_rows", "seconds", "pass_at_g", "teacher_entropy",
+    "u_spread", "divergence", "fork_rate", "clip_fraction", "idle_groups", "tokens_per_second",
+)  # fmt: skip
 STROKES = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2.5, "symbolSize": 300}
 DASHES = ([1, 0], [6, 4], [2, 3], [8, 3, 2, 3])
 

@@ -23,6 +23,7 @@ from sdlab.study.cells import Cell, run_cells
 from sdlab.study.condition import Condition
 from sdlab.study.conditions import chosen, condition
 from sdlab.study.runs import LoadedRun, defaults, load_run
+from sdlab.train.log import with_all_columns
 
 SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
@@ -141,7 +142,8 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
                 raise SdlabError(
                     f"the recorded file {path} is missing or damaged; {paths.restore_hint(path)} or make it with `sdlab reproduce {name}`"
                 )
-            tables[table].append(pandas.read_csv(path).assign(condition=name))
+            frame = pandas.read_csv(path).assign(condition=name)
+            tables[table].append(with_all_columns(frame) if table == "steps" else frame)
     if not names:
         raise SdlabError(f"nothing is recorded in {folder}; make it with `sdlab reproduce`")
     refuse_mixed_organisms(

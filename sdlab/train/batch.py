@@ -14,6 +14,7 @@ from sdlab.score import grade
 from sdlab.seeds import stable_int, stream
 from sdlab.train.forward import completion_logits
 from sdlab.train.losses import token_weights
+from sdlab.train.signals import idle_groups
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Batch:
     def prompts(self) -> list[str]:
         """The rendered prompt of every row, B."""
         return [prompt for prompt in self.rollouts.prompts for _ in range(self.rollouts.num_generations)]
+
+    def idle_groups(self, taught: Sequence[int]) -> float:
+        """Return the share of groups without a row in `taught`, the rows that teach something."""
+        return idle_groups(taught, len(self.problems), self.rollouts.num_generations)
 
     def at_tokens(self, part: Sequence[int], device, *values: torch.Tensor) -> list[torch.Tensor]:
         """Each of `values`, (B,) or (B, T), at the M completion tokens of the rows in `part`, row after row: (M,) on `device`."""

@@ -12,7 +12,7 @@ import pandas
 from sdlab.settings import Range, Share
 from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.config import Aggregation, TrainConfig
-from sdlab.train.losses import group_advantages, grpo_token_loss, token_logps
+from sdlab.train.losses import all_logps, group_advantages, grpo_token_loss
 from sdlab.train.session import Session
 
 IDLE = (
@@ -66,12 +66,14 @@ def run_grpo(
                         advantages,
                         weights,
                     )
-                    now = token_logps(logits, ids, config.temperature)
-                    loss = grpo_token_loss(now, old, advantage, config.epsilon_low, config.epsilon_high)
-                    return (weight * loss).sum()
+                    logps = all_logps(logits, config.temperature)
+                    now = logps.gather(-1, ids[:, None]).squeeze(-1)
+                    low, high = config.epsilon_low, config.epsilon_high
+                    session.signals.add_policy(part, logps, now, old, advantage, low, high)
+                    return (weight * grpo_token_loss(now, old, advantage, low, high)).sum()
 
                 parts = rows.plan([i for i in minibatch if advantages[i] != 0], config.batch_tokens)
                 session.update((parts, loss_of))
             # 4. log and save
-            session.finish_step(batch, used_rows=len(teaches))
+            session.finish_step(batch, len(teaches), batch.idle_groups(teaches))
     return session.table

@@ -4,16 +4,30 @@ import math
 import time
 import warnings
 
+import pandas
 import torch
 
 from sdlab.measure.markers import total_markers
+from sdlab.train import signals
 from sdlab.train.batch import Batch, learning_rate
 
 COLUMNS = (
-    "step", "reward", "length", "markers", "density", "truncated", "entropy", "loss", "grad_norm", "kl_to_base",
-    "used_rows", "updates", "learning_rate", "seconds", "seconds_sampling", "seconds_update",
+    "step", "reward", "pass_at_g", "length", "markers", "density", "truncated", "entropy", "loss",
+    "grad_norm", "kl_to_base", *signals.COLUMNS, "idle_groups", "used_rows", "updates", "learning_rate",
+    "tokens_per_second", "seconds", "seconds_sampling", "seconds_update",
 )  # fmt: skip
+TIMED = ("tokens_per_second", "seconds", "seconds_sampling", "seconds_update")  # differ between equal runs
 PATIENCE = 5  # steps in a row that teach nothing, after which the user is warned once
+
+
+def with_all_columns(steps: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a table of steps with the columns that an older version did not write, as nan.
+
+    A table without steps comes back as it is.
+    """
+    if steps.empty:
+        return steps
+    return steps.reindex(columns=[*steps.columns, *(name for name in COLUMNS if name not in steps.columns)])
 
 
 class Clock:
@@ -43,6 +57,8 @@ def step_row(
     norms: list[float],
     used_rows: int,
     clock: Clock,
+    collected: signals.Signals,
+    idle_groups: float = math.nan,
 ) -> dict:
     """The row of a step: what the rollouts, sampled before the update, were like, and what the update was.
 
@@ -50,15 +66,23 @@ def step_row(
     1,000 tokens. entropy in nats per token: mean of -log p of the sampled tokens, an unbiased estimate of the policy's.
     kl_to_base in nats per token: KL(policy || base) estimated from one completion per problem by Schulman's k3, never
     negative. losses and norms hold one number per update; loss and grad_norm are their means, nan when nothing was learnt.
+    pass_at_g: share of problems with a right completion among the G. idle_groups: share of the groups that
+    teach nothing, nan where the loss is not on groups. tokens_per_second: completion tokens of the rollouts
+    by seconds of the whole step. The columns of `collected` are means over the tokens that were learnt from
+    (`sdlab.train.signals`); u_spread is a standard deviation. They are nan where the method has no such
+    thing: teacher_entropy, u_mean, u_spread and divergence without a teacher, clip_fraction, ratio_mean and
+    ratio_max without rollouts to learn from.
     """
     rollouts = batch.rollouts
     lengths, counts = (
         rollouts.lengths.float(),
         torch.tensor([float(total_markers(text)) for text in rollouts.texts]),
     )
+    time = clock.columns()
     return {
         "step": step,
         "reward": batch.rewards.mean().item(),
+        "pass_at_g": signals.pass_at_g(batch.rewards, rollouts.num_generations),
         "length": lengths.mean().item(),
         "markers": counts.mean().item(),
         "density": 1000 * (counts.sum() / lengths.sum()).item(),
@@ -67,10 +91,13 @@ def step_row(
         "loss": sum(losses) / len(losses) if losses else math.nan,
         "grad_norm": sum(norms) / len(norms) if norms else math.nan,
         "kl_to_base": kl_to_base(batch, base, config.temperature),
+        **collected.columns(),
+        "idle_groups": idle_groups,
         "used_rows": used_rows,
         "updates": len(losses),
         "learning_rate": learning_rate(config, step),
-        **clock.columns(),
+        "tokens_per_second": lengths.sum().item() / time["seconds"],
+        **time,
     }
 
 

@@ -94,18 +94,21 @@ def run_sdpo(
                         part, student_logps.device, rollouts.completion_ids, rollouts.per_token_logps, weights
                     )
                     now = student_logps.detach().gather(-1, ids[:, None]).squeeze(-1)
-                    loss = sdpo_token_loss(
+                    divergence = sdpo_token_loss(
                         student_logps,
                         teacher_logps,
                         config.distillation_alpha,
                         config.distillation_topk,
                         config.distillation_add_tail,
-                        importance_weight(now, old, config.distillation_is_clip),
+                    )
+                    loss = divergence * importance_weight(now, old, config.distillation_is_clip)
+                    session.signals.add_distillation(
+                        part, student_logps, teacher_logps, ids, old, divergence, config.distillation_is_clip
                     )
                     return (weight * loss).sum()
 
                 session.update((informed.plan(minibatch, config.batch_tokens), loss_of))
             teacher.follow()
             # 4. log and save
-            session.finish_step(batch, used_rows=len(distilled))
+            session.finish_step(batch, len(distilled), batch.idle_groups(distilled))
     return session.table

@@ -6,6 +6,7 @@ the step before.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
@@ -19,6 +20,7 @@ from sdlab.interrupts import HeldInterrupts
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train.batch import Batch, accumulate, apply_update, make_optimizer, sample_batch
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
+from sdlab.train.signals import Signals
 from sdlab.train.teacher import frozen_copy
 
 
@@ -28,6 +30,8 @@ class Session:
     run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step.
     on_step(row) is called after that. state: what else moves while training, by name, with state_dict and
     load_state_dict (an EMA teacher). idle: what to tell the user after several steps that changed nothing.
+
+    `signals` collects what the losses of the step say about its tokens (`sdlab.train.signals`).
 
     Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished
     first; a second press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error
@@ -105,10 +109,10 @@ class Session:
             self._losses.append(loss)
             self._norms.append(norm)
 
-    def finish_step(self, batch: Batch, used_rows: int) -> None:
+    def finish_step(self, batch: Batch, used_rows: int, idle_groups: float = math.nan) -> None:
         """Log the step, save it in the run folder, and call on_step.
 
-        used_rows: how many completions taught something.
+        used_rows: how many completions taught something. idle_groups: the share of groups in which none did.
         """
         self._interrupts.held = True
         step = len(self.rows)
@@ -123,6 +127,8 @@ class Session:
             norms=self._norms,
             used_rows=used_rows,
             clock=self._clock,
+            collected=self.signals,
+            idle_groups=idle_groups,
         )
         if self.run is not None:
             self.run.save_step(row, samples(step, batch), self.state)
@@ -142,7 +148,7 @@ class Session:
         self._snapshot = None  # first: two copies at once would be one too many
         self._snapshot = {name: _copied(thing.state_dict()) for name, thing in self.state.items()}
         self._begun = len(self.rows)
-        self._losses, self._norms, self._clock = [], [], Clock()
+        self._losses, self._norms, self._clock, self.signals = [], [], Clock(), Signals()
 
     def _roll_back(self) -> None:
         """Undo the step that is not finished, in the weights and in the run folder."""

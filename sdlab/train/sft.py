@@ -14,7 +14,7 @@ from sdlab.context import render_prompt
 from sdlab.settings import Count, CountOrZero, Range
 from sdlab.train.batch import Rows, draw
 from sdlab.train.config import TrainConfig
-from sdlab.train.losses import token_logps
+from sdlab.train.losses import all_logps
 from sdlab.train.session import Session
 
 
@@ -74,7 +74,9 @@ def run_sft(
             def loss_of(part):
                 logits = rows.logits(session.student, part)
                 ids = torch.tensor([token for i in part for token in rows.completions[i]])
-                return -token_logps(logits, ids.to(logits.device)).sum() / tokens
+                logps = all_logps(logits)
+                session.signals.add_forks(part, logps)
+                return -logps.gather(-1, ids.to(logits.device)[:, None]).squeeze(-1).sum() / tokens
 
             session.update((rows.plan(range(len(drawn)), config.batch_tokens), loss_of))
             # 4. log and save

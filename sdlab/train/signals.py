@@ -147,7 +147,7 @@ def _moments(value: torch.Tensor) -> torch.Tensor:
 
 def idle_groups(rows: Sequence[int], num_groups: int, num_generations: int) -> float:
     """Return the share of groups without a row that teaches; `rows` are the rows that do, prompt-major."""
-    return 1 - len({row // num_generations for row in rows}) / num_groups
+    return (num_groups - len({row // num_generations for row in rows})) / num_groups
 
 
 def pass_at_g(rewards: torch.Tensor, num_generations: int) -> float:
