@@ -259,12 +259,13 @@ def reproduce(
     """Make the recorded results again; a stopped reproduction goes on.
 
     Args:
-        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates, long, coverage, small.
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (when none is given), rates,
+            long, bf16, coverage, small, organism-1, organism-2, organism-blind.
         seeds: Training seeds, each a run of its own; seeds that are recorded already and not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; data/runs when not given.
         jobs: Runs at once, each with one thread; one per core when not given.
-        model: Another model than the conditions' own, the organism or the small organism.
+        model: Another model than the conditions' own; needs an output of its own.
     """
     from sdlab.study.recorded import reproduce as run
 

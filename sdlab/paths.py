@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-SHIPPED = ("organism", "organism-small")  # models in `data`; the second shows what depends on size
+# Models that lie in `data`: two further pretraining seeds, one without intuition, one of a quarter of the size.
+SHIPPED = ("organism", "organism-1", "organism-2", "organism-blind", "organism-small")
 
 
 def checkout() -> Path | None:

@@ -338,6 +338,28 @@ def test_seeds_recorded_later_join_those_that_are_there(tmp_path, monkeypatch):
     assert set(load_recorded("tiny", folder=later).steps["seed"]) == {1}
 
 
+def test_conditions_of_other_organisms_change_the_organism_alone():
+    from sdlab.study.organism_conditions import ORGANISMS, REPEATED, organism_name
+
+    for organism in ORGANISMS:
+        names = conditions.chosen([organism])
+        assert names == [organism_name(name, organism) for name in REPEATED]
+        for name, own in zip(REPEATED, names, strict=True):
+            there, here = condition(name), condition(own)
+            assert (here.method, here.config, here.plan) == (there.method, there.config, there.plan)
+            assert here.model == organism and here.label != there.label
+            assert recorded.cell_of(own, 2).model == organism
+    with pytest.raises(SdlabError, match="unknown organism 'organism-9'"):
+        organism_name("sdpo", "organism-9")
+
+
+def test_results_of_another_model_never_take_the_place_of_the_shipped_ones():
+    with pytest.raises(
+        SdlabError, match="'organism-small' would take the place of the shipped ones; give another"
+    ):
+        recorded.reproduce(["sdpo"], [0], model="organism-small")
+
+
 def test_tables_of_an_older_version_stay_readable():
     """The recorded runs were made before the signals: those columns are nan, and curves leave them out."""
     from sdlab.show.curves import run_curves

@@ -12,6 +12,7 @@ from dataclasses import replace
 from sdlab.errors import unknown
 from sdlab.study.condition import PLAN, Condition
 from sdlab.study.coverage_conditions import COVERAGE, SMALL
+from sdlab.study.organism_conditions import organism_conditions
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -114,6 +115,7 @@ CONDITIONS = _conditions()
 SWEEP = _sweep()
 LONG = _long()
 BF16 = _bf16()
+OTHERS = organism_conditions(CONDITIONS)  # by organism
 
 
 def groups() -> dict[str, dict[str, Condition]]:
@@ -125,6 +127,7 @@ def groups() -> dict[str, dict[str, Condition]]:
         "bf16": BF16,
         "coverage": COVERAGE,
         "small": SMALL,
+        **OTHERS,
     }
 
 

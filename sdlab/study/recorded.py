@@ -178,12 +178,19 @@ def reproduce(
     jobs: int | None = None,
     model: str | None = None,
 ) -> list[Path]:
-    """Run conditions (or groups of them: main, rates, long, bf16, coverage, small) again, every seed in a run folder of its own under `work`, and pack them into `output` (data/runs).
+    """Run conditions again, every seed in a run folder of its own under `work`, and pack them into `output`.
 
-    jobs: processes at once, each with one thread (default: one per core); folders that are finished are not
-    run again, so a stopped reproduction goes on. model: another one than the conditions' own. Raises
-    SdlabError naming the runs that failed, after the others are done.
+    names: conditions or groups of them (`sdlab.study.conditions.groups`; an organism's name is the group of its
+    conditions). output: data/runs when not given. jobs: processes at once, each with one thread (default: one per
+    core); finished folders are not run again, so a stopped reproduction goes on. model: another one than the
+    conditions' own, with an `output` of its own. Raises SdlabError naming the runs that failed, after the others
+    are done.
     """
+    if model is not None and output is None:
+        raise SdlabError(
+            f"results of model {model!r} would take the place of the shipped ones; give another folder for "
+            "them with --output, or reproduce the conditions of an organism by its name, such as organism-1"
+        )
     wanted = chosen(names or ["main"])
     cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
     failed = run_cells(

@@ -28,7 +28,7 @@ VERSION = 3  # of the organisms made now (2: without knobs); every recorded resu
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Shape and schedule of the organism. The defaults made the shipped one."""
+    """Shape and schedule of the organism. The defaults have the shape of the shipped one."""
 
     seed: Seed = 0
     steps: Count = 2600
