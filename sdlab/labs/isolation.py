@@ -67,23 +67,49 @@ def left_open(walls: Iterable[Collection[str]]) -> str:
 
 
 def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
-    """Folders that a submission may read (Python, its packages, sdlab and its data), and those that it may only list: they hold `hidden` files."""
-    import sdlab
-    from sdlab.paths import data_dir
+    """Say which folders and files a submission may read, and which folders it may only list: they hold `hidden` files.
 
-    readable = {
-        sys.prefix,
-        sys.base_prefix,
-        os.path.realpath(sys.prefix),
-        str(Path(sdlab.__file__).resolve().parent),
-        str(data_dir().resolve()),
-    }
-    listable = set()
+    Readable are the system, Python, its packages, sdlab and its data. The rest of a checkout is not.
+    """
+    from sdlab import paths
+
+    hidden = [Path(path).resolve() for path in hidden]
+    readable, listable = set(), set()
+    for folder in (*SYSTEM, sys.prefix, sys.base_prefix, paths.PACKAGE, paths.data_dir()):
+        more = readable_around(folder, hidden)
+        readable |= more[0]
+        listable |= more[1]
     for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         entry = os.path.realpath(entry)
-        inside = any(Path(path).resolve().is_relative_to(entry) for path in hidden)
-        (listable if inside else readable).add(entry)
+        if paths.checkout() is None and entry == str(paths.PACKAGE.parent):  # the packages, sdlab among them
+            more = readable_around(entry, hidden)
+            readable |= more[0]
+            listable |= more[1]
+        else:
+            inside = any(path.is_relative_to(entry) for path in hidden)
+            (listable if inside else readable).add(entry)
     return sorted(readable), sorted(listable)
+
+
+def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], set[str]]:
+    """Return what of a folder may be read, and the folders in it that may only be listed, so that no `hidden` file can be read.
+
+    hidden: files and folders by their real paths. Landlock grants whole trees, so the way to a hidden file is
+    granted entry by entry.
+    """
+    place = os.path.realpath(folder)
+    inside = [path for path in hidden if path.is_relative_to(place)]
+    if not inside:
+        return {place}, set()
+    readable, listable = set(), set()
+    if Path(place) not in inside and os.path.isdir(place):
+        listable.add(place)
+        for entry in os.scandir(place):
+            if not entry.is_symlink():  # what it leads to is granted, or not, where it lies
+                more = readable_around(entry.path, inside)
+                readable |= more[0]
+                listable |= more[1]
+    return readable, listable
 
 
 def enter_namespaces() -> set[str]:
@@ -130,7 +156,7 @@ def limit(memory_mb: int, cpu_seconds: int) -> None:
 
 
 def wall_files(writable: Path, readable: list[str], listable: list[str]) -> set[str]:
-    """Landlock: write below `writable` only, read there, below `readable` and the system's folders; list `listable`.
+    """Landlock: write below `writable` only, read there and below `readable` (files or folders); list `listable`.
 
     For good, and for every process started from here. Returns what is walled: "files", and with newer kernels "tcp" and "signals".
     """
@@ -150,7 +176,7 @@ def wall_files(writable: Path, readable: list[str], listable: list[str]) -> set[
     if rules < 0:
         return set()
     granted = [(str(writable), every), ("/dev/null", READ | WRITE_DEVICE | 1 << 14 | 1 << 15)]
-    granted += [(path, READ) for path in (*SYSTEM, *readable)] + [(path, LIST) for path in listable]
+    granted += [(path, READ) for path in readable] + [(path, LIST) for path in listable]
     for path, rights in granted:
         try:
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -46,7 +46,7 @@ class Limits:
 
     timeout: Annotated[float, Range(1)] = 600.0
     cell_timeout: Annotated[float, Range(0.1)] = 180.0
-    memory_mb: Annotated[float, Range(200)] = 3000
+    memory_mb: Annotated[int, Range(200)] = 3000
     output_mb: Annotated[float, Range(0.001)] = 20.0
 
     def __post_init__(self):
@@ -155,10 +155,21 @@ class _Worker:
             "listable": listable,
             "imports": list(imports),
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sdlab.labs.worker", json.dumps(settings)], cwd=folder, env=_environment(folder), pass_fds=(ours,), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        with tempfile.TemporaryFile(
+            "w+", encoding="utf-8"
+        ) as file:  # arguments are too short for many folders
+            json.dump(settings, file)
+            file.seek(0)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "sdlab.labs.worker", str(file.fileno())],
+                cwd=folder,
+                env=_environment(folder),
+                pass_fds=(ours, file.fileno()),
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
         os.close(ours)
         self.family = Family(self.process.pid)
         self.replies = replies

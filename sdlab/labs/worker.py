@@ -1,4 +1,6 @@
-"""The separate process of one submission: `python -m sdlab.labs.worker SETTINGS`, started by sdlab.labs.process only.
+"""The separate process of one submission, started by sdlab.labs.process only: `python -m sdlab.labs.worker FD`.
+
+FD is an open file that holds the settings.
 
 Three processes: the one that is started holds no foreign code and takes SIGTERM; its child is the first of the process
 namespace, so that its end ends everything below; the grandchild runs the cells. Requests come as JSON lines on standard
@@ -163,4 +165,5 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    with open(int(sys.argv[1]), encoding="utf-8") as file:
+        main(json.load(file))
