@@ -42,6 +42,7 @@ from sdlab.train.log import TIMED
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world import pretrain
+from sdlab.world.knobs import Knobs
 from sdlab.world.pretrain import PretrainConfig
 from sdlab.world.splits import load_split
 from sdlab.world.tokenizer import build_tokenizer
@@ -401,6 +402,7 @@ def test_every_part_of_a_sampling_plan_changes_the_coverage(changes):
 PRETRAINED = {
     "seed": 1, "steps": 7, "documents": 3, "hidden_size": 128, "num_layers": 2, "intermediate_size": 128, "matrix_lr": 0.01,
     "adam_lr": 1e-3, "warmup": 3, "cooldown": 0.9, "micro_tokens": 100,
+    "bf16": True, "knobs": Knobs(intuition=0.4),
 }  # fmt: skip
 
 
@@ -411,10 +413,9 @@ def test_every_setting_of_pretraining_changes_model_data_or_schedule(name):
         weights = [(key, tuple(value.shape), value.sum().item()) for key, value in model.state_dict().items()]
         rates = [rate for _, rate in pretrain._optimizers(model, config)]
         schedule = [pretrain.learning_rate(step, config) for step in range(config.steps)]
-        data = [
-            (ids.tolist(), learnt.tolist()) for ids, learnt in pretrain.Batches(build_tokenizer(), config)[1]
-        ]
-        return weights, rates, schedule, data
+        data = pretrain.Batches(build_tokenizer(), config)[1]
+        loss = pretrain.batch_loss(model, [([1, 2], [3, 4, 5])], config.bf16).item()
+        return weights, rates, schedule, data, loss
 
     config = PretrainConfig(
         steps=6, documents=2, hidden_size=64, num_layers=1, intermediate_size=64, warmup=1
