@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas
 
-from sdlab.show import picture
-from sdlab.show.curves import split_curves
-from sdlab.show.questions import question_curves
-from sdlab.show.rates import rate_curves
+from sdlab.charts import picture
+from sdlab.charts.curves import split_curves
+from sdlab.charts.questions import question_curves
+from sdlab.charts.rates import rate_curves
 from sdlab.study.coverage_table import coverage_table
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import load_recorded

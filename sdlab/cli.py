@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sdlab.commands.evaluate import compare, evaluate, import_
+from sdlab.commands.recipe import recipe
 from sdlab.errors import SdlabError
-from sdlab.scale.recipe_command import recipe
-from sdlab.study.evaluate_command import compare, evaluate, import_
 
 
 def tour(
@@ -35,7 +35,7 @@ def tour(
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         refresh: For developers: also store the outputs, cleaned, in notebooks/.
     """
-    from sdlab.study.tour import tour as run
+    from sdlab.walkthrough.tour import tour as run
 
     names = tuple(name for name in (only or "").split(",") if name)
     return 0 if run(preset=preset, output=output, only=names, model=model, refresh=refresh) else 1
@@ -47,7 +47,7 @@ def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
     Args:
         arguments: Handed on to `jupyter lab`, for example --port 9999 or --no-browser.
     """
-    from sdlab.study.notebooks import find
+    from sdlab.walkthrough.execute import find
 
     first = find()[0]
     page = f"/lab/tree/{first.parent.name}/{first.name}"  # in the address, so that it is also right with --no-browser
@@ -85,11 +85,11 @@ def pretrain(
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from sdlab.organism.card import measure_splits, write_card
+    from sdlab.organism.pretrain import PretrainConfig
+    from sdlab.organism.pretrain import pretrain as run
     from sdlab.rollout.loading import load_engine
-    from sdlab.study.card import measure_splits, write_card
     from sdlab.world.knobs import Knobs
-    from sdlab.world.pretrain import PretrainConfig
-    from sdlab.world.pretrain import pretrain as run
 
     config = PretrainConfig(
         seed=seed,
@@ -133,7 +133,7 @@ def markers(
         match: Whole words, or substrings as the paper counts.
         column: The column that holds the text; found by itself when not given.
     """
-    from sdlab.measure.files import markers_command
+    from sdlab.commands.markers import markers_command
 
     markers_command(path, match, column)
     return 0
@@ -171,7 +171,7 @@ def measure(
         "thinking": thinking,
     }
     if what == "contexts":
-        from sdlab.study.contexts import contexts_command
+        from sdlab.commands.measure import contexts_command
 
         contexts_command(model, preset, seed, **options)
         return 0
@@ -179,7 +179,7 @@ def measure(
         raise SdlabError(
             "`measure splits` takes none of --engine, --tensor-parallel-size, --max-completion-length, --no-thinking; use `measure contexts`"
         )
-    from sdlab.study.card import splits_command
+    from sdlab.commands.measure import splits_command
 
     splits_command(model, preset, seed)
     return 0
@@ -195,7 +195,7 @@ def benchmarks(
         split: train or test, where a benchmark has both.
         source: A parquet, json or jsonl file, or a folder of such files; else the real data, else the hub.
     """
-    from sdlab.benchmarks.command import benchmarks_command
+    from sdlab.commands.benchmarks import benchmarks_command
 
     benchmarks_command(name, split, source)
     return 0
@@ -211,7 +211,7 @@ def train(
         method: How: supervised fine-tuning, GRPO or SDPO.
         options: The method's settings; see `sdlab train METHOD --help`.
     """
-    from sdlab.study.train_command import main as run
+    from sdlab.commands.train import main as run
 
     return run([method, *options])
 
@@ -237,8 +237,8 @@ def sweep(
         ray: Run them as tasks of a Ray cluster: HOST:PORT of its head, auto (the one running here) or local (start one).
         timeout: Seconds after which a run is stopped and counted as failed.
     """
-    from sdlab.study.grid import read_grid
-    from sdlab.study.sweep import sweep as run
+    from sdlab.runs.grid import read_grid
+    from sdlab.runs.sweep import sweep as run
 
     table = run(read_grid(axes), folder, model, jobs=jobs, ray=ray, timeout=timeout)
     failed = table[table["status"] == "failed"]
@@ -284,7 +284,7 @@ def labs(
         what: build or grade.
         options: See `sdlab labs build --help` and `sdlab labs grade --help`.
     """
-    from sdlab.labs.command import main as run
+    from sdlab.commands.labs import main as run
 
     return run([what, *options])
 
@@ -317,8 +317,9 @@ def leaderboard(
     """
     from dataclasses import replace
 
-    from sdlab.labs.leaderboard import Budget, leaderboard_command
-    from sdlab.labs.repair import BUDGET
+    from sdlab.commands.leaderboard import leaderboard_command
+    from sdlab.labs.leaderboard import Budget
+    from sdlab.train.repair import BUDGET
 
     budget = Budget(
         replace(BUDGET, steps=steps), seeds, problems, timeout=timeout, memory_gb=memory_gb, model=model

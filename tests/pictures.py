@@ -1,6 +1,6 @@
 """What every chart must be: a picture that needs no script, with its numbers in words and nobody's markup in it."""
 
-from sdlab.show.picture import picture_bundle
+from sdlab.charts.picture import picture_bundle
 
 
 def check_picture(make, words: str) -> None:

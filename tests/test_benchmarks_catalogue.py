@@ -11,11 +11,11 @@ import pytest
 
 from sdlab.benchmarks import recorded
 from sdlab.benchmarks.catalogue import BENCHMARKS, find_benchmark
-from sdlab.benchmarks.command import benchmarks_command
 from sdlab.benchmarks.load import describe, load_benchmark, load_with_report
 from sdlab.benchmarks.rows import BOXED
+from sdlab.commands.benchmarks import benchmarks_command
 from sdlab.errors import SdlabError
-from sdlab.score import grade
+from sdlab.grading.score import grade
 
 datasets = pytest.importorskip("datasets", reason='benchmarks need datasets: pip install "sdlab[data]"')
 

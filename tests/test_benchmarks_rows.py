@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sdlab.benchmarks.rows import BOXED, CHOICE, boxed_prompt, read_row, reader
 from sdlab.errors import SdlabError
-from sdlab.score import grade
+from sdlab.grading.score import grade
 
 # The raw form of DAPO-Math-17k, as the study's README shows it.
 RAW = ("Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer (without quotes) where "

@@ -7,9 +7,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-from patience import PATIENCE
 import pytest
 from packaging.requirements import Requirement
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 IN_THE_IMAGE = {"jupyterlab", "ipywidgets", "nbconvert"}  # repo2docker's own environment brings these

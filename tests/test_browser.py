@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import nbformat
-from patience import PATIENCE
 import pytest
 from browser import Lab, jupyter_server, launch, smoke_copy
 from controls import ACTIVE, charts_without_words, play, reach
+from patience import PATIENCE
 
-from sdlab.study.runs import load_run
+from sdlab.runs.folder import load_run
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 LABS = sorted(FOLDER.glob("labs/lab*.ipynb"))  # what students get; their solutions are in labs/source
@@ -197,7 +197,7 @@ TRAINING = (
     """
 from sdlab.rollout.loading import load_engine
 from sdlab.show import LiveBoard
-from sdlab.study.runs import open_run
+from sdlab.runs.folder import open_run
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.world.splits import load_split
 problems, config = load_split("train", limit=64), GRPOConfig(steps=1000, num_problems=8, num_generations=4, max_completion_length=96)

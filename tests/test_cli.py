@@ -9,7 +9,7 @@ from notebook_maker import save
 
 from sdlab import cli
 from sdlab.errors import SdlabError
-from sdlab.study import notebooks
+from sdlab.walkthrough import execute as notebooks
 from sdlab.world.knobs import BLIND
 
 HEAVY = {"torch", "transformers", "pandas", "altair", "numpy", "papermill", "nbformat", "IPython"}
@@ -162,16 +162,15 @@ def calls(monkeypatch):
     def remember(*arguments, progress=None, **named):
         seen.append((arguments, named))
 
-    stand_in("sdlab.measure.files", markers_command=remember)
-    stand_in("sdlab.study.contexts", contexts_command=remember)
+    stand_in("sdlab.commands.markers", markers_command=remember)
+    stand_in("sdlab.commands.measure", contexts_command=remember, splits_command=remember)
     stand_in(
-        "sdlab.study.card",
-        splits_command=remember,
+        "sdlab.organism.card",
         measure_splits=lambda *_, **__: "scores",
         write_card=remember,
     )
     stand_in("sdlab.rollout.loading", load_engine=lambda model: model)
-    stand_in("sdlab.world.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
+    stand_in("sdlab.organism.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
     return seen
 
 
@@ -208,7 +207,7 @@ def test_the_arguments_of_a_sweep_reach_it_and_failed_cells_are_status_1(monkeyp
         seen.append((arguments, named))
         return pandas.DataFrame({"cell": ["a", "b"], "status": ["done", status], "error": [None, "it broke"]})
 
-    monkeypatch.setitem(sys.modules, "sdlab.study.sweep", types.SimpleNamespace(sweep=sweep))
+    monkeypatch.setitem(sys.modules, "sdlab.runs.sweep", types.SimpleNamespace(sweep=sweep))
     command = [
         "sweep",
         "out",

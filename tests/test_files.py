@@ -11,10 +11,10 @@ import pytest
 
 from sdlab.files import from_json, to_json
 from sdlab.labs.submission import load_repair
+from sdlab.runs.files import read_about, read_lines, to_line
+from sdlab.runs.folder import load_run, open_run
 from sdlab.scale.job import Job, read_job, write_job
 from sdlab.scale.recipes import RECIPES, read_recipe
-from sdlab.study.run_files import read_about, read_lines, to_line
-from sdlab.study.runs import load_run, open_run
 from sdlab.train.grpo import GRPOConfig
 
 SDLAB = Path(__file__).parents[1] / "sdlab"
@@ -104,7 +104,7 @@ def with_mark(path: Path) -> Path:
 def test_files_with_a_byte_order_mark_are_read(tmp_path):
     submission = tmp_path / "repair.py"
     submission.write_text(
-        "from sdlab.labs.repair import Repair\nrepair = Repair(mix=0.25)  # é\n", encoding="utf-8"
+        "from sdlab.train.repair import Repair\nrepair = Repair(mix=0.25)  # é\n", encoding="utf-8"
     )
     assert load_repair(with_mark(submission)).mix == 0.25
     job = Job("grpo", "organism", "train", GRPOConfig())

@@ -11,8 +11,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdlab.answer_parts import NeedsAlgebra, no_algebra, same
-from sdlab.score import extract_answer, verify
+from sdlab.grading.score import extract_answer, verify
+from sdlab.grading.structure import NeedsAlgebra, no_algebra, same
 
 OURS = Path(__file__).parent / "data" / "grading_pairs.jsonl"
 MISSED_PER_180 = 5

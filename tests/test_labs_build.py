@@ -4,8 +4,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 from lab_maker import marked, tiny_lab, write
+
 from sdlab.errors import SdlabError
 from sdlab.labs.build import build_labs
 

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 import nbformat
-from patience import PATIENCE
 import pytest
-
 from lab_maker import handed_in, tiny_lab, write
+from patience import PATIENCE
+
+from sdlab.commands.labs import find_source
 from sdlab.errors import SdlabError
 from sdlab.labs.build import build_labs
 from sdlab.labs.cells import imports, read_notebook
-from sdlab.labs.command import find_source
 from sdlab.labs.grading import Graded, grade_class, grade_submission
 from sdlab.labs.matching import match
 from sdlab.labs.process import Outcome

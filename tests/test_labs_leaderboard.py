@@ -14,33 +14,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from patience import PATIENCE
 import pytest
 import rollout_models as tiny
 import torch
+from patience import PATIENCE
 
+from sdlab.commands.leaderboard import leaderboard_command
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
-from sdlab.labs.leaderboard import (
-    Budget,
-    hidden_problems,
-    leaderboard,
-    leaderboard_command,
-    rank,
-    training_seeds,
-)
-from sdlab.labs.repair import Repair, run_repair
+from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, rank, training_seeds
 from sdlab.labs.trial import train
+from sdlab.organism.pretrain import PretrainConfig, build_model
+from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train import batch
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
 from sdlab.train.losses import divergence
+from sdlab.train.repair import Repair, run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.teacher import teacher_view
-from sdlab.world.pretrain import PretrainConfig, build_model
 from sdlab.world.splits import load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 P, G, T = 3, 4, 12
 SIZES = dict(
@@ -249,7 +243,7 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     """Two that work (one is lab 4's own notebook) and two that do not."""
     good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
     good.write_text(
-        "import os\nfrom sdlab.labs.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
+        "import os\nfrom sdlab.train.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
     )
     lazy.write_text("print('1.0')\nrepair = 3\n")
     monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
@@ -281,7 +275,7 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     assert "[lazy]" in said and "tied" in said
 
 
-REPAIR = "from sdlab.labs.repair import Repair\n"
+REPAIR = "from sdlab.train.repair import Repair\n"
 BAD = {  # what it hands in, and what is said about it
     "eats_memory": ("hog = bytearray(60 << 30)", "needs more than 4 GiB of memory (memory limit)"),
     "prints": ("while True: print('x' * 100_000)", "printed more than 20 MB"),

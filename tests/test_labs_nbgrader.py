@@ -5,8 +5,8 @@ import sys
 
 import nbformat
 import pytest
-
 from lab_maker import tiny_lab, write
+
 from sdlab.labs.build import build_labs
 
 pytest.importorskip("nbgrader", reason="nbgrader is not installed")

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
-from patience import PATIENCE
 import pytest
-
 from lab_maker import handed_in, tiny_lab, write
 from lab_without import UNSHARE
+from patience import PATIENCE
+
 from sdlab.errors import SdlabError
 from sdlab.labs import family, isolation, leaderboard, process
 

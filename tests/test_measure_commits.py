@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdlab.errors import SdlabError
+from sdlab.grading.score import extract_answer
 from sdlab.measure.commits import CAUSES, cause, commits, nudge, statement
 from sdlab.measure.evaluation import summarise
-from sdlab.score import extract_answer
 from sdlab.seeds import stream
 from sdlab.world.reasoner import explain, sample
 from sdlab.world.splits import load_split

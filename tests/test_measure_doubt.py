@@ -5,11 +5,11 @@ from math import log
 import pandas
 import pytest
 
-from sdlab.context import strip_thinking
 from sdlab.errors import SdlabError
 from sdlab.measure.doubt import doubt_curve, doubt_table, follow, hedging_law, proposals
-from sdlab.measure.markers import total_markers
 from sdlab.seeds import stream
+from sdlab.text.markers import total_markers
+from sdlab.text.prompt import strip_thinking
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import Knobs
 from sdlab.world.reasoner import doubtfulness, explain, sample

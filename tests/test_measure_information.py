@@ -20,12 +20,12 @@ from sdlab.measure.model_information import model_information
 from sdlab.measure.traces import REST, hints, likely_traces, sampled_information, trace_table
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.study.known_truth import compare_with_truth, draw_traces, mixed_families
-from sdlab.world.corpus import is_right
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.families import load_families
 from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import enumerate_traces, log_prob
+from sdlab.world.solutions import is_right
 from sdlab.world.splits import load_split
 
 PROBLEM, SIBLINGS = load_families(2)[0]

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.measure.column_names import is_chat
-from sdlab.measure.rollout_cells import text_of
-from sdlab.measure.rollout_chats import prompt_of
-from sdlab.measure.rollout_files import read_rollouts, rollouts_of, token_counts
-from sdlab.measure.rollout_generations import generations_of
-from sdlab.measure.rollout_messages import joined
-from sdlab.measure.rollout_values import cut_of, truth_of, verdict_of
+from sdlab.reading.cells import text_of
+from sdlab.reading.chats import prompt_of
+from sdlab.reading.column_names import is_chat
+from sdlab.reading.files import read_rollouts, rollouts_of, token_counts
+from sdlab.reading.generations import generations_of
+from sdlab.reading.messages import joined
+from sdlab.reading.values import cut_of, truth_of, verdict_of
 
 
 def choice(content, reason="stop", **message):

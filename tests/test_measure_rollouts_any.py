@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdlab.errors import SdlabError
-from sdlab.measure.column_names import NAMES
-from sdlab.measure.json_rows import UnknownShape, rows_of
-from sdlab.measure.rollout_files import rollouts_of, token_counts
-from sdlab.measure.rows import read_rows
+from sdlab.reading.column_names import NAMES
+from sdlab.reading.files import rollouts_of, token_counts
+from sdlab.reading.json_rows import UnknownShape, rows_of
+from sdlab.reading.rows import read_rows
 
 WORDS = [
     "role",

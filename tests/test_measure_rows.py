@@ -8,8 +8,8 @@ import pandas
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.measure.json_rows import UnknownShape
-from sdlab.measure.rows import read_frame, read_rows
+from sdlab.reading.json_rows import UnknownShape
+from sdlab.reading.rows import read_frame, read_rows
 
 ROWS = [
     {"prompt": "p0", "completion": "a", "n": 1},

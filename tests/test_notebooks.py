@@ -7,18 +7,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from patience import PATIENCE
 import pytest
+from hygiene import problems, raw
 from nbformat.v4 import new_code_cell, new_output
 from notebook_maker import code, make
+from patience import PATIENCE
 
-from sdlab.study.clean import clean
-from sdlab.study.hygiene import problems, raw
-from sdlab.study.notebooks import execute
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
-from sdlab.study.record import read_record
 from sdlab.study.recorded import load_recorded
 from sdlab.study.statements import NOT_STATED, statement_rows
+from sdlab.walkthrough.clean import clean
+from sdlab.walkthrough.execute import execute
+from sdlab.walkthrough.record import read_record
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
 WALKTHROUGH = [
@@ -311,7 +311,7 @@ def test_runs_at_smoke_and_its_story_holds(path):
 
 # The checks themselves can fail.
 
-TIDY = "from sdlab.study.record import record\nrecord(a=1)"
+TIDY = "from sdlab.walkthrough.record import record\nrecord(a=1)"
 
 
 def tidy(*cells, **options):

@@ -9,16 +9,17 @@ import pytest
 import rollout_models as tiny
 import torch
 
-from sdlab.context import render_prompt, strip_thinking
 from sdlab.errors import SdlabError
+from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout import checks
 from sdlab.rollout.checks import OutOfMemory, memory_told, require_vllm
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.rows import decode
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
+from sdlab.text import templates
+from sdlab.text.prompt import render_prompt, strip_thinking
 from sdlab.world.splits import load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 TURN = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}<|assistant|>"
 QWEN3 = (
@@ -167,16 +168,16 @@ def test_a_prompt_does_not_change_with_the_day(problem, template, date, monkeypa
     assert len({made.apply_chat_template(messages, tokenize=False) for _ in range(3)}) == 3
     prompts = {render_prompt(made, problem) for _ in range(3)}
     assert len(prompts) == 1 and date in prompts.pop()
-    options = checks.template_options(made, True)
+    options = templates.template_options(made, True)
     assert pickle.loads(pickle.dumps(options)) == options  # TRL keeps them with its arguments
-    assert set(checks.template_options(tokenizer(PLAIN), True)) == {"enable_thinking"}
+    assert set(templates.template_options(tokenizer(PLAIN), True)) == {"enable_thinking"}
 
 
 @pytest.mark.parametrize("template, thinking, opened", [
     (R1, True, True), (QWEN3, True, False), (QWEN3, False, False), (PLAIN, True, False),
 ])  # fmt: skip
 def test_whether_prompts_open_the_thinking(template, thinking, opened):
-    assert checks.opens_thinking(tokenizer(template), thinking) is opened
+    assert templates.opens_thinking(tokenizer(template), thinking) is opened
 
 
 def special_tags():

@@ -11,13 +11,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from sdlab.context import CONTEXTS, render_prompt, strip_thinking
+from sdlab.commands import measure
 from sdlab.errors import SdlabError
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.rollout.vllm_engine import VllmEngine
-from sdlab.study import contexts
+from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
 from sdlab.world.splits import load_split
 
 pytestmark = pytest.mark.skipif(
@@ -283,10 +283,10 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     monkeypatch.setattr(
         "sdlab.rollout.loading.load_engine", lambda model, **settings: asked.update(settings) or engine
     )
-    monkeypatch.setattr("sdlab.study.presets.PRESETS", {"smoke": contexts_size()})
+    monkeypatch.setattr("sdlab.presets.PRESETS", {"smoke": contexts_size()})
     frames = []
-    monkeypatch.setattr(contexts, "table_one", lambda frame: frames.append(frame) or TABLE(frame))
-    contexts.contexts_command("organism", "smoke", 1, engine="vllm")
+    monkeypatch.setattr(measure, "table_one", lambda frame: frames.append(frame) or TABLE(frame))
+    measure.contexts_command("organism", "smoke", 1, engine="vllm")
     assert asked == {"engine": "vllm", "tensor_parallel_size": 1}
     frame = frames[0]
     assert list(dict.fromkeys(frame["context"])) == list(CONTEXTS) and frame["problem_id"].nunique() == 4
@@ -300,10 +300,10 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     assert "organism: 4 problems" in told and "full solution" in told
 
 
-TABLE = contexts.table_one
+TABLE = measure.table_one
 
 
 def contexts_size():
-    from sdlab.study.presets import Preset
+    from sdlab.presets import Preset
 
     return Preset(4, 4, 256, 120)

@@ -17,7 +17,6 @@ from trl.experimental.sdpo import SDPOTrainer  # noqa: E402
 from trl.experimental.sdpo.sdpo_trainer import DistillationLogits  # noqa: E402
 
 from sdlab import paths  # noqa: E402
-from sdlab.context import REPROMPT, SOLUTION, render_prompt, strip_thinking  # noqa: E402
 from sdlab.errors import SdlabError  # noqa: E402
 from sdlab.scale.data import fitting, job_problems, question_rows, trace_rows  # noqa: E402
 from sdlab.scale.differences import differences, render  # noqa: E402
@@ -25,6 +24,7 @@ from sdlab.scale.job import Job  # noqa: E402
 from sdlab.scale.study_trainer import right_answer, spread  # noqa: E402
 from sdlab.scale.train import make_trainer  # noqa: E402
 from sdlab.scale.trl_config import trl_arguments  # noqa: E402
+from sdlab.text.prompt import REPROMPT, SOLUTION, render_prompt, strip_thinking  # noqa: E402
 from sdlab.train.batch import draw, learning_rate, minibatches  # noqa: E402
 from sdlab.train.grpo import GRPOConfig  # noqa: E402
 from sdlab.train.sdpo import SDPOConfig  # noqa: E402
@@ -855,7 +855,7 @@ def test_the_table_is_printed_whole(capsys):
 def test_the_data_of_a_job(tmp_path):
     job = Job("grpo", "organism", "kata", GRPOConfig(steps=2, num_problems=3, seed=5), num_questions=4)
     problems = job_problems(job)
-    from sdlab.study.questions import training_questions
+    from sdlab.runs.questions import training_questions
 
     assert problems == training_questions("kata", 4, None, 5)  # the questions that `sdlab train` takes
     rows = question_rows(problems, job)

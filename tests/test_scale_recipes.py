@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from sdlab.commands import recipe
 from sdlab.errors import SdlabError
-from sdlab.scale import recipe_command
 from sdlab.scale.checks import sizes
 from sdlab.scale.estimate import estimate
 from sdlab.scale.hardware import SHAPES
@@ -169,7 +169,7 @@ def test_benchmarks_are_known():
         assert set(one.evaluation.benchmarks) <= set(catalogue.BENCHMARKS) and (
             one.job.method == "sft" or one.job.data in catalogue.BENCHMARKS
         )
-    for name, count in recipe_command.PROBLEMS.items():
+    for name, count in recipe.PROBLEMS.items():
         assert catalogue.BENCHMARKS[name].distinct["test"] == count
 
 
@@ -231,7 +231,7 @@ def test_other_hardware():
 
 def test_list_names_all(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert recipe_command.recipe(show=True) == 0
+    assert recipe.recipe(show=True) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in recipe_names():
         assert any(f" {name} " in line for line in lines)
@@ -244,7 +244,7 @@ def test_list_names_all(capsys, monkeypatch):
 def test_dry_run_prints_the_job_and_writes_nothing(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    assert recipe_command.recipe("qwen3-8b-off-sdpo", dry_run=True) == 0
+    assert recipe.recipe("qwen3-8b-off-sdpo", dry_run=True) == 0
     out = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     printed, _ = json.JSONDecoder().raw_decode(out[out.index("{\n") :])
@@ -272,9 +272,9 @@ def test_dry_run_prints_the_job_and_writes_nothing(capsys, monkeypatch, tmp_path
 
 def test_the_evaluation_command_is_one_that_sdlab_reads():
     """Through tyro and the command's own signature; only the work behind it is left out."""
-    evaluate_command = pytest.importorskip("sdlab.study.evaluate_command")
+    evaluate_command = pytest.importorskip("sdlab.commands.evaluate")
     one = load_recipe("qwen3-8b-off-sdpo")
-    parsed = _parse(evaluate_command.evaluate, recipe_command.evaluation_command(one, one.job)[2:])
+    parsed = _parse(evaluate_command.evaluate, recipe.evaluation_command(one, one.job)[2:])
     assert (
         parsed["thinking"],
         parsed["num_generations"],
@@ -306,10 +306,7 @@ def _parse(function, arguments):
 def test_a_recipe_writes_its_job(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert (
-        recipe_command.recipe(
-            "small-qwen3-0.6b-sdpo", gpu="A100-40", gpus=2, output=tmp_path / "run with space"
-        )
-        == 0
+        recipe.recipe("small-qwen3-0.6b-sdpo", gpu="A100-40", gpus=2, output=tmp_path / "run with space") == 0
     )
     job = read_job(tmp_path / "run with space" / "job.json")
     assert (job.num_processes, job.accelerate, job.output) == (2, "ddp", str(tmp_path / "run with space"))
@@ -326,17 +323,17 @@ def test_a_recipe_writes_its_job(capsys, monkeypatch, tmp_path):
 def test_the_command_line_can_import_it_at_once():
     import subprocess
 
-    code = "import sys, sdlab.scale.recipe_command; assert not {'torch', 'trl', 'pandas', 'transformers'} & set(sys.modules)"
+    code = "import sys, sdlab.commands.recipe; assert not {'torch', 'trl', 'pandas', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_tiny_takes_no_gpu(tmp_path):
     with pytest.raises(SdlabError, match="--gpu H100 does not go with --tiny"):
-        recipe_command.recipe("deepseek-7b-sdpo", tiny=True, gpu="H100", output=tmp_path)
+        recipe.recipe("deepseek-7b-sdpo", tiny=True, gpu="H100", output=tmp_path)
 
 
 def test_tiny_dry_run_writes_nothing(capsys, tmp_path):
-    assert recipe_command.recipe("deepseek-7b-sdpo", tiny=True, dry_run=True, output=tmp_path / "t") == 0
+    assert recipe.recipe("deepseek-7b-sdpo", tiny=True, dry_run=True, output=tmp_path / "t") == 0
     out = capsys.readouterr().out
     printed, _ = json.JSONDecoder().raw_decode(out[out.index("{\n") :])
     (tmp_path / "job.json").write_text(json.dumps(printed))
@@ -351,15 +348,15 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     """Slow. The launcher's own command, a model that loads, an evaluation of before and after; sizes even smaller than --tiny's."""
     pytest.importorskip("trl")
     pytest.importorskip("accelerate")
-    from sdlab.study.results import load_results
-    from sdlab.study.runs import load_run
+    from sdlab.results.result import load_results
+    from sdlab.runs.folder import load_run
 
     monkeypatch.setenv("COLUMNS", "200")
     sizes = {"steps": 1, "num_problems": 8, "num_generations": 4} | (
         {"batch_size": 16} if "sft" in name else {}
     )
     one = load_recipe(name)
-    assert recipe_command.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
+    assert recipe.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
     job = read_job(tmp_path / "run" / "job.json")
     assert job == replace(
         tiny_job(one, tmp_path / "run"), config=replace(tiny_job(one, tmp_path / "run").config, **sizes)
@@ -368,13 +365,13 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     assert run.finished and len(run.steps) == 1
     results = load_results([tmp_path / "run" / "evaluations"])
     assert {(result.model, result.benchmark) for result in results} == {
-        (model, split) for model in ("organism", f"tiny {name}") for split in recipe_command.TINY_SPLITS
+        (model, split) for model in ("organism", f"tiny {name}") for split in recipe.TINY_SPLITS
     }
     if "sft" in name:
         traces = [json.loads(line) for line in (tmp_path / "run" / "traces.jsonl").read_text().splitlines()]
         assert len(traces) == 4 * 16 and all(trace["completion"] for trace in traces)
     with pytest.raises(SdlabError, match="already holds a run"):
-        recipe_command.run_tiny(one, tmp_path / "run")
+        recipe.run_tiny(one, tmp_path / "run")
     capsys.readouterr()
 
 

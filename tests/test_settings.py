@@ -17,35 +17,35 @@ import rollout_models as tiny
 import torch
 
 from sdlab.benchmarks.coverage import SamplingPlan, draw_plan, measure_coverage
+from sdlab.commands.train import Options
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget
 from sdlab.labs.process import Limits
-from sdlab.labs.repair import Repair
+from sdlab.organism import pretrain
+from sdlab.organism.pretrain import PretrainConfig
+from sdlab.organism.tokenizer import build_tokenizer
+from sdlab.presets import Preset, preset
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
+from sdlab.runs import training
+from sdlab.runs.training import METHODS, Plan
 from sdlab.scale.data import fitting, job_problems, question_rows
 from sdlab.scale.job import Job
 from sdlab.scale.launch import launch_command
 from sdlab.scale.recipes import Evaluation
 from sdlab.scale.trl_config import lora_arguments, trl_arguments
 from sdlab.settings import Range, checked
-from sdlab.study import training
 from sdlab.study.condition import Condition
 from sdlab.study.conditions import groups
-from sdlab.study.presets import Preset, preset
-from sdlab.study.train_command import Options
-from sdlab.study.training import METHODS, Plan
 from sdlab.train import batch
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
+from sdlab.train.repair import Repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
-from sdlab.world import pretrain
 from sdlab.world.knobs import Knobs
-from sdlab.world.pretrain import PretrainConfig
 from sdlab.world.splits import load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {

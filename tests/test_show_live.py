@@ -3,8 +3,8 @@
 import os
 import time
 
-from patience import PATIENCE
 import pytest
+from patience import PATIENCE
 
 from sdlab.show import LiveBoard
 

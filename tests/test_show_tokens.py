@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdlab.errors import SdlabError
-from sdlab.measure.markers import MARKERS
 from sdlab.show import highlight_markers, side_by_side, token_heatmap
 from sdlab.show.tokens import FAMILIES, _tint
+from sdlab.text.markers import MARKERS
 
 TEXT = "<think>\nMaybe 9? Check: 0 + 9 = 9. Hmm, wait.\n</think>\n\nThe answer is \\boxed{36}."
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'single' <img src=x onerror=alert(1)> $a+b$"

@@ -5,8 +5,8 @@ import re
 import altair as alt
 import nbformat
 import pandas as pd
-from patience import PATIENCE
 import pytest
+from patience import PATIENCE
 from test_show_tokens import Reader
 
 from sdlab.errors import SdlabError

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sdlab.context import CONTEXTS
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import summarise
+from sdlab.organism import card
+from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.types import Rollouts
 from sdlab.seeds import stream
-from sdlab.study import card, contexts
+from sdlab.study import contexts
+from sdlab.text.prompt import CONTEXTS
 from sdlab.world.evidence import read_evidence
 from sdlab.world.reasoner import sample
 from sdlab.world.splits import SPLITS, load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 
 class ReasonerEngine:
@@ -114,8 +115,8 @@ def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
 
 
 def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, tmp_path):
+    from sdlab.organism.pretrain import PretrainConfig, pretrain
     from sdlab.rollout.loading import check_organism
-    from sdlab.world.pretrain import PretrainConfig, pretrain
 
     config = PretrainConfig(steps=1, documents=2, hidden_size=64, num_layers=1, intermediate_size=64)
     folder = pretrain(tmp_path, config, device="cpu")

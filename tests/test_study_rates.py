@@ -3,9 +3,9 @@
 import pandas
 import pytest
 
+from sdlab.charts.picture import svg_of
+from sdlab.charts.rates import rate_curves
 from sdlab.errors import SdlabError
-from sdlab.show.picture import svg_of
-from sdlab.show.rates import rate_curves
 from sdlab.study.rates import COLUMNS, sweep_table
 from sdlab.study.recorded import Recorded
 

@@ -6,9 +6,9 @@ import pandas
 import pytest
 
 from sdlab.errors import SdlabError
-from sdlab.study import traces
-from sdlab.study.contexts import first_right
-from sdlab.study.traces import build_traces
+from sdlab.measure.evaluation import first_right
+from sdlab.runs import sft_data
+from sdlab.runs.sft_data import build_traces
 
 PROBLEMS = [SimpleNamespace(id=f"p{i}", prompt=f"question {i}") for i in range(3)]
 
@@ -30,7 +30,7 @@ def asked(monkeypatch):
             for problem in problems for i, (reward, cut) in enumerate(rows[problem.id])
         ])  # fmt: skip
 
-    monkeypatch.setattr(traces, "evaluate", evaluate)
+    monkeypatch.setattr(sft_data, "evaluate", evaluate)
     return calls
 
 

@@ -21,23 +21,23 @@ import pytest
 import rollout_models as tiny
 import torch
 
-from sdlab import files, interrupts
+from sdlab import files, interrupts, provenance
 from sdlab.errors import SdlabError
 from sdlab.interrupts import HeldInterrupts, uninterrupted
-from sdlab.labs import repair
-from sdlab.labs.repair import Repair, run_repair
+from sdlab.organism.pretrain import PretrainConfig, build_model
+from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.runs import files as run_files
+from sdlab.runs import folder as runs
+from sdlab.runs.folder import load_run, open_run
 from sdlab.show import LiveBoard
-from sdlab.study import provenance, run_files, runs
-from sdlab.study.runs import load_run, open_run
-from sdlab.train import batch, grpo, log, sdpo, session, sft, teacher
+from sdlab.train import batch, grpo, log, repair, sdpo, session, sft, teacher
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
+from sdlab.train.repair import Repair, run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
-from sdlab.world.pretrain import PretrainConfig, build_model
 from sdlab.world.splits import load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread", "graded")
 

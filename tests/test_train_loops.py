@@ -11,19 +11,19 @@ import pytest
 import rollout_models as tiny
 import torch
 
-from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
+from sdlab.organism.pretrain import PretrainConfig, build_model
+from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.text.prompt import render_prompt
 from sdlab.train import batch, grpo, log, losses, session
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.train.teacher import teacher_view
-from sdlab.world.pretrain import PretrainConfig, build_model
 from sdlab.world.splits import load_split
-from sdlab.world.tokenizer import build_tokenizer
 
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 P, G, T = 3, 4, 12

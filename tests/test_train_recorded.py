@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sdlab.labs.repair import Repair, run_repair
 from sdlab.rollout.loading import load_engine
+from sdlab.runs.questions import training_questions
 from sdlab.study.conditions import condition
-from sdlab.study.questions import training_questions
 from sdlab.study.recorded import load_recorded
 from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.repair import Repair, run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.splits import load_split

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from sdlab.errors import SdlabError
+from sdlab.organism.corpus import draw_document
+from sdlab.organism.pretrain import PretrainConfig, pretrain
 from sdlab.seeds import stream
 from sdlab.world import hunts
-from sdlab.world.corpus import draw_document
 from sdlab.world.knobs import BLIND, Knobs, tilt, with_intuition
-from sdlab.world.pretrain import PretrainConfig, pretrain
 from sdlab.world.reasoner import sample
 from sdlab.world.splits import HUNTS, SPLITS, load_split
 
@@ -54,7 +54,7 @@ def test_knobs_are_read_from_a_models_configuration():
 def test_an_organism_stores_its_knobs_and_a_run_on_it_names_them(tmp_path):
     from transformers import AutoConfig
 
-    from sdlab.study.provenance import provenance
+    from sdlab.provenance import provenance
 
     config = PretrainConfig(
         steps=1, documents=2, hidden_size=64, num_layers=1, intermediate_size=64, knobs=INTUITIVE

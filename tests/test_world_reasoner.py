@@ -6,15 +6,16 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from sdlab.context import strip_thinking
 from sdlab.errors import SdlabError
+from sdlab.organism.corpus import draw_problem, write_document
 from sdlab.seeds import stream
+from sdlab.text.prompt import strip_thinking
 from sdlab.world import hunts
-from sdlab.world.corpus import draw_problem, is_right, write_correct, write_document
 from sdlab.world.evidence import BARE_CLAIM, CHECKED_CLAIM, NOTHING, Evidence, read_evidence
 from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import believe, doubtfulness, entropy, enumerate_traces, explain, log_prob, sample
+from sdlab.world.solutions import is_right, write_correct
 from sdlab.world.splits import load_split
 
 MARKER = re.compile(r"\b(wait|hmm|perhaps|maybe|actually|alternatively|seems|might|likely|check)\b", re.I)

@@ -92,8 +92,8 @@ def test_splits_and_seeds_never_share_a_problem():
 
 
 def test_pretraining_never_draws_a_problem_of_a_split():
+    from sdlab.organism.corpus import draw_problem
     from sdlab.seeds import stream
-    from sdlab.world.corpus import draw_problem
 
     held_out = {p.prompt for name in SIZES for p in load_split(name)}
     rng = stream("test", "pretraining")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sdlab.runs.folder import open_run
 from sdlab.seeds import stable_int
-from sdlab.study.runs import open_run
 
 
 @dataclass(frozen=True)

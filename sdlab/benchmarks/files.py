@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdlab.errors import SdlabError
-from sdlab.measure.rows import read_frame
-from sdlab.score import MAX_ANSWER_CHARS, extract_answer
-from sdlab.tool_calls import is_calls
+from sdlab.grading.score import MAX_ANSWER_CHARS, extract_answer
+from sdlab.grading.tool_calls import is_calls
+from sdlab.reading.rows import read_frame
 from sdlab.world.problems import Problem
 
 # Layout -> the columns by which it is known.

@@ -59,7 +59,7 @@ def load_benchmark(
     Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the study trains on them.
     split: None for the only one. source: a parquet, json or jsonl file, or a folder with files named as in the catalogue.
     limit: the first so many. Prompts ask for the form that is graded (`sdlab.benchmarks.rows`); LiveCodeBench has no answers:
-    its hidden tests are never decoded and programs never run, so `sdlab.score.grade` refuses it.
+    its hidden tests are never decoded and programs never run, so `sdlab.grading.score.grade` refuses it.
     Raises SdlabError for an unknown name or split, missing packages, an unreadable or absent source, the hub out of reach or at
     another commit, a missing column, a row without question or answer, no rows, and more problems asked for than there are.
     """

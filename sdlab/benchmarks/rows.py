@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sdlab.answer_text import plain
-from sdlab.answer_words import choice_of
 from sdlab.benchmarks.files import question_of, read_verl, text_of, truth_of, unpacked
 from sdlab.errors import SdlabError
-from sdlab.tool_calls import truth_calls
+from sdlab.grading.spelling import plain
+from sdlab.grading.tool_calls import truth_calls
+from sdlab.grading.words import choice_of
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 _ANSWER_FIRST = re.compile(

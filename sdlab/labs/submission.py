@@ -16,7 +16,7 @@ from sdlab.labs.cells import marking, parsed, read_notebook
 from sdlab.labs.isolation import block_sockets, die_with_parent, enter_namespaces, limit, wall_files
 
 if TYPE_CHECKING:
-    from sdlab.labs.repair import Repair
+    from sdlab.train.repair import Repair
 
 
 def child(settings: dict) -> None:
@@ -41,8 +41,8 @@ def child(settings: dict) -> None:
     try:
         from safetensors.torch import save_file
 
-        from sdlab.labs.repair import run_repair
         from sdlab.rollout.loading import load_engine
+        from sdlab.train.repair import run_repair
         from sdlab.train.sdpo import SDPOConfig
         from sdlab.world.splits import load_split
 
@@ -88,7 +88,7 @@ def load_repair(path: Path) -> Repair:
     Of a notebook only solution cells run whole; of other cells what defines something: imports, functions, classes and constants.
     So no experiment is repeated. Raises SdlabError when there is no notebook, or no Repair.
     """
-    from sdlab.labs.repair import Repair
+    from sdlab.train.repair import Repair
 
     names = {"__name__": "submission"}
     for number, source in enumerate(
@@ -97,7 +97,7 @@ def load_repair(path: Path) -> Repair:
         exec(compile(source, f"{path.name}[{number}]", "exec"), names)
     if not isinstance(names.get("repair"), Repair):
         raise SdlabError(
-            f"defines no `repair` that is a sdlab.labs.repair.Repair (found {type(names.get('repair')).__name__})"
+            f"defines no `repair` that is a sdlab.train.repair.Repair (found {type(names.get('repair')).__name__})"
         )
     return names["repair"]
 

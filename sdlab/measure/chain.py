@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdlab.context import strip_thinking
 from sdlab.errors import SdlabError
 from sdlab.measure.information import mutual_information
 from sdlab.measure.traces import TraceTable, likely_traces, trace_table
-from sdlab.world.corpus import is_right
+from sdlab.text.prompt import strip_thinking
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.knobs import BLIND, Knobs, with_intuition
 from sdlab.world.problems import Problem
+from sdlab.world.solutions import is_right
 
 
 def solutions(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.score import extract_answer, verify
+from sdlab.grading.score import extract_answer, verify
 from sdlab.world.hunts import CHECKS, TOP
 from sdlab.world.slots import Slot
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import summarise
 from sdlab.measure.intervals import Interval
-from sdlab.measure.markers import total_markers
+from sdlab.text.markers import total_markers
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.reasoner import Choice, program

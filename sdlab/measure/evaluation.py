@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 
-from sdlab.context import CONTEXTS, render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
+from sdlab.grading.score import extract_answer, verify
 from sdlab.measure.intervals import Interval, difference_interval, ratio_interval
-from sdlab.measure.markers import MARKERS, count_markers, total_markers
-from sdlab.rollout.checks import OutOfMemory, opens_thinking
-from sdlab.score import extract_answer, verify
+from sdlab.rollout.checks import OutOfMemory
+from sdlab.text.markers import MARKERS, count_markers, total_markers
+from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
+from sdlab.text.templates import opens_thinking
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
 DENSITIES = {
@@ -293,3 +294,13 @@ def _need(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
         raise SdlabError(
             f"the frame {what}; it should come from evaluate (columns here: {', '.join(map(str, frame.columns))})"
         )
+
+
+def first_right(frame: pandas.DataFrame, opened: bool = False) -> pandas.Series:
+    """The first right completion of each problem that has one, by problem_id.
+
+    One that was cut inside its thinking is no solution, and is passed over. opened: as in `sdlab.text.prompt.strip_thinking`.
+    """
+    right = frame[frame["reward"] == 1]
+    whole = [bool(strip_thinking(text, opened)) for text in right["completion"]]
+    return right[whole].groupby("problem_id")["completion"].first()

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 
-from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval, ratio_interval
+from sdlab.text.prompt import render_prompt
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import RESAMPLES, Interval
-from sdlab.measure.markers import marker_spans
 from sdlab.seeds import stable_int
+from sdlab.text.markers import marker_spans
 from sdlab.train.losses import sdpo_token_loss
 
 ROOM = 15_000_000  # logits held at once: both distributions over the whole vocabulary at every token of some completions

@@ -11,7 +11,6 @@ import torch
 from sdlab.rollout.sampling import choose
 from sdlab.rollout.types import SamplingParams
 
-
 PATIENCE = 5e-4  # seconds a worker waits before it asks for the interpreter: Python's 5 ms are a hundred of its operations
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdlab.context import build_messages, render_prompt
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
-from sdlab.measure.column_names import is_chat
-from sdlab.measure.rollout_cells import text_of
-from sdlab.measure.rollout_chats import unpacked
-from sdlab.measure.rollout_columns import cell_of
-from sdlab.measure.rollout_files import rollouts_of
-from sdlab.measure.rows import read_rows
+from sdlab.reading.cells import text_of
+from sdlab.reading.chats import unpacked
+from sdlab.reading.column_names import is_chat
+from sdlab.reading.columns import cell_of
+from sdlab.reading.files import rollouts_of
+from sdlab.reading.rows import read_rows
 from sdlab.scale.job import Job
 from sdlab.seeds import stream
+from sdlab.text.prompt import build_messages, render_prompt
 from sdlab.train.batch import draw
 from sdlab.train.sft import Trace
 from sdlab.world.problems import Problem
@@ -28,7 +28,7 @@ def job_problems(job: Job) -> list[Problem]:
     Raises SdlabError when there is no such data, not that many questions, or a question whose answer is not known.
     """
     if job.data in SPLITS:
-        from sdlab.study.questions import training_questions
+        from sdlab.runs.questions import training_questions
 
         return training_questions(job.data, job.num_questions, None, job.config.seed)
     if Path(job.data).expanduser().is_file():

@@ -6,10 +6,10 @@ told" stands where neither says. TRL's defaults are those of GRPOConfig, trl.exp
 
 from dataclasses import dataclass
 
-from sdlab.context import REPROMPT, SOLUTION
 from sdlab.scale.checks import sizes
 from sdlab.scale.job import Job
 from sdlab.scale.trl_config import SAMPLER_RATIO_CLIP, weight_dtype
+from sdlab.text.prompt import REPROMPT, SOLUTION
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def tiny_job(recipe: Recipe, output: str | Path) -> Job:
     """The recipe on the organism: same method, context, teacher and loss; small sizes, the organism's own learning rate, one CPU process.
 
     Questions are of the world's training split, as many as a coverage recipe has. SFT's traces are a file that
-    `sdlab.scale.recipe_command` writes. LoRA stays.
+    `sdlab.commands.recipe` writes. LoRA stays.
     """
     job, sizes = recipe.job, dict(TINY_SIZES)
     if job.method == "sft":

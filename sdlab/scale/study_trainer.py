@@ -14,11 +14,11 @@ from trl.trainer.utils import split_tensor_dict
 
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
-from sdlab.measure.markers import total_markers
+from sdlab.grading.score import grade
 from sdlab.rollout.rows import decode
 from sdlab.scale.checks import sizes
 from sdlab.scale.job import Job
-from sdlab.score import grade
+from sdlab.text.markers import total_markers
 from sdlab.train.batch import learning_rate
 from sdlab.train.log import COLUMNS
 from sdlab.train.losses import token_weights

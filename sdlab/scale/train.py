@@ -1,6 +1,6 @@
 """Training a job with TRL: what `accelerate launch` starts, `python -m sdlab.scale.train JOB.json`.
 
-The job's output folder becomes a run that the rest of sdlab reads (`sdlab.study.runs.load_run`): config.json, steps.jsonl with
+The job's output folder becomes a run that the rest of sdlab reads (`sdlab.runs.folder.load_run`): config.json, steps.jsonl with
 the columns of `sdlab.train.log`, model/ in Hugging Face format, finished.json. With LoRA, adapter/ holds the adapter and
 model/ the merged model. checkpoints/ holds what training goes on from with --resume.
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
-from sdlab.rollout.checks import check_template, is_out_of_memory, template_options
+from sdlab.rollout.checks import is_out_of_memory
 from sdlab.scale.checks import check_job, memory_advice
 from sdlab.scale.differences import differences, render
 from sdlab.scale.job import Job, read_job
 from sdlab.scale.trl_config import lora_arguments, trl_arguments, weight_dtype
+from sdlab.text.templates import check_template, template_options
 
 
 def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
@@ -128,7 +129,7 @@ def lora_config(job: Job):
 
 def write_about(job: Job) -> None:
     """The run's config.json: what was trained how, and from what."""
-    from sdlab.study.provenance import provenance
+    from sdlab.provenance import provenance
 
     about = asdict(job)
     config = about.pop("config")

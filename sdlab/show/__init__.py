@@ -27,9 +27,9 @@ def setup() -> None:
     """Once per notebook: sdlab's chart theme and renderer, and tables with short numbers and unclipped text."""
     import pandas as pd
 
-    from sdlab.show import charts
+    from sdlab.charts import picture
 
-    charts.enable()
+    picture.enable()
     pd.set_option(
         "display.float_format", lambda value: f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
     )
@@ -40,6 +40,8 @@ def setup() -> None:
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f"sdlab.show.{_HOME[name]}"), name)
-    if name in ("charts", "curves", "questions", "tokens", "progress", "widgets"):
+    if name == "charts":
+        return importlib.import_module("sdlab.charts")
+    if name in ("tokens", "progress", "widgets"):
         return importlib.import_module(f"sdlab.show.{name}")
     raise AttributeError(f"module 'sdlab.show' has no attribute {name!r}")

@@ -40,9 +40,9 @@ def highlight_markers(
     """The text with its epistemic markers coloured and its thinking part in a muted box.
 
     `length`: tokens, if known (words are counted otherwise); `reward`: 1 right, 0 wrong, None not shown;
-    `match`: "word" or "substring" as in `sdlab.measure.markers`. Extracting the text of the body gives `text` back.
+    `match`: "word" or "substring" as in `sdlab.text.markers`. Extracting the text of the body gives `text` back.
     """
-    from sdlab.measure.markers import count_markers
+    from sdlab.text.markers import count_markers
 
     count = sum(count_markers(text, match).values())
     size = length if length is not None else len(text.split())
@@ -80,7 +80,7 @@ def _split_think(text: str) -> list[tuple[str, bool]]:
 
 
 def _coloured(text: str, match: str) -> str:
-    from sdlab.measure.markers import marker_spans
+    from sdlab.text.markers import marker_spans
 
     if match == "word":
         spans = marker_spans(text)

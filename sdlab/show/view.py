@@ -33,7 +33,7 @@ def to_html(thing) -> str:
         and hasattr(thing, "mark_bar")
         or type(thing).__module__.startswith("altair")
     ):
-        from sdlab.show.picture import chart_html
+        from sdlab.charts.picture import chart_html
 
         return chart_html(thing)
     render = getattr(thing, "_repr_html_", None)

@@ -105,7 +105,7 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
 def _frame_html(thing, first: bool) -> str:
     """A chart other than the starting one carries no fallback picture, so it vanishes where <object> does."""
     if type(thing).__module__.startswith("altair"):
-        from sdlab.show.picture import chart_html
+        from sdlab.charts.picture import chart_html
 
         return chart_html(thing, fallback=first)
     return to_html(thing)
@@ -191,7 +191,8 @@ def trace_view(frame, problem_id: str, generation: int = 0) -> View:
     `frame` as made by `sdlab.measure.evaluation.evaluate`: problem_id, context, generation, completion; length,
     reward, answer and truth are shown where present.
     """
-    from sdlab.show.charts import CONTEXT_LABELS, need
+    from sdlab.charts.style import need
+    from sdlab.text.prompt import CONTEXT_LABELS
 
     need(frame, ["problem_id", "context", "generation", "completion"], "trace_view")
     rows = frame[(frame["problem_id"] == problem_id) & (frame["generation"] == generation)]
@@ -233,7 +234,7 @@ def trace_explorer(frame, *, static: int = 3) -> View | None:
     With a kernel and a reader: two dropdowns (Tab and arrow keys work) that redraw one ordinary output. Headless: the
     first `static` problems, the first open and the others folded.
     """
-    from sdlab.show.charts import need
+    from sdlab.charts.style import need
 
     need(frame, ["problem_id", "context", "generation", "completion"], "trace_explorer")
     problems = list(dict.fromkeys(frame["problem_id"]))

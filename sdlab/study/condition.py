@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sdlab.study.training import Plan
+from sdlab.runs.training import Plan
 from sdlab.train.config import TrainConfig
 
 PLAN = Plan(

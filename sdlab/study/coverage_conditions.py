@@ -7,9 +7,9 @@ of the size, with nothing else changed.
 
 from dataclasses import replace
 
+from sdlab.runs.training import TRACES
 from sdlab.study import condition
 from sdlab.study.condition import Condition
-from sdlab.study.training import TRACES
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig

@@ -7,10 +7,10 @@ import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
+from sdlab.runs.questions import training_questions
+from sdlab.runs.training import LAST_STEPS, Plan
 from sdlab.study.conditions import condition
-from sdlab.study.questions import training_questions
 from sdlab.study.recorded import Recorded, bounds
-from sdlab.study.training import LAST_STEPS, Plan
 from sdlab.world.splits import SIZES, TRAINING
 
 METRICS = ("reward", "length", "markers", "density")

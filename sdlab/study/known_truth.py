@@ -10,12 +10,12 @@ from sdlab.measure.model_information import ModelInformation, model_information
 from sdlab.measure.traces import score_trace
 from sdlab.seeds import stream
 from sdlab.settings import Count, Seed, checked
-from sdlab.world.corpus import write_correct
 from sdlab.world.evidence import read_evidence
 from sdlab.world.families import SIZES, load_families
 from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
+from sdlab.world.solutions import write_correct
 
 
 @dataclass(frozen=True)

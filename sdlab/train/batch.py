@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from sdlab.context import render_prompt
 from sdlab.errors import SdlabError
+from sdlab.grading.score import grade
 from sdlab.rollout.loop import run_all
 from sdlab.rollout.torch_engine import worker_threads
 from sdlab.rollout.types import Rollouts, SamplingParams
-from sdlab.score import grade
 from sdlab.seeds import stable_int, stream
+from sdlab.text.prompt import render_prompt
 from sdlab.train.forward import completion_logits
 from sdlab.train.losses import token_weights
 from sdlab.train.signals import idle_groups

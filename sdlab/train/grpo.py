@@ -40,7 +40,7 @@ def run_grpo(
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems`; return one row per step.
 
-    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.study.runs`) that is written after
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`) that is written after
     every step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
     (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
     """

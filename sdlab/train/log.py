@@ -7,7 +7,7 @@ import warnings
 import pandas
 import torch
 
-from sdlab.measure.markers import total_markers
+from sdlab.text.markers import total_markers
 from sdlab.train import signals
 from sdlab.train.batch import Batch, learning_rate
 

@@ -27,7 +27,7 @@ from sdlab.train.teacher import frozen_copy
 class Session:
     """The training of `engine.model` in place; use it in a `with`, and go through `steps()`.
 
-    run: a run folder (`sdlab.study.runs`) that is restored at the beginning and written after every step.
+    run: a run folder (`sdlab.runs.folder`) that is restored at the beginning and written after every step.
     on_step(row) is called after that. state: what else moves while training, by name, with state_dict and
     load_state_dict (an EMA teacher). idle: what to tell the user after several steps that changed nothing.
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import pandas
 import torch
 
-from sdlab.context import render_prompt
 from sdlab.settings import Count, CountOrZero, Range
+from sdlab.text.prompt import render_prompt
 from sdlab.train.batch import Rows, draw
 from sdlab.train.config import TrainConfig
 from sdlab.train.losses import all_logps
@@ -54,7 +54,7 @@ def run_sft(
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `traces`, probed on `problems`; return one row per step.
 
-    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.study.runs`) that is written after
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`) that is written after
     every step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
     (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
     """

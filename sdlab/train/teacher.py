@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sdlab.context import render_prompt, strip_thinking
 from sdlab.errors import SdlabError, unknown
-from sdlab.rollout.checks import opens_thinking
 from sdlab.seeds import stream
+from sdlab.text.prompt import render_prompt, strip_thinking
+from sdlab.text.templates import opens_thinking
 
 TEACHER_CONTEXTS = {
     "solution": "a sibling's right completion, thinking included (c = s)",

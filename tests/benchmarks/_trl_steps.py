@@ -19,7 +19,7 @@ from collections import defaultdict
 import torch
 
 from sdlab import paths
-from sdlab.score import grade
+from sdlab.grading.score import grade
 from sdlab.world.splits import load_split
 
 DEFAULTS = {

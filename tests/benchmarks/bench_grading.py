@@ -10,8 +10,8 @@ import time
 
 from math_verify import parse, verify
 
-from sdlab import score
-from sdlab.score import grade
+from sdlab.grading import score
+from sdlab.grading.score import grade
 
 KINDS = {
     "integers": [(f"so \\boxed{{{k}}}.", str(k + k % 2)) for k in range(500)],

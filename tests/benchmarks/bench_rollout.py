@@ -155,7 +155,7 @@ def main():
         low = max(1, int(args.prompt_tokens * 0.8))
         prompts = tiny.prompts(args.prompts, low, int(args.prompt_tokens * 1.2))
     else:
-        from sdlab.context import render_prompt
+        from sdlab.text.prompt import render_prompt
         from sdlab.world.splits import load_split
 
         engine = load_engine(name, device="cpu")

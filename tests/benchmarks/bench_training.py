@@ -29,8 +29,8 @@ from pathlib import Path
 import torch
 
 from sdlab import paths
-from sdlab.context import render_prompt
 from sdlab.rollout.loading import load_engine
+from sdlab.text.prompt import render_prompt
 from sdlab.world.splits import load_split
 
 ROOT = Path(__file__).parents[2]

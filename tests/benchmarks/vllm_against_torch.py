@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from sdlab.context import render_prompt
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
+from sdlab.text.prompt import render_prompt
 from sdlab.world.splits import load_split
 
 

@@ -1,0 +1,262 @@
+"""Charts of evaluations: every problem's pass rate, pass@k, and score against length, the organism and real models side by side.
+
+They take the frames of `sdlab.results.result` and `sdlab.results.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sdlab.charts.picture import INK, MUTED, OKABE_ITO
+from sdlab.charts.style import _title, need, number
+from sdlab.errors import SdlabError
+
+NAMED = 60  # problems up to which each row of `pass_rates` has its name
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+SOLID = {
+    "symbolOpacity": 1,
+    "symbolType": "circle",
+    "symbolStrokeWidth": 0,
+    "symbolSize": 90,
+}  # a legend of bands and lines would be as pale as they are
+TOLD = 12  # rows of a text alternative
+
+
+def _models(frame):
+    """Models in order of appearance, and their colours; more than the palette has take them again."""
+    names = list(dict.fromkeys(frame["model"]))
+    return names, [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))]
+
+
+def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: str = "", width: int = 420):
+    """One row per problem, sorted by the first model's rate: a dot per model with its exact 95% interval.
+
+    `results`: `sdlab.results.result.Result` of one or several models on one benchmark; problems are matched by their prompts.
+    Problems without a grade are left out. Raises SdlabError on results of several benchmarks and when nothing was graded.
+    """
+    import altair as alt
+    import pandas
+
+    if len({result.benchmark for result in results}) != 1:
+        raise SdlabError(
+            f"pass_rates shows one benchmark; got {len({result.benchmark for result in results})}: choose the results of one"
+        )
+    frame = pandas.concat(
+        [result.problems.assign(model=result.model) for result in results], ignore_index=True
+    )
+    frame = frame.dropna(subset=["rate"])[
+        ["key", "problem_id", "model", "rate", "low", "high", "right", "graded"]
+    ]
+    need(frame, ["rate"], "pass_rates")
+    names, shades = _models(frame)
+    first = frame[frame["model"] == names[0]].sort_values(["rate", "problem_id"], ascending=[False, True])
+    order = list(dict.fromkeys([*first["key"], *frame["key"]]))
+    labels = dict(
+        zip(reversed(frame["key"].tolist()), reversed(frame["problem_id"].tolist()))
+    )  # the first model's
+    shared = {
+        label for label, count in Counter(labels.values()).items() if count > 1
+    }  # other prompts under the same name
+    labels = {key: f"{label} ({key[:4]})" if label in shared else label for key, label in labels.items()}
+    frame["problem"] = frame["key"].map(labels)
+    several, named = len(names) > 1, len(order) <= NAMED
+    axis = alt.Axis(labels=named, ticks=False, domain=False, grid=named, labelLimit=160)
+    told = "datum.problem + ', ' + datum.model + ': ' + datum.right + ' of ' + datum.graded + ' right, ' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+    base = alt.Chart(frame).encode(
+        y=alt.Y(
+            "problem:N",
+            sort=[labels[key] for key in order],
+            title=None if named else f"{len(order)} problems",
+            axis=axis,
+        ),
+        color=alt.Color(
+            "model:N",
+            title=None,
+            scale=alt.Scale(domain=names, range=shades),
+            legend=alt.Legend(orient="top", columns=1, **SOLID) if several else None,
+        ),
+        **({"yOffset": alt.YOffset("model:N", sort=names)} if several else {}),
+    )
+    whisker = base.mark_rule(
+        strokeWidth=1.5 if named else 0.5, opacity=0.6 if named else 0.25, aria=False
+    ).encode(x=alt.X("low:Q", title="share of right answers", scale=alt.Scale(domain=[0, 1])), x2="high:Q")
+    dot = (
+        base.mark_point(filled=True, size=45 if named else 14, opacity=1)
+        .encode(x="rate:Q", description=alt.Description("hover:N"))
+        .transform_calculate(hover=told)
+    )
+    words = []
+    for name in names:
+        own = frame[frame["model"] == name]
+        gap = (own["high"] - own["low"]).median()
+        words.append(
+            f"{name}: {(own['rate'] == 0).sum()} of {len(own)} problems never solved, {(own['rate'] == 1).sum()} always; "
+            f"mean {own['rate'].mean():.2f}; half of the intervals are wider than {gap:.2f}"
+        )
+    step = (11 if several else 16) if named else max(1, 600 // (len(order) * len(names)))
+    return alt.layer(whisker, dot).properties(
+        width=width,
+        height=alt.Step(step),
+        title=_title(title, subtitle or results[0].benchmark),
+        description=". ".join(words),
+    )
+
+
+def pass_at_k_curves(
+    curves,
+    *,
+    title: str = "pass@k",
+    subtitle: str = "bands: 95%, over problems",
+    columns: int = 3,
+    width: int = 220,
+):
+    """One panel per benchmark: pass@k against k with its band, a colour per model.
+
+    `curves`: frames of `Result.pass_at_k`, one below the other (columns model, benchmark, k, mean, low, high, left_out). A
+    larger, hollow point is over fewer problems than pass@1, because some have fewer than k generations.
+    """
+    import altair as alt
+
+    need(curves, ["model", "benchmark", "k", "mean", "low", "high", "left_out"], "pass_at_k_curves")
+    names, shades = _models(curves)
+    panels, words = [], []
+    told = "datum.model + ', pass@' + datum.k + ': ' + format(datum.mean, '.3f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f') + ')'"
+    colour = alt.Color(
+        "model:N",
+        title=None,
+        scale=alt.Scale(domain=names, range=shades),
+        legend=alt.Legend(orient="top", columns=2, **SOLID) if len(names) > 1 else None,
+    )
+    for benchmark, rows in curves.groupby("benchmark", sort=False):
+        x = alt.X(
+            "k:Q",
+            title="k",
+            scale=alt.Scale(type="log", base=2, nice=False),
+            axis=alt.Axis(values=[k for k in (1, 2, 4, 8, 16, 32, 64) if k <= rows["k"].max()], format="d"),
+        )
+        y, low = (
+            alt.Y(f"{name}:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
+            for name in ("mean", "low")
+        )
+        base = alt.Chart(rows).encode(x=x, color=colour)
+        layers = [
+            base.mark_area(opacity=0.15, aria=False).encode(y=low, y2="high:Q"),
+            base.mark_line(aria=False).encode(y=y),
+            base.transform_filter("datum.left_out == 0")
+            .mark_point(filled=True, size=26, opacity=1)
+            .encode(y=y, description=alt.Description("hover:N"))
+            .transform_calculate(hover=told),
+        ]
+        if rows["left_out"].any():
+            hover = told + " + ', ' + datum.left_out + ' problems left out'"
+            layers.append(
+                base.transform_filter("datum.left_out > 0")
+                .mark_point(filled=False, size=70, opacity=1, strokeWidth=1.5)
+                .encode(y=y, description=alt.Description("hover:N"))
+                .transform_calculate(hover=hover)
+            )
+        panels.append(
+            alt.layer(*layers).properties(width=width, height=190, title=alt.Title(benchmark, fontSize=13))
+        )
+        for name, own in rows.groupby("model", sort=False):
+            ends = own.sort_values("k").iloc[[0, -1]]
+            words.append(
+                f"{benchmark}, {name}: "
+                + " and ".join(
+                    dict.fromkeys(f"{number(mean)} at k={k}" for mean, k in zip(ends["mean"], ends["k"]))
+                )
+            )
+    return alt.concat(*panels, columns=columns, spacing=24).properties(
+        title=_title(title, subtitle), description="; ".join(words)
+    )
+
+
+def score_against_length(
+    table,
+    *,
+    title: str = "Score against length",
+    subtitle: str = "lines: 95% intervals over problems",
+    width: int = 460,
+    height: int = 300,
+):
+    """A point per model and benchmark: score against mean length (logarithmic), with both intervals; colour by model, shape by benchmark.
+
+    `table`: of `sdlab.results.comparison.comparison`. Results whose lengths are in words are drawn hollow. Raises SdlabError when
+    no result has both a score and a length.
+    """
+    import altair as alt
+
+    need(table, ["model", "benchmark", "metric", "mean", "low", "high", "unit"], "score_against_length")
+    parts = [
+        table[table["metric"] == metric].set_index(["model", "benchmark"]) for metric in ("reward", "length")
+    ]
+    lengths = parts[1][["mean", "low", "high", "unit"]].rename(
+        columns=lambda name: name if name == "unit" else f"{name}_length"
+    )
+    frame = parts[0][["mean", "low", "high"]].join(lengths, how="inner").reset_index()
+    frame = frame[frame["mean_length"] > 0]
+    if frame.empty:
+        raise SdlabError("score_against_length needs results with a score and a length; none has both")
+    frame["low_length"] = frame["low_length"].clip(
+        lower=frame["mean_length"] / 1000
+    )  # a logarithm needs a positive number
+    names, shades = _models(frame)
+    places = list(dict.fromkeys(frame["benchmark"]))
+    told = (
+        "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+        " + '), length ' + format(datum.mean_length, ',.0f') + ' ' + datum.unit"
+    )
+    units = list(dict.fromkeys(frame["unit"]))
+    x_title = "length (" + ("tokens; hollow: words" if len(units) > 1 else units[0]) + ")"
+    base = alt.Chart(frame).encode(
+        color=alt.Color(
+            "model:N", title="model", scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(**SOLID)
+        )
+    )
+    x = alt.X(
+        "mean_length:Q",
+        title=x_title,
+        scale=alt.Scale(type="log", nice=False, padding=24),
+        axis=alt.Axis(format="~s", tickCount=5, grid=False),
+    )
+    y = alt.Y("mean:Q", title="score", scale=alt.Scale(domain=[0, 1]))
+    shape = alt.Shape(
+        "benchmark:N",
+        title="benchmark",
+        scale=alt.Scale(domain=places, range=[SHAPES[i % len(SHAPES)] for i in range(len(places))]),
+        legend=alt.Legend(symbolFillColor=MUTED, symbolStrokeColor=INK),
+    )
+    layers = [
+        base.mark_rule(strokeWidth=1.5, opacity=0.5, aria=False).encode(
+            x=x, y=alt.Y("low:Q", title="score"), y2="high:Q"
+        ),
+        base.mark_rule(strokeWidth=1.5, opacity=0.5, aria=False).encode(
+            x=alt.X("low_length:Q", title=x_title), x2="high_length:Q", y=y
+        ),
+    ]
+    for unit in units:
+        points = base.transform_filter(f"datum.unit == '{unit}'").mark_point(
+            filled=unit == "tokens", size=110, opacity=1, strokeWidth=2
+        )
+        layers.append(
+            points.encode(x=x, y=y, shape=shape, description=alt.Description("hover:N")).transform_calculate(
+                hover=told
+            )
+        )
+    rows = [
+        f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) at {number(row.mean_length)} {row.unit}"
+        for row in frame.head(TOLD).itertuples()
+    ]
+    words = "; ".join(rows) + ("; and more" if len(frame) > TOLD else "")
+    return alt.layer(*layers).properties(
+        width=width, height=height, title=_title(title, subtitle), description=words
+    )

@@ -1,0 +1,1 @@
+"""The commands behind `sdlab`, one module per group."""

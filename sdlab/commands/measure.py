@@ -1,0 +1,112 @@
+"""`sdlab measure`: Table 1 and the splits of the world, for one model."""
+
+from sdlab.errors import SdlabError
+from sdlab.measure.evaluation import table_one
+from sdlab.organism.card import NUM_GENERATIONS, as_text, measure_splits
+from sdlab.paper import PAPER
+from sdlab.study.contexts import HIGH, LOW, run_contexts, select
+from sdlab.text.prompt import CONTEXT_LABELS
+
+
+def contexts_command(
+    model: str = "organism",
+    preset: str = "quick",
+    seed: int = 0,
+    *,
+    engine: str = "torch",
+    tensor_parallel_size: int = 1,
+    max_completion_length: int | None = None,
+    thinking: bool = True,
+) -> None:
+    """`sdlab measure contexts`: print Table 1 for a model, with intervals by problem, beside the paper's.
+
+    engine, tensor_parallel_size: as in `load_engine`. max_completion_length: tokens; the preset's, which suit the organism, when not given.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from sdlab.presets import preset as sizes
+    from sdlab.rollout.loading import load_engine
+    from sdlab.world.splits import load_split
+
+    size, console = sizes(preset), Console()
+    if engine != "vllm" and tensor_parallel_size != 1:
+        raise SdlabError(
+            f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; leave it at 1 with engine {engine!r}"
+        )
+    settings = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
+    limit = size.max_completion_length if max_completion_length is None else max_completion_length
+    sampler = load_engine(model, engine=engine, **settings)
+    with Progress(console=console, transient=True) as board:
+        bars = {}
+
+        def follow(name):
+            bars[name] = board.add_task(name, total=None)
+            return lambda done, total: board.update(bars[name], completed=done, total=total)
+
+        common = {"max_completion_length": limit, "thinking": thinking}
+        selection = select(
+            sampler,
+            load_split("train", seed),
+            size.num_problems,
+            seed,
+            **common,
+            progress=follow("base pass rates"),
+        )
+        board.update(bars["base pass rates"], completed=1, total=1)
+        frame = run_contexts(
+            sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts")
+        )
+    text = table_one(frame)
+    table = Table(
+        title=f"{model}: {len(selection.problems)} problems with base pass rate {LOW} to {HIGH}, {size.num_generations} samples each"
+    )
+    for column in (
+        "context",
+        "score",
+        "length",
+        "markers",
+        "per 1,000 tokens",
+        "paper: score / length / markers",
+    ):
+        table.add_column(column)
+    for context in text.index:
+        paper = PAPER.loc[context]
+        theirs = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
+        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), theirs)
+    console.print(table)
+    console.print(
+        "Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B."
+    )
+    if frame["truncated"].any():
+        console.print(
+            f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; raise max_completion_length if that is many."
+        )
+
+
+def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0) -> None:
+    """`sdlab measure splits`: print what a model scores on every split and in every mode."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from sdlab.presets import preset as sizes
+    from sdlab.rollout.loading import load_engine
+
+    size, console = sizes(preset), Console()
+    engine = load_engine(model)
+    with Progress(console=console, transient=True) as board:
+        task = board.add_task("splits and modes", total=None)
+        measured = measure_splits(
+            engine,
+            size.num_problems,
+            seed,
+            lambda done, total: board.update(task, completed=done, total=total),
+        )
+    table = Table(title=f"{model}: avg@{NUM_GENERATIONS} at temperature 1, 95% intervals by problem")
+    for column in ("split", "mode", "score", "length", "markers", "cut off"):
+        table.add_column(column)
+    for (split, mode), row in as_text(measured).iterrows():
+        table.add_row(split, mode, *row)
+    console.print(table)

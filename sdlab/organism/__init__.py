@@ -1,0 +1,1 @@
+"""The organism: its tokenizer, its training texts, its pretraining and its card."""

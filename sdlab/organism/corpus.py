@@ -1,0 +1,82 @@
+"""What the organism reads in pretraining: the reasoner's own writing, in every mode it must later master."""
+
+from dataclasses import dataclass
+
+from sdlab.organism import drills
+from sdlab.world import chemistry, hunts, kata
+from sdlab.world.evidence import read_evidence
+from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.problems import Problem
+from sdlab.world.reasoner import sample
+from sdlab.world.solutions import write_demonstration
+from sdlab.world.splits import dealt_to
+
+DOMAINS = {"hunt": 0.76, "kata": 0.14, "chemistry": 0.10}
+DEPTHS = {
+    1: 0.12,
+    2: 0.80,
+    3: 0.08,
+}  # hidden numbers per hunt; three are rare, so the split *deeper* is a shift
+MODES = {"none": 0.56, "solution": 0.20, "solution_no_think": 0.10, "regenerated": 0.14}
+THINKING_OFF = 0.15
+SHORT_DEMONSTRATIONS = 0.7  # with thinking off, demonstrations mostly have no thinking either
+DETOURS = 0.35  # of the documents with a context start on the path of somebody who did not have it
+FEEDBACK = 0.3  # of kata documents carry the failing case
+DRILLS = 0.03  # of all documents are subtraction drills
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training document: the prompt's parts and the completion, of which the first `given` characters are not learnt."""
+
+    problem: Problem
+    demonstration: str | None
+    feedback: str | None
+    thinking: bool
+    completion: str
+    given: int = 0
+
+
+def _pick(rng, weights: dict):
+    return rng.choices(list(weights), weights.values())[0]
+
+
+def draw_problem(rng, knobs: Knobs = BLIND) -> Problem:
+    """A random problem whose content is dealt to pretraining (any kata: they are the same everywhere)."""
+    domain = _pick(rng, DOMAINS)
+    if domain == "kata":
+        return rng.choice(kata.all_kata())
+    while True:
+        if domain == "hunt":
+            draw = hunts.draw_hunt(rng, hunts.SEEN_TYPES, _pick(rng, DEPTHS), knobs.wide_clues)
+            room = hunts
+        else:
+            draw, room = chemistry.draw_chemistry(rng), chemistry
+        if dealt_to(room.identity(draw))[0] == "pretrain":
+            return room.make_problem(draw, "", "pretrain")
+
+
+def draw_document(rng, knobs: Knobs = BLIND) -> Document:
+    """What pretraining reads next: a drill, or a document on a random problem."""
+    if rng.random() < DRILLS:
+        problem, completion = drills.draw_drill(rng)
+        return Document(problem, None, None, False, completion)
+    return write_document(draw_problem(rng, knobs), rng, knobs)
+
+
+def write_document(problem: Problem, rng, knobs: Knobs = BLIND) -> Document:
+    """One document in a random mode: context, thinking on or off, feedback, with or without a detour."""
+    context, thinking = _pick(rng, MODES), rng.random() >= THINKING_OFF
+    demonstration = write_demonstration(
+        problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS, knobs
+    )
+    feedback = problem.feedback if problem.feedback and rng.random() < FEEDBACK else None
+    evidence = read_evidence(problem, demonstration, feedback)
+    prefix = ""
+    if context != "none" and rng.random() < DETOURS:
+        uninformed = read_evidence(problem, None, feedback)
+        steps = sample(problem, rng, uninformed, thinking, knobs=knobs).steps
+        cut = rng.randrange(1, len(steps))
+        prefix = "".join(choice.options[taken] for choice, taken in steps[:cut])
+    completion = sample(problem, rng, evidence, thinking, prefix, knobs).text
+    return Document(problem, demonstration, feedback, thinking, completion, len(prefix))

@@ -1,0 +1,53 @@
+"""Numbers and sampling settings of the paper (arXiv 2603.24472)."""
+
+from dataclasses import asdict, replace
+
+import pandas
+
+from sdlab.errors import unknown
+from sdlab.rollout.types import SamplingParams
+from sdlab.seeds import stable_int
+from sdlab.settings import Count, Seed, checked
+from sdlab.text.prompt import CONTEXTS
+
+PAPER = pandas.DataFrame(  # DeepSeek-R1-Distill-Qwen-7B, Table 1 of arXiv 2603.24472
+    {
+        "reward": [0.30, 0.98, 0.78, 0.95],
+        "length": [13054, 1873, 12036, 2808],
+        "markers": [182.5, 8.8, 159.8, 24.1],
+    },
+    index=list(CONTEXTS),
+)
+TEMPERATURE = 0.6  # the paper's, with top-p .95 and top-k 20
+TOP_P, TOP_K = 0.95, 20
+PAPER_SAMPLING = {  # the paper's evaluation code: 16 samples, at most 38,912 tokens, Qwen3's recommended settings
+    "thinking": SamplingParams(16, 38912, temperature=0.6, top_p=0.95, top_k=20),
+    "non-thinking": SamplingParams(16, 38912, temperature=0.7, top_p=0.8, top_k=20),
+}
+
+
+@checked
+def sampling(
+    num_generations: Count, seed: Seed, purpose: str, max_completion_length: Count = 256
+) -> SamplingParams:
+    """The paper's sampling settings, with a seed of its own for each purpose."""
+    return SamplingParams(
+        num_generations,
+        max_completion_length,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        stable_int("contexts", purpose, seed),
+    )
+
+
+def paper_sampling(thinking: bool = True, **overrides) -> SamplingParams:
+    """The paper's sampling settings for a thinking mode, with what `overrides` names (num_generations=4, ...) changed; None changes nothing.
+
+    Raises SdlabError on an unknown setting or a value out of range.
+    """
+    base = PAPER_SAMPLING["thinking" if thinking else "non-thinking"]
+    for name in overrides:
+        if name not in asdict(base):
+            raise unknown("sampling setting", name, asdict(base))
+    return replace(base, **{name: value for name, value in overrides.items() if value is not None})

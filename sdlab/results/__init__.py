@@ -1,0 +1,1 @@
+"""Evaluations of models on benchmarks and splits: made, imported, stored and compared."""

@@ -1,0 +1,156 @@
+"""Several results in one table: organism and real models, sampled and imported, with paired differences on the same problems."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure.evaluation import DENSITIES, compare, shared_problems
+from sdlab.measure.intervals import Interval
+from sdlab.results.result import ALL_METRICS, METRICS, Result, load_results
+
+SHOWN = ("reward", "pass@1", "pass@4", "pass@8", "pass@16", *METRICS)
+IN_UNITS = ("length", *DENSITIES)  # not comparable between tokens and words
+NO_BASELINE, NO_PROBLEMS = "the baseline has no result here", "no problem in common"
+
+
+def comparison(
+    results: Sequence[Result | str | Path],
+    baseline: str | None = None,
+    metrics: Sequence[str] = SHOWN,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """One row per model, benchmark and metric: model, benchmark, metric, mean, low, high, problems, generations, unit, and the difference.
+
+    results: results, or folders that hold some. The difference is paired by problem, model minus the baseline
+    (the first model when none is named) on the problems both have on that benchmark, known by their prompts:
+    columns baseline, difference, difference_low, difference_high, common, verdict ("significant", "not
+    significant", or why there is none; empty for the baseline). Intervals are those of
+    `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are significant by chance:
+    at 95%, one in twenty where nothing differs. Raises SdlabError on an unknown baseline or metric, without
+    results, and when a model has two results on one benchmark.
+    """
+    results = _loaded(results)
+    models = list(dict.fromkeys(result.model for result in results))
+    baseline = models[0] if baseline is None else baseline
+    if baseline not in models:
+        raise unknown("baseline", baseline, models)
+    for metric in metrics:
+        if metric not in ALL_METRICS:
+            raise unknown("metric", metric, ALL_METRICS)
+    by = {(result.model, result.benchmark): result for result in results}
+    tables = []
+    for result in results:
+        rows = result.summary(metrics, confidence, seed)
+        other = by.get((baseline, result.benchmark))
+        found = [_difference(other, result, metric, baseline, confidence) for metric in rows["metric"]]
+        tables.append(rows.reset_index(drop=True).join(pandas.DataFrame(found)))
+    table = pandas.concat(tables, ignore_index=True)
+    places = {
+        benchmark: i for i, benchmark in enumerate(dict.fromkeys(result.benchmark for result in results))
+    }
+    return table.sort_values("benchmark", key=lambda column: column.map(places), kind="stable").reset_index(
+        drop=True
+    )
+
+
+def wide(
+    table: pandas.DataFrame,
+    metrics: Sequence[str] = ("reward", "pass@16", "length", "markers", "density", "truncated"),
+) -> pandas.DataFrame:
+    """A `comparison` to read: a row per benchmark and model, cells like "0.30 [0.25, 0.35]"; a metric nobody has is left out."""
+    cells = table.assign(cell=[str(Interval(*row)) for row in table[["mean", "low", "high"]].to_numpy()])
+    words = (cells["metric"] == "length") & (cells["unit"] == "words") | cells["metric"].isin(
+        DENSITIES
+    ) & cells["unit"].str.endswith("words")
+    cells.loc[words, "cell"] += " words"
+    keys = list(dict.fromkeys(zip(cells["benchmark"], cells["model"])))
+    return (
+        cells.pivot(index=["benchmark", "model"], columns="metric", values="cell")
+        .loc[keys, [m for m in metrics if m in set(cells["metric"])]]
+        .fillna("")
+        .rename_axis(columns=None)
+    )
+
+
+def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "length", "markers")) -> list[str]:
+    """The differences of a `comparison` in words, on the benchmarks that the baseline has."""
+    rows = table[table["metric"].isin(metrics) & ~table["verdict"].isin(["", NO_BASELINE])]
+    return [
+        f"{row.benchmark}, {row.metric}: {row.model} minus {row.baseline} "
+        + (
+            f"is {row.difference:+.3g} ({row.difference_low:+.3g} to {row.difference_high:+.3g}, {row.common} problems): "
+            if np.isfinite(row.difference)
+            else "is not known: "
+        )
+        + f"{row.verdict}."
+        for row in rows.itertuples()
+    ]
+
+
+def _loaded(results) -> list[Result]:
+    found = []
+    for one in results:
+        found += [one] if isinstance(one, Result) else load_results([one])
+    if not found:
+        raise SdlabError(
+            "nothing to compare; give results, or folders that `sdlab evaluate` or `sdlab import` wrote"
+        )
+    seen = set()
+    for result in found:
+        if (result.model, result.benchmark) in seen:
+            raise SdlabError(
+                f"two results of {result.model} on {result.benchmark}; give one of them another model name (--name)"
+            )
+        seen.add((result.model, result.benchmark))
+    return found
+
+
+def _difference(a: Result | None, b: Result, metric: str, baseline: str, confidence: float) -> dict:
+    """Columns of the paired difference, b minus a."""
+    nothing = {
+        "baseline": baseline,
+        "difference": np.nan,
+        "difference_low": np.nan,
+        "difference_high": np.nan,
+        "common": 0,
+    }
+    if b.model == baseline:
+        return nothing | {"verdict": ""}
+    if a is None:
+        return nothing | {"verdict": NO_BASELINE}
+    if metric in IN_UNITS and a.about["length_unit"] != b.about["length_unit"]:
+        return nothing | {
+            "verdict": f"{a.about['length_unit']} and {b.about['length_unit']} cannot be compared"
+        }
+    frames = [_rows(result, metric) for result in (a, b)]
+    if any(frame.empty for frame in frames) or not shared_problems(*frames, metric):
+        return nothing | {"verdict": NO_PROBLEMS}
+    found = compare(*frames, metric, confidence=confidence)
+    verdict = "significant" if found.significant else "not significant"
+    if not found.significant and (found.difference.low > 0 or found.difference.high < 0):
+        verdict = "not significant: too few problems"
+    values = {
+        "difference": found.difference.mean,
+        "difference_low": found.difference.low,
+        "difference_high": found.difference.high,
+        "common": found.problems,
+    }
+    return nothing | values | {"verdict": verdict}
+
+
+def _rows(result: Result, metric: str) -> pandas.DataFrame:
+    """Rows to be compared, `problem_id` being the prompt's key: problems for a share of right ones, generations for the rest."""
+    if metric == "reward" or metric.startswith("pass@"):
+        frame = result.problems[["key", "rate" if metric == "reward" else metric]].set_axis(
+            ["problem_id", metric], axis=1
+        )
+        return frame.dropna()
+    keys = dict(zip(result.problems["problem_id"], result.problems["key"]))
+    columns = [DENSITIES[metric], "length"] if metric in DENSITIES else [metric]
+    if any(column not in result.samples for column in columns):
+        return pandas.DataFrame({"problem_id": [], metric: []})
+    return result.samples.assign(problem_id=result.samples["problem_id"].map(keys)).dropna(subset=columns)

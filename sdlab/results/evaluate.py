@@ -1,0 +1,311 @@
+"""Evaluating a model on benchmarks and splits as the paper does (avg@16), each finished benchmark kept in a folder of its own.
+
+The organism's splits ("in-domain", ...) are benchmarks like any other, so an organism and a real model stand in one table.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas
+from filelock import FileLock, Timeout
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure.evaluation import evaluate
+from sdlab.paper import paper_sampling
+from sdlab.provenance import provenance
+from sdlab.results.result import (
+    ABOUT,
+    Result,
+    load_result,
+    make_result,
+    read_about,
+    recover,
+    save_result,
+    slug,
+)
+from sdlab.rollout.checks import require_vllm
+from sdlab.rollout.types import SamplingParams
+from sdlab.seeds import stable_int
+from sdlab.settings import Count, Seed, checked
+from sdlab.text.markers import total_markers
+from sdlab.world.problems import Problem
+from sdlab.world.splits import SPLITS, load_split
+
+ROOM = 64  # tokens of the model's context that a prompt must leave to a completion at least
+
+
+@checked
+def evaluate_benchmarks(
+    model,
+    benchmarks: Sequence[str] | Mapping[str, Sequence[Problem]],
+    *,
+    output: str | Path | None = None,
+    name: str | None = None,
+    thinking: bool = True,
+    sampling: SamplingParams | None = None,
+    engine: str = "torch",
+    engine_settings: Mapping | None = None,
+    source: str | None = None,
+    limit: Count | None = None,
+    seed: Seed = 0,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Result]:
+    """Sample and grade `model` on each benchmark; a Result each, saved as output/<name>/<benchmark> (None: nothing is saved).
+
+    model: what `load_engine` takes (with `engine` and `engine_settings`), or an engine (which needs a `name`). It is loaded when the first benchmark
+    has to be sampled. benchmarks: names of benchmarks (name:split) and of splits of the world, or names with problems. sampling:
+    `paper_sampling(thinking)` unless given; a completion limit beyond the model's context is lowered to it, and said. source:
+    where `load_benchmark` finds its files. limit: the first so many problems of each. progress(benchmark, done, total) counts rows.
+    A benchmark whose folder is there, made with the same settings and weights, is not sampled again; so a stopped evaluation
+    goes on with the benchmark it was at. A completion cut at the length limit counts as wrong, whatever it had boxed; `verdict`
+    keeps what grading said of its text.
+    Raises SdlabError on unknown names, and when a folder holds a result of other settings (unless overwrite).
+    """
+    if not isinstance(model, str) and name is None:
+        raise SdlabError(
+            "evaluating an engine needs a name for its results; give name=..., or the model's name instead of the engine"
+        )
+    given = (
+        dict(benchmarks)
+        if isinstance(benchmarks, Mapping)
+        else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
+    )
+    if not given:
+        raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
+    named = name or (model if thinking else f"{model} non-thinking")
+    sampling, loaded, results = (
+        sampling or paper_sampling(thinking),
+        None if isinstance(model, str) else model,
+        [],
+    )
+    origin = provenance(model=model if isinstance(model, str) else None, seed=seed)
+    wanted = []
+    for (
+        benchmark,
+        problems,
+    ) in given.items():  # all that can be wrong with them is told before the first is sampled
+        folder = Path(output) / slug(named) / slug(benchmark) if output is not None else None
+        settings = {
+            "weights": origin["model"],
+            "engine": engine if isinstance(model, str) else None,
+            "thinking": thinking,
+            "sampling": asdict(sampling),
+            "limit": limit,
+            "seed": seed,
+            "source": source,
+        }
+        if problems is not None:
+            problems = list(problems)[:limit]
+            settings["problems_sha256"] = fingerprint(problems)
+        if not _finished(folder, named, benchmark, settings, origin, overwrite) and problems is None:
+            problems = load_problems(benchmark, source, limit, seed)
+        wanted.append((benchmark, problems, folder, settings))
+    for benchmark, problems, folder, settings in wanted:
+        with held(folder):
+            if _finished(folder, named, benchmark, settings, origin, overwrite):
+                results.append(load_result(folder))
+                continue
+            if loaded is None:
+                from sdlab.rollout.loading import load_engine
+
+                loaded = load_engine(model, engine=engine, **(engine_settings or {}))
+            inner = progress and (lambda done, total, at=benchmark: progress(at, done, total))
+            result = _sample(
+                loaded,
+                problems,
+                replace(sampling, seed=stable_int("evaluation", benchmark, seed)),
+                thinking,
+                named,
+                benchmark,
+                inner,
+            )
+            result.about.update(
+                settings=settings,
+                problems_sha256=fingerprint(problems),
+                provenance=provenance(
+                    origin["model"], seed, engine_settings=dict(engine_settings or {}), **_vllm(engine)
+                ),
+            )
+            results.append(save_result(result, folder, overwrite) if folder is not None else result)
+    return results
+
+
+def _vllm(engine: str) -> dict:
+    """vLLM's version, for the provenance of what it sampled."""
+    with suppress(SdlabError):
+        return {"vllm": require_vllm()} if engine == "vllm" else {}
+    return {}
+
+
+def _finished(
+    folder: Path | None, model: str, benchmark: str, settings: dict, origin: dict, overwrite: bool
+) -> bool:
+    """Whether the result is there and is to be kept. Raises SdlabError when another one is."""
+    if folder is None or not folder.exists() or overwrite:
+        return False
+    check_same(folder, model, benchmark, settings, origin)
+    return True
+
+
+def load_problems(
+    benchmark: str, source: str | None = None, limit: int | None = None, seed: int = 0
+) -> list[Problem]:
+    """The first `limit` problems of a split of the world, or of a benchmark (name, or name:split where it has several)."""
+    if benchmark in SPLITS:
+        return load_split(benchmark, seed, limit)
+    from sdlab.benchmarks.catalogue import BENCHMARKS
+    from sdlab.benchmarks.load import load_benchmark
+
+    name, _, split = benchmark.partition(":")
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, [*BENCHMARKS, *SPLITS])
+    return load_benchmark(name, split=split or None, source=source, limit=limit)
+
+
+def fingerprint(problems: Sequence[Problem]) -> str:
+    """sha256 of the problems' ids, prompts and answers, in order."""
+    return sha256(json.dumps([[p.id, p.prompt, p.answer] for p in problems]).encode()).hexdigest()
+
+
+def _sample(
+    engine, problems, params: SamplingParams, thinking: bool, model: str, benchmark: str, progress
+) -> Result:
+    notes, context = [], context_length(engine)
+    if context is not None:
+        from sdlab.text.prompt import render_prompt
+
+        longest = max(
+            len(
+                engine.tokenizer(
+                    render_prompt(engine.tokenizer, p, thinking=thinking), add_special_tokens=False
+                )["input_ids"]
+            )
+            for p in problems
+        )
+        if longest + params.max_completion_length > context:
+            if longest + ROOM >= context:
+                raise SdlabError(
+                    f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's context of {context}; choose another model or benchmark"
+                )
+            notes.append(
+                f"The completion limit is {context - longest:,} tokens instead of {params.max_completion_length:,}: the model's context ends there."
+            )
+            params = replace(params, max_completion_length=context - longest)
+    from sdlab.rollout.torch_engine import TorchEngine
+
+    frame = evaluate(
+        engine,
+        problems,
+        params,
+        thinking=thinking,
+        entropy=isinstance(engine, TorchEngine),
+        progress=progress,
+    )
+    if "entropy" not in frame:
+        notes.append("Entropy is left out: the engine gives none.")
+    frame["markers_substring"] = [total_markers(text, "substring") for text in frame["completion"]]
+    questions = pandas.DataFrame(
+        [
+            {
+                "problem_id": p.id,
+                "domain": p.domain,
+                "split": p.split,
+                "kind": p.kind,
+                "prompt": p.prompt,
+                "truth": p.answer,
+            }
+            for p in problems
+        ]
+    )
+    frame, told = cut_is_wrong(frame.drop(columns=["context", "guided"]), params.max_completion_length)
+    about = {"length_unit": "tokens", "notes": notes + told, "sampled": asdict(params), "settings": {}}
+    return make_result(model, benchmark, frame, questions, about)
+
+
+def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pandas.DataFrame, list[str]]:
+    """`frame` with the reward of cut completions set to 0 (and NaN where there is no truth), `verdict` as graded, and notes on both."""
+    notes, graded = [], frame["truth"].fillna("") != ""
+    frame = frame.assign(verdict=frame["reward"].astype(float).where(graded))
+    if not graded.all():
+        what = (
+            "No problem has"
+            if not graded.any()
+            else f"{frame.loc[~graded, 'problem_id'].nunique()} problems have no"
+        )
+        notes.append(f"{what} {'a ' if not graded.any() else ''}ground truth; their score is left out.")
+    cut = frame["truncated"].astype(float) == 1
+    frame["reward"] = frame["verdict"].where(~cut | frame["verdict"].isna(), 0.0)
+    if cut.any():
+        boxed = int((frame["verdict"][cut] == 1).sum())
+        at = f" of {limit:,} tokens" if limit else ""
+        notes.append(
+            f"{cut.sum():,} of {len(frame):,} responses ({cut.mean():.1%}) were cut at the length limit{at}: they count as wrong ({boxed} of them had boxed "
+            "the right answer), and their lengths and marker counts are lower bounds."
+        )
+    return frame, notes
+
+
+def context_length(engine) -> int | None:
+    """Tokens of prompt and completion together that the engine's model takes; None where the engine does not say."""
+    found = getattr(engine, "context_length", None)
+    if found is None:
+        found = getattr(
+            getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
+        )
+    return int(found) if isinstance(found, (int, np.integer)) else None
+
+
+class held:
+    """A folder's place held for this process inside a `with`. Raises SdlabError when another process holds it."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def __enter__(self):
+        if self.folder is None:
+            return
+        path = self.folder.with_name(f".{self.folder.name}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(path)
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise SdlabError(
+                f"another process is evaluating into {self.folder}; wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise SdlabError(
+                f"could not write {path.parent}: {error.strerror}; choose another folder"
+            ) from error
+        recover(self.folder)
+
+    def __exit__(self, *_):
+        if self.folder is not None:
+            self.lock.release()
+
+
+def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin: dict) -> None:
+    """Raise SdlabError unless the result in `folder` was made with these settings and weights."""
+    if not (folder / ABOUT).is_file():
+        raise SdlabError(f"{folder} holds no result; choose another folder")
+    there = read_about(folder)
+    wanted = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
+    had = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
+    differ = [
+        f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in {**wanted, **had}
+        if had.get(key) != wanted.get(key)
+    ]
+    then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
+    differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
+    if differ:
+        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise SdlabError(
+            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite"
+        )

@@ -1,0 +1,278 @@
+"""Results of a model on a benchmark, sampled here or imported: one form in memory, one folder on disk.
+
+    samples.jsonl.gz   one line per generation: problem_id, generation, completion, answer, reward, verdict, length, markers ...
+    problems.csv       one row per problem: prompt, truth, right of graded, rate with an exact interval, pass@k
+    summary.csv        one row per metric: mean, low, high over problems
+    result.json        model, benchmark, settings, notes, sha256 of the files above, provenance
+
+A folder is complete or absent: it is written beside its place and moved there with one rename.
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256 as hash_of
+from pathlib import Path
+
+import pandas
+
+from sdlab.errors import SdlabError
+from sdlab.files import sha256, to_json, write_atomic
+from sdlab.grading.score import extract_answer
+from sdlab.measure.evaluation import marker_means, summarise
+from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
+
+SAMPLES, PROBLEMS, SUMMARY, ABOUT = "samples.jsonl.gz", "problems.csv", "summary.csv", "result.json"
+METRICS = (
+    "length",
+    "markers",
+    "markers_substring",
+    "density",
+    "density_substring",
+    "truncated",
+    "entropy",
+)  # over generations
+ALL_METRICS = ("reward", *(f"pass@{k}" for k in KS), *METRICS)
+QUESTION = (
+    "domain",
+    "split",
+    "kind",
+    "prompt",
+    "truth",
+)  # what the problems' table holds for the samples, too
+NUMBERS = ("reward", "verdict", "recorded", "length", "markers", "markers_substring", "truncated", "entropy")
+SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model did on one benchmark."""
+
+    model: str
+    benchmark: str
+    about: dict  # settings, length_unit ("tokens" or "words"), notes, provenance
+    samples: pandas.DataFrame  # a row per generation, with QUESTION's columns
+    problems: (
+        pandas.DataFrame
+    )  # `problem_rates`, with QUESTION's columns, key (the same for the same prompt) and pass@1 ...
+    folder: Path | None = None  # where it is saved
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know, one sentence each."""
+        return self.about["notes"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the score says nothing, one sentence; empty when it does."""
+        graded = self.samples[self.samples["reward"].notna() & (self.samples["truth"].fillna("") != "")]
+        if graded.empty or (graded["reward"] != 0).any():
+            return []
+        if any(extract_answer(text, truth) for text, truth in zip(graded["completion"], graded["truth"])):
+            return []
+        return [
+            f"Warning: none of the {len(graded):,} graded completions has a readable answer (\\boxed{{...}} or <answer> tags), "
+            "so the score of 0.00 does not say whether they are right; look at the completions and at their limit of tokens."
+        ]
+
+    def summary(
+        self, metrics: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
+    ) -> pandas.DataFrame:
+        """A row per metric: model, benchmark, metric, mean, low, high, problems, generations, unit.
+
+        Metrics: reward (the mean over problems of their pass rates: avg@n), pass@k, and METRICS (over generations; resampled by
+        problem). `metrics` chooses some; those without any value are left out.
+        """
+        rows, wanted = [], ALL_METRICS if metrics is None else metrics
+        for metric in (name for name in ALL_METRICS if name in wanted and name not in METRICS):
+            values = self.problems["rate" if metric == "reward" else metric].dropna()
+            if len(values):
+                rows.append(
+                    {
+                        "metric": metric,
+                        **vars(score_interval(values, confidence, seed)),
+                        "problems": len(values),
+                        "generations": int(self.problems["graded"].sum()),
+                    }
+                )
+        known = [
+            m
+            for m in METRICS
+            if m in wanted
+            and (name := m.replace("density", "markers")) in self.samples
+            and self.samples[name].notna().any()
+        ]
+        frame = pandas.DataFrame(rows, columns=["metric", "mean", "low", "high", "problems", "generations"])
+        if known:
+            over = summarise(self.samples, (), known, confidence, seed)
+            frame = pandas.concat([frame, over], ignore_index=True) if len(frame) else over
+        unit = self.about["length_unit"]
+        units = {
+            "length": unit,
+            "density": f"per 1,000 {unit}",
+            "density_substring": f"per 1,000 {unit}",
+            "entropy": "nats per token",
+        }
+        frame["unit"] = frame["metric"].map(units).fillna("")
+        frame.insert(0, "model", self.model)
+        frame.insert(1, "benchmark", self.benchmark)
+        return frame
+
+    def pass_at_k(self, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
+        """`pass_at_k_curve` with columns model and benchmark."""
+        return pass_at_k_curve(self.problems, confidence=confidence, seed=seed).assign(
+            model=self.model, benchmark=self.benchmark
+        )
+
+    def markers(self, match: str = "word") -> pandas.DataFrame:
+        """Each of the ten markers: `sdlab.measure.evaluation.marker_means` with columns model and benchmark; match: word or substring."""
+        return marker_means(self.samples, "model", match).assign(benchmark=self.benchmark)
+
+
+def make_result(
+    model: str, benchmark: str, samples: pandas.DataFrame, questions: pandas.DataFrame, about: dict
+) -> Result:
+    """A Result from rows per generation (problem_id and NUMBERS where known) and rows per problem (problem_id and QUESTION)."""
+    samples = samples.copy()
+    for name in NUMBERS:
+        if name in samples:
+            samples[name] = pandas.to_numeric(samples[name]).astype(float)
+    rates = problem_rates(samples)
+    problems = questions[["problem_id", *QUESTION]].merge(rates, on="problem_id", validate="one_to_one")
+    problems.insert(
+        1,
+        "key",
+        [
+            prompt_key(prompt) or identity
+            for prompt, identity in zip(problems["prompt"], problems["problem_id"])
+        ],
+    )
+    problems = problems.join(pass_columns(problems))
+    # a problem's columns first, in the problems' order of columns
+    samples = samples.drop(columns=[*QUESTION, "model", "benchmark"], errors="ignore").merge(
+        questions[["problem_id", *QUESTION]], on="problem_id", validate="many_to_one"
+    )
+    return Result(model, benchmark, about, samples.assign(model=model, benchmark=benchmark), problems)
+
+
+def prompt_key(prompt: str) -> str:
+    """A name for a prompt that ignores how its spaces and line breaks are set; "" for an empty one."""
+    plain = SPACE.sub(" ", prompt).strip()
+    return hash_of(plain.encode("utf-8", "replace")).hexdigest()[:16] if plain else ""
+
+
+def slug(name: str) -> str:
+    """`name` as the name of a folder: Qwen/Qwen3-8B becomes Qwen_Qwen3-8B. Raises SdlabError when nothing is left of it."""
+    found = re.sub(r"[^\w.=-]+", "_", name).strip("._")[:120]
+    if not found:
+        raise SdlabError(f"the name {name!r} cannot name a folder; give one with letters or digits")
+    return found
+
+
+def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> Result:
+    """Write `result` into `folder`, which is complete or absent afterwards, whatever happens meanwhile; returns it with its folder.
+
+    Raises SdlabError when the folder is there (unless overwrite, and then only for a result's folder) or cannot be written.
+    """
+    folder = Path(folder)
+    recover(folder)
+    if folder.exists() and not overwrite:
+        raise SdlabError(f"{folder} is there already; choose another folder or use --overwrite")
+    if folder.exists() and not (folder / ABOUT).is_file():
+        raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
+    dropped = [*QUESTION, "model", "benchmark"]
+    rows = result.samples.drop(columns=dropped).to_dict("records")
+    lines = "".join(to_json(row) + "\n" for row in rows)
+    files = {
+        SAMPLES: gzip.compress(lines.encode(), mtime=0),
+        PROBLEMS: _csv(result.problems),
+        SUMMARY: _csv(result.summary()),
+    }
+    about = {"model": result.model, "benchmark": result.benchmark, **result.about}
+    about["sha256"] = {name: hash_of(content).hexdigest() for name, content in files.items()}
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a write that was killed
+        for name, content in [*files.items(), (ABOUT, to_json(about, indent=1) + "\n")]:
+            write_atomic(partial / name, content)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise SdlabError(
+            f"could not write {folder}: {error.strerror}; free some space or choose another folder"
+        ) from error
+    return load_result(folder)
+
+
+def read_about(folder: str | Path) -> dict:
+    """result.json of a result's folder. Raises SdlabError when it is missing or damaged."""
+    path = Path(folder) / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+        (
+            about["model"],
+            about["benchmark"],
+            about["settings"],
+            about["sha256"][SAMPLES],
+            about["sha256"][PROBLEMS],
+        )
+    except FileNotFoundError:
+        raise SdlabError(
+            f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SdlabError(
+            f"{path} is damaged or no result's; make the result again with --overwrite"
+        ) from error
+    return about
+
+
+def load_result(folder: str | Path) -> Result:
+    """The result in `folder`. Raises SdlabError when there is none, and when a file is damaged (its sha256 differs)."""
+    folder = Path(folder)
+    about = read_about(folder)
+    for name, expected in about["sha256"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise SdlabError(f"{folder / name} is missing or damaged; make the result again with --overwrite")
+    with gzip.open(folder / SAMPLES, "rt", encoding="utf-8") as file:
+        samples = pandas.DataFrame([json.loads(line) for line in file])
+    texts = pandas.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False)  # "NA" and "007" are answers
+    return replace(make_result(about["model"], about["benchmark"], samples, texts, about), folder=folder)
+
+
+def recover(folder: Path) -> None:
+    """Put back a result whose replacement was killed between the two renames of `save_result`."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.is_dir() and not folder.exists():
+        os.rename(old, folder)
+
+
+def load_results(folders: Sequence[str | Path]) -> list[Result]:
+    """Every result in `folders` and the folders in them, in order. Raises SdlabError when a folder has none, or one is damaged."""
+    found = []
+    for folder in map(Path, folders):
+        inside = sorted(
+            path.parent
+            for path in folder.rglob(ABOUT)
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
+        if not inside:
+            raise SdlabError(
+                f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"
+            )
+        found += inside
+    return [load_result(folder) for folder in dict.fromkeys(found)]
+
+
+def _csv(frame: pandas.DataFrame) -> bytes:
+    text = io.StringIO()
+    frame.to_csv(text, index=False, lineterminator="\n")
+    return text.getvalue().encode()

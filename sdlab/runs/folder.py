@@ -1,0 +1,392 @@
+"""Run folders: a training run that can be killed at any moment and goes on exactly where it was.
+
+    config.json         method, model, settings, versions, the model's sha256: what makes this run this run
+    steps.jsonl         one row per step (sdlab.train.log)
+    samples.jsonl       some completions of every step
+    evaluations.jsonl   one line per evaluation: step, split, and the sums per problem
+    checkpoint.pt       weights, optimizer and the number of finished steps
+    model/              the trained model in Hugging Face format; finished.json, written last, says that the run is complete
+
+The checkpoint alone says how many steps are finished. Tables are appended first and the checkpoint is replaced last, in
+one rename, so whatever a table holds beyond the checkpoint belongs to a step that never finished and is cut off when the
+run goes on. A resumed run ends with the same weights and tables as an uninterrupted one; only the columns of seconds differ.
+"""
+
+import json
+import os
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+
+import pandas
+import torch
+from filelock import FileLock
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.files import to_json, write_atomic
+from sdlab.interrupts import uninterrupted
+from sdlab.provenance import LIBRARIES, provenance
+from sdlab.rollout.loading import quiet
+from sdlab.runs.files import (
+    FILES,
+    FOLDERS,
+    TABLES,
+    clear,
+    fingerprint,
+    load_checkpoint,
+    lock_folder,
+    read_about,
+    read_lines,
+    refuse_foreign,
+    to_line,
+    told,
+)
+from sdlab.settings import Count, checked
+
+EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedule depends on them
+TRACKERS = ("tensorboard",)
+
+
+@checked
+def open_run(
+    folder,
+    config,
+    *,
+    method: str,
+    model: str,
+    settings=None,
+    resume: bool = True,
+    overwrite: bool = False,
+    tracker: str | None = None,
+    save_every: Count = 1,
+) -> "Run":
+    """The run in `folder`, new or to be continued; use it in a `with`.
+
+    config, settings: dataclasses that, with method and model, must equal those of the run that is there; only EXTENDABLE may
+    be raised, also of a finished run (which keeps its last evaluations). save_every: steps between checkpoints; a kill loses
+    at most so many. tracker: "tensorboard" or nothing. overwrite removes the files of the run that is there and no others.
+    Raises SdlabError when the folder holds another run, a finished one (unless overwrite), an unfinished one (unless resume
+    or overwrite), or no run but other files; when another process is writing it; and when the tracker is not installed.
+    """
+    folder = Path(folder)
+    writer = _summary_writer(tracker)
+    wanted = {
+        "method": method,
+        "model": model,
+        "config": asdict(config),
+        "settings": asdict(settings) if settings else {},
+    }
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they will when read again
+    wanted["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
+    refuse_foreign(folder, overwrite)  # before anything is written there
+    lock = FileLock(folder / ".lock")
+    try:
+        lock_folder(folder, lock)
+        _begin(
+            folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite
+        )
+        return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def defaults(settings) -> dict:
+    """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
+    known = [] if settings is None else fields(settings)
+    return json.loads(
+        json.dumps({field.name: field.default for field in known if field.default is not MISSING})
+    )
+
+
+class Run:
+    """A run that is being written. Loops call restore once, save_step after every step, and settle when they stop."""
+
+    def __init__(self, folder: Path, lock: FileLock, steps: int, writer, save_every: int):
+        self.folder, self.steps, self.save_every = folder, steps, save_every
+        self.done, self.whole = 0, False  # finished steps; whether the tables end with them
+        self._kept: int | None = None  # steps that the checkpoint holds
+        self._lock, self._writer, self._board = lock, writer, None
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; harmless when done twice."""
+        try:
+            if self._board:
+                self._board.close()
+        finally:
+            self._lock.release()
+
+    def restore(self, state: dict) -> list[dict]:
+        """Load the checkpoint into the objects of `state` (by name, in place); returns the rows of the finished steps.
+
+        The models handed over must be as when the run began: loops copy the base model and the fixed teacher from them.
+        Raises SdlabError when they are not, and when checkpoint or tables are damaged.
+        """
+        path, start = self.folder / "checkpoint.pt", fingerprint(state)
+        if path.exists():
+            saved = load_checkpoint(path)
+            if set(saved["state"]) != set(state):
+                raise SdlabError(
+                    f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; it is of another version of sdlab; use --overwrite"
+                )
+            if saved.get("start", start) != start:
+                raise SdlabError(
+                    f"the model is not as it was when the run in {self.folder} began (trained since, or another dtype); load it again"
+                )
+        else:
+            saved = {"steps": 0, "start": start}
+        done, self._start = saved["steps"], start
+        with uninterrupted():
+            self._cut(done)
+            rows = read_lines(self.folder / "steps.jsonl")
+            if [row["step"] for row in rows] != list(range(done)):
+                raise SdlabError(
+                    f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {done} steps of the checkpoint; start again with --overwrite"
+                )
+            for name, thing in state.items() if "state" in saved else ():
+                thing.load_state_dict(saved["state"][name])
+            self.done, self._kept, self.whole = done, done, True
+            if "state" not in saved:
+                self._save(0, state)  # so that an interrupted first step can be undone
+        if self._writer and not self._board:
+            self._board = self._writer(self.folder / "tensorboard", purge_step=self.done)
+        return rows
+
+    def save_step(self, row: dict, samples: list[dict], state: dict) -> None:
+        """Append a step's row and samples, then replace the checkpoint. Raises SdlabError on a full disk; what was saved before stays."""
+        if row["step"] != self.done:
+            raise SdlabError(
+                f"step {row['step']} does not follow the {self.done} finished steps of {self.folder}; call restore first"
+            )
+        with uninterrupted(), self._whole_or_not():
+            self._append("samples.jsonl", [{"step": row["step"], **sample} for sample in samples])
+            self._append("steps.jsonl", [row])
+            if (self.done + 1) % self.save_every == 0 or self.done + 1 == self.steps:
+                self._save(self.done + 1, state)
+            self.done += 1
+        if self._board:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
+
+    def settle(self, steps: int, state: dict) -> None:
+        """Bring tables and checkpoint to the end of the first `steps` steps, whose weights `state` holds.
+
+        For loops that drop a step which was not finished, or stop between two checkpoints.
+        """
+        with uninterrupted():
+            self.whole = False
+            self._cut(steps)
+            if self._kept != steps:
+                self._save(steps, state)
+            self.done, self.whole = steps, True
+
+    def save_evaluation(self, step: int, split: str, sums: pandas.DataFrame) -> None:
+        """Keep the evaluation of a split after `step` steps: a frame of any columns. It takes the place of one of the same step and split."""
+        new = {"step": step, "split": split, "sums": sums.to_dict("list")}
+        with uninterrupted(), self._whole_or_not():
+            rows = read_lines(self.folder / "evaluations.jsonl")
+            places = [(row["step"], row["split"]) for row in rows]
+            if (step, split) in places:
+                rows[places.index((step, split))] = new
+                self._rewrite("evaluations.jsonl", rows)
+            else:
+                self._append("evaluations.jsonl", [new])
+
+    def finish(self, model=None, tokenizer=None) -> None:
+        """Write the trained model, then finished.json: from now on the run is complete. Raises SdlabError when steps are missing."""
+        self._check()
+        if 0 < self.done < self.steps:
+            raise SdlabError(
+                f"the run in {self.folder} has {self.done} of {self.steps} steps; finish them first"
+            )
+        with uninterrupted():
+            if model is not None:
+                clear(self.folder, (), ("model",))
+                with quiet(True), told(self.folder / "model"):
+                    model.save_pretrained(self.folder / "model")
+                    if tokenizer is not None:
+                        tokenizer.save_pretrained(self.folder / "model")
+            write_atomic(self.folder / "finished.json", to_json({"steps": self.done}) + "\n")
+
+    def _check(self) -> None:
+        if not self.whole:
+            raise SdlabError(
+                f"the last step of {self.folder} was not saved whole (interrupted, or restore was not called); start the run again to go on"
+            )
+
+    @contextmanager
+    def _whole_or_not(self):
+        """After an error inside, nothing more is written before restore or settle has put the tables right."""
+        self._check()
+        self.whole = False
+        yield
+        self.whole = True
+
+    def _append(self, name: str, rows: list[dict]) -> None:
+        text = "".join(map(to_line, rows))
+        with told(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _rewrite(self, name: str, rows: list[dict]) -> None:
+        path, content = self.folder / name, "".join(map(to_line, rows)).encode()
+        before = path.read_bytes() if path.exists() else None
+        if before is not None and len(before) > len(content) and before.startswith(content):
+            os.truncate(path, len(content))  # which works on a full disk, too
+        elif before != content:
+            write_atomic(path, content)
+
+    def _cut(self, done: int) -> None:
+        """Drop from the tables what belongs to later steps than the first `done`, and lines that were cut short."""
+        for name in TABLES:
+            # an evaluation after step k belongs to k finished steps, a row of step k to k + 1
+            extra = 0 if name == "evaluations.jsonl" else 1
+            rows = read_lines(self.folder / name)
+            self._rewrite(name, [row for row in rows if row["step"] + extra <= done])
+
+    def _save(self, done: int, state: dict) -> None:
+        """One rename, no fsync: a killed process loses nothing that was written; a power cut might, and restore would say so."""
+        content = {
+            "steps": done,
+            "start": self._start,
+            "state": {name: thing.state_dict() for name, thing in state.items()},
+        }
+        path, scratch = self.folder / "checkpoint.pt", self.folder / ".checkpoint.pt"
+        try:
+            with told(path):
+                with open(scratch, "wb") as file:
+                    torch.save(content, file)
+                self._kept = None  # until the rename has certainly happened
+                os.replace(scratch, path)
+                self._kept = done
+        except SdlabError:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run folder holds. evaluations: step, split, problem_id and the sums per problem; None without any.
+
+    An unfinished run's tables may be ahead of its checkpoint: those steps are made again, equal, when it goes on.
+    """
+
+    folder: Path
+    method: str
+    config: dict
+    settings: dict
+    provenance: dict
+    steps: pandas.DataFrame
+    evaluations: pandas.DataFrame | None
+    finished: bool
+
+    def samples(self) -> pandas.DataFrame:
+        """The completions kept: step, problem_id, prompt, completion, reward."""
+        return pandas.DataFrame(read_lines(self.folder / "samples.jsonl"))
+
+
+def load_run(folder) -> LoadedRun:
+    """Read a run folder, finished or not. Raises SdlabError when there is none and when a table is damaged."""
+    folder = Path(folder)
+    about = read_about(folder)
+    latest = {(row["step"], row["split"]): row["sums"] for row in read_lines(folder / "evaluations.jsonl")}
+    frames = [pandas.DataFrame(sums).assign(step=step, split=split) for (step, split), sums in latest.items()]
+    return LoadedRun(
+        folder, about["method"], about["config"], about["settings"], about["provenance"], pandas.DataFrame(read_lines(folder / "steps.jsonl")),
+        pandas.concat(frames, ignore_index=True) if frames else None, (folder / "finished.json").exists(),
+    )  # fmt: skip
+
+
+def find_runs(root) -> list[Path]:
+    """Folders of runs, finished or not, anywhere under `root`, sorted."""
+    found = []
+    for path in Path(root).rglob("config.json"):
+        with suppress(SdlabError):
+            read_about(path.parent)
+            found.append(path.parent)
+    return sorted(found)
+
+
+def _begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bool) -> None:
+    """Write config.json, unless the run that is there goes on as it is."""
+    path = folder / "config.json"
+    if path.exists() and not overwrite:
+        there = read_about(folder)
+        there |= {part: before[part] | there[part] for part in before}
+        _compare(folder, there, wanted)
+        longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
+        if (folder / "finished.json").exists() and not longer:
+            raise SdlabError(
+                f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite"
+            )
+        if not resume:
+            raise SdlabError(
+                f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite"
+            )
+        if not longer:
+            return
+        (folder / "finished.json").unlink(missing_ok=True)  # first: a longer run is not finished
+        wanted = wanted | {"provenance": there["provenance"]}
+    elif path.exists():
+        clear(folder, FILES[:-1], FOLDERS)  # all but config.json: killed here, it is still a run, of no steps
+    write_atomic(path, to_json(wanted, indent=1) + "\n")
+
+
+def _compare(folder: Path, there: dict, wanted: dict) -> None:
+    """Raise SdlabError unless the run in `folder` is of the same settings and made from the same model."""
+    differ = []
+
+    def compare(name, a, b, fine=False):
+        if a != b and not fine:
+            differ.append(f"{name} is {a!r} there and {b!r} here")
+
+    for name in ("method", "model"):
+        compare(name, there[name], wanted[name])
+    for part in ("config", "settings"):
+        for name in sorted({*there[part], *wanted[part]}):
+            a, b = there[part].get(name), wanted[part].get(name)
+            compare(name, a, b, part == "config" and name in EXTENDABLE and None not in (a, b) and a < b)
+    then, now = there["provenance"], wanted["provenance"]
+    compare("sdlab", then.get("sdlab"), now["sdlab"])
+    then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
+    for name in sorted({*then_files, *now_files}):
+        compare(
+            f"sha256 of the model's {name}",
+            then_files.get(name, "nothing")[:12],
+            now_files.get(name, "nothing")[:12],
+        )
+    if differ:
+        more = f"; and {len(differ) - 4} more" if len(differ) > 4 else ""
+        raise SdlabError(
+            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite"
+        )
+    other = [
+        f"{name} {now[name]} (begun with {then.get(name)})"
+        for name in LIBRARIES
+        if then.get(name) != now[name]
+    ]
+    if other:
+        warnings.warn(
+            f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's",
+            stacklevel=4,
+        )
+
+
+def _summary_writer(tracker: str | None):
+    """TensorBoard's writer class, imported only when wanted."""
+    if tracker is None:
+        return None
+    if tracker not in TRACKERS:
+        raise unknown("tracker", tracker, TRACKERS)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SdlabError("the tracker tensorboard is not installed; run `pip install tensorboard`") from None
+    return SummaryWriter

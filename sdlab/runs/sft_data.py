@@ -1,0 +1,68 @@
+"""The two training sets of Table 2: correct traces written without and with the solution in view, on the same problems."""
+
+from collections.abc import Sequence
+
+from sdlab.errors import SdlabError
+from sdlab.measure.evaluation import evaluate
+from sdlab.paper import TEMPERATURE, TOP_K, TOP_P
+from sdlab.rollout.types import SamplingParams
+from sdlab.seeds import stable_int
+from sdlab.settings import Count, Seed, checked
+from sdlab.train.sft import Trace
+
+SAMPLES = 8  # completions per problem and data set, from which the right ones are taken
+PER_PROBLEM = 2
+
+
+@checked
+def build_traces(
+    engine,
+    problems: Sequence,
+    count: Count = 800,
+    seed: Seed = 0,
+    *,
+    per_problem: Count = PER_PROBLEM,
+    max_completion_length: Count = 256,
+    thinking: bool = True,
+    progress=None,
+) -> tuple[list[Trace], list[Trace]]:
+    """(unguided, guided): `count` right completions each, the same number per problem, at most `per_problem`.
+
+    Unguided traces are the model's own right answers to the plain problem. Guided ones are its right answers when the first
+    of those stands in the prompt; what is learnt from is the plain problem in both sets. Sampled as for Table 1, with at most
+    max_completion_length tokens; a completion that was cut is neither a trace nor a solution.
+    Raises SdlabError when `problems` yield fewer than `count`.
+    """
+
+    def sample(part, purpose: str, **context) -> dict[str, list[str]]:
+        key = stable_int("traces", purpose, start, seed)
+        params = SamplingParams(SAMPLES, max_completion_length, TEMPERATURE, TOP_P, TOP_K, key)
+        return _right(evaluate(engine, part, params, thinking=thinking, **context))
+
+    unguided, guided, step = [], [], 128
+    for start in range(0, len(problems), step):
+        part = problems[start : start + step]
+        own = sample(part, "unguided")
+        part = [problem for problem in part if problem.id in own]
+        if part:
+            shown = [own[problem.id][0] for problem in part]
+            led = sample(part, "guided", context="solution", demonstrations=shown)
+            for problem in part:
+                both = min(
+                    per_problem, len(own[problem.id]), len(led.get(problem.id, ())), count - len(guided)
+                )
+                unguided += [Trace(problem, text) for text in own[problem.id][:both]]
+                guided += [Trace(problem, text) for text in led.get(problem.id, ())[:both]]
+        if progress:
+            progress(len(guided), count)
+        if len(guided) == count:
+            return unguided, guided
+    raise SdlabError(
+        f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are wanted; give more problems or ask for fewer"
+    )
+
+
+def _right(frame) -> dict[str, list[str]]:
+    """Right and finished completions by problem, in order of sampling."""
+    kept = frame[(frame["reward"] == 1) & ~frame["truncated"]]
+    return kept.groupby("problem_id", sort=False)["completion"].agg(list).to_dict()

@@ -1,0 +1,197 @@
+"""From a plan to a finished run folder: data, loop, evaluation along the way and at the end. Behind `sdlab train`."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import pandas
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure.evaluation import evaluate
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.types import SamplingParams
+from sdlab.runs.folder import LoadedRun, load_run, open_run
+from sdlab.runs.questions import CANDIDATES, training_questions
+from sdlab.runs.sft_data import build_traces
+from sdlab.seeds import stable_int
+from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
+from sdlab.train.config import TrainConfig
+from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.sdpo import SDPOConfig, run_sdpo
+from sdlab.train.sft import SFTConfig, run_sft
+from sdlab.world.splits import SPLITS, load_split
+
+METHODS = {
+    "base": TrainConfig,
+    "sft": SFTConfig,
+    "grpo": GRPOConfig,
+    "sdpo": SDPOConfig,
+}  # "base" is not trained, only judged
+TRACES = ("unguided", "guided")
+SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
+Split = Annotated[str, OneOf("split", SPLITS)]
+LAST_STEPS = 5  # where training ends is told by their mean
+SFT_ONLY = ("traces", "num_traces")
+UNTRAINED = (  # what "base" reads, which is only judged
+    "seed",
+    "thinking",
+    "max_completion_length",
+    "final_splits",
+    "final_problems",
+    "num_eval_generations",
+)
+EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first step, where "base" ends
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on and how it is judged; the method's own settings are in its config."""
+
+    split: Split = "train"
+    num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
+    num_types: Count | None = None  # only questions of so many types, chosen by the run's seed; None: all
+    candidates: Annotated[str, OneOf("choice of candidates", CANDIDATES)] = "any"
+    """Only hunts with few or with many numbers to look through."""
+    traces: Annotated[str, OneOf("kind of traces", TRACES)] = "unguided"
+    """SFT only: written without or with the solution in view."""
+    num_traces: Count = 800  # SFT only
+    eval_splits: tuple[Split, ...] = ("in-domain", "unseen-types")
+    eval_every: CountOrZero = 10  # steps; 0: only at the end
+    eval_problems: Count = 64
+    final_splits: tuple[Split, ...] = ("in-domain", "unseen-types", "deeper")
+    final_problems: Count = 256
+    num_eval_generations: Count = 8
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+def train(
+    method: str,
+    config: TrainConfig,
+    folder: str | Path,
+    plan: Plan = Plan(),
+    *,
+    model: str = "organism",
+    resume: bool = True,
+    overwrite: bool = False,
+    tracker: str | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> LoadedRun:
+    """Train `model` by `method` (see METHODS) in a run folder, or go on with the run that is there.
+
+    After every `plan.eval_every` steps and at the end the model is evaluated; evaluations are keyed by (seed, step, split), so a
+    resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps; the same call continues it.
+    Raises SdlabError for bad settings, settings that `method` does not read, a folder with another or a finished run, and
+    losses that are not finite.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if not isinstance(config, METHODS[method]):
+        raise SdlabError(
+            f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}"
+        )
+    check_read(method, config, plan)
+    engine = load_engine(model)
+    problems = training_questions(
+        plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates
+    )
+    run = open_run(
+        folder,
+        config,
+        method=method,
+        model=model,
+        settings=plan,
+        resume=resume,
+        overwrite=overwrite,
+        tracker=tracker,
+    )
+    with run, suppress(KeyboardInterrupt):  # the folder holds every finished step
+        arguments = (engine, problems)
+        if method == "sft":
+            unguided, guided = build_traces(
+                engine,
+                problems,
+                plan.num_traces,
+                config.seed,
+                max_completion_length=config.max_completion_length,
+                thinking=config.thinking,
+            )
+            arguments += (unguided if plan.traces == "unguided" else guided,)
+
+        loop = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method]
+        table = loop(*arguments, config, _Judged(engine, run, plan, config), on_step)
+        if len(table) == (0 if method == "base" else config.steps) and not table.attrs.get("stopped"):
+            judge(engine, run, plan, config, len(table), final=True)
+            run.finish(engine.model, engine.tokenizer)
+    return load_run(folder)
+
+
+def settings_of(method: str) -> dict[str, object]:
+    """Return the settings that change what a method does, with their types."""
+    kinds = {"method": str, **get_type_hints(Plan), **get_type_hints(METHODS[method])}
+    if method == "base":
+        return {name: kind for name, kind in kinds.items() if name in ("method", *UNTRAINED)}
+    left_out = ("num_minibatches",) if method == "sft" else SFT_ONLY
+    return {name: kind for name, kind in kinds.items() if name not in left_out}
+
+
+def check_read(method: str, config: TrainConfig, plan: Plan) -> None:
+    """Raise SdlabError when a setting is changed that `method` does not read."""
+    read = {*settings_of(method), *(EVALUATIONS if method == "base" else ())}
+    for settings in (config, plan):
+        for field in fields(settings):
+            unused(settings, field.name, field.name in read, "another method")
+
+
+def _stay(engine, problems, config, run, on_step) -> pandas.DataFrame:
+    """No training: the model as it is, for conditions to be compared with."""
+    return pandas.DataFrame(run.restore({}))
+
+
+class _Judged:
+    """A run that is evaluated when it is due, before the step is saved: a step that is there has its evaluation."""
+
+    def __init__(self, engine, run, plan: Plan, config: TrainConfig):
+        self.engine, self.run, self.plan, self.config = engine, run, plan, config
+
+    def restore(self, state) -> list[dict]:
+        rows = self.run.restore(state)
+        if self.plan.eval_every and not rows:
+            judge(self.engine, self.run, self.plan, self.config, 0)
+        return rows
+
+    def save_step(self, row, samples, state) -> None:
+        done = row["step"] + 1
+        if self.plan.eval_every and done % self.plan.eval_every == 0 and done < self.config.steps:
+            judge(self.engine, self.run, self.plan, self.config, done)
+        self.run.save_step(row, samples, state)
+
+    def settle(self, steps, state) -> None:
+        self.run.settle(steps, state)
+
+
+def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
+    """Evaluate the model after `step` steps on fixed problems and save the sums per problem."""
+    for split in plan.final_splits if final else plan.eval_splits:
+        run.save_evaluation(
+            step,
+            split,
+            evaluation_sums(
+                engine, split, plan.final_problems if final else plan.eval_problems, plan, config, step
+            ),
+        )
+
+
+def evaluation_sums(
+    engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int
+) -> pandas.DataFrame:
+    """One row per problem: problem_id, generations, and the sums of reward, length, markers and truncated over them."""
+    problems = load_split(split)[:num_problems]
+    seed = stable_int("evaluation", config.seed, step, split)
+    params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)
+    frame = evaluate(engine, problems, params, thinking=config.thinking)
+    groups = frame.groupby("problem_id", sort=False)
+    return groups[list(SUMS)].sum().astype(int).assign(generations=groups.size()).reset_index()

@@ -1,0 +1,1 @@
+"""Prompts and chat templates, and the epistemic markers of a completion."""

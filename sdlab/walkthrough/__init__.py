@@ -1,0 +1,1 @@
+"""The notebooks: run, recorded, checked and rendered as a report."""

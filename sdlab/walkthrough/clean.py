@@ -1,0 +1,58 @@
+"""Make an executed notebook fit to commit: the outputs stay, whatever changes from run to run goes."""
+
+import copy
+import re
+
+import nbformat
+
+from sdlab.provenance import MOMENTARY
+from sdlab.walkthrough.execute import WIDGET_VIEW
+from sdlab.walkthrough.record import MIME
+
+RUN_ONLY_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+KEPT_CELL_METADATA = ("tags", "jupyter", "nbgrader")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+TRANSIENT_ID = re.compile(r"(?<=altair-viz-)[0-9a-f]{32}")
+ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,}")
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of `notebook` without execution counts, run metadata, widget state and views, and random ids."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.cells = [
+        cell for cell in notebook.cells if not RUN_ONLY_TAGS & set(cell.metadata.get("tags", []))
+    ]
+    ids: dict[str, str] = {}
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in KEPT_CELL_METADATA if key in cell.metadata}
+        )
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.outputs = [
+                _clean(output, ids) for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})
+            ]
+    return notebook
+
+
+def write_text(notebook: nbformat.NotebookNode) -> str:
+    """The notebook file's text, as JupyterLab would write it."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def _clean(output, ids: dict[str, str]):
+    if "execution_count" in output:
+        output.execution_count = None
+    data = output.get("data", {})
+    if MIME in data:
+        known = {key: value for key, value in data[MIME]["provenance"].items() if key not in MOMENTARY}
+        output.data[MIME] = nbformat.from_dict({**data[MIME], "provenance": known})
+    for key, value in output.get("data", {}).items():
+        if isinstance(value, str) and key.startswith("text/"):
+            value = TRANSIENT_ID.sub(lambda match: ids.setdefault(match[0], f"{len(ids):032x}"), value)
+            output.data[key] = ADDRESS.sub("0x…", value)
+    return output

@@ -1,0 +1,147 @@
+"""What a notebook found, kept inside the notebook: written by its last cell, read by tests and the report."""
+
+import html
+import math
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.provenance import provenance
+
+MIME = "application/vnd.sdlab.result+json"
+
+
+def record(*, preset: str | None = None, model: str | None = None, seed: int | None = None, **values) -> None:
+    """Show `values` and store them, with their provenance, in the output of this cell.
+
+    Values are numbers, strings, booleans, None, lists, and dicts with string keys. `{"mean": m, "low": l,
+    "high": h}` is shown as a number with its interval, a dict of dicts as a table. The report's index shows
+    the first six plain values and the first table: put the most telling first. `preset`, `model` and `seed`
+    default to the notebook's own PRESET, MODEL and SEED. Raises SdlabError for anything else, NaN included.
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    shell = get_ipython()
+    names = shell.user_ns if shell else {}
+    payload = {
+        "values": {name: _plain(value, name) for name, value in values.items()},
+        "provenance": provenance(
+            model=model if model is not None else names.get("MODEL"),
+            seed=seed if seed is not None else names.get("SEED"),
+            preset=preset if preset is not None else names.get("PRESET"),
+        ),
+    }
+    display(bundle(payload), raw=True)
+
+
+def bundle(payload: dict) -> dict:
+    """The MIME bundle of a record: the data, and what to show of it."""
+    lines = [f"{label(name)}: {show(value)}" for name, value in payload["values"].items()]
+    return {MIME: payload, "text/html": table(payload["values"]), "text/plain": "\n".join(lines)}
+
+
+def read_record(notebook) -> dict:
+    """The last record of `notebook` (a path or a loaded notebook): {"values": ..., "provenance": ...}.
+
+    Raises SdlabError when it holds none.
+    """
+    import nbformat
+
+    name = "this notebook"
+    if isinstance(notebook, (str, Path)):
+        name = str(notebook)
+        notebook = nbformat.read(notebook, as_version=4)
+    for cell in reversed(notebook.cells):
+        for output in reversed(cell.get("outputs", [])):
+            if MIME in output.get("data", {}):
+                return output.data[MIME]
+    raise SdlabError(
+        f"{name} holds no record; its last code cell must call sdlab.walkthrough.record.record(...)"
+    )
+
+
+def _plain(value, path: str):
+    """`value` as JSON data; numpy numbers become Python's."""
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SdlabError(
+                f"recorded value {path} is {value}; record finite numbers, or None where there is none"
+            )
+        return value
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise SdlabError(f"recorded value {path} has the key {key!r}; keys must be strings")
+        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    raise SdlabError(
+        f"recorded value {path} is a {type(value).__name__}; record numbers, strings, lists or dicts (a frame: .to_dict())"
+    )
+
+
+def label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def show(value) -> str:
+    """A short text for one value: three significant digits, an interval in brackets, long lists counted."""
+    if is_interval(value):
+        return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return f"{len(value)} values" if len(value) > 8 else ", ".join(map(show, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{label(key)} {show(item)}" for key, item in value.items())
+    return str(value)
+
+
+def is_interval(value) -> bool:
+    return isinstance(value, dict) and {"mean", "low", "high"} <= set(value)
+
+
+def is_table(value) -> bool:
+    """A dict of plain dicts is shown as a table: outer keys are rows, inner keys are columns."""
+    return (
+        isinstance(value, dict)
+        and not is_interval(value)
+        and len(value) > 0
+        and all(isinstance(row, dict) and not is_interval(row) for row in value.values())
+    )
+
+
+def grid(name: str, value: dict) -> str:
+    """HTML table of a dict of dicts."""
+    columns = list(dict.fromkeys(column for row in value.values() for column in row))
+    head = "".join(f"<th scope='col'>{_text(label(column))}</th>" for column in columns)
+    body = "".join(
+        f"<tr><th scope='row'>{_text(label(row))}</th>"
+        + "".join(f"<td>{_text(show(cells[column])) if column in cells else ''}</td>" for column in columns)
+        + "</tr>"
+        for row, cells in value.items()
+    )
+    return f"<table class='sdlab-record'><caption>{_text(label(name))}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table(values: dict) -> str:
+    """HTML of all recorded values: one table of plain values, then one for each table."""
+    plain = {name: value for name, value in values.items() if not is_table(value)}
+    rows = "".join(
+        f"<tr><th scope='row'>{_text(label(name))}</th><td>{_text(show(value))}</td></tr>"
+        for name, value in plain.items()
+    )
+    first = f"<table class='sdlab-record'><tbody>{rows}</tbody></table>" if rows else ""
+    return first + "".join(grid(name, value) for name, value in values.items() if is_table(value))
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,120 @@
+"""A notebook as HTML that needs neither network nor JavaScript: formulas as MathML, pictures inlined.
+
+nbconvert does the conversion; its own page templates are not used because they fetch MathJax, require.js and
+the widget manager from a CDN.
+"""
+
+import copy
+import html
+import re
+
+import nbformat
+from bs4 import BeautifulSoup
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from sdlab.walkthrough.execute import WIDGET_VIEW
+
+PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
+ADDRESSED = {  # what a browser fetches by itself; links that a reader may follow are not among them
+    "script": "src", "link": "href", "img": "src", "iframe": "src", "embed": "src", "source": "src",
+    "video": "src", "audio": "src", "track": "src", "object": "data", "input": "src",
+}  # fmt: skip
+CDN = re.compile(r"cdn\.jsdelivr\.net|unpkg\.com|cdnjs\.cloudflare\.com|esm\.sh|esm\.run|skypack\.dev")
+CSS_FETCH = re.compile(r"@import[^;]*;|url\(\s*['\"]?(?:https?:)?//[^)]*\)")
+WIDGET_NOTE = (
+    "<p class='widget-note'>Interactive in JupyterLab; the picture beside it shows the same at rest.</p>"
+)
+
+
+def body(notebook: nbformat.NotebookNode) -> str:
+    """The cells of `notebook` as HTML. Each cell has its id `cell-id=ID` as anchor."""
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_filter("markdown2html", markdown)
+    page, _ = exporter.from_notebook_node(_still(notebook))
+    return offline(page)
+
+
+def markdown(source: str) -> str:
+    """Markdown with LaTeX between dollars (or in an environment) as HTML with MathML."""
+    return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """One formula as MathML; as its LaTeX source where it cannot be converted."""
+    known = re.sub(r"\\(begin|end)\{(aligned|gathered)\}", r"\\\1{split}", latex)
+    try:
+        return convert(known, display=display)
+    except (
+        Exception
+    ):  # the converter's own errors share no base class; the reader still gets the formula's source
+        return f"<code class='latex'>{html.escape(latex)}</code>"
+
+
+class _Renderer(IPythonRenderer):
+    def block_math(self, body: str) -> str:
+        return f"<div class='formula'>{mathml(body, 'block')}</div>"
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+
+def _still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy in which every output can be shown by a plain web page."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = "# this run's parameters\n" + cell.source.removeprefix("# Parameters\n")
+        for output in cell.get("outputs", []):
+            data = output.get("data")
+            if data is None:
+                continue
+            if WIDGET_VIEW in data:
+                output.data = nbformat.from_dict({"text/html": WIDGET_NOTE})
+            elif fetches(data.get("text/html", "")) and any(picture in data for picture in PICTURES):
+                del data["text/html"]
+            elif "text/latex" in data and "text/html" not in data:
+                data["text/html"] = mathml(data["text/latex"].strip().strip("$").strip(), "block")
+    return notebook
+
+
+def fetches(page: str) -> list[str]:
+    """What a browser would load from the network on opening `page`: addresses, or the CDN a script names."""
+    if "//" not in page:
+        return []
+    found = []
+    for tag in BeautifulSoup(page, "html.parser").find_all([*ADDRESSED, "style"]):
+        address = _address(tag)
+        if address:
+            found.append(address)
+        elif tag.name in ("script", "style"):
+            found += (CDN if tag.name == "script" else CSS_FETCH).findall(tag.get_text())
+    return found
+
+
+def offline(page: str) -> str:
+    """`page` without anything that would be fetched; a remote picture becomes a link with its description."""
+    if not fetches(page):
+        return page
+    soup = BeautifulSoup(page, "html.parser")
+    for tag in soup.find_all([*ADDRESSED, "style"]):
+        address = _address(tag)
+        if tag.name == "style":
+            tag.string = CSS_FETCH.sub("", tag.get_text())
+        elif tag.name == "img" and address:
+            link = soup.new_tag("a", href=address)
+            link.string = tag.get("alt") or address
+            tag.replace_with(link)
+        elif address or (tag.name == "script" and CDN.search(tag.get_text())):
+            tag.decompose()
+    return str(soup)
+
+
+def _address(tag) -> str | None:
+    value = tag.get(ADDRESSED.get(tag.name, ""), "") or tag.get("srcset", "")
+    return value if re.match(r"\s*(https?:)?//", value, re.IGNORECASE) else None

@@ -1,0 +1,207 @@
+"""The pages `sdlab tour` leaves: one per notebook and an index with what each found. No JavaScript, no network."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from pygments.formatters import HtmlFormatter
+
+import sdlab
+from sdlab.errors import SdlabError
+from sdlab.files import write_atomic
+from sdlab.walkthrough import record, render
+from sdlab.walkthrough.execute import Execution, Failure, read
+
+LABELS = {
+    "waiting": "waiting",
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "earlier": "from an earlier run",
+    "stopped": "stopped",
+}
+FIGURES = 6  # plain values shown on the index for each notebook
+
+
+@dataclass
+class Entry:
+    """One notebook's line in the index; it changes as the run goes on."""
+
+    source: Path
+    title: str
+    question: str
+    status: str = "waiting"  # one of LABELS
+    seconds: float | None = None
+    failures: tuple[Failure, ...] = ()
+    values: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+    anchors: dict[int, str] = field(default_factory=dict)  # cell number -> anchor on the page
+    has_page: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.source.stem
+
+    @property
+    def number(self) -> str:
+        return self.name.split("_")[0]
+
+    @property
+    def page(self) -> str:
+        return f"{self.name}.html"
+
+    @property
+    def memory(self) -> int | None:
+        return self.provenance.get("peak_memory_mb")
+
+    @property
+    def figures(self) -> list[tuple[str, str, str, bool]]:
+        """(label, value, interval, is it words?) of the first plain values."""
+        plain = [(name, value) for name, value in self.values.items() if not record.is_table(value)]
+        return [(record.label(name), *_figure(value)) for name, value in plain[:FIGURES]]
+
+    @property
+    def grid(self) -> str:
+        tables = [record.grid(name, value) for name, value in self.values.items() if record.is_table(value)]
+        return Markup(tables[0]) if tables else ""  # record.grid escapes what it is given
+
+
+@dataclass
+class Run:
+    """What holds for the whole tour. `state` is running, done, failed or stopped."""
+
+    preset: str
+    model: str
+    started: str
+    state: str = "running"
+
+
+def entry(path: Path) -> Entry:
+    """The index line of the notebook at `path`: its first heading, and its first blockquote as the question."""
+    title, question = path.stem.replace("_", " "), ""
+    lines = [
+        line for cell in read(path).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
+    ]
+    title = next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), title)
+    for line in lines:
+        if line.startswith(">"):
+            question += " " + line.lstrip("> ").strip()
+        elif question:
+            break
+    return Entry(path, _plain(title), _plain(question.strip()))
+
+
+def finish(line: Entry, execution: Execution) -> None:
+    """Take over what an execution found."""
+    line.status = "failed" if execution.failures else "done"
+    line.seconds, line.failures = execution.seconds, execution.failures
+    own = [
+        cell
+        for cell in execution.notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    line.anchors = {number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)}
+    try:
+        found = record.read_record(execution.notebook)
+        line.values, line.provenance = found["values"], found["provenance"]
+    except SdlabError:  # no record: a notebook that failed early, or one that records nothing
+        line.values, line.provenance = {}, {}
+
+
+def write_page(
+    folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run
+) -> Path:
+    """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
+    place = entries.index(line)
+    text = _templates().get_template("page.html").render(
+        entry=line, run=run, body=Markup(_linked(render.body(notebook), entries)), style=_style(), code_style=_code_style(), clock=clock,
+        before=entries[place - 1] if place else None,
+        after=entries[place + 1] if place + 1 < len(entries) else None,
+    )  # fmt: skip
+    path = write_atomic(folder / line.page, text)
+    line.has_page = True
+    return path
+
+
+def _linked(body: str, entries: list[Entry]) -> str:
+    """`body` with its links between notebooks leading to their pages; those without a page become plain text."""
+    pages = {line.source.name: line.page for line in entries}
+
+    def leading(link: re.Match) -> str:
+        return f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
+
+    return re.sub(r'<a href="([\w.-]+\.ipynb)">(.*?)</a>', leading, body, flags=re.DOTALL)
+
+
+def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
+    """Write `folder`/index.html for the present state of the run."""
+    now = [line for line in entries if line.status != "earlier"]
+    done = sum(line.status == "done" for line in now)
+    failed = sum(line.status == "failed" for line in now)
+    text = _templates().get_template("index.html").render(
+        entries=entries, run=run, style=_style(), clock=clock, labels=LABELS, version=sdlab.__version__,
+        summary=f"{done} of {len(now)} done" + (f", {failed} failed" if failed else "") + (", stopped" if run.state == "stopped" else ""),
+        total_seconds=sum(line.seconds or 0 for line in now), started=run.started, provenance=_shared(entries),
+    )  # fmt: skip
+    return write_atomic(folder / "index.html", text)
+
+
+def clock(seconds: float | None) -> str:
+    """ "4.2 s", "48 s", "3 min 07 s"."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
+    """Provenance for the footer, from the last notebook that recorded any."""
+    last = next((line.provenance for line in reversed(entries) if line.provenance), {})
+    rows = []
+    for name, value in last.items():
+        if isinstance(value, dict):
+            rows += [(f"{record.label(name)}: {key}", str(item)) for key, item in value.items()]
+        elif value is not None and name != "peak_memory_mb":
+            rows.append((record.label(name), str(value)))
+    return rows
+
+
+def _figure(value) -> tuple[str, str, bool]:
+    if record.is_interval(value):
+        return (
+            record.show(value["mean"]),
+            f"{record.show(value['low'])} to {record.show(value['high'])}",
+            False,
+        )
+    return record.show(value), "", not isinstance(value, (int, float))
+
+
+def _plain(markdown_line: str) -> str:
+    """Markdown's emphasis, code and link marks taken off."""
+    from bs4 import BeautifulSoup
+
+    return BeautifulSoup(render.markdown(markdown_line), "html.parser").get_text().strip()
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(loader=PackageLoader("sdlab.walkthrough"), autoescape=True, keep_trailing_newline=True)
+
+
+@cache
+def _style() -> Markup:
+    return Markup(_templates().loader.get_source(_templates(), "style.css")[0])
+
+
+@cache
+def _code_style() -> Markup:
+    """Colours for code, light and dark, on the page's own background."""
+    light = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".highlight")
+    return Markup(f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")

@@ -1,0 +1,117 @@
+"""`sdlab tour`: run the walkthrough's notebooks one after the other and keep a report that grows."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sdlab.errors import SdlabError
+from sdlab.files import write_atomic
+from sdlab.presets import preset as named_preset
+from sdlab.walkthrough import clean, execute, report
+from sdlab.walkthrough.execute import Execution, Failure
+
+
+def tour(
+    preset: str = "quick",
+    output: Path = Path("reports"),
+    only: tuple[str, ...] = (),
+    model: str = "organism",
+    refresh: bool = False,
+    folder: Path | None = None,
+    console: Console | None = None,
+) -> bool:
+    """Execute the notebooks in order and write `output`/index.html and a page for each; True when all worked.
+
+    A failing notebook does not stop the others. `refresh` also stores the cleaned notebooks, with their
+    outputs, back into `folder`; those that failed are left alone. Raises SdlabError for an unknown preset or
+    notebook, and when a page cannot be written.
+    """
+    size = named_preset(preset)
+    chosen = execute.find(only, folder)
+    console = console or Console()
+    model = _findable(model)
+    run = report.Run(preset, model, datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"))
+    entries = [report.entry(path) for path in execute.find((), folder)]
+    for line in entries:
+        line.has_page = (output / line.page).exists()
+        if line.source not in chosen:
+            line.status = "earlier"
+    entries = [line for line in entries if line.status != "earlier" or line.has_page]
+    try:
+        with _board(console) as board:
+            for line in (line for line in entries if line.source in chosen):
+                line.status = "running"
+                if any(other.seconds is not None for other in entries):
+                    report.write_index(output, entries, run)
+                on_cell = board(f"{line.name} ({chosen.index(line.source) + 1} of {len(chosen)})")
+                done = _run_one(line, {"PRESET": preset, "MODEL": model}, size.cell_timeout, on_cell)
+                report.finish(line, done)
+                report.write_page(output, line, done.notebook, entries, run)
+                report.write_index(output, entries, run)
+                _tell(console, line)
+                if refresh and not done.failures:
+                    write_atomic(line.source, clean.write_text(clean.clean(done.notebook)))
+        run.state = "failed" if any(line.status == "failed" for line in entries) else "done"
+    except KeyboardInterrupt:
+        run.state = "stopped"
+        for line in entries:
+            line.status = "stopped" if line.status in ("running", "waiting") else line.status
+        raise
+    finally:
+        if (
+            run.state != "running"
+        ):  # left running: a page could not be written, and the index could not either
+            report.write_index(output, entries, run)
+            console.print(f"report: {escape(str(output / 'index.html'))}", highlight=False)
+    return run.state == "done"
+
+
+def _findable(model: str) -> str:
+    """A model folder by its full path, because notebooks run in a folder of their own."""
+    place = Path(model).expanduser()
+    if model != "organism" and place.is_dir():
+        return str(place.resolve())
+    if model.startswith((".", "/", "~")):
+        raise SdlabError(
+            f"no model folder {model!r}; give a folder in Hugging Face format, a hub name, or organism"
+        )
+    return model
+
+
+def _run_one(line: report.Entry, parameters: dict, timeout: float, on_cell: execute.Progress) -> Execution:
+    try:
+        return execute.execute(line.source, parameters, timeout=timeout, on_cell=on_cell)
+    except SdlabError as error:  # this notebook cannot run at all; the others can
+        return Execution(execute.read(line.source), (Failure(None, "", str(error)),), 0.0)
+
+
+def _tell(console: Console, line: report.Entry) -> None:
+    mark = "[green]done[/]  " if line.status == "done" else "[red]failed[/]"
+    console.print(f"{mark} {line.name}  {report.clock(line.seconds)}", highlight=False)
+    for failure in line.failures:
+        console.print(f"       {escape(str(failure))}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _board(console: Console):
+    """Yields a function: notebook name -> progress hook. One line in place on a terminal, nothing elsewhere."""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+        TextColumn("{task.fields[cell]}"), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def start(name: str) -> Callable[[int, int], None]:
+            for task in progress.task_ids:
+                progress.remove_task(task)
+            task = progress.add_task(name, total=None, cell="starting")
+            return lambda cell, total: progress.update(
+                task, completed=cell - 1, total=total, cell=f"cell {cell}/{total}"
+            )
+
+        yield start
