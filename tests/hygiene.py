@@ -9,7 +9,7 @@ import nbformat
 from nbformat.v4.rwbase import rejoin_lines
 
 from sdlab.walkthrough.clean import clean
-from sdlab.walkthrough.execute import failures_in
+from sdlab.walkthrough.failures import failures_in
 
 LONGEST_CELL = 20  # lines of code
 LONGEST_LINE = 110  # characters: what JupyterLab shows of a line in a window of 1,200 pixels

@@ -12,7 +12,7 @@ from browser import Lab, jupyter_server, launch, smoke_copy
 from controls import ACTIVE, charts_without_words, play, reach
 from patience import PATIENCE
 
-from sdlab.runs.folder import load_run
+from sdlab.runs.loading import load_run
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 LABS = sorted(FOLDER.glob("labs/lab*.ipynb"))  # what students get; their solutions are in labs/source

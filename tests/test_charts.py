@@ -14,8 +14,10 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from sdlab.charts import picture, style
+from sdlab.charts import bars as charts_bars
+from sdlab.charts import information, picture, style
 from sdlab.charts import picture as charts_picture
+from sdlab.charts import training as charts_training
 from sdlab.errors import SdlabError
 
 CONTEXTS = ("none", "solution", "solution_no_think", "regenerated")
@@ -64,14 +66,14 @@ def all_charts() -> dict[str, alt.Chart]:
     )
     markers = frame[frame["metric"] == "markers"]
     return {
-        "table": style.context_table_chart(frame, subtitle="100 problems"),
-        "points": style.interval_points(markers, "mean", "context", title="Markers per answer"),
-        "bars": style.interval_bars(markers, "mean", "context", title="Markers per answer"),
-        "breakdown": style.marker_breakdown(breakdown),
-        "entropy": style.entropy_markers(curve),
-        "information": style.information_curve(curve, at=0.5),
-        "dots": style.information_markers(dots),
-        "training": style.training_curves(training),
+        "table": charts_bars.context_table_chart(frame, subtitle="100 problems"),
+        "points": charts_bars.interval_points(markers, "mean", "context", title="Markers per answer"),
+        "bars": charts_bars.interval_bars(markers, "mean", "context", title="Markers per answer"),
+        "breakdown": charts_bars.marker_breakdown(breakdown),
+        "entropy": information.entropy_markers(curve),
+        "information": information.information_curve(curve, at=0.5),
+        "dots": information.information_markers(dots),
+        "training": charts_training.training_curves(training),
     }
 
 
@@ -100,7 +102,7 @@ def test_alt_text_of_a_bare_chart_names_its_axes():
 def test_colours_follow_the_context_whatever_is_in_the_frame():
     frame = summary()
     only = frame[(frame["metric"] == "reward") & (frame["context"] == "regenerated")]
-    spec = style.interval_bars(only, "mean", "context").to_dict()
+    spec = charts_bars.interval_bars(only, "mean", "context").to_dict()
     scale = spec["layer"][0]["encoding"]["color"]["scale"]
     assert scale == {"domain": ["regenerated"], "range": [style.CONTEXT_COLOURS["regenerated"]]}
 
@@ -187,14 +189,14 @@ def test_squeeze_png_leaves_a_grey_png_alone():
 
 def test_a_missing_column_and_an_empty_frame_are_told_in_one_line():
     with pytest.raises(SdlabError, match="low, high not in the frame"):
-        style.context_table_chart(summary().drop(columns=["low", "high"]))
+        charts_bars.context_table_chart(summary().drop(columns=["low", "high"]))
     with pytest.raises(SdlabError, match="empty frame"):
-        style.context_table_chart(summary().iloc[:0])
+        charts_bars.context_table_chart(summary().iloc[:0])
 
 
 def test_hostile_label_stays_text():
     frame = pd.DataFrame({"context": ["<script>x</script>"], "mean": [1.0], "low": [0.5], "high": [1.5]})
-    html = picture.chart_html(style.interval_bars(frame, "mean", "context", title='"><script>x'))
+    html = picture.chart_html(charts_bars.interval_bars(frame, "mean", "context", title='"><script>x'))
     assert "<script" not in html
     svg = base64.b64decode(re.search(r"svg\+xml;base64,([^\"]+)", html)[1]).decode()
     assert "<script" not in svg and ElementTree.fromstring(svg) is not None
@@ -235,13 +237,15 @@ def odd_charts(name) -> dict[str, alt.Chart]:
     m, n, lo, hi, t, by = map(name, ("m", "n", "lo", "hi", "t", "by"))
     ends = {"low": lo, "high": hi}
     return {
-        "bars": style.interval_bars(bars, m, name("who"), lo, hi, x_title="x"),
-        "points": style.interval_points(bars, m, name("who"), lo, hi, x_title="x"),
-        "cells": style.marker_breakdown(cells, value=m),
-        "entropy": style.entropy_markers(curve, x=t, y=m, **ends),
-        "information": style.information_curve(curve, x=t, y=m, colour=by, at=2, **ends),
-        "dots": style.information_markers(dots, x=m, y=n, x_low=lo, x_high=hi, y_low=lo, y_high=hi),
-        "training": style.training_curves(steps, (m, n), step=t, by=by, split=name("s"), recorded=name("r")),
+        "bars": charts_bars.interval_bars(bars, m, name("who"), lo, hi, x_title="x"),
+        "points": charts_bars.interval_points(bars, m, name("who"), lo, hi, x_title="x"),
+        "cells": charts_bars.marker_breakdown(cells, value=m),
+        "entropy": information.entropy_markers(curve, x=t, y=m, **ends),
+        "information": information.information_curve(curve, x=t, y=m, colour=by, at=2, **ends),
+        "dots": information.information_markers(dots, x=m, y=n, x_low=lo, x_high=hi, y_low=lo, y_high=hi),
+        "training": charts_training.training_curves(
+            steps, (m, n), step=t, by=by, split=name("s"), recorded=name("r")
+        ),
     }
 
 

@@ -4,9 +4,9 @@ from itertools import combinations
 
 import pytest
 
-from sdlab.charts import coverage, story, style
+from sdlab.charts import coverage, doubt, style
 from sdlab.charts.picture import OKABE_ITO
-from sdlab.show import tokens
+from sdlab.show import heatmap, tokens
 
 colorspacious = pytest.importorskip(
     "colorspacious", reason="pip install colorspacious to judge colours as a colour-blind reader sees them"
@@ -22,11 +22,11 @@ TOGETHER = {
     "all eight of the theme": OKABE_ITO,
     "contexts": tuple(style.CONTEXT_COLOURS.values()),
     "methods": tuple(style.METHOD_COLOURS[name] for name in style.METHOD_LABELS),
-    "who writes": tuple(story.WRITERS.values()),
+    "who writes": tuple(doubt.WRITERS.values()),
     "right and wrong": (style.BLUE, style.RED),
     "count and density": (style.ORANGE, style.GREEN),
     "chosen and left out": (style.BLUE, "#c9ced6"),
-    "poles and middle of a heat map": tuple(tokens._tint(share, True) for share in (-1, -0.5, 0, 0.5, 1)),
+    "poles and middle of a heat map": tuple(heatmap._tint(share, True) for share in (-1, -0.5, 0, 0.5, 1)),
     "sets in one picture of coverage": coverage.COLOURS,
 }
 

@@ -5,8 +5,9 @@ import numpy as np
 import pandas
 import pytest
 
-from sdlab.charts.evaluations import pass_at_k_curves, pass_rates, score_against_length
+from sdlab.charts.evaluations import pass_at_k_curves, pass_rates
 from sdlab.charts.picture import OKABE_ITO, alt_text, svg_of, with_theme
+from sdlab.charts.score_length import score_against_length
 from sdlab.errors import SdlabError
 from sdlab.results.comparison import comparison
 from sdlab.results.result import make_result

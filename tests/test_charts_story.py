@@ -6,7 +6,7 @@ import pandas
 import pytest
 from pictures import check_picture
 
-from sdlab.charts import story
+from sdlab.charts import objectives, story
 from sdlab.errors import SdlabError
 
 RATES = pandas.Series([0, 1 / 8, 1 / 2, 1 / 2, 5 / 8, 1])
@@ -35,11 +35,11 @@ CHARTS = {
         "in-domain, SFT, guided, unchecked 30%; in-domain, base, wrong sum 5%",
     ),
     "clip": (
-        lambda: story.clip_chart(LINES, CASES, (0.8, 1.28)),
+        lambda: objectives.clip_chart(LINES, CASES, (0.8, 1.28)),
         "advantage +1, ratio 1.4: objective 1.28, push 0.00",
     ),
     "divergence": (
-        lambda: story.divergence_chart(OBJECTIONS),
+        lambda: objectives.divergence_chart(OBJECTIONS),
         "alpha 0.5: up to 0.60 nats; alpha 1.0: up to 11.20 nats",
     ),
 }
@@ -75,10 +75,10 @@ def test_causes_keep_their_order_and_the_base_model_comes_first():
 
 
 def test_the_clip_range_and_log_2_are_drawn_where_they_are():
-    clip = story.clip_chart(LINES, CASES, (0.8, 1.28)).to_dict()
+    clip = objectives.clip_chart(LINES, CASES, (0.8, 1.28)).to_dict()
     assert [{"ratio": 0.8}, {"ratio": 1.28}] in clip["datasets"].values()
     assert clip["layer"][1]["encoding"]["x"]["scale"]["domain"] == [0.4, 1.7]
-    bound = story.divergence_chart(OBJECTIONS).to_dict()
+    bound = objectives.divergence_chart(OBJECTIONS).to_dict()
     assert [{"y": math.log(2)}] in bound["datasets"].values()
 
 
@@ -89,8 +89,8 @@ BROKEN = {
         "relative_changes needs",
     ),
     "no cause": (lambda: story.causes_chart(CAUSES.head(0)), "causes_chart got an empty frame"),
-    "no push": (lambda: story.clip_chart(LINES, LINES, (0.8, 1.28)), "push"),
-    "no alpha": (lambda: story.divergence_chart(OBJECTIONS.drop(columns="alpha")), "alpha"),
+    "no push": (lambda: objectives.clip_chart(LINES, LINES, (0.8, 1.28)), "push"),
+    "no alpha": (lambda: objectives.divergence_chart(OBJECTIONS.drop(columns="alpha")), "alpha"),
 }
 
 

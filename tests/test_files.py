@@ -12,7 +12,8 @@ import pytest
 from sdlab.files import from_json, to_json
 from sdlab.labs.submission import load_repair
 from sdlab.runs.files import read_about, read_lines, to_line
-from sdlab.runs.folder import load_run, open_run
+from sdlab.runs.folder import open_run
+from sdlab.runs.loading import load_run
 from sdlab.scale.job import Job, read_job, write_job
 from sdlab.scale.recipes import RECIPES, read_recipe
 from sdlab.train.grpo import GRPOConfig

@@ -20,7 +20,8 @@ from sdlab.commands.labs import find_source
 from sdlab.errors import SdlabError
 from sdlab.labs.build import build_labs
 from sdlab.labs.cells import imports, read_notebook
-from sdlab.labs.grading import Graded, grade_class, grade_submission
+from sdlab.labs.grades import Graded
+from sdlab.labs.grading import grade_class, grade_submission
 from sdlab.labs.matching import match
 from sdlab.labs.process import Outcome
 

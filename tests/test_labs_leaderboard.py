@@ -22,15 +22,16 @@ from patience import PATIENCE
 from sdlab.commands.leaderboard import leaderboard_command
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
-from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, rank, training_seeds
+from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, training_seeds
+from sdlab.labs.ranking import rank
 from sdlab.labs.trial import train
 from sdlab.organism.pretrain import PretrainConfig, build_model
 from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.train import batch
+from sdlab.train.divergences import divergence
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
-from sdlab.train.losses import divergence
 from sdlab.train.repair import Repair, run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.teacher import teacher_view

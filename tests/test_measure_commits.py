@@ -11,7 +11,8 @@ from sdlab.grading.score import extract_answer
 from sdlab.measure.commits import CAUSES, cause, commits, nudge, statement
 from sdlab.measure.evaluation import summarise
 from sdlab.seeds import stream
-from sdlab.world.reasoner import explain, sample
+from sdlab.world.likelihood import explain
+from sdlab.world.reasoner import sample
 from sdlab.world.splits import load_split
 
 PROBLEMS = (

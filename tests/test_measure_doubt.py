@@ -12,7 +12,8 @@ from sdlab.text.markers import total_markers
 from sdlab.text.prompt import strip_thinking
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import Knobs
-from sdlab.world.reasoner import doubtfulness, explain, sample
+from sdlab.world.likelihood import explain
+from sdlab.world.reasoner import doubtfulness, sample
 from sdlab.world.splits import load_split
 
 PROBLEMS = load_split("in-domain", limit=40)

@@ -8,15 +8,8 @@ import rollout_models
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.measure.evaluation import (
-    compare,
-    evaluate,
-    marker_means,
-    select_by_base_rate,
-    shared_problems,
-    summarise,
-    table_one,
-)
+from sdlab.measure.comparison import compare, shared_problems
+from sdlab.measure.evaluation import evaluate, marker_means, select_by_base_rate, summarise, table_one
 from sdlab.rollout.types import Rollouts, SamplingParams
 from sdlab.world.problems import Problem
 

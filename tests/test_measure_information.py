@@ -23,8 +23,8 @@ from sdlab.study.known_truth import compare_with_truth, draw_traces, mixed_famil
 from sdlab.world.evidence import NOTHING, Evidence, read_evidence
 from sdlab.world.families import load_families
 from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.likelihood import enumerate_traces, log_prob
 from sdlab.world.problems import Problem
-from sdlab.world.reasoner import enumerate_traces, log_prob
 from sdlab.world.solutions import is_right
 from sdlab.world.splits import load_split
 

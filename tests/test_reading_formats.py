@@ -9,7 +9,7 @@ import pytest
 from sdlab.cli import main
 from sdlab.errors import SdlabError
 from sdlab.results.imported import import_rollouts
-from sdlab.results.result import load_result
+from sdlab.results.store import load_result
 
 
 def write(path, rows):

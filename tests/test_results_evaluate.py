@@ -19,7 +19,8 @@ from sdlab.paper import PAPER_SAMPLING, paper_sampling
 from sdlab.results import evaluate as evaluations
 from sdlab.results.comparison import comparison, sentences, wide
 from sdlab.results.evaluate import evaluate_benchmarks
-from sdlab.results.result import load_result, load_results, save_result, slug
+from sdlab.results.result import slug
+from sdlab.results.store import load_result, load_results, save_result
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
 from sdlab.text.markers import count_markers, total_markers
 from sdlab.world.problems import Problem
@@ -276,7 +277,7 @@ def test_a_write_that_fails_leaves_the_old_result(tmp_path, monkeypatch, fails_a
             raise OSError(28, "No space left on device")
         real(a, b)
 
-    monkeypatch.setattr("sdlab.results.result.os.rename", rename)
+    monkeypatch.setattr("sdlab.results.store.os.rename", rename)
     with pytest.raises(SdlabError, match="could not write .*No space left"):
         run(output=tmp_path, seed=5, overwrite=True)
     monkeypatch.undo()

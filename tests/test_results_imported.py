@@ -11,7 +11,7 @@ from sdlab.grading.score import extract_answer, grade
 from sdlab.reading.generations import generations_of
 from sdlab.results.comparison import comparison, wide
 from sdlab.results.imported import import_rollouts
-from sdlab.results.result import load_result
+from sdlab.results.store import load_result
 from sdlab.text.markers import count_markers
 
 

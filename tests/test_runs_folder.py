@@ -28,7 +28,8 @@ from sdlab import provenance as origin
 from sdlab.errors import SdlabError
 from sdlab.runs import files
 from sdlab.runs import folder as runs
-from sdlab.runs.folder import find_runs, load_run, open_run
+from sdlab.runs.folder import open_run
+from sdlab.runs.loading import find_runs, load_run
 from sdlab.seeds import stable_int
 
 PROCESSES = multiprocessing.get_context(
@@ -253,7 +254,12 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path):
 
 def tracer(act):
     """Calls act(place) before every line that is executed in runs/folder.py, runs/identity.py, runs/files.py or files.py."""
-    names = (runs.__file__, files.__file__, sys.modules["sdlab.files"].__file__)
+    names = (
+        runs.__file__,
+        sys.modules["sdlab.runs.identity"].__file__,
+        files.__file__,
+        sys.modules["sdlab.files"].__file__,
+    )
 
     def trace(frame, event, _):
         if frame.f_code.co_filename not in names:

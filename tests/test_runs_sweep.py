@@ -18,11 +18,12 @@ from patience import PATIENCE
 
 from sdlab import cli
 from sdlab.errors import SdlabError
-from sdlab.runs import cells
+from sdlab.runs import cells, processes
 from sdlab.runs import sweep as room
-from sdlab.runs.cells import Cell, run_cell, run_cells
-from sdlab.runs.folder import load_run
+from sdlab.runs.cell import Cell, run_cell
+from sdlab.runs.cells import run_cells
 from sdlab.runs.grid import Grid, cell_name, read_grid
+from sdlab.runs.loading import load_run
 from sdlab.runs.sweep import sweep
 from sdlab.runs.training import METHODS, Plan
 from sdlab.study import recorded
@@ -410,7 +411,7 @@ def test_a_cell_that_is_killed_or_too_slow_is_told(tmp_path, monkeypatch):
         process.kill()
         return process
 
-    monkeypatch.setattr(cells.subprocess, "Popen", start_and_kill)
+    monkeypatch.setattr(processes.subprocess, "Popen", start_and_kill)
     heard = []
     assert run_cells([cell], on_done=lambda cell, reason: heard.append(reason)) == {"a": heard[0]}
     assert heard[0].startswith("killed by SIGKILL (was the memory full?)")
@@ -454,7 +455,7 @@ def test_a_cell_survives_being_written_down():
         ),
         Cell("b", Path("z"), "base", TrainConfig()),
     ):
-        assert cells._from_text(cells._to_text(cell)) == cell
+        assert processes._from_text(processes._to_text(cell)) == cell
 
 
 # Folders.

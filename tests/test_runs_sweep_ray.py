@@ -18,9 +18,9 @@ import torch
 from patience import PATIENCE
 
 from sdlab.errors import SdlabError
-from sdlab.runs import cells
-from sdlab.runs.folder import load_run
+from sdlab.runs import cell, cells, ray_cluster
 from sdlab.runs.grid import Grid, cell_name
+from sdlab.runs.loading import load_run
 from sdlab.runs.sweep import sweep
 from sdlab.train.log import TIMED
 
@@ -78,8 +78,8 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
     torch.set_num_threads(1)
     for point in Grid(AXES).points():  # the same cells in this process; the table is then made of them
         name = cell_name(point, {**AXES, "final_splits": ["in-domain"]})
-        assert not cells.run_cell(
-            cells.Cell(name, tmp_path / "here" / name, point.method, point.config, point.plan)
+        assert not cell.run_cell(
+            cell.Cell(name, tmp_path / "here" / name, point.method, point.config, point.plan)
         )
     here = sweep(AXES, tmp_path / "here")
     names = here["cell"].tolist()
@@ -123,16 +123,16 @@ def test_a_failing_cell_is_told_and_not_tried_again(cluster, tmp_path):
         {"method": "base", "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1}
     )
     (point,) = small.points()
-    bad = cells.Cell("bad", tmp_path / "in use", point.method, point.config, point.plan)
-    good = cells.Cell("good", tmp_path / "good", point.method, point.config, point.plan)
+    bad = cell.Cell("bad", tmp_path / "in use", point.method, point.config, point.plan)
+    good = cell.Cell("good", tmp_path / "good", point.method, point.config, point.plan)
     failed = cells.run_cells([bad, good], ray=cluster)
     assert list(failed) == ["bad"] and "holds files but no run (thesis.txt)" in failed["bad"]
-    assert cells.is_done(good)
+    assert cell.is_done(good)
 
 
 @needs_ray
 def test_an_address_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "ANSWER", 8.0)
+    monkeypatch.setattr(ray_cluster, "ANSWER", 8.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(SdlabError, match=f"no Ray cluster answers at '{address}' .*something else"):

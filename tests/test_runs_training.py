@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.runs.cells import run_cell
-from sdlab.runs.folder import load_run
+from sdlab.runs.cell import run_cell
+from sdlab.runs.loading import load_run
 from sdlab.runs.sft_data import build_traces
 from sdlab.runs.training import LAST_STEPS, Plan, train
 from sdlab.study import conditions, recorded

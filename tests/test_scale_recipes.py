@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sdlab.commands import recipe
+from sdlab.commands import recipe, recipe_tables, recipe_tiny
 from sdlab.errors import SdlabError
 from sdlab.scale.checks import sizes
 from sdlab.scale.estimate import estimate
@@ -169,7 +169,7 @@ def test_benchmarks_are_known():
         assert set(one.evaluation.benchmarks) <= set(catalogue.BENCHMARKS) and (
             one.job.method == "sft" or one.job.data in catalogue.BENCHMARKS
         )
-    for name, count in recipe.PROBLEMS.items():
+    for name, count in recipe_tables.PROBLEMS.items():
         assert catalogue.BENCHMARKS[name].distinct["test"] == count
 
 
@@ -348,15 +348,15 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     """Slow. The launcher's own command, a model that loads, an evaluation of before and after; sizes even smaller than --tiny's."""
     pytest.importorskip("trl")
     pytest.importorskip("accelerate")
-    from sdlab.results.result import load_results
-    from sdlab.runs.folder import load_run
+    from sdlab.results.store import load_results
+    from sdlab.runs.loading import load_run
 
     monkeypatch.setenv("COLUMNS", "200")
     sizes = {"steps": 1, "num_problems": 8, "num_generations": 4} | (
         {"batch_size": 16} if "sft" in name else {}
     )
     one = load_recipe(name)
-    assert recipe.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
+    assert recipe_tiny.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
     job = read_job(tmp_path / "run" / "job.json")
     assert job == replace(
         tiny_job(one, tmp_path / "run"), config=replace(tiny_job(one, tmp_path / "run").config, **sizes)
@@ -365,13 +365,13 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     assert run.finished and len(run.steps) == 1
     results = load_results([tmp_path / "run" / "evaluations"])
     assert {(result.model, result.benchmark) for result in results} == {
-        (model, split) for model in ("organism", f"tiny {name}") for split in recipe.TINY_SPLITS
+        (model, split) for model in ("organism", f"tiny {name}") for split in recipe_tiny.TINY_SPLITS
     }
     if "sft" in name:
         traces = [json.loads(line) for line in (tmp_path / "run" / "traces.jsonl").read_text().splitlines()]
         assert len(traces) == 4 * 16 and all(trace["completion"] for trace in traces)
     with pytest.raises(SdlabError, match="already holds a run"):
-        recipe.run_tiny(one, tmp_path / "run")
+        recipe_tiny.run_tiny(one, tmp_path / "run")
     capsys.readouterr()
 
 

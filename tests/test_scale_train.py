@@ -22,7 +22,7 @@ from sdlab.errors import SdlabError  # noqa: E402
 from sdlab.grading.score import grade  # noqa: E402
 from sdlab.rollout.loading import load_engine  # noqa: E402
 from sdlab.rollout.types import Rollouts, SamplingParams  # noqa: E402
-from sdlab.runs.folder import load_run  # noqa: E402
+from sdlab.runs.loading import load_run  # noqa: E402
 from sdlab.scale import train as scale_train  # noqa: E402
 from sdlab.scale.data import job_problems, read_traces, write_traces  # noqa: E402
 from sdlab.scale.job import Job, write_job  # noqa: E402

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sdlab.errors import SdlabError
 from sdlab.show import highlight_markers, side_by_side, token_heatmap
-from sdlab.show.tokens import FAMILIES, _tint
+from sdlab.show.heatmap import _tint
+from sdlab.show.tokens import FAMILIES
 from sdlab.text.markers import MARKERS
 
 TEXT = "<think>\nMaybe 9? Check: 0 + 9 = 9. Hmm, wait.\n</think>\n\nThe answer is \\boxed{36}."

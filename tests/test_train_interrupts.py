@@ -29,7 +29,8 @@ from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.runs import files as run_files
 from sdlab.runs import folder as runs
-from sdlab.runs.folder import load_run, open_run
+from sdlab.runs.folder import open_run
+from sdlab.runs.loading import load_run
 from sdlab.show import LiveBoard
 from sdlab.train import batch, grpo, log, repair, sdpo, session, sft, teacher
 from sdlab.train.grpo import GRPOConfig, run_grpo

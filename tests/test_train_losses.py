@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.train import losses
+from sdlab.train import divergences, losses
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "sdpo_loss_vectors.json").read_text())
 B, T, V = 4, 5, 7
@@ -185,7 +185,7 @@ def test_group_advantages_by_hand(scale):
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_divergence_has_the_gradient_of_finite_differences_in_both_arguments(alpha):
     arguments = logps(3, V, seed=1, grad=True), logps(3, V, seed=2, grad=True)
-    assert torch.autograd.gradcheck(lambda s, t: losses.divergence(s, t, alpha), arguments)
+    assert torch.autograd.gradcheck(lambda s, t: divergences.divergence(s, t, alpha), arguments)
 
 
 @pytest.mark.parametrize("k, tail", SUPPORTS)
@@ -216,7 +216,7 @@ def test_sampled_sdpo_has_the_gradient_of_the_reverse_kl_in_expectation():
     """Weighted by the student's probabilities, the gradients of all tokens add up to that of KL(student || teacher)."""
     logits, teacher = random(V, seed=1, grad=True), logps(V, seed=2)
     student = logits.log_softmax(-1)
-    kl = losses.divergence(student, teacher, 1.0)
+    kl = divergences.divergence(student, teacher, 1.0)
     one = torch.ones(1, 1)
     expected = sum(
         student[v].exp().detach()
@@ -251,19 +251,22 @@ def test_an_identical_teacher_gives_zero_from_sampled_tokens(batch):
 
 def test_jensen_shannon_is_symmetric_and_at_most_log_2():
     a, b = logps(200, V, seed=1, scale=6), logps(200, V, seed=2, scale=6)
-    forth, back = losses.divergence(a, b, 0.5), losses.divergence(b, a, 0.5)
+    forth, back = divergences.divergence(a, b, 0.5), divergences.divergence(b, a, 0.5)
     assert torch.allclose(forth, back, atol=1e-12)
     assert 0 < forth.min() and forth.max() < math.log(2)
-    assert not torch.allclose(losses.divergence(a, b, 0.3), losses.divergence(b, a, 0.3), atol=1e-3)
-    assert torch.allclose(losses.divergence(a, b, 0.3), losses.divergence(b, a, 0.7), atol=1e-12)
+    assert not torch.allclose(divergences.divergence(a, b, 0.3), divergences.divergence(b, a, 0.3), atol=1e-3)
+    assert torch.allclose(divergences.divergence(a, b, 0.3), divergences.divergence(b, a, 0.7), atol=1e-12)
     apart = torch.tensor([[0.0, -INF]]), torch.tensor([[-INF, 0.0]])
-    assert losses.divergence(*apart, 0.5).item() == pytest.approx(math.log(2))
+    assert divergences.divergence(*apart, 0.5).item() == pytest.approx(math.log(2))
 
 
 def test_in_float32_jensen_shannon_keeps_tiny_differences():
     a = logps(20, V, seed=1)
     b = (a + 1e-4 * random(20, V, seed=2)).log_softmax(-1)
-    exact, single = losses.divergence(a, b, 0.5), losses.divergence(a.float(), b.float(), 0.5).double()
+    exact, single = (
+        divergences.divergence(a, b, 0.5),
+        divergences.divergence(a.float(), b.float(), 0.5).double(),
+    )
     assert exact.max() < 1e-8 and (single - exact).abs().max() < 1e-10
 
 
@@ -273,15 +276,15 @@ def test_tokens_without_probability_give_no_nan(alpha):
     for dtype in (torch.float32, torch.float64):
         shared = torch.tensor([0.3, -INF, 1.0, -0.5], dtype=dtype)
         student, teacher = shared.clone().requires_grad_(), torch.tensor([1.0, -INF, 0.2, 0.0], dtype=dtype)
-        loss = losses.divergence(student.log_softmax(-1), teacher.log_softmax(-1), alpha)
+        loss = divergences.divergence(student.log_softmax(-1), teacher.log_softmax(-1), alpha)
         keep = [0, 2, 3]
-        rest = losses.divergence(student[keep].log_softmax(-1), teacher[keep].log_softmax(-1), alpha)
+        rest = divergences.divergence(student[keep].log_softmax(-1), teacher[keep].log_softmax(-1), alpha)
         assert loss.item() == pytest.approx(rest.item(), rel=1e-6)
         assert torch.isfinite(gradient(loss, student)).all()
         for own, other, infinite_at in ((shared, teacher.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), 1.0),
                                         (shared.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), teacher, 0.0)):  # fmt: skip
             own = own.clone().requires_grad_()
-            loss = losses.divergence(own.log_softmax(-1), other.log_softmax(-1), alpha)
+            loss = divergences.divergence(own.log_softmax(-1), other.log_softmax(-1), alpha)
             assert loss.item() == INF if alpha == infinite_at else math.isfinite(loss.item())
             if alpha != infinite_at:
                 assert torch.isfinite(gradient(loss, own)).all()
@@ -346,7 +349,7 @@ def test_the_teacher_gets_no_gradient(batch):
 
 def test_top_k_are_the_students_and_the_tail_makes_both_sum_to_one():
     student, teacher = logps(6, V, seed=1), logps(6, V, seed=2)
-    s, t = losses.top_k_logps(student, teacher, 3, tail=True)
+    s, t = divergences.top_k_logps(student, teacher, 3, tail=True)
     assert s.shape == t.shape == (6, 4)
     assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(
         t.exp().sum(-1), torch.ones(6).double()
@@ -355,7 +358,7 @@ def test_top_k_are_the_students_and_the_tail_makes_both_sum_to_one():
         best = student[row].argsort(descending=True)[:3]
         assert sorted(s[row, :3].tolist()) == sorted(student[row, best].tolist())
         assert sorted(t[row, :3].tolist()) == sorted(teacher[row, best].tolist())
-    s, t = losses.top_k_logps(student, teacher, 3, tail=False)
+    s, t = divergences.top_k_logps(student, teacher, 3, tail=False)
     assert s.shape == (6, 3)
     assert torch.allclose(s.exp().sum(-1), torch.ones(6).double()) and torch.allclose(
         t.exp().sum(-1), torch.ones(6).double()
@@ -493,11 +496,11 @@ def test_nothing_to_learn_from_is_zero_with_a_graph(batch, how):
         (lambda: losses.aggregate(torch.ones(6), torch.ones(6, 1)), ("(6,)", "(6, 1)")),
         (lambda: losses.group_advantages(torch.ones(4), 1), ("no group baseline", "num_generations >= 2")),
         (lambda: losses.group_advantages(torch.ones(7), 2), ("(7,)", "groups of 2")),
-        (lambda: losses.divergence(logps(2, V), logps(2, V), 1.5), ("1.5", "[0, 1]")),
-        (lambda: losses.divergence(logps(2, V), logps(2, V), NAN), ("nan", "[0, 1]")),
-        (lambda: losses.divergence(logps(2, V), logps(1, V), 0.5), ("student_logps", "(1, 7)")),
-        (lambda: losses.top_k_logps(logps(2, V), logps(2, V), V + 1, True), ("top_k 8", "7 tokens")),
-        (lambda: losses.top_k_logps(logps(2, V), logps(2, V), 0, True), ("top_k 0", "1 to 7")),
+        (lambda: divergences.divergence(logps(2, V), logps(2, V), 1.5), ("1.5", "[0, 1]")),
+        (lambda: divergences.divergence(logps(2, V), logps(2, V), NAN), ("nan", "[0, 1]")),
+        (lambda: divergences.divergence(logps(2, V), logps(1, V), 0.5), ("student_logps", "(1, 7)")),
+        (lambda: divergences.top_k_logps(logps(2, V), logps(2, V), V + 1, True), ("top_k 8", "7 tokens")),
+        (lambda: divergences.top_k_logps(logps(2, V), logps(2, V), 0, True), ("top_k 0", "1 to 7")),
         (lambda: losses.importance_weight(torch.ones(2), torch.ones(2), 0), ("clipped at 0", "above 0")),
         (
             lambda: losses.token_logps(logps(2, V), torch.zeros(2, dtype=torch.long), 0),

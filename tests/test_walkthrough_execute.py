@@ -8,7 +8,8 @@ from notebook_maker import code, make, save
 from patience import PATIENCE
 
 from sdlab.errors import SdlabError
-from sdlab.walkthrough.execute import execute, failures_in, find
+from sdlab.walkthrough.execute import execute, find
+from sdlab.walkthrough.failures import failures_in
 
 GIVEN = {"PRESET": "smoke", "MODEL": "organism"}
 

@@ -13,8 +13,9 @@ from sdlab.text.prompt import strip_thinking
 from sdlab.world import hunts
 from sdlab.world.evidence import BARE_CLAIM, CHECKED_CLAIM, NOTHING, Evidence, read_evidence
 from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.likelihood import enumerate_traces, explain, log_prob
 from sdlab.world.problems import Problem
-from sdlab.world.reasoner import believe, doubtfulness, entropy, enumerate_traces, explain, log_prob, sample
+from sdlab.world.reasoner import believe, doubtfulness, entropy, sample
 from sdlab.world.solutions import is_right, write_correct
 from sdlab.world.splits import load_split
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sdlab.charts.style import METHOD_COLOURS, METRIC_LABELS, _labels, _title, need, number
+from sdlab.charts.style import METHOD_COLOURS, METRIC_LABELS, chart_title, label_colours, need, number
 from sdlab.errors import SdlabError
 
 LABELS = METRIC_LABELS | {
@@ -66,7 +66,7 @@ def run_curves(
     if not shown:
         raise SdlabError(f"run_curves found no number in {', '.join(metrics)}; choose other metrics")
     seeds = steps["seed"].nunique() if "seed" in steps.columns else 1
-    frame, names, shades = _labels(steps, by, _named(labels), METHOD_COLOURS)
+    frame, names, shades = label_colours(steps, by, _named(labels), METHOD_COLOURS)
     panels, words = [], []
     for metric in shown:
         rows = (
@@ -90,7 +90,7 @@ def run_curves(
             else "one training seed"
         )
     return alt.concat(*panels, columns=columns, spacing=24).properties(
-        title=_title(title, subtitle), description="; ".join(words)
+        title=chart_title(title, subtitle), description="; ".join(words)
     )
 
 
@@ -123,7 +123,7 @@ def split_curves(
         ignore_index=True,
     )
     need(frame, ["condition", "split", "metric", "step", "mean", "low", "high"], "split_curves")
-    frame, shown, shades = _labels(frame, "condition", _named(labels), METHOD_COLOURS)
+    frame, shown, shades = label_colours(frame, "condition", _named(labels), METHOD_COLOURS)
     panels, words = [], []
     for one in metrics:
         rows = frame[frame["metric"] == one]
@@ -143,7 +143,7 @@ def split_curves(
             f"{counted} training seed{'s' * (counted != '1')}; bands: 95% intervals over seeds and problems"
         )
     chart = alt.concat(*panels, columns=columns, spacing=24) if len(panels) > 1 else panels[0]
-    return chart.properties(title=_title(title, subtitle), description="; ".join(words))
+    return chart.properties(title=chart_title(title, subtitle), description="; ".join(words))
 
 
 def _named(labels: Mapping[str, str] | None) -> dict[str, str]:

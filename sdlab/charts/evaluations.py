@@ -7,31 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sdlab.charts.picture import INK, MUTED, OKABE_ITO
-from sdlab.charts.style import _title, need, number
+from sdlab.charts.picture import OKABE_ITO
+from sdlab.charts.style import chart_title, need, number
 from sdlab.errors import SdlabError
 
 NAMED = 60  # problems up to which each row of `pass_rates` has its name
-SHAPES = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-right",
-    "triangle-left",
-)
 SOLID = {
     "symbolOpacity": 1,
     "symbolType": "circle",
     "symbolStrokeWidth": 0,
     "symbolSize": 90,
 }  # a legend of bands and lines would be as pale as they are
-TOLD = 12  # rows of a text alternative
 
 
-def _models(frame):
+def models_and_colours(frame):
     """Models in order of appearance, and their colours; more than the palette has take them again."""
     names = list(dict.fromkeys(frame["model"]))
     return names, [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))]
@@ -57,7 +46,7 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
         ["key", "problem_id", "model", "rate", "low", "high", "right", "graded"]
     ]
     need(frame, ["rate"], "pass_rates")
-    names, shades = _models(frame)
+    names, shades = models_and_colours(frame)
     first = frame[frame["model"] == names[0]].sort_values(["rate", "problem_id"], ascending=[False, True])
     order = list(dict.fromkeys([*first["key"], *frame["key"]]))
     labels = dict(
@@ -106,7 +95,7 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
     return alt.layer(whisker, dot).properties(
         width=width,
         height=alt.Step(step),
-        title=_title(title, subtitle or results[0].benchmark),
+        title=chart_title(title, subtitle or results[0].benchmark),
         description=". ".join(words),
     )
 
@@ -127,7 +116,7 @@ def pass_at_k_curves(
     import altair as alt
 
     need(curves, ["model", "benchmark", "k", "mean", "low", "high", "left_out"], "pass_at_k_curves")
-    names, shades = _models(curves)
+    names, shades = models_and_colours(curves)
     panels, words = [], []
     told = "datum.model + ', pass@' + datum.k + ': ' + format(datum.mean, '.3f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f') + ')'"
     colour = alt.Color(
@@ -176,87 +165,5 @@ def pass_at_k_curves(
                 )
             )
     return alt.concat(*panels, columns=columns, spacing=24).properties(
-        title=_title(title, subtitle), description="; ".join(words)
-    )
-
-
-def score_against_length(
-    table,
-    *,
-    title: str = "Score against length",
-    subtitle: str = "lines: 95% intervals over problems",
-    width: int = 460,
-    height: int = 300,
-):
-    """A point per model and benchmark: score against mean length (logarithmic), with both intervals; colour by model, shape by benchmark.
-
-    `table`: of `sdlab.results.comparison.comparison`. Results whose lengths are in words are drawn hollow. Raises SdlabError when
-    no result has both a score and a length.
-    """
-    import altair as alt
-
-    need(table, ["model", "benchmark", "metric", "mean", "low", "high", "unit"], "score_against_length")
-    parts = [
-        table[table["metric"] == metric].set_index(["model", "benchmark"]) for metric in ("reward", "length")
-    ]
-    lengths = parts[1][["mean", "low", "high", "unit"]].rename(
-        columns=lambda name: name if name == "unit" else f"{name}_length"
-    )
-    frame = parts[0][["mean", "low", "high"]].join(lengths, how="inner").reset_index()
-    frame = frame[frame["mean_length"] > 0]
-    if frame.empty:
-        raise SdlabError("score_against_length needs results with a score and a length; none has both")
-    frame["low_length"] = frame["low_length"].clip(
-        lower=frame["mean_length"] / 1000
-    )  # a logarithm needs a positive number
-    names, shades = _models(frame)
-    places = list(dict.fromkeys(frame["benchmark"]))
-    told = (
-        "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
-        " + '), length ' + format(datum.mean_length, ',.0f') + ' ' + datum.unit"
-    )
-    units = list(dict.fromkeys(frame["unit"]))
-    x_title = "length (" + ("tokens; hollow: words" if len(units) > 1 else units[0]) + ")"
-    base = alt.Chart(frame).encode(
-        color=alt.Color(
-            "model:N", title="model", scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(**SOLID)
-        )
-    )
-    x = alt.X(
-        "mean_length:Q",
-        title=x_title,
-        scale=alt.Scale(type="log", nice=False, padding=24),
-        axis=alt.Axis(format="~s", tickCount=5, grid=False),
-    )
-    y = alt.Y("mean:Q", title="score", scale=alt.Scale(domain=[0, 1]))
-    shape = alt.Shape(
-        "benchmark:N",
-        title="benchmark",
-        scale=alt.Scale(domain=places, range=[SHAPES[i % len(SHAPES)] for i in range(len(places))]),
-        legend=alt.Legend(symbolFillColor=MUTED, symbolStrokeColor=INK),
-    )
-    layers = [
-        base.mark_rule(strokeWidth=1.5, opacity=0.5, aria=False).encode(
-            x=x, y=alt.Y("low:Q", title="score"), y2="high:Q"
-        ),
-        base.mark_rule(strokeWidth=1.5, opacity=0.5, aria=False).encode(
-            x=alt.X("low_length:Q", title=x_title), x2="high_length:Q", y=y
-        ),
-    ]
-    for unit in units:
-        points = base.transform_filter(f"datum.unit == '{unit}'").mark_point(
-            filled=unit == "tokens", size=110, opacity=1, strokeWidth=2
-        )
-        layers.append(
-            points.encode(x=x, y=y, shape=shape, description=alt.Description("hover:N")).transform_calculate(
-                hover=told
-            )
-        )
-    rows = [
-        f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) at {number(row.mean_length)} {row.unit}"
-        for row in frame.head(TOLD).itertuples()
-    ]
-    words = "; ".join(rows) + ("; and more" if len(frame) > TOLD else "")
-    return alt.layer(*layers).properties(
-        width=width, height=height, title=_title(title, subtitle), description=words
+        title=chart_title(title, subtitle), description="; ".join(words)
     )

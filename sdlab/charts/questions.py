@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from sdlab.charts.curves import STROKES
 from sdlab.charts.picture import OKABE_ITO
-from sdlab.charts.style import METHOD_COLOURS, METHOD_LABELS, METRIC_LABELS, _labels, _title, need, number
+from sdlab.charts.style import (
+    METHOD_COLOURS,
+    METHOD_LABELS,
+    METRIC_LABELS,
+    chart_title,
+    label_colours,
+    need,
+    number,
+)
 from sdlab.world.splits import TRAINING
 
 SHARES = ("reward", "truncated")  # drawn from 0 to 1
@@ -40,7 +48,7 @@ def question_curves(
     table = table[table["metric"].isin(metrics) & table["split"].isin(splits)]
     need(table, columns_needed, "question_curves")
     order = table.drop_duplicates("questions").sort_values("num_questions")["questions"].tolist()
-    frame, names, shades = _labels(table, "method", METHOD_LABELS | dict(labels or {}), METHOD_COLOURS)
+    frame, names, shades = label_colours(table, "method", METHOD_LABELS | dict(labels or {}), METHOD_COLOURS)
     named = dict(zip(frame["method"], frame["label"]))
     panels, words = [], []
     for metric in metrics:
@@ -75,7 +83,7 @@ def question_curves(
             + "; ".join(_told(rows, name, split, order) for name in names for split in splits)
         )
     return alt.concat(*panels, columns=columns, spacing=24).properties(
-        title=_title(title, subtitle), description=". ".join(words)
+        title=chart_title(title, subtitle), description=". ".join(words)
     )
 
 
@@ -179,7 +187,7 @@ def transfer_points(
         for row in table.itertuples()
     )
     return alt.layer(zero, whisker, dot).properties(
-        width=width, height=alt.Step(18), title=_title(title, subtitle), description=words
+        width=width, height=alt.Step(18), title=chart_title(title, subtitle), description=words
     )
 
 

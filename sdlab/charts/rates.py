@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from sdlab.charts.curves import STROKES
-from sdlab.charts.style import METHOD_COLOURS, METHOD_LABELS, METRIC_LABELS, _labels, _title, need, number
+from sdlab.charts.style import (
+    METHOD_COLOURS,
+    METHOD_LABELS,
+    METRIC_LABELS,
+    chart_title,
+    label_colours,
+    need,
+    number,
+)
 
 LABELS = METHOD_LABELS | {"sft": "SFT, unguided"}
 COLOURS = METHOD_COLOURS | {"sft": METHOD_COLOURS["sft_unguided"]}
@@ -30,7 +38,7 @@ def rate_curves(
     need(table, columns, "rate_curves")
     table = table[table["measure"].isin(splits)]
     need(table, columns, "rate_curves")
-    frame, names, shades = _labels(table, "method", LABELS, COLOURS)
+    frame, names, shades = label_colours(table, "method", LABELS, COLOURS)
     rates = sorted(frame["learning_rate"].unique().tolist())
     x = alt.X(
         "learning_rate:Q",
@@ -85,5 +93,5 @@ def rate_curves(
                 )
             )
     return alt.hconcat(*panels, spacing=24).properties(
-        title=_title(title, subtitle), description="; ".join(words)
+        title=chart_title(title, subtitle), description="; ".join(words)
     )

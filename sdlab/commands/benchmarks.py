@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
-from sdlab.benchmarks.load import load_with_report, local_file
+from sdlab.benchmarks.load import load_with_report
+from sdlab.benchmarks.sources import local_file
 
 GRADED = {"math": "\\boxed{}", "choice": "a letter", "calls": "tool calls", "": "not graded"}
 WIDE = 110  # columns from which the list has licences and sources

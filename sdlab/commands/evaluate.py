@@ -166,7 +166,7 @@ def compare(
     """
     from sdlab.files import write_atomic
     from sdlab.results.comparison import comparison, sentences
-    from sdlab.results.result import load_results
+    from sdlab.results.store import load_results
 
     results = load_results(folders)
     table = comparison(results, baseline)

@@ -47,7 +47,8 @@ def grade(
     """
     from rich.console import Console
 
-    from sdlab.labs.grading import grade_class, table
+    from sdlab.labs.grades import table
+    from sdlab.labs.grading import grade_class
     from sdlab.labs.isolation import left_open
 
     if not submissions:

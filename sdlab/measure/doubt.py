@@ -33,7 +33,7 @@ def follow(
 ) -> tuple[list[tuple[Choice, int]], bool]:
     """The reasoner's steps along `text` and whether they reach its end.
 
-    Unlike `sdlab.world.reasoner.explain` this keeps the steps up to the point where the text leaves the language: a
+    Unlike `sdlab.world.likelihood.explain` this keeps the steps up to the point where the text leaves the language: a
     wrong fact, a candidate that was already ruled out, a text that was cut off.
     """
     run = program(problem, read_evidence(problem, demonstration), thinking, knobs)

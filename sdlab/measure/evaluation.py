@@ -9,14 +9,13 @@ thousand.
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.grading.score import extract_answer, verify
-from sdlab.measure.intervals import Interval, difference_interval, ratio_interval
+from sdlab.measure.intervals import Interval, ratio_interval
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.text.markers import MARKERS, count_markers, total_markers
 from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
@@ -128,11 +127,11 @@ def summarise(
     a column that is not there.
     """
     by = [by] if isinstance(by, str) else list(by)
-    _need(frame, ["problem_id", *by])
+    need_columns(frame, ["problem_id", *by])
     rows = []
     for key, group in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
         for metric in metrics:
-            over, under = _sums(group, metric)
+            over, under = metric_sums(group, metric)
             found = ratio_interval(over, under, confidence, seed)
             sizes = {"problems": int((under > 0).sum()), "generations": _known(group, metric)}
             rows.append(dict(zip(by, key)) | {"metric": metric} | vars(found) | sizes)
@@ -143,7 +142,7 @@ def marker_means(
     frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0
 ):
     """Each marker by group: columns `by`, marker, mean (per generation), low, high, density (per 1,000 tokens)."""
-    _need(frame, ["completion", "length", by])
+    need_columns(frame, ["completion", "length", by])
     counts = pandas.DataFrame([count_markers(text, match) for text in frame["completion"]], index=frame.index)
     long = summarise(frame[["problem_id", by]].join(counts), by, MARKERS, confidence, seed).rename(
         columns={"metric": "marker"}
@@ -173,84 +172,6 @@ def table_one(
     )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The change of a metric from frame a to frame b over the problems on which both have it."""
-
-    metric: str
-    a: float
-    b: float
-    difference: Interval  # b minus a, paired by problem
-    problems: int
-    significant: bool
-    sentence: str
-    equivalent: bool | None = None  # whether |b - a| < margin is shown; None without a margin
-
-
-def compare(
-    frame_a: pandas.DataFrame,
-    frame_b: pandas.DataFrame,
-    metric: str = "reward",
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    confidence: float = 0.95,
-    margin: float | None = None,
-) -> Comparison:
-    """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
-
-    Compared are the problems on which both frames have the metric (for "reward": a graded completion).
-    Significant: the interval (Student's t over problems) leaves out 0, and there are enough problems for a
-    sign test to reach that confidence at all (6 for 95%); below that an interval only looks sure. `margin`:
-    also test whether the two are equal within it (two one-sided tests at 5%: the 90% interval lies inside the
-    margin). Raises SdlabError when there is no such problem, on a missing column, and on a margin that is not
-    above 0.
-    """
-    if margin is not None and not margin > 0:
-        raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
-    sums_a, sums_b = _sums(frame_a, metric), _sums(frame_b, metric)
-    common = _shared(sums_a, sums_b)
-    if not common:
-        raise SdlabError(
-            f"{names[0]} and {names[1]} have no problem in common with a {metric} on both sides; "
-            "compare runs on the same problems, or another metric"
-        )
-    columns = [column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums]
-    change = difference_interval(*columns, confidence)
-    a, b = (float(over.sum() / under.sum()) for over, under in (columns[:2], columns[2:]))
-    excludes_zero = change.low > 0 or change.high < 0
-    enough = 2.0 ** (1 - len(common)) <= 1 - confidence
-    counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
-    if not enough:
-        verdict = "too few problems to tell"
-    elif excludes_zero:
-        verdict = "significant"
-    else:
-        verdict = "not significant"
-    equivalent = None
-    if margin is not None:
-        inner = difference_interval(*columns, 0.9)
-        equivalent = bool(enough and -margin < inner.low and inner.high < margin)
-        verdict += (
-            f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
-        )
-    interval = (
-        f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
-    )
-    sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
-    return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
-
-
-def shared_problems(frame_a: pandas.DataFrame, frame_b: pandas.DataFrame, metric: str) -> list:
-    """Return the ids of the problems on which both frames have the metric: those that `compare` compares."""
-    return _shared(_sums(frame_a, metric), _sums(frame_b, metric))
-
-
-def _shared(sums_a, sums_b) -> list:
-    (_, under_a), (_, under_b) = sums_a, sums_b
-    known_b = set(under_b.index[under_b > 0])
-    return [problem for problem in under_a.index[under_a > 0] if problem in known_b]
-
-
 def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float = 1 / 2) -> list[str]:
     """Ids of the problems whose share of right answers lies in [low, high], ends included, in order of appearance.
 
@@ -258,18 +179,18 @@ def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float
     right, neither hopeless nor settled. Completions without a reward do not count, nor problems without a
     reward. Raises SdlabError on an empty frame.
     """
-    right, graded = _sums(frame, "reward")
+    right, graded = metric_sums(frame, "reward")
     share = right / graded  # NaN without a graded completion, which is in no range
     return share.index[(share >= low - 1e-9) & (share <= high + 1e-9)].tolist()
 
 
-def _sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.Series]:
+def metric_sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pandas.Series]:
     """Return the numerator and the denominator of a metric by problem, each (P,).
 
     A row in which the metric is missing counts in neither; a problem without any other has 0 and 0.
     """
     over, under = (DENSITIES[metric], "length") if metric in DENSITIES else (metric, None)
-    _need(frame, ["problem_id", over] + ([under] if under else []))
+    need_columns(frame, ["problem_id", over] + ([under] if under else []))
     if not pandas.api.types.is_numeric_dtype(frame[over]):
         raise SdlabError(
             f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}"
@@ -287,7 +208,7 @@ def _known(frame: pandas.DataFrame, metric: str) -> int:
     return int(frame[columns].notna().all(axis=1).sum())
 
 
-def _need(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
+def need_columns(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing or not len(frame):
         what = f"has no column {', '.join(map(repr, missing))}" if missing else "has no rows"

@@ -25,8 +25,9 @@ from sdlab.seeds import stream
 from sdlab.settings import Count, Seed, checked
 from sdlab.world.evidence import NOTHING, Evidence
 from sdlab.world.knobs import BLIND, Knobs, with_intuition
+from sdlab.world.likelihood import log_prob
 from sdlab.world.problems import Problem
-from sdlab.world.reasoner import log_prob, program, sample
+from sdlab.world.reasoner import program, sample
 
 Contexts = Sequence[tuple[float, Evidence]]  # (C,) pairs of a probability and what the reasoner is told
 REST = "(any other trace)"  # the last entry of a table: all that is too unlikely to be listed

@@ -7,9 +7,11 @@ import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.measure.evaluation import DENSITIES, compare, shared_problems
+from sdlab.measure.comparison import compare, shared_problems
+from sdlab.measure.evaluation import DENSITIES
 from sdlab.measure.intervals import Interval
-from sdlab.results.result import ALL_METRICS, METRICS, Result, load_results
+from sdlab.results.result import ALL_METRICS, METRICS, Result
+from sdlab.results.store import load_results
 
 SHOWN = ("reward", "pass@1", "pass@4", "pass@8", "pass@16", *METRICS)
 IN_UNITS = ("length", *DENSITIES)  # not comparable between tokens and words

@@ -12,22 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from filelock import FileLock, Timeout
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.evaluation import evaluate
 from sdlab.paper import paper_sampling
 from sdlab.provenance import provenance
-from sdlab.results.result import (
-    ABOUT,
-    Result,
-    load_result,
-    make_result,
-    read_about,
-    recover,
-    save_result,
-    slug,
-)
+from sdlab.results.result import Result, make_result, slug
+from sdlab.results.store import check_same, held, load_result, save_result
 from sdlab.rollout.checks import require_vllm
 from sdlab.rollout.types import SamplingParams
 from sdlab.seeds import stable_int
@@ -259,53 +250,3 @@ def context_length(engine) -> int | None:
             getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
         )
     return int(found) if isinstance(found, (int, np.integer)) else None
-
-
-class held:
-    """A folder's place held for this process inside a `with`. Raises SdlabError when another process holds it."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-
-    def __enter__(self):
-        if self.folder is None:
-            return
-        path = self.folder.with_name(f".{self.folder.name}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(path)
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise SdlabError(
-                f"another process is evaluating into {self.folder}; wait for it or choose another folder"
-            ) from None
-        except OSError as error:
-            raise SdlabError(
-                f"could not write {path.parent}: {error.strerror}; choose another folder"
-            ) from error
-        recover(self.folder)
-
-    def __exit__(self, *_):
-        if self.folder is not None:
-            self.lock.release()
-
-
-def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin: dict) -> None:
-    """Raise SdlabError unless the result in `folder` was made with these settings and weights."""
-    if not (folder / ABOUT).is_file():
-        raise SdlabError(f"{folder} holds no result; choose another folder")
-    there = read_about(folder)
-    wanted = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
-    had = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
-    differ = [
-        f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here"
-        for key in {**wanted, **had}
-        if had.get(key) != wanted.get(key)
-    ]
-    then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
-    differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
-    if differ:
-        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise SdlabError(
-            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite"
-        )

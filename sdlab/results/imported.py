@@ -11,9 +11,9 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256
 from sdlab.provenance import provenance
 from sdlab.reading.files import Rollouts, read_rollouts, rollouts_of
-from sdlab.results.evaluate import held
 from sdlab.results.import_result import AMBIGUOUS, Settings, result_of
-from sdlab.results.result import ABOUT, SAMPLES, Result, load_result, save_result, slug
+from sdlab.results.result import ABOUT, SAMPLES, Result, slug
+from sdlab.results.store import held, load_result, save_result
 
 
 def import_rollouts(

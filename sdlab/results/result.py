@@ -8,21 +8,15 @@
 A folder is complete or absent: it is written beside its place and moved there with one rename.
 """
 
-import gzip
-import io
-import json
-import os
 import re
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256 as hash_of
 from pathlib import Path
 
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, to_json, write_atomic
 from sdlab.grading.score import extract_answer
 from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
@@ -172,107 +166,3 @@ def slug(name: str) -> str:
     if not found:
         raise SdlabError(f"the name {name!r} cannot name a folder; give one with letters or digits")
     return found
-
-
-def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> Result:
-    """Write `result` into `folder`, which is complete or absent afterwards, whatever happens meanwhile; returns it with its folder.
-
-    Raises SdlabError when the folder is there (unless overwrite, and then only for a result's folder) or cannot be written.
-    """
-    folder = Path(folder)
-    recover(folder)
-    if folder.exists() and not overwrite:
-        raise SdlabError(f"{folder} is there already; choose another folder or use --overwrite")
-    if folder.exists() and not (folder / ABOUT).is_file():
-        raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
-    dropped = [*QUESTION, "model", "benchmark"]
-    rows = result.samples.drop(columns=dropped).to_dict("records")
-    lines = "".join(to_json(row) + "\n" for row in rows)
-    files = {
-        SAMPLES: gzip.compress(lines.encode(), mtime=0),
-        PROBLEMS: _csv(result.problems),
-        SUMMARY: _csv(result.summary()),
-    }
-    about = {"model": result.model, "benchmark": result.benchmark, **result.about}
-    about["sha256"] = {name: hash_of(content).hexdigest() for name, content in files.items()}
-    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a write that was killed
-        for name, content in [*files.items(), (ABOUT, to_json(about, indent=1) + "\n")]:
-            write_atomic(partial / name, content)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(folder, old)
-        os.rename(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise SdlabError(
-            f"could not write {folder}: {error.strerror}; free some space or choose another folder"
-        ) from error
-    return load_result(folder)
-
-
-def read_about(folder: str | Path) -> dict:
-    """result.json of a result's folder. Raises SdlabError when it is missing or damaged."""
-    path = Path(folder) / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding="utf-8-sig"))
-        (
-            about["model"],
-            about["benchmark"],
-            about["settings"],
-            about["sha256"][SAMPLES],
-            about["sha256"][PROBLEMS],
-        )
-    except FileNotFoundError:
-        raise SdlabError(
-            f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SdlabError(
-            f"{path} is damaged or no result's; make the result again with --overwrite"
-        ) from error
-    return about
-
-
-def load_result(folder: str | Path) -> Result:
-    """The result in `folder`. Raises SdlabError when there is none, and when a file is damaged (its sha256 differs)."""
-    folder = Path(folder)
-    about = read_about(folder)
-    for name, expected in about["sha256"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise SdlabError(f"{folder / name} is missing or damaged; make the result again with --overwrite")
-    with gzip.open(folder / SAMPLES, "rt", encoding="utf-8") as file:
-        samples = pandas.DataFrame([json.loads(line) for line in file])
-    texts = pandas.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False)  # "NA" and "007" are answers
-    return replace(make_result(about["model"], about["benchmark"], samples, texts, about), folder=folder)
-
-
-def recover(folder: Path) -> None:
-    """Put back a result whose replacement was killed between the two renames of `save_result`."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.is_dir() and not folder.exists():
-        os.rename(old, folder)
-
-
-def load_results(folders: Sequence[str | Path]) -> list[Result]:
-    """Every result in `folders` and the folders in them, in order. Raises SdlabError when a folder has none, or one is damaged."""
-    found = []
-    for folder in map(Path, folders):
-        inside = sorted(
-            path.parent
-            for path in folder.rglob(ABOUT)
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )
-        if not inside:
-            raise SdlabError(
-                f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"
-            )
-        found += inside
-    return [load_result(folder) for folder in dict.fromkeys(found)]
-
-
-def _csv(frame: pandas.DataFrame) -> bytes:
-    text = io.StringIO()
-    frame.to_csv(text, index=False, lineterminator="\n")
-    return text.getvalue().encode()

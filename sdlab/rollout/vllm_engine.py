@@ -1,7 +1,5 @@
 """The vLLM rollout engine: the default engine's interface and results, for models that need GPUs (offline `vllm.LLM`)."""
 
-import os
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -9,16 +7,12 @@ import numpy as np
 import torch
 
 from sdlab.errors import SdlabError, first_line
-from sdlab.rollout.checks import OutOfMemory, is_out_of_memory, lack_of_memory, require_vllm
+from sdlab.rollout.checks import OutOfMemory, is_out_of_memory, require_vllm
 from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_keys
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
+from sdlab.rollout.vllm_start import end_ids, start
 
-CPU_ENVIRONMENT = {  # what vLLM reads on a machine without a GPU; a value that the user has set stays
-    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; by default it wants 92% of the machine's memory and refuses to start when others use some
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # leave other processes their cores
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process: no `if __name__ == "__main__"` needed, notebooks work
-}
 BATCHED_TOKENS = 2_048  # per step on a GPU: the logits of so many prompt tokens lie in memory at once when completions are scored
 NUMBERS = 4_000_000  # log-probabilities per batch of score: each is a Python object of vLLM's on the way
 
@@ -261,66 +255,3 @@ class VllmEngine:
             raise SdlabError(
                 f'vLLM {require_vllm()} does not let sdlab set the temperature of this model\'s log-probabilities; use engine="torch"'
             )
-
-
-def start(on_cpu: bool, **settings):
-    """A `vllm.LLM`. Raises OutOfMemory or SdlabError, in one line, where it does not come up."""
-    for name, value in (CPU_ENVIRONMENT if on_cpu else {}).items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    set_num_threads = torch.set_num_threads
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            from vllm import LLM
-
-            return LLM(**settings, use_tqdm_on_load=False)
-    except (
-        ValueError,
-        RuntimeError,
-        OSError,
-        MemoryError,
-        ImportError,
-        NotImplementedError,
-        AssertionError,
-    ) as error:
-        if memory := lack_of_memory(error):
-            what = (
-                "VLLM_CPU_KVCACHE_SPACE (GiB)"
-                if on_cpu
-                else "gpu_memory_utilization when others use the GPU (else raise it)"
-            )
-            raise OutOfMemory(
-                f"vLLM has not the memory for {settings['model']!r} ({memory}); lower max_model_len (now {settings['max_model_len'] or 'the whole context'}), "
-                f"set {what}, or raise tensor_parallel_size (now {settings['tensor_parallel_size']})"
-            ) from error
-        # vLLM's engine process on a GPU keeps the cause to itself and prints it
-        above = (
-            " (its messages above say why; for a lack of memory lower max_model_len or gpu_memory_utilization)"
-            if "Engine core" in str(error)
-            else ""
-        )
-        raise SdlabError(
-            f'vLLM could not load {settings["model"]!r}: {first_line(error)}{above}; check that vLLM supports this model, or use engine="torch"'
-        ) from error
-    finally:
-        torch.set_num_threads = (
-            set_num_threads  # vLLM's CPU worker replaces it by a function that does nothing
-        )
-
-
-def end_ids(model: str, tokenizer) -> list[int]:
-    """Token ids that end a completion, as the default engine finds them: the generation config's and the tokenizer's."""
-    from types import SimpleNamespace
-
-    from transformers import AutoConfig, GenerationConfig
-
-    from sdlab.rollout import torch_engine
-
-    try:
-        generation = GenerationConfig.from_pretrained(model)
-    except OSError:
-        generation = GenerationConfig.from_model_config(
-            AutoConfig.from_pretrained(model, trust_remote_code=False)
-        )
-    return torch_engine.end_ids(SimpleNamespace(generation_config=generation), tokenizer)

@@ -14,9 +14,8 @@ run goes on. A resumed run ends with the same weights and tables as an uninterru
 
 import json
 import os
-import warnings
-from contextlib import contextmanager, suppress
-from dataclasses import MISSING, asdict, dataclass, fields
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas
@@ -26,25 +25,22 @@ from filelock import FileLock
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.interrupts import uninterrupted
-from sdlab.provenance import LIBRARIES, provenance
+from sdlab.provenance import provenance
 from sdlab.rollout.loading import quiet
 from sdlab.runs.files import (
-    FILES,
-    FOLDERS,
     TABLES,
     clear,
     fingerprint,
     load_checkpoint,
     lock_folder,
-    read_about,
     read_lines,
     refuse_foreign,
     to_line,
     told,
 )
+from sdlab.runs.identity import begin, defaults
 from sdlab.settings import Count, checked
 
-EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedule depends on them
 TRACKERS = ("tensorboard",)
 
 
@@ -83,21 +79,11 @@ def open_run(
     lock = FileLock(folder / ".lock")
     try:
         lock_folder(folder, lock)
-        _begin(
-            folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite
-        )
+        begin(folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
         return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
     except BaseException:
         lock.release()
         raise
-
-
-def defaults(settings) -> dict:
-    """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
-    known = [] if settings is None else fields(settings)
-    return json.loads(
-        json.dumps({field.name: field.default for field in known if field.default is not MISSING})
-    )
 
 
 class Run:
@@ -269,114 +255,6 @@ class Run:
         except SdlabError:
             scratch.unlink(missing_ok=True)
             raise
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """What a run folder holds. evaluations: step, split, problem_id and the sums per problem; None without any.
-
-    An unfinished run's tables may be ahead of its checkpoint: those steps are made again, equal, when it goes on.
-    """
-
-    folder: Path
-    method: str
-    config: dict
-    settings: dict
-    provenance: dict
-    steps: pandas.DataFrame
-    evaluations: pandas.DataFrame | None
-    finished: bool
-
-    def samples(self) -> pandas.DataFrame:
-        """The completions kept: step, problem_id, prompt, completion, reward."""
-        return pandas.DataFrame(read_lines(self.folder / "samples.jsonl"))
-
-
-def load_run(folder) -> LoadedRun:
-    """Read a run folder, finished or not. Raises SdlabError when there is none and when a table is damaged."""
-    folder = Path(folder)
-    about = read_about(folder)
-    latest = {(row["step"], row["split"]): row["sums"] for row in read_lines(folder / "evaluations.jsonl")}
-    frames = [pandas.DataFrame(sums).assign(step=step, split=split) for (step, split), sums in latest.items()]
-    return LoadedRun(
-        folder, about["method"], about["config"], about["settings"], about["provenance"], pandas.DataFrame(read_lines(folder / "steps.jsonl")),
-        pandas.concat(frames, ignore_index=True) if frames else None, (folder / "finished.json").exists(),
-    )  # fmt: skip
-
-
-def find_runs(root) -> list[Path]:
-    """Folders of runs, finished or not, anywhere under `root`, sorted."""
-    found = []
-    for path in Path(root).rglob("config.json"):
-        with suppress(SdlabError):
-            read_about(path.parent)
-            found.append(path.parent)
-    return sorted(found)
-
-
-def _begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bool) -> None:
-    """Write config.json, unless the run that is there goes on as it is."""
-    path = folder / "config.json"
-    if path.exists() and not overwrite:
-        there = read_about(folder)
-        there |= {part: before[part] | there[part] for part in before}
-        _compare(folder, there, wanted)
-        longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
-        if (folder / "finished.json").exists() and not longer:
-            raise SdlabError(
-                f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite"
-            )
-        if not resume:
-            raise SdlabError(
-                f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite"
-            )
-        if not longer:
-            return
-        (folder / "finished.json").unlink(missing_ok=True)  # first: a longer run is not finished
-        wanted = wanted | {"provenance": there["provenance"]}
-    elif path.exists():
-        clear(folder, FILES[:-1], FOLDERS)  # all but config.json: killed here, it is still a run, of no steps
-    write_atomic(path, to_json(wanted, indent=1) + "\n")
-
-
-def _compare(folder: Path, there: dict, wanted: dict) -> None:
-    """Raise SdlabError unless the run in `folder` is of the same settings and made from the same model."""
-    differ = []
-
-    def compare(name, a, b, fine=False):
-        if a != b and not fine:
-            differ.append(f"{name} is {a!r} there and {b!r} here")
-
-    for name in ("method", "model"):
-        compare(name, there[name], wanted[name])
-    for part in ("config", "settings"):
-        for name in sorted({*there[part], *wanted[part]}):
-            a, b = there[part].get(name), wanted[part].get(name)
-            compare(name, a, b, part == "config" and name in EXTENDABLE and None not in (a, b) and a < b)
-    then, now = there["provenance"], wanted["provenance"]
-    compare("sdlab", then.get("sdlab"), now["sdlab"])
-    then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
-    for name in sorted({*then_files, *now_files}):
-        compare(
-            f"sha256 of the model's {name}",
-            then_files.get(name, "nothing")[:12],
-            now_files.get(name, "nothing")[:12],
-        )
-    if differ:
-        more = f"; and {len(differ) - 4} more" if len(differ) > 4 else ""
-        raise SdlabError(
-            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite"
-        )
-    other = [
-        f"{name} {now[name]} (begun with {then.get(name)})"
-        for name in LIBRARIES
-        if then.get(name) != now[name]
-    ]
-    if other:
-        warnings.warn(
-            f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's",
-            stacklevel=4,
-        )
 
 
 def _summary_writer(tracker: str | None):

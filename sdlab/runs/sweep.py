@@ -20,10 +20,11 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
 from sdlab.provenance import provenance
-from sdlab.runs.cells import OUTCOME, Cell, is_done, run_cells
+from sdlab.runs.cell import OUTCOME, Cell, is_done
+from sdlab.runs.cells import run_cells
 from sdlab.runs.files import lock_folder
-from sdlab.runs.folder import load_run
 from sdlab.runs.grid import Grid, Point, cell_name, settings_of, to_text
+from sdlab.runs.loading import load_run
 from sdlab.runs.questions import check_questions
 from sdlab.runs.training import LAST_STEPS, SUMS
 from sdlab.settings import Count, Positive, checked

@@ -12,7 +12,8 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
-from sdlab.runs.folder import LoadedRun, load_run, open_run
+from sdlab.runs.folder import open_run
+from sdlab.runs.loading import LoadedRun, load_run
 from sdlab.runs.questions import CANDIDATES, training_questions
 from sdlab.runs.sft_data import build_traces
 from sdlab.seeds import stable_int

@@ -1,6 +1,6 @@
 """Training a job with TRL: what `accelerate launch` starts, `python -m sdlab.scale.train JOB.json`.
 
-The job's output folder becomes a run that the rest of sdlab reads (`sdlab.runs.folder.load_run`): config.json, steps.jsonl with
+The job's output folder becomes a run that the rest of sdlab reads (`sdlab.runs.loading.load_run`): config.json, steps.jsonl with
 the columns of `sdlab.train.log`, model/ in Hugging Face format, finished.json. With LoRA, adapter/ holds the adapter and
 model/ the merged model. checkpoints/ holds what training goes on from with --resume.
 """

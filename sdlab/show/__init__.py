@@ -10,14 +10,14 @@ _HOME = {
     "View": "view",
     "highlight_markers": "tokens",
     "side_by_side": "tokens",
-    "token_heatmap": "tokens",
+    "token_heatmap": "heatmap",
     "Board": "progress",
     "LiveBoard": "live",
     "is_headless": "progress",
     "slider_view": "widgets",
     "flipbook": "widgets",
-    "trace_view": "widgets",
-    "trace_explorer": "widgets",
+    "trace_view": "traces",
+    "trace_explorer": "traces",
     "check_callbacks": "widgets",
 }
 __all__ = ["setup", "charts", *_HOME]

@@ -77,7 +77,8 @@ class LiveBoard:
         """The board as a picture with the latest numbers in words under it."""
         import pandas as pd
 
-        from sdlab.charts.style import METRIC_LABELS, number, training_curves
+        from sdlab.charts.style import METRIC_LABELS, number
+        from sdlab.charts.training import training_curves
 
         last = self.rows[-1]
         shown = [name for name in self.columns if any(row.get(name) is not None for row in self.rows)]

@@ -5,9 +5,8 @@ readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sdlab.errors import SdlabError
 from sdlab.show.view import FAINT, RULE, View, escape
 
 # The ten markers in three families, each with its own colour and its own underline (never colour alone).
@@ -17,13 +16,13 @@ FAMILIES = {
     "checks": (("check",), "#c9ebdf", "3px double #007a59"),
 }
 _FAMILY = {marker: name for name, (markers, _, _) in FAMILIES.items() for marker in markers}
-_NEGATIVE, _POSITIVE, _DARK = (213, 94, 0), (0, 114, 178), "#111111"
+NEGATIVE, POSITIVE, DARK = (213, 94, 0), (0, 114, 178), "#111111"
 # MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
-_PRE = (
+PRE = (
     "margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
     "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 )
-_CARD = (
+CARD = (
     f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
 )
 
@@ -53,16 +52,16 @@ def highlight_markers(
 
     body = []
     for part, thinking in _split_think(text):
-        inner = f"<pre style='{_PRE};color:inherit'>{_coloured(part, match)}</pre>"
+        inner = f"<pre style='{PRE};color:inherit'>{_coloured(part, match)}</pre>"
         if thinking:
             inner = (
                 f"<div style='background:{FAINT};border-left:3px solid {RULE};border-radius:4px;padding:6px 10px;"
                 f"margin:4px 0'>{inner}</div>"
             )
         body.append(inner)
-    head = _header(title, facts, verdict)
+    head = header(title, facts, verdict)
     key = _marker_legend() if legend and count else ""
-    html = f"<div style='{_CARD}'>{head}<div data-part='body'>{''.join(body)}</div>{key}</div>"
+    html = f"<div style='{CARD}'>{head}<div data-part='body'>{''.join(body)}</div>{key}</div>"
     shown = [title] * bool(title) + [", ".join(([verdict] if verdict else []) + facts), text]
     return View(html, "\n".join(shown))
 
@@ -93,14 +92,14 @@ def _coloured(text: str, match: str) -> str:
         _, background, line = FAMILIES[name]
         out.append(escape(text[at:start]))
         out.append(
-            f"<b title='marker: {name}' style='background:{background};color:{_DARK};border-bottom:{line};"
+            f"<b title='marker: {name}' style='background:{background};color:{DARK};border-bottom:{line};"
             f"border-radius:3px;padding:0 2px;font-weight:600'>{escape(text[start:end])}</b>"
         )
         at = end
     return "".join(out) + escape(text[at:])
 
 
-def _header(title: str, facts: Sequence[str], verdict: str | None = None) -> str:
+def header(title: str, facts: Sequence[str], verdict: str | None = None) -> str:
     chips = []
     if verdict:
         colour = "#007a59" if verdict == "right" else "#b34700"
@@ -121,7 +120,7 @@ def _header(title: str, facts: Sequence[str], verdict: str | None = None) -> str
 
 def _marker_legend() -> str:
     keys = "".join(
-        f"<span><b style='background:{background};color:{_DARK};border-bottom:{line};border-radius:3px;padding:0 4px;"
+        f"<span><b style='background:{background};color:{DARK};border-bottom:{line};border-radius:3px;padding:0 4px;"
         f"font-weight:600'>{name}</b> {', '.join(markers)}</span> "
         for name, (markers, background, line) in FAMILIES.items()
     )
@@ -139,147 +138,6 @@ def side_by_side(*views, min_width: int = 300) -> View:
     return View(html, "\n\n".join(repr(view) for view in views))
 
 
-def token_heatmap(
-    tokens: Sequence[str],
-    values: Sequence[float],
-    *,
-    title: str = "",
-    unit: str = "nats",
-    clip_percentile: float = 98,
-    diverging: bool = True,
-    extra: Mapping[str, Sequence] | None = None,
-    prompt_tokens: Sequence[str] = (),
-    meaning: tuple[str, str] = ("lower", "higher"),
-    top: int = 10,
-) -> View:
-    """Each token on a background for its value, with a legend, hover text and a table of the largest.
-
-    `tokens`, `values` and every list in `extra` (shown on hover, by its name) have T entries. The scale ends at the
-    `clip_percentile` of the absolute values, so that one extreme token does not bleach the rest. `meaning`: what the
-    two ends of the scale say, e.g. ("teacher disagrees", "teacher agrees"). `prompt_tokens` come first, uncoloured.
-    """
-    import numpy as np
-
-    tokens, extra = list(tokens), {name: list(column) for name, column in (extra or {}).items()}
-    numbers = np.asarray([float(value) for value in values])
-    for name, size in [("values", len(numbers))] + [
-        (f"extra[{name!r}]", len(column)) for name, column in extra.items()
-    ]:
-        if size != len(tokens):
-            raise SdlabError(
-                f"token_heatmap got {len(tokens)} tokens but {size} {name}; give one value per token"
-            )
-    if not 0 < clip_percentile <= 100:
-        raise SdlabError(f"clip_percentile is {clip_percentile}; it must be above 0 and at most 100")
-    finite = np.abs(numbers[np.isfinite(numbers)])
-    limit = float(np.percentile(finite, clip_percentile)) if finite.size else 0.0
-    limit = limit or (float(finite.max()) if finite.size else 0.0) or 1.0
-
-    spans = []
-    for i, (token, value) in enumerate(zip(tokens, numbers)):
-        said = f"{shown(token)}  {value:+.3f} {unit}" if diverging else f"{shown(token)}  {value:.3f} {unit}"
-        said += "".join(f"\n{name}: {_short(column[i])}" for name, column in extra.items())
-        spans.append(
-            f"<span title='{escape(said)}' style='background:{_tint(value / limit, diverging)};color:{_DARK};"
-            f"border-radius:2px;padding:2px 0'>{_visible(token)}</span>"
-        )
-    prompt = ""
-    if prompt_tokens:
-        prompt = (
-            f"<div style='border-bottom:1px dashed #b3b3b3;padding-bottom:6px;margin-bottom:6px' "
-            f"data-part='prompt'><pre style='{_PRE};color:#5c5c5c'>{escape(''.join(prompt_tokens))}</pre></div>"
-        )
-    total = float(numbers[np.isfinite(numbers)].sum())
-    head = _header(
-        title,
-        [f"{len(tokens)} tokens", f"sum {total:+.1f} {unit}" if diverging else f"sum {total:.1f} {unit}"],
-    )
-    html = (
-        f"<div style='{_CARD}'>{head}<div style='background:#ffffff;color:{_DARK};border-radius:6px;padding:8px 10px'>"
-        f"{prompt}<div data-part='body'><pre style='{_PRE};color:{_DARK};line-height:1.9'>{''.join(spans)}</pre></div></div>"
-        f"{_scale(limit, unit, diverging, meaning)}{_top_table(tokens, numbers, unit, top, extra)}</div>"
-    )
-    strongest = ", ".join(f"{shown(tokens[i])} {numbers[i]:+.2f}" for i in _largest(numbers, top))
-    return View(
-        html,
-        f"{title or 'Token values'}: {len(tokens)} tokens, sum {total:+.1f} {unit}; largest: {strongest}",
-    )
-
-
 def shown(token: str) -> str:
     """A token with its invisible characters made visible: "␣the", "⏎"."""
     return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "(empty)"
-
-
-def _visible(token: str) -> str:
-    """Escaped token; a newline gets a hidden-from-readers sign before it, so that its colour can be seen."""
-    sign = "<span aria-hidden='true' data-sign='1' style='opacity:.55'>⏎</span>\n"
-    return escape(token).replace("\n", sign)
-
-
-def _short(value) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _tint(share: float, diverging: bool) -> str:
-    """Background of a value at `share` of the limit: white at 0; at most 80% of the full colour, so that dark text
-    keeps a contrast above 4.5."""
-    if share != share:  # not a number: no value to show
-        return "#ffffff"
-    end = _POSITIVE if share >= 0 or not diverging else _NEGATIVE
-    strength = 0.8 * min(1.0, abs(share))
-    return "#" + "".join(f"{round(255 + (channel - 255) * strength):02x}" for channel in end)
-
-
-def _scale(limit: float, unit: str, diverging: bool, meaning: tuple[str, str]) -> str:
-    stops = [-1.0, -0.5, 0.0, 0.5, 1.0] if diverging else [0.0, 0.25, 0.5, 0.75, 1.0]
-    boxes = "".join(
-        f"<span style='background:{_tint(stop, diverging)};color:{_DARK};padding:2px 10px'>"
-        f"{'≤ ' * (diverging and stop == -1)}{'≥ ' * (stop == 1)}{stop * limit:{'+' if diverging and stop else ''}.2f}</span>"
-        for stop in stops
-    )
-    left, right = (escape(word) for word in meaning)
-    return (
-        f"<div style='margin-top:8px;font-size:12px'>{left} <span style='border:1px solid {RULE};border-radius:4px;"
-        f"padding:2px 0'>{boxes}</span> {right} ({escape(unit)})</div>"
-    )
-
-
-def _largest(numbers, top: int) -> list[int]:
-    order = sorted(
-        (i for i in range(len(numbers)) if numbers[i] == numbers[i]), key=lambda i: (-abs(numbers[i]), i)
-    )
-    return order[:top]
-
-
-def _top_table(tokens, numbers, unit: str, top: int, extra: Mapping[str, list]) -> str:
-    chosen = _largest(numbers, top)
-    if not chosen:
-        return ""
-    cell = "style='padding:2px 12px;text-align:right'"
-    head = "".join(
-        f"<th scope='col' {cell}>{escape(name)}</th>" for name in ["position", "token", unit, *extra]
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td {cell}>{value}</td>"
-            for value in [
-                i,
-                f"<code>{escape(shown(tokens[i]))}</code>",
-                f"{numbers[i]:+.3f}",
-                *[escape(_short(column[i])) for column in extra.values()],
-            ]
-        )
-        + "</tr>"
-        for i in chosen
-    )
-    which = (
-        "token with the largest value"
-        if len(chosen) == 1
-        else f"{len(chosen)} tokens with the largest values"
-    )
-    return (
-        f"<details style='margin-top:8px;font-size:12px'><summary>The {which}"
-        f"</summary><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
-    )

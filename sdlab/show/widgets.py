@@ -15,7 +15,6 @@ from hashlib import sha256
 
 from sdlab.errors import SdlabError
 from sdlab.show.progress import is_headless, show_in_place
-from sdlab.show.tokens import highlight_markers, side_by_side
 from sdlab.show.view import RULE, View, escape, to_html
 
 CALLBACK_ERRORS: list[BaseException] = []
@@ -136,7 +135,7 @@ def slider_view(
         for value in values:
             if value != start:
                 function(value)
-        return _captioned(first, f"{label}: {start}")
+        return captioned(first, f"{label}: {start}")
     import ipywidgets
     from IPython.display import display
 
@@ -150,8 +149,8 @@ def slider_view(
     )
     slider.tooltip = label
     display(slider)
-    handle = show_in_place(_captioned(first, f"{label}: {start}"))
-    draw = guarded(lambda value: _captioned(function(value), f"{label}: {value}"))
+    handle = show_in_place(captioned(first, f"{label}: {start}"))
+    draw = guarded(lambda value: captioned(function(value), f"{label}: {value}"))
     slider.observe(lambda change: handle.update(draw(change["new"])), names="value")
     leave_keys()
     return None
@@ -178,99 +177,8 @@ def leave_keys(*, back: bool = False):
     )
 
 
-def _captioned(thing, caption: str) -> View:
+def captioned(thing, caption: str) -> View:
     return View(
         f"{to_html(thing)}<div style='font-size:12px;opacity:.85'>{escape(caption)}</div>",
         f"{caption}\n{thing!r}",
     )
-
-
-def trace_view(frame, problem_id: str, generation: int = 0) -> View:
-    """All contexts' answers to one problem side by side, markers coloured.
-
-    `frame` as made by `sdlab.measure.evaluation.evaluate`: problem_id, context, generation, completion; length,
-    reward, answer and truth are shown where present.
-    """
-    from sdlab.charts.style import need
-    from sdlab.text.prompt import CONTEXT_LABELS
-
-    need(frame, ["problem_id", "context", "generation", "completion"], "trace_view")
-    rows = frame[(frame["problem_id"] == problem_id) & (frame["generation"] == generation)]
-    if not len(rows):
-        raise SdlabError(
-            f"no trace of problem {problem_id!r}, generation {generation}; see the frame's problem_id column"
-        )
-    order = [context for context in CONTEXT_LABELS if context in set(rows["context"])]
-    order += [context for context in dict.fromkeys(rows["context"]) if context not in order]
-    views = []
-    for index, context in enumerate(order):
-        row = rows[rows["context"] == context].iloc[0]
-        views.append(
-            highlight_markers(
-                str(row["completion"]),
-                CONTEXT_LABELS.get(context, str(context)),
-                legend=index == 0,
-                length=int(row["length"]) if "length" in row else None,
-                reward=float(row["reward"]) if "reward" in row else None,
-            )
-        )
-    first = rows.iloc[0]
-    name = f"{problem_id}, sample {generation}" + (
-        f", the answer is {first['truth']}" if "truth" in rows.columns else ""
-    )
-    question = (
-        f"<div style='margin:2px 0 6px'>{escape(first['prompt'])}</div>" if "prompt" in rows.columns else ""
-    )
-    body = side_by_side(*views)
-    return View(
-        f"<div style='font-size:12px;opacity:.85'>{escape(name)}</div>{question}{body.html}",
-        f"{name}\n{body.text}",
-    )
-
-
-def trace_explorer(frame, *, static: int = 3) -> View | None:
-    """Choose a problem and a sample and read all contexts' answers with the markers coloured.
-
-    With a kernel and a reader: two dropdowns (Tab and arrow keys work) that redraw one ordinary output. Headless: the
-    first `static` problems, the first open and the others folded.
-    """
-    from sdlab.charts.style import need
-
-    need(frame, ["problem_id", "context", "generation", "completion"], "trace_explorer")
-    problems = list(dict.fromkeys(frame["problem_id"]))
-
-    def samples(problem):
-        return sorted({int(g) for g in frame.loc[frame["problem_id"] == problem, "generation"]})
-
-    def draw(problem, generation):
-        return trace_view(frame, problem, generation)
-
-    if is_headless():
-        views = [draw(problem, samples(problem)[0]) for problem in problems[:static]]
-        folded = "".join(
-            f"<details style='margin-top:6px'{' open' * (i == 0)}><summary>{escape(problem)}</summary>{view.html}</details>"
-            for i, (problem, view) in enumerate(zip(problems, views))
-        )
-        note = f"<div style='font-size:12px;opacity:.85'>{len(views)} of {len(problems)} problems; run the cell to choose.</div>"
-        return View(folded + note, "\n\n".join(view.text for view in views))
-    import ipywidgets
-    from IPython.display import display
-
-    wide = {"style": {"description_width": "initial"}, "layout": {"width": "auto", "min_width": "260px"}}
-    problem = ipywidgets.Dropdown(options=problems, description="problem", **wide)
-    sample = ipywidgets.Dropdown(options=samples(problems[0]), description="sample", **wide)
-    display(ipywidgets.HBox([problem, sample], layout={"flex_flow": "row wrap"}))
-    handle = show_in_place(draw(problem.value, sample.value))
-    redraw = guarded(draw)
-
-    def changed(change):
-        if change["owner"] is problem:
-            sample.unobserve(changed, names="value")
-            sample.options = samples(problem.value)
-            sample.observe(changed, names="value")
-        handle.update(redraw(problem.value, sample.value))
-
-    problem.observe(changed, names="value")
-    sample.observe(changed, names="value")
-    leave_keys()
-    return None

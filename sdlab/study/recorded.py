@@ -19,8 +19,10 @@ from sdlab.files import sha256, to_json, write_atomic
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval, crossed_ratio
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import POSITIVE, SHARE
-from sdlab.runs.cells import Cell, run_cells
-from sdlab.runs.folder import LoadedRun, defaults, load_run
+from sdlab.runs.cell import Cell
+from sdlab.runs.cells import run_cells
+from sdlab.runs.identity import defaults
+from sdlab.runs.loading import LoadedRun, load_run
 from sdlab.study.condition import Condition
 from sdlab.study.conditions import chosen, condition
 from sdlab.train.log import with_all_columns

@@ -6,7 +6,7 @@ import re
 import nbformat
 
 from sdlab.provenance import MOMENTARY
-from sdlab.walkthrough.execute import WIDGET_VIEW
+from sdlab.walkthrough.failures import WIDGET_VIEW
 from sdlab.walkthrough.record import MIME
 
 RUN_ONLY_TAGS = {"injected-parameters", "papermill-error-cell-tag"}

@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from sdlab.walkthrough.execute import WIDGET_VIEW
+from sdlab.walkthrough.failures import WIDGET_VIEW
 
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 ADDRESSED = {  # what a browser fetches by itself; links that a reader may follow are not among them

@@ -14,7 +14,8 @@ import sdlab
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.walkthrough import record, render
-from sdlab.walkthrough.execute import Execution, Failure, read
+from sdlab.walkthrough.execute import Execution, read
+from sdlab.walkthrough.failures import Failure
 
 LABELS = {
     "waiting": "waiting",

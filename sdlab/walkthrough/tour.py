@@ -13,7 +13,8 @@ from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.presets import preset as named_preset
 from sdlab.walkthrough import clean, execute, report
-from sdlab.walkthrough.execute import Execution, Failure
+from sdlab.walkthrough.execute import Execution
+from sdlab.walkthrough.failures import Failure
 
 
 def tour(

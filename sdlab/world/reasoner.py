@@ -7,9 +7,8 @@ enumerating are three ways of driving it, so they cannot disagree.
 """
 
 import math
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Generator
+from dataclasses import dataclass
 
 from sdlab.errors import SdlabError
 from sdlab.world import chemistry, hunts, kata
@@ -222,7 +221,7 @@ def program(
     return _Mind(problem, evidence, thinking, knobs).run()
 
 
-def _drive(run: Program, pick) -> Trace:
+def drive(run: Program, pick) -> Trace:
     """Run a program with `pick(choice, text so far) -> option index` until it ends."""
     text, log_prob, steps = [], 0.0, []
     try:
@@ -255,7 +254,7 @@ def sample(
     def pick(choice: Choice, text) -> int:
         nonlocal position
         if position < len(prefix):
-            taken = _match(choice, prefix, position)
+            taken = match_option(choice, prefix, position)
             if taken is None:
                 raise SdlabError(
                     f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: next is {prefix[position : position + 40]!r}"
@@ -264,10 +263,10 @@ def sample(
             return taken
         return rng.choices(range(len(choice.options)), choice.probs)[0]
 
-    return _drive(program(problem, evidence, thinking, knobs), pick)
+    return drive(program(problem, evidence, thinking, knobs), pick)
 
 
-def _match(choice: Choice, text: str, position: int) -> int | None:
+def match_option(choice: Choice, text: str, position: int) -> int | None:
     """Index of the option that stands at `position`; writing nothing only when nothing else does."""
     empty = None
     for i, option in enumerate(choice.options):
@@ -276,83 +275,3 @@ def _match(choice: Choice, text: str, position: int) -> int | None:
         if not option:
             empty = i
     return empty
-
-
-class _OffScript(Exception):
-    """The text is nothing the program can write."""
-
-
-def explain(
-    text: str,
-    problem: Problem,
-    evidence: Evidence = NOTHING,
-    thinking: bool = True,
-    knobs: Knobs = BLIND,
-) -> Trace:
-    """The steps and exact log-probability of a given trace; log-probability -inf when the program cannot write it."""
-    position = 0
-
-    def pick(choice: Choice, _) -> int:
-        nonlocal position
-        taken = _match(choice, text, position)
-        if taken is None or (choice.probs[taken] == 0):
-            raise _OffScript
-        position += len(choice.options[taken])
-        return taken
-
-    try:
-        trace = _drive(program(problem, evidence, thinking, knobs), pick)
-    except _OffScript:
-        return Trace(text, -math.inf, ())
-    return trace if position == len(text) else replace(trace, text=text, log_prob=-math.inf)
-
-
-def log_prob(
-    text: str,
-    problem: Problem,
-    evidence: Evidence = NOTHING,
-    thinking: bool = True,
-    knobs: Knobs = BLIND,
-) -> float:
-    """Exact log p(text | problem, evidence) in nats."""
-    return explain(text, problem, evidence, thinking, knobs).log_prob
-
-
-def enumerate_traces(
-    problem: Problem,
-    evidence: Evidence = NOTHING,
-    thinking: bool = True,
-    limit: int = 200_000,
-    knobs: Knobs = BLIND,
-) -> Iterator[Trace]:
-    """Every trace of positive probability, by depth-first replay.
-
-    Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a
-    claim or a strong intuition (above 0.56 for seven candidates) that makes the other candidates so unlikely that
-    a proposal of one may be dropped and made again ("Actually no.").
-    """
-    path: list[int] = []
-    for number in count():
-        if number == limit:
-            raise SdlabError(
-                f"problem {problem.id!r} has more than {limit} traces; enumerate a smaller one (one slot, few candidates)"
-            )
-        depth = 0
-
-        def pick(choice: Choice, _) -> int:
-            nonlocal depth
-            if depth == len(path):
-                path.append(next(i for i, p in enumerate(choice.probs) if p > 0))
-            depth += 1
-            return path[depth - 1]
-
-        trace = _drive(program(problem, evidence, thinking, knobs), pick)
-        yield trace
-        for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
-            probs = trace.steps[level][0].probs
-            later = next((i for i in range(path[level] + 1, len(probs)) if probs[i] > 0), None)
-            if later is not None:
-                path[level:] = [later]
-                break
-        else:
-            return

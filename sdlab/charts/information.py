@@ -1,0 +1,170 @@
+"""Charts of information: entropy, mutual information, and the markers that carry them."""
+
+from __future__ import annotations
+
+from sdlab.charts.picture import INK
+from sdlab.charts.style import (
+    BLUE,
+    CONTEXT_COLOURS,
+    RED,
+    chart_title,
+    field,
+    known_labels,
+    label_colours,
+    need,
+    number,
+)
+from sdlab.text.prompt import CONTEXT_LABELS
+
+
+def _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, what):
+    import altair as alt
+
+    need(frame, [x, y] + ([low, high] if low else []) + ([colour] if colour else []), what)
+    encodings = {
+        "x": alt.X(
+            field(x, "Q"),
+            title=x_title,
+            axis=alt.Axis(tickCount=6),
+            scale=alt.Scale(zero=False, nice=False, padding=6),
+        )
+    }
+    if colour:
+        frame, names, shades = label_colours(frame, colour, *known_labels(frame, colour))
+        encodings["color"] = alt.Color("label:N", title=None, scale=alt.Scale(domain=names, range=shades))
+    base = alt.Chart(frame).encode(**encodings)
+    line_colour = {} if colour else {"color": BLUE}
+    layers = []
+    if low:
+        layers.append(
+            base.mark_area(opacity=0.18, aria=False, **line_colour).encode(
+                y=alt.Y(field(low, "Q")), y2=field(high, "Q")
+            )
+        )
+    height = alt.Y(field(y, "Q"), title=y_title, axis=alt.Axis(tickCount=6))
+    layers.append(
+        base.mark_line(aria=False, **line_colour).encode(y=height)
+    )  # its points are what has labels
+    layers.append(base.mark_point(opacity=1, **line_colour).encode(y=field(y, "Q")))
+    ends = frame.sort_values(x).iloc[[0, -1]]
+    words = (
+        f"{y_title} goes from {number(ends[y].iloc[0])} at {x_title} {number(ends[x].iloc[0])} "
+        f"to {number(ends[y].iloc[1])} at {number(ends[x].iloc[1])}"
+    )
+    return alt.layer(*layers).properties(
+        width=440, height=250, title=chart_title(title, subtitle), description=words
+    )
+
+
+def entropy_markers(
+    frame,
+    *,
+    x: str = "entropy",
+    y: str = "mean",
+    low: str | None = "low",
+    high: str | None = "high",
+    title: str = "Markers against the belief's entropy",
+    subtitle: str = "",
+    x_title: str = "entropy of the belief (bits)",
+    y_title: str = "markers per step",
+):
+    """Markers against the entropy of the reasoner's belief, one row per bin, with intervals (`low=None`: without)."""
+    return _curve(frame, x, y, low, high, None, title, subtitle, x_title, y_title, "entropy_markers")
+
+
+def information_curve(
+    frame,
+    *,
+    x: str = "reliability",
+    y: str = "information",
+    low: str | None = None,
+    high: str | None = None,
+    colour: str | None = None,
+    at: float | None = None,
+    title: str = "What a hint tells about the answer",
+    subtitle: str = "",
+    x_title: str = "how reliable the hint is",
+    y_title: str = "I(y; c | x) (bits)",
+):
+    """Information against something that varies (a hint's reliability); `at` marks the value now chosen."""
+    import altair as alt
+
+    chart = _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, "information_curve")
+    if at is None:
+        return chart
+    here = frame.iloc[(frame[x] - at).abs().argsort().iloc[:1]].assign(shown=lambda rows: rows[y].map(number))
+    rule = alt.Chart(here).mark_rule(color=RED, strokeDash=[4, 3]).encode(x=field(x, "Q"))
+    dot = alt.Chart(here).mark_point(color=RED, size=140, opacity=1).encode(x=field(x, "Q"), y=field(y, "Q"))
+    text = (
+        alt.Chart(here)
+        .mark_text(color=INK, fontSize=13, fontWeight=600, dy=-16, dx=4, align="left")
+        .encode(x=field(x, "Q"), y=field(y, "Q"), text="shown:N")
+    )
+    words = f"{chart.description}; marked: {number(here[y].iloc[0])} at {number(at)}"
+    return (chart + rule + dot + text).properties(title=chart_title(title, subtitle), description=words)
+
+
+def information_markers(
+    frame,
+    *,
+    x: str = "information",
+    y: str = "markers",
+    x_low: str | None = None,
+    x_high: str | None = None,
+    y_low: str | None = None,
+    y_high: str | None = None,
+    title: str = "Information and markers, by context",
+    subtitle: str = "",
+    x_title: str = "I(y; c | x) (nats per answer)",
+    y_title: str = "markers per answer",
+):
+    """One dot per context: information against markers, with an interval in each direction where columns are named."""
+    import altair as alt
+
+    need(
+        frame,
+        ["context", x, y] + [name for name in (x_low, x_high, y_low, y_high) if name],
+        "information_markers",
+    )
+    frame, names, shades = label_colours(frame, "context", CONTEXT_LABELS, CONTEXT_COLOURS)
+    base = alt.Chart(frame).encode(
+        color=alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
+    )
+    across = alt.X(field(x, "Q"), title=x_title, scale=alt.Scale(padding=30))
+    up = alt.Y(field(y, "Q"), title=y_title, scale=alt.Scale(padding=20))
+    layers = []
+    if x_low and x_high:
+        layers.append(
+            base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+                x=field(x_low, "Q"), x2=field(x_high, "Q"), y=field(y, "Q")
+            )
+        )
+    if y_low and y_high:
+        layers.append(
+            base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+                x=field(x, "Q"), y=field(y_low, "Q"), y2=field(y_high, "Q")
+            )
+        )
+    layers.append(base.mark_point(size=120, opacity=1).encode(x=across, y=up))
+    spread = [frame[name].max() - frame[name].min() for name in (x, y)]
+    crowded = [
+        any(
+            0 < a - row[x] < 0.5 * spread[0] and abs(b - row[y]) < 0.1 * spread[1]
+            for a, b in zip(frame[x], frame[y])
+        )
+        for _, row in frame.iterrows()
+    ]  # a dot close by on the right: its label would cover this one's
+    for side, part in (("left", frame[[not one for one in crowded]]), ("right", frame[crowded])):
+        if len(part):
+            layers.append(
+                alt.Chart(part)
+                .mark_text(align=side, dx=10 if side == "left" else -10, dy=-10, fontSize=12)
+                .encode(x=across, y=up, text="label:N", color=alt.value(INK))
+            )
+    words = ", ".join(
+        f"{row['label']}: information {number(row[x])}, markers {number(row[y])}"
+        for _, row in frame.iterrows()
+    )
+    return alt.layer(*layers).properties(
+        width=480, height=270, title=chart_title(title, subtitle), description=words
+    )

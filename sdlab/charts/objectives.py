@@ -1,0 +1,79 @@
+"""Charts of training objectives: GRPO's clipped objective, and divergences against their bound."""
+
+from __future__ import annotations
+
+from math import log
+
+from sdlab.charts.story import GREY
+from sdlab.charts.style import BLUE, RED, need
+
+
+def clip_chart(
+    lines,
+    cases,
+    limits: tuple[float, float],
+    *,
+    title: str = "Far enough is enough",
+    subtitle: str = "where the line is flat the token is no longer pushed; dashed: the clip range",
+):
+    """GRPO's objective of one token against its ratio, a line per advantage; dots: single cases; dashed: the two `limits` of the ratio.
+
+    `lines`: columns ratio, objective, advantage; `cases`: the same and push, the derivative by the token's log-probability.
+    """
+    import altair as alt
+    import pandas
+
+    need(lines, ["ratio", "objective", "advantage"], "clip_chart")
+    need(cases, ["ratio", "objective", "advantage", "push"], "clip_chart")
+    lines, dots = (
+        frame.assign(advantage=frame["advantage"].map("{:+.0f}".format)) for frame in (lines, cases)
+    )
+    ends = [round(float(end), 2) for end in (lines["ratio"].min(), lines["ratio"].max())]
+    x = alt.X(
+        "ratio:Q",
+        title="ratio: probability now / when sampled",
+        scale=alt.Scale(domain=ends, nice=False, zero=False),
+    )
+    axes = {"x": x, "y": alt.Y("objective:Q", scale=alt.Scale(zero=False))}
+    colour = alt.Color(
+        "advantage:N", title="advantage", scale=alt.Scale(domain=["+1", "-1"], range=[BLUE, RED])
+    )
+    curve = alt.Chart(lines).mark_line().encode(**axes, color=colour)
+    points = alt.Chart(dots).mark_point(filled=True, size=80, opacity=1).encode(**axes, color=colour)
+    rules = (
+        alt.Chart(pandas.DataFrame({"ratio": list(limits)}))
+        .mark_rule(strokeDash=[4, 4], color=GREY)
+        .encode(x=x)
+    )
+    words = "; ".join(
+        f"advantage {row.advantage:+.0f}, ratio {row.ratio}: objective {row.objective:.2f}, push {row.push:.2f}"
+        for row in cases.itertuples()
+    )
+    return alt.layer(rules, curve, points).properties(
+        width=440, height=220, description=words, title=alt.Title(title, subtitle=subtitle)
+    )
+
+
+def divergence_chart(lines, *, title: str = "One token, one objection (dashed: log 2)"):
+    """The divergence between two distributions as the teacher's chance for a word goes to zero: columns p, alpha (a name) and nats."""
+    import altair as alt
+    import pandas
+
+    need(lines, ["p", "alpha", "nats"], "divergence_chart")
+    axis = alt.Axis(values=[1, 1e-2, 1e-4, 1e-6, 1e-8], format="~e")
+    x = alt.X(
+        "p:Q",
+        scale=alt.Scale(type="log", domain=[1, 1e-8]),
+        title="teacher's chance for a word the student gives .9",
+        axis=axis,
+    )
+    curve = (
+        alt.Chart(lines)
+        .mark_line()
+        .encode(x=x, y=alt.Y("nats:Q", title="divergence (nats)"), color=alt.Color("alpha:N", title="alpha"))
+    )
+    bound = alt.Chart(pandas.DataFrame({"y": [log(2)]})).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
+    words = "; ".join(
+        f"alpha {name}: up to {most:.2f} nats" for name, most in lines.groupby("alpha")["nats"].max().items()
+    )
+    return (curve + bound).properties(width=420, height=200, title=title, description=words)

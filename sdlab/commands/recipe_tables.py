@@ -1,0 +1,122 @@
+"""What `sdlab recipe` prints: the list of recipes, and one recipe's settings and estimate."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdlab.scale.estimate import Estimate
+    from sdlab.scale.job import Job
+    from sdlab.scale.recipes import Recipe
+
+PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}  # for the time of an evaluation
+
+
+def command_line(command: Sequence[str]) -> str:
+    """A command as a shell reads it; the variables that `launch_command` leaves for each machine stay variables."""
+    return " ".join(part if part.startswith("$") else shlex.quote(part) for part in command)
+
+
+def judging_hours(found: Recipe, job: Job, gpu: str) -> float:
+    """Hours of the recipe's evaluation on all of the job's GPUs."""
+    from sdlab.scale.estimate import evaluation_hours
+
+    samples = found.evaluation.num_generations * sum(PROBLEMS[name] for name in found.evaluation.benchmarks)
+    return evaluation_hours(job, gpu, samples, found.mean_length, found.evaluation.max_completion_length)
+
+
+def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
+    """Print every recipe with what it needs; on other hardware where one is given."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sdlab.scale.costs import GIB
+    from sdlab.scale.estimate import estimate
+    from sdlab.scale.recipes import load_recipe, on_gpus, recipe_names
+
+    table = Table(
+        title="Recipes (NOT the paper's settings: small-...; Table 2's SFT settings are chosen here)",
+        title_justify="left",
+        show_lines=True,
+    )
+    for heading in ("recipe", "GPUs", "GiB each", "hours"):
+        table.add_column(
+            heading,
+            justify="right" if heading in ("GiB each", "hours") else "left",
+            no_wrap=heading != "recipe",
+        )
+    for name in recipe_names():
+        one = load_recipe(name)
+        kind, job = gpu or one.gpu, one.job
+        if gpu is not None or gpus is not None:
+            job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)
+        need = estimate(job, kind, one.mean_length)
+        memory = f"{need.bytes / GIB:.0f} of {need.capacity / GIB:.0f}" + ("" if need.fits else ", too much")
+        table.add_row(
+            f"[bold]{name}[/bold]\n{one.about} ({one.paper})",
+            f"{job.num_processes} x {kind}",
+            memory,
+            hours(need.hours) if need.fits else "",
+        )
+    Console().print(table)
+    print("Estimates, of training alone; `sdlab recipe NAME --dry-run` shows their arithmetic.")
+
+
+def hours(value: float) -> str:
+    """Hours for people: 54, 3.8, 0.04."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def describe(found: Recipe) -> None:
+    """Print what the experiment is, whose settings it has, and what no source says."""
+    judge = found.evaluation
+    sampling = f"n={judge.num_generations}, T={judge.temperature}, top_p={judge.top_p}, top_k={judge.top_k}, at most {judge.max_completion_length:,} tokens"
+    print(
+        f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: {found.settings}"
+    )
+    print(
+        f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking {'on' if judge.thinking else 'off'}\nnot known:"
+    )
+    for line in found.unknown:
+        print(f"  - {line}")
+
+
+def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
+    """Print an estimate, every line with its arithmetic."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sdlab.scale.costs import GIB
+    from sdlab.scale.estimate import LIMITS
+
+    table = Table(title=f"Estimate for {need.gpus} x {need.gpu}: memory of each", title_justify="left")
+    clock = Table(
+        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a response ({found.mean_length_source})",
+        title_justify="left",
+    )
+    for out, unit in ((table, "GiB"), (clock, "seconds")):
+        out.add_column("what")
+        out.add_column(unit, justify="right")
+        out.add_column("how")
+    for line in need.memory:
+        table.add_row(line.what, f"{line.value / GIB:.1f}", line.how)
+    table.add_row(
+        "together",
+        f"{need.bytes / GIB:.1f}",
+        f"usable: {need.capacity / GIB:.1f} GiB; {'fits' if need.fits else 'DOES NOT FIT'}",
+    )
+    for line in need.time:
+        clock.add_row(line.what, f"{line.value:,.1f}", line.how)
+    clock.add_row(
+        "together",
+        f"{3600 * need.hours / need.steps:,.1f}",
+        f"x {need.steps} steps = {hours(need.hours)} hours; evaluation {hours(judging_hours(found, job, need.gpu))} hours more on all GPUs",
+    )
+    console = Console()
+    console.print(table)
+    console.print(clock)
+    for note in need.notes:
+        print(note)
+    print(f"Not in the estimate: {'; '.join(LIMITS)}.")

@@ -1,0 +1,109 @@
+"""`sdlab recipe NAME --tiny`: the recipe end to end on the organism."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdlab.commands.recipe_tables import command_line, describe
+from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    from sdlab.scale.job import Job
+    from sdlab.scale.recipes import Recipe
+
+TINY_SPLITS, TINY_PROBLEMS, TINY_GENERATIONS = (
+    ("in-domain", "unseen-types"),
+    32,
+    4,
+)  # the organism's evaluation
+
+
+def run_tiny(
+    found: Recipe,
+    output: Path,
+    *,
+    dry_run: bool = False,
+    sizes: dict | None = None,
+    problems: int = TINY_PROBLEMS,
+) -> int:
+    """The recipe end to end on the organism: traces for SFT, the same launcher, then an evaluation beside the base model.
+
+    sizes: settings of the job's config that replace those of `tiny_job`. Returns the training's exit status. Raises SdlabError when
+    output already holds a run.
+    """
+    from sdlab.scale.job import write_job
+    from sdlab.scale.launch import launch_command
+    from sdlab.scale.recipes import tiny_job
+
+    job = tiny_job(found, output)
+    job = replace(job, config=replace(job.config, **sizes)) if sizes else job
+    file = output / "job.json"
+    command = launch_command(job, file)
+    if dry_run:
+        describe(found)
+        print(
+            f"\nThe tiny job, as it would be written to {file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}"
+        )
+        return 0
+    if (output / "steps.jsonl").exists():
+        raise SdlabError(f"{output} already holds a run; remove it or choose another --output")
+    if job.method == "sft":
+        write_tiny_traces(found, job)
+    write_job(job, file)
+    status = subprocess.run(command, check=False).returncode
+    if status == 0:
+        judge_tiny(found, job, problems)
+    return status
+
+
+def write_tiny_traces(found: Recipe, job: Job) -> Path:
+    """The organism's own right traces, written without or, for a recipe called guided, with the solution in view."""
+    from sdlab.rollout.loading import load_engine
+    from sdlab.runs.sft_data import build_traces
+    from sdlab.scale.data import write_traces
+    from sdlab.world.splits import load_split
+
+    count = 4 * job.config.batch_size
+    config = job.config
+    unguided, guided = build_traces(
+        load_engine(job.model),
+        load_split("train"),
+        count,
+        config.seed,
+        max_completion_length=config.max_completion_length,
+        thinking=config.thinking,
+    )
+    return write_traces(unguided if found.name.endswith("unguided") else guided, job.data)
+
+
+def judge_tiny(found: Recipe, job: Job, problems: int) -> None:
+    """Evaluate the organism before and after on the world's splits, with the recipe's sampling but fewer and shorter samples."""
+    from sdlab.commands.evaluate import show
+    from sdlab.paper import paper_sampling
+    from sdlab.results.evaluate import evaluate_benchmarks
+
+    judge = found.evaluation
+    sampling = paper_sampling(
+        judge.thinking,
+        num_generations=TINY_GENERATIONS,
+        temperature=judge.temperature,
+        top_p=judge.top_p,
+        top_k=judge.top_k,
+        max_completion_length=256,
+    )
+    results = []
+    for model, name in ((job.model, "organism"), (str(Path(job.output) / "model"), f"tiny {found.name}")):
+        results += evaluate_benchmarks(
+            model,
+            TINY_SPLITS,
+            output=Path(job.output) / "evaluations",
+            name=name,
+            thinking=judge.thinking,
+            sampling=sampling,
+            limit=problems,
+        )
+    show(results)

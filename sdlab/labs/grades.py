@@ -1,0 +1,113 @@
+"""Grades as a table and as a CSV file."""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What a submission earned. A test cell earns all of its points or none; cells graded by hand wait in `manual`."""
+
+    submission: Path
+    lab: str = ""
+    points: dict[str, float] = field(default_factory=dict)  # by grade_id of the test cell
+    max_points: dict[str, float] = field(default_factory=dict)
+    manual: dict[str, float] = field(default_factory=dict)  # grade_id: points that a person gives
+    errors: dict[str, str] = field(
+        default_factory=dict
+    )  # grade_id or "cell 7": what went wrong there, in one line
+    problems: tuple[str, ...] = ()  # what the person who grades should know, a line each
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    walls: tuple[str, ...] = ()  # what this machine let us close off: files, network, processes, signals, tcp
+
+    @property
+    def total(self) -> float:
+        return sum(self.points.values())
+
+    @property
+    def max_total(self) -> float:
+        return sum(self.max_points.values())
+
+
+def write_csv(results: list[Graded], path: Path) -> None:
+    """One row a submission: its points in all and per cell (empty where the cell is another lab's), and what was noticed."""
+    cells = list(
+        dict.fromkeys((graded.lab, identity) for graded in results for identity in graded.max_points)
+    )
+    several = len({lab for lab, _ in cells}) > 1
+    titles = [f"{lab}: {identity}" if several else identity for lab, identity in cells]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            [
+                "submission",
+                "lab",
+                "total",
+                "of",
+                "by_hand",
+                *titles,
+                "problems",
+                "errors",
+                "seconds",
+                "peak_memory_mb",
+            ]
+        )
+        for graded in results:
+            points = [f"{graded.points[identity]:g}" if graded.lab == lab else "" for lab, identity in cells]
+            errors = "; ".join(f"{name}: {line}" for name, line in graded.errors.items())
+            row = [
+                str(graded.submission),
+                graded.lab,
+                f"{graded.total:g}",
+                f"{graded.max_total:g}",
+                f"{sum(graded.manual.values()):g}",
+                *points,
+            ]
+            writer.writerow(
+                [
+                    _safe(cell)
+                    for cell in (
+                        *row,
+                        "; ".join(graded.problems),
+                        errors,
+                        f"{graded.seconds:.1f}",
+                        f"{graded.peak_memory_mb:.0f}",
+                    )
+                ]
+            )
+
+
+def table(results: list[Graded]):
+    """A rich table of the class."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table("submission", "lab", "points", "by hand", "not earned", "noticed", "seconds", "MB")
+    for graded in results:
+        lost = ", ".join(name for name, points in graded.points.items() if points == 0)
+        points, by_hand = f"{graded.total:g} of {graded.max_total:g}", f"{sum(graded.manual.values()):g}"
+        noticed = "\n".join(graded.problems)
+        row = (
+            graded.submission.name,
+            graded.lab,
+            points,
+            by_hand,
+            lost,
+            noticed,
+            f"{graded.seconds:.0f}",
+            f"{graded.peak_memory_mb:.0f}",
+        )
+        shown.add_row(*(escape(printable(cell)) for cell in row))
+    return shown
+
+
+def _safe(cell: str) -> str:
+    """A spreadsheet runs what begins so; a submission's words must not be run there."""
+    cell = printable(cell)
+    return "'" + cell if cell[:1] in "=+-@\t\r" and cell else cell
+
+
+def printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)

@@ -1,0 +1,54 @@
+"""Rank submissions by their results on hidden problems."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdlab.measure.crossed import crossed_difference, crossed_interval
+from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import POSITIVE, SHARE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission's result: sums over generations per seed and problem, (S, P), or the reason why there is none."""
+
+    name: str
+    score: np.ndarray | None = None  # right answers out of distribution
+    tokens: np.ndarray | None = None  # of the same answers
+    in_domain: np.ndarray | None = None
+    generations: int = 1
+    reason: str = ""
+    walls: tuple[str, ...] | None = (
+        None  # what its process could not reach (sdlab.labs.isolation); None when none of its code ran now
+    )
+
+    def interval(self, what: str) -> Interval:
+        """Return the mean per completion of "score", "tokens" or "in_domain", with its 95% interval."""
+        table = getattr(self, what)
+        bounds = POSITIVE if what == "tokens" else SHARE
+        return crossed_interval(table, np.full(table.shape, self.generations), bounds=bounds)
+
+
+def rank(entries: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
+    """{name: rank} of {name: (score (S, P), tokens (S, P))}, 1 the best: by score, and where scores are tied by fewer tokens.
+
+    The best entry and those right after it that are not significantly worse (crossed_difference: an interval over seeds and problems)
+    are tied; then the next best starts a new group. Entries tied in both share a rank, and the next rank counts them all: 1, 1, 3.
+    """
+    placed, names = {}, sorted(entries)
+    for level in _tied({name: -entries[name][0] for name in names}):
+        for group in _tied({name: entries[name][1] for name in level}):
+            placed |= dict.fromkeys(group, len(placed) + 1)
+    return placed
+
+
+def _tied(tables: dict[str, np.ndarray]) -> list[list[str]]:
+    """Names in groups, the smallest mean first; a group is its first entry and those right after it that do not differ significantly from it."""
+    groups = []
+    for name in sorted(tables, key=lambda name: tables[name].mean()):
+        if groups and not crossed_difference(tables[groups[-1][0]], tables[name]).significant:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups

@@ -1,0 +1,88 @@
+"""The change of a metric between two evaluations, paired by problem."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+
+from sdlab.errors import SdlabError
+from sdlab.measure.evaluation import metric_sums
+from sdlab.measure.intervals import Interval, difference_interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The change of a metric from frame a to frame b over the problems on which both have it."""
+
+    metric: str
+    a: float
+    b: float
+    difference: Interval  # b minus a, paired by problem
+    problems: int
+    significant: bool
+    sentence: str
+    equivalent: bool | None = None  # whether |b - a| < margin is shown; None without a margin
+
+
+def compare(
+    frame_a: pandas.DataFrame,
+    frame_b: pandas.DataFrame,
+    metric: str = "reward",
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    confidence: float = 0.95,
+    margin: float | None = None,
+) -> Comparison:
+    """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
+
+    Compared are the problems on which both frames have the metric (for "reward": a graded completion).
+    Significant: the interval (Student's t over problems) leaves out 0, and there are enough problems for a
+    sign test to reach that confidence at all (6 for 95%); below that an interval only looks sure. `margin`:
+    also test whether the two are equal within it (two one-sided tests at 5%: the 90% interval lies inside the
+    margin). Raises SdlabError when there is no such problem, on a missing column, and on a margin that is not
+    above 0.
+    """
+    if margin is not None and not margin > 0:
+        raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
+    sums_a, sums_b = metric_sums(frame_a, metric), metric_sums(frame_b, metric)
+    common = _shared(sums_a, sums_b)
+    if not common:
+        raise SdlabError(
+            f"{names[0]} and {names[1]} have no problem in common with a {metric} on both sides; "
+            "compare runs on the same problems, or another metric"
+        )
+    columns = [column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums]
+    change = difference_interval(*columns, confidence)
+    a, b = (float(over.sum() / under.sum()) for over, under in (columns[:2], columns[2:]))
+    excludes_zero = change.low > 0 or change.high < 0
+    enough = 2.0 ** (1 - len(common)) <= 1 - confidence
+    counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
+    if not enough:
+        verdict = "too few problems to tell"
+    elif excludes_zero:
+        verdict = "significant"
+    else:
+        verdict = "not significant"
+    equivalent = None
+    if margin is not None:
+        inner = difference_interval(*columns, 0.9)
+        equivalent = bool(enough and -margin < inner.low and inner.high < margin)
+        verdict += (
+            f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
+        )
+    interval = (
+        f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
+    )
+    sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
+    return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
+
+
+def shared_problems(frame_a: pandas.DataFrame, frame_b: pandas.DataFrame, metric: str) -> list:
+    """Return the ids of the problems on which both frames have the metric: those that `compare` compares."""
+    return _shared(metric_sums(frame_a, metric), metric_sums(frame_b, metric))
+
+
+def _shared(sums_a, sums_b) -> list:
+    (_, under_a), (_, under_b) = sums_a, sums_b
+    known_b = set(under_b.index[under_b > 0])
+    return [problem for problem in under_a.index[under_a > 0] if problem in known_b]

@@ -1,0 +1,178 @@
+"""Write results to folders and read them."""
+
+import json
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sdlab.errors import SdlabError
+from sdlab.results.result import ABOUT
+
+pass
+pass
+import gzip
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256 as hash_of
+
+import pandas
+
+from sdlab.files import sha256, to_json, write_atomic
+from sdlab.results.result import PROBLEMS, QUESTION, SAMPLES, SUMMARY, Result, make_result
+
+
+class held:
+    """A folder's place held for this process inside a `with`. Raises SdlabError when another process holds it."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def __enter__(self):
+        if self.folder is None:
+            return
+        path = self.folder.with_name(f".{self.folder.name}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(path)
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise SdlabError(
+                f"another process is evaluating into {self.folder}; wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise SdlabError(
+                f"could not write {path.parent}: {error.strerror}; choose another folder"
+            ) from error
+        recover(self.folder)
+
+    def __exit__(self, *_):
+        if self.folder is not None:
+            self.lock.release()
+
+
+def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin: dict) -> None:
+    """Raise SdlabError unless the result in `folder` was made with these settings and weights."""
+    if not (folder / ABOUT).is_file():
+        raise SdlabError(f"{folder} holds no result; choose another folder")
+    there = read_about(folder)
+    wanted = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
+    had = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
+    differ = [
+        f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in {**wanted, **had}
+        if had.get(key) != wanted.get(key)
+    ]
+    then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
+    differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
+    if differ:
+        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise SdlabError(
+            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite"
+        )
+
+
+def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> Result:
+    """Write `result` into `folder`, which is complete or absent afterwards, whatever happens meanwhile; returns it with its folder.
+
+    Raises SdlabError when the folder is there (unless overwrite, and then only for a result's folder) or cannot be written.
+    """
+    folder = Path(folder)
+    recover(folder)
+    if folder.exists() and not overwrite:
+        raise SdlabError(f"{folder} is there already; choose another folder or use --overwrite")
+    if folder.exists() and not (folder / ABOUT).is_file():
+        raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
+    dropped = [*QUESTION, "model", "benchmark"]
+    rows = result.samples.drop(columns=dropped).to_dict("records")
+    lines = "".join(to_json(row) + "\n" for row in rows)
+    files = {
+        SAMPLES: gzip.compress(lines.encode(), mtime=0),
+        PROBLEMS: _csv(result.problems),
+        SUMMARY: _csv(result.summary()),
+    }
+    about = {"model": result.model, "benchmark": result.benchmark, **result.about}
+    about["sha256"] = {name: hash_of(content).hexdigest() for name, content in files.items()}
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a write that was killed
+        for name, content in [*files.items(), (ABOUT, to_json(about, indent=1) + "\n")]:
+            write_atomic(partial / name, content)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise SdlabError(
+            f"could not write {folder}: {error.strerror}; free some space or choose another folder"
+        ) from error
+    return load_result(folder)
+
+
+def read_about(folder: str | Path) -> dict:
+    """result.json of a result's folder. Raises SdlabError when it is missing or damaged."""
+    path = Path(folder) / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+        (
+            about["model"],
+            about["benchmark"],
+            about["settings"],
+            about["sha256"][SAMPLES],
+            about["sha256"][PROBLEMS],
+        )
+    except FileNotFoundError:
+        raise SdlabError(
+            f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SdlabError(
+            f"{path} is damaged or no result's; make the result again with --overwrite"
+        ) from error
+    return about
+
+
+def load_result(folder: str | Path) -> Result:
+    """The result in `folder`. Raises SdlabError when there is none, and when a file is damaged (its sha256 differs)."""
+    folder = Path(folder)
+    about = read_about(folder)
+    for name, expected in about["sha256"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise SdlabError(f"{folder / name} is missing or damaged; make the result again with --overwrite")
+    with gzip.open(folder / SAMPLES, "rt", encoding="utf-8") as file:
+        samples = pandas.DataFrame([json.loads(line) for line in file])
+    texts = pandas.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False)  # "NA" and "007" are answers
+    return replace(make_result(about["model"], about["benchmark"], samples, texts, about), folder=folder)
+
+
+def recover(folder: Path) -> None:
+    """Put back a result whose replacement was killed between the two renames of `save_result`."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.is_dir() and not folder.exists():
+        os.rename(old, folder)
+
+
+def load_results(folders: Sequence[str | Path]) -> list[Result]:
+    """Every result in `folders` and the folders in them, in order. Raises SdlabError when a folder has none, or one is damaged."""
+    found = []
+    for folder in map(Path, folders):
+        inside = sorted(
+            path.parent
+            for path in folder.rglob(ABOUT)
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
+        if not inside:
+            raise SdlabError(
+                f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"
+            )
+        found += inside
+    return [load_result(folder) for folder in dict.fromkeys(found)]
+
+
+def _csv(frame: pandas.DataFrame) -> bytes:
+    text = io.StringIO()
+    frame.to_csv(text, index=False, lineterminator="\n")
+    return text.getvalue().encode()

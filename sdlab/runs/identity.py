@@ -1,0 +1,86 @@
+"""What makes a run this run: method, model, settings and versions, compared before a run resumes."""
+
+import json
+import warnings
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from sdlab.errors import SdlabError
+from sdlab.files import to_json, write_atomic
+from sdlab.provenance import LIBRARIES
+from sdlab.runs.files import FILES, FOLDERS, clear, read_about
+
+EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedule depends on them
+
+
+def defaults(settings) -> dict:
+    """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
+    known = [] if settings is None else fields(settings)
+    return json.loads(
+        json.dumps({field.name: field.default for field in known if field.default is not MISSING})
+    )
+
+
+def begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bool) -> None:
+    """Write config.json, unless the run that is there goes on as it is."""
+    path = folder / "config.json"
+    if path.exists() and not overwrite:
+        there = read_about(folder)
+        there |= {part: before[part] | there[part] for part in before}
+        _compare(folder, there, wanted)
+        longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
+        if (folder / "finished.json").exists() and not longer:
+            raise SdlabError(
+                f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite"
+            )
+        if not resume:
+            raise SdlabError(
+                f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite"
+            )
+        if not longer:
+            return
+        (folder / "finished.json").unlink(missing_ok=True)  # first: a longer run is not finished
+        wanted = wanted | {"provenance": there["provenance"]}
+    elif path.exists():
+        clear(folder, FILES[:-1], FOLDERS)  # all but config.json: killed here, it is still a run, of no steps
+    write_atomic(path, to_json(wanted, indent=1) + "\n")
+
+
+def _compare(folder: Path, there: dict, wanted: dict) -> None:
+    """Raise SdlabError unless the run in `folder` is of the same settings and made from the same model."""
+    differ = []
+
+    def compare(name, a, b, fine=False):
+        if a != b and not fine:
+            differ.append(f"{name} is {a!r} there and {b!r} here")
+
+    for name in ("method", "model"):
+        compare(name, there[name], wanted[name])
+    for part in ("config", "settings"):
+        for name in sorted({*there[part], *wanted[part]}):
+            a, b = there[part].get(name), wanted[part].get(name)
+            compare(name, a, b, part == "config" and name in EXTENDABLE and None not in (a, b) and a < b)
+    then, now = there["provenance"], wanted["provenance"]
+    compare("sdlab", then.get("sdlab"), now["sdlab"])
+    then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
+    for name in sorted({*then_files, *now_files}):
+        compare(
+            f"sha256 of the model's {name}",
+            then_files.get(name, "nothing")[:12],
+            now_files.get(name, "nothing")[:12],
+        )
+    if differ:
+        more = f"; and {len(differ) - 4} more" if len(differ) > 4 else ""
+        raise SdlabError(
+            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite"
+        )
+    other = [
+        f"{name} {now[name]} (begun with {then.get(name)})"
+        for name in LIBRARIES
+        if then.get(name) != now[name]
+    ]
+    if other:
+        warnings.warn(
+            f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's",
+            stacklevel=4,
+        )

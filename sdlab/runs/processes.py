@@ -1,0 +1,118 @@
+"""Run cells on this machine, each in a process of its own with one thread."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from sdlab import paths
+from sdlab.provenance import granted_cores
+from sdlab.runs.cell import Cell, run_cell, timeout_message
+from sdlab.runs.training import METHODS, Plan
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "CPU_LIMIT": "1"}
+
+
+def run_here(cells: Sequence[Cell], jobs: int, timeout: float | None):
+    """Yields (cell, reason) as cells end."""
+    waiting, running = deque(cells), []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_Child(waiting.popleft(), timeout))
+            for child in [child for child in running if child.ended()]:
+                running.remove(child)
+                yield child.cell, child.reason()
+            time.sleep(0.05)
+    finally:
+        for child in running:
+            child.stop()
+
+
+class _Child:
+    """A cell in a process of its own. It ends when this process does, however that happens: its standard input is then closed."""
+
+    def __init__(self, cell: Cell, timeout: float | None):
+        self.cell, self.timeout, self.began, self.late = cell, timeout, time.monotonic(), False
+        self.said = tempfile.TemporaryFile()
+        command = [sys.executable, "-c", "from sdlab.runs.processes import child; child()", _to_text(cell)]
+        # a session of its own: Ctrl-C reaches the parent, which stops its children
+        options = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.DEVNULL,
+            "stderr": self.said,
+            "start_new_session": True,
+        }
+        self.process = subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, **options)
+
+    def ended(self) -> bool:
+        if self.timeout and time.monotonic() - self.began > self.timeout and self.process.poll() is None:
+            self.stop()
+            self.late = True
+        return self.process.poll() is not None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def reason(self) -> str:
+        self.process.stdin.close()
+        self.said.seek(0)
+        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        self.said.close()
+        status = self.process.returncode
+        if status == 0:
+            return ""
+        if self.late:
+            return timeout_message(self.timeout)
+        if status < 0:
+            name = signal.Signals(-status).name
+            return f"killed by {name}{' (was the memory full?)' if name == 'SIGKILL' else ''}; the same sweep goes on with it"
+        return lines[-1] if lines else f"ended with status {status} and no message"
+
+
+def child() -> None:
+    """What a cell's process runs; the cell is its first argument. The reason of a failure is the last line it says."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    reason = run_cell(_from_text(sys.argv[1]))
+    if reason:
+        print(reason, file=sys.stderr, flush=True)
+    os._exit(1 if reason else 0)  # no teardown of torch, which a closing standard input could cross
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _to_text(cell: Cell) -> str:
+    return json.dumps({**asdict(cell), "folder": str(cell.folder)})
+
+
+def _from_text(text: str) -> Cell:
+    about = json.loads(text)
+    config, plan = (
+        {name: tuple(value) if isinstance(value, list) else value for name, value in about[part].items()}
+        for part in ("config", "plan")
+    )
+    return Cell(
+        **about
+        | {
+            "folder": Path(about["folder"]),
+            "config": METHODS[about["method"]](**config),
+            "plan": Plan(**plan),
+        }
+    )
+
+
+def usable_cores() -> int:
+    granted = granted_cores() or 1
+    return min(paths.cpu_limit() or granted, granted)
