@@ -48,7 +48,7 @@ def test_effective_numbers_by_hand():
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=12))
 def test_effective_numbers_fall_with_the_order_and_agree_with_scipy(weights):
     numbers = [hill_number(weights, order) for order in (0, 0.5, 1, 1.5, 2, 4)]
-    assert all(a >= b - 1e-9 for a, b in zip(numbers, numbers[1:])) and numbers[0] == len(weights)
+    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(numbers)) and numbers[0] == len(weights)
     assert numbers[2] == pytest.approx(math.exp(stats.entropy(weights)))
     assert hill_number(weights * 3) == pytest.approx(
         3 * numbers[2]

@@ -1,5 +1,6 @@
 """The recorded measures of the real files: sound in themselves, and what the files give where they are."""
 
+import itertools
 import json
 import re
 
@@ -31,7 +32,7 @@ def record():
 
 @pytest.fixture
 def real_folder(sdlab_real_data, record):
-    return [sdlab_real_data(name).parent for name in record["files"]][0]
+    return next(sdlab_real_data(name).parent for name in record["files"])
 
 
 def test_the_files_are_those_of_the_record(real_folder, record):
@@ -68,7 +69,7 @@ def test_chemistry_types_against_the_phrases_and_the_file_s_order(real_folder):
     assert len(pairs) == found.types.count == len(set(asked)) == 6  # one to one
     ordered = [label for _, label in sorted(zip(numbers, found.types.labels.tolist()))]
     assert (
-        sum(a != b for a, b in zip(ordered, ordered[1:])) == 5
+        sum(a != b for a, b in itertools.pairwise(ordered)) == 5
     )  # every type is one unbroken run of the file's numbers
 
 

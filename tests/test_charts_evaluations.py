@@ -95,7 +95,7 @@ def test_pass_at_k_has_a_band_per_model_and_marks_where_problems_are_left_out():
     few = dataclasses.replace(result("organism", [0.5, 1.0], "amc23"), problems=pandas.concat([
         result("organism", [0.5, 1.0], "amc23").problems, result("organism", [0.5], "amc23", samples=4).problems.assign(problem_id="late")], ignore_index=True))  # fmt: skip
     curves = pandas.concat([BASE.pass_at_k(), TRAINED.pass_at_k(), few.pass_at_k()])
-    spec, svg, labels = drawn(pass_at_k_curves(curves))
+    spec, _svg, labels = drawn(pass_at_k_curves(curves))
     points = [label for label in labels if ", pass@" in label]
     assert (
         len(points) == 48 and sum("1 problems left out" in label for label in points) == 12

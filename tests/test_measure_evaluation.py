@@ -271,7 +271,7 @@ def test_compare_says_what_it_can():
 def test_comparisons_rarely_cry_wolf():
     random = np.random.default_rng(11)
     alarms = 0
-    for trial in range(60):
+    for _trial in range(60):
         chances = random.beta(1, 1, 25)
         a, b = ({f"p{i}": random.random(4) < chance for i, chance in enumerate(chances)} for _ in range(2))
         alarms += compare(made(a), made(b)).significant

@@ -387,7 +387,7 @@ def test_per_token_differences_against_plain_forward_passes(engine):
         "w3 w4 w5",
     ):
         prompt = engine.tokenizer(content + " ", add_special_tokens=False)["input_ids"]
-        ids = torch.tensor([prompt + [13, 14, 15, EOS]])
+        ids = torch.tensor([[*prompt, 13, 14, 15, EOS]])
         with torch.no_grad():
             logps = engine.model(ids).logits.double().log_softmax(-1)[0]
         sums.append([float(logps[len(prompt) + t - 1, token]) for t, token in enumerate((13, 14, 15, EOS))])

@@ -141,7 +141,7 @@ def test_marks_line_breaks_and_encodings(tmp_path):
         text = ends.join(lines) + ends
         for code in ("utf-8", "utf-8-sig", "utf-16"):  # utf-16 writes its mark
             assert read(tmp_path, "x.jsonl", text.encode(code)) == expected
-    assert read(tmp_path, "x.txt", "a\r\nb".encode()) == [{"text": "a\nb"}]
+    assert read(tmp_path, "x.txt", b"a\r\nb") == [{"text": "a\nb"}]
 
 
 def test_nan_nulls_and_mixed_types(tmp_path):

@@ -399,7 +399,7 @@ def test_the_entropy_is_the_engines(organism):
 
 
 def test_the_organisms_results_are_reused_without_loading_it(organism, monkeypatch):
-    folder, options, results, _ = organism
+    _folder, options, results, _ = organism
     monkeypatch.setattr(
         "sdlab.rollout.loading.load_engine", lambda *_, **__: pytest.fail("the model was loaded")
     )
@@ -560,7 +560,7 @@ def test_the_commands(organism, tmp_path, capsys, monkeypatch):
     from sdlab.commands.evaluate import compare, evaluate
 
     monkeypatch.setenv("COLUMNS", "200")
-    folder, options, results, _ = organism
+    folder, _options, results, _ = organism
     assert (
         evaluate(
             "organism",

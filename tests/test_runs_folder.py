@@ -14,6 +14,7 @@ import time
 import types
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas
@@ -792,7 +793,7 @@ def test_the_organism_comes_back_from_a_finished_run(tmp_path):
 class Board:
     """What SummaryWriter is asked to do."""
 
-    made: list = []
+    made: ClassVar[list] = []
 
     def __init__(self, folder, purge_step):
         self.folder, self.purge_step, self.scalars, self.closed = folder, purge_step, [], False

@@ -8,14 +8,14 @@ import pytest
 pytest.importorskip("trl")
 pytest.importorskip("datasets")
 
-import torch  # noqa: E402
-from scale_agreement import distance, ours, trl  # noqa: E402
-from trl.experimental.sdpo.loss_utils import compute_topk_self_distillation_loss  # noqa: E402
+import torch
+from scale_agreement import distance, ours, trl
+from trl.experimental.sdpo.loss_utils import compute_topk_self_distillation_loss
 
-from sdlab.scale.job import Job  # noqa: E402
-from sdlab.train.grpo import GRPOConfig  # noqa: E402
-from sdlab.train.losses import sdpo_token_loss  # noqa: E402
-from sdlab.train.sdpo import SDPOConfig  # noqa: E402
+from sdlab.scale.job import Job
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.losses import sdpo_token_loss
+from sdlab.train.sdpo import SDPOConfig
 
 SMALL = dict(steps=2, num_problems=4, num_generations=4, max_completion_length=160, warmup_steps=1, seed=3)
 CASES = {

@@ -649,7 +649,7 @@ def test_an_averaged_adapter_starts_as_the_students(tmp):
         for name, value in get_peft_model_state_dict(trainer.model, adapter_name="teacher").items()
     )
     with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
+        for _name, parameter in trainer.model.named_parameters():
             if parameter.requires_grad:
                 parameter.add_(1.0)
     callback.on_step_end(trainer.args, SimpleNamespace(global_step=2), None)

@@ -329,7 +329,9 @@ def test_the_papers_four_b200_hold_the_papers_job_by_hand():
     ({"lora_rank": 32}, "teacher"), ({"config": replace(PAPER, teacher_model_kind="live")}, "teacher"), ({"vllm_mode": "server"}, "vLLM (weights, keys and values)"),
 ])  # fmt: skip
 def test_what_is_not_there_is_not_counted(change, part):
-    names = lambda job: [line.what for line in memory_lines(job, shape_of(job.model), GPUS["B200"])]
+    def names(job):
+        return [line.what for line in memory_lines(job, shape_of(job.model), GPUS["B200"])]
+
     assert part in names(JOB) and part not in names(replace(JOB, **change))
 
 

@@ -107,10 +107,12 @@ def test_only_the_compared_setting_differs():
     fixed, moving, bare = (
         asdict(load_recipe(f"deepseek-7b-sdpo{kind}").job) for kind in ("", "-ema", "-no-think")
     )
-    different = lambda a, b: (
-        {k for k in a["config"] if a["config"][k] != b["config"][k]}
-        | {k for k in a if k not in ("config", "output") and a[k] != b[k]}
-    )
+
+    def different(a, b):
+        return {k for k in a["config"] if a["config"][k] != b["config"][k]} | {
+            k for k in a if k not in ("config", "output") and a[k] != b[k]
+        }
+
     assert different(fixed, moving) == {"teacher_model_kind", "teacher_update_rate"} and different(
         fixed, bare
     ) == {"context"}
@@ -155,7 +157,10 @@ def test_every_recipe_resolves_fits_and_divides(name, tmp_path):
         else set()
     )
     kept |= {"epsilon_low", "epsilon_high", "scale_rewards"} if one.job.method == "grpo" else set()
-    flat = lambda job: asdict(job) | asdict(job.config)
+
+    def flat(job):
+        return asdict(job) | asdict(job.config)
+
     assert {k: flat(tiny)[k] for k in kept | {"thinking", "num_minibatches"}} == {
         k: flat(one.job)[k] for k in kept | {"thinking", "num_minibatches"}
     }

@@ -16,27 +16,27 @@ from patience import PATIENCE
 pytest.importorskip("trl")
 pytest.importorskip("datasets")
 
-from scale_agreement import swapped  # noqa: E402
+from scale_agreement import swapped
 
-from sdlab.errors import SdlabError  # noqa: E402
-from sdlab.grading.score import grade  # noqa: E402
-from sdlab.rollout.loading import load_engine  # noqa: E402
-from sdlab.rollout.types import Rollouts, SamplingParams  # noqa: E402
-from sdlab.runs.loading import load_run  # noqa: E402
-from sdlab.scale import train as scale_train  # noqa: E402
-from sdlab.scale.data import job_problems, read_traces, write_traces  # noqa: E402
-from sdlab.scale.job import Job, write_job  # noqa: E402
-from sdlab.scale.launch import launch_command  # noqa: E402
-from sdlab.scale.train import last_checkpoint, main, train  # noqa: E402
-from sdlab.seeds import stream  # noqa: E402
-from sdlab.text.prompt import render_prompt  # noqa: E402
-from sdlab.train.batch import Batch, draw  # noqa: E402
-from sdlab.train.grpo import GRPOConfig  # noqa: E402
-from sdlab.train.log import COLUMNS  # noqa: E402
-from sdlab.train.sdpo import SDPOConfig, run_sdpo  # noqa: E402
-from sdlab.train.sft import SFTConfig, Trace, run_sft  # noqa: E402
-from sdlab.world.solutions import write_correct  # noqa: E402
-from sdlab.world.splits import load_split  # noqa: E402
+from sdlab.errors import SdlabError
+from sdlab.grading.score import grade
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.types import Rollouts, SamplingParams
+from sdlab.runs.loading import load_run
+from sdlab.scale import train as scale_train
+from sdlab.scale.data import job_problems, read_traces, write_traces
+from sdlab.scale.job import Job, write_job
+from sdlab.scale.launch import launch_command
+from sdlab.scale.train import last_checkpoint, main, train
+from sdlab.seeds import stream
+from sdlab.text.prompt import render_prompt
+from sdlab.train.batch import Batch, draw
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.log import COLUMNS
+from sdlab.train.sdpo import SDPOConfig, run_sdpo
+from sdlab.train.sft import SFTConfig, Trace, run_sft
+from sdlab.world.solutions import write_correct
+from sdlab.world.splits import load_split
 
 SMALL = dict(
     steps=2,

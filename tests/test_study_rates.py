@@ -42,7 +42,7 @@ def recorded() -> Recorded:
     return Recorded(
         pandas.DataFrame(steps).sample(frac=1, random_state=0),
         pandas.DataFrame(evaluations),
-        dict.fromkeys(TRAINED, {}),
+        {key: {} for key in TRAINED},
     )
 
 

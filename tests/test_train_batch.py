@@ -1,5 +1,6 @@
 """What a step draws, samples and updates, against counting, plain Hugging Face passes and closed forms."""
 
+import itertools
 from collections import Counter
 from types import SimpleNamespace
 
@@ -258,7 +259,7 @@ def test_a_plan_has_every_row_once_within_the_limit(case, batch_tokens):
         )
         assert len(part) == 1 or sizes[-1] <= batch_tokens
     in_order = [case.prompts[row] for part in parts for row in part]
-    assert sum(a != b for a, b in zip(in_order, in_order[1:])) == 2  # rows of one prompt are neighbours
+    assert sum(a != b for a, b in itertools.pairwise(in_order)) == 2  # rows of one prompt are neighbours
     assert (len(parts) == 1) == (batch_tokens == 10**6)
 
 

@@ -243,12 +243,12 @@ def test_an_exception_at_any_line(start, wanted, tmp_path, method, error):
             found.extend([train(method, engine, folder), trace.places[line - 1 : line]])
 
     lines = chosen_lines(LOOP_CODE, method, start, tmp_path / "whole", error.__name__)
-    for number, line in enumerate(lines):
+    for number in range(len(lines)):
         engine, found, folder = new_engine(start), [], tmp_path / str(number)
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        result, place = found
+        result, _place = found
         assert isinstance(result, (error, pandas.DataFrame))
         check(result, engine, folder, wanted(method))
         check_going_on(method, start, folder, wanted(method))

@@ -166,7 +166,7 @@ def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch
     assert len(recorder.updates) == config.num_minibatches == table.updates[0] == 2
     prompts = [ids for ids in rollouts.prompt_ids for _ in range(G)]
     clipped = []
-    for number, (step, model, loss, gradient) in enumerate(recorder.updates):
+    for number, (_step, model, loss, gradient) in enumerate(recorder.updates):
         rows = slice(number * P * G // 2, (number + 1) * P * G // 2)
         mask, old, ids = (
             x[rows] for x in (rollouts.completion_mask, rollouts.per_token_logps, rollouts.completion_ids)
@@ -725,7 +725,7 @@ def test_sft_learns_its_traces_to_their_end(engine, tokenizer):
     assert table.loss[0] > 3 and 0 < table.loss.iloc[-1] < 0.3
     prompts = [render_prompt(tokenizer, trace.problem) for trace in TRACES]
     wanted = [tokenizer(trace.completion)["input_ids"] for trace in TRACES]
-    ends = engine.score(prompts, [ids + [tokenizer.eos_token_id] for ids in wanted])
+    ends = engine.score(prompts, [[*ids, tokenizer.eos_token_id] for ids in wanted])
     last = ends.completion_mask.sum(-1) - 1
     assert ends.per_token_logps[range(len(last)), last].exp().min() > 0.9  # of the end after a trace
     sampled = engine.generate(prompts, SamplingParams(1, 40, temperature=0))

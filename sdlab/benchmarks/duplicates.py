@@ -39,10 +39,8 @@ def boilerplate(texts: Sequence[str]) -> tuple[str, str]:
     distinct = list(dict.fromkeys(text.strip() for text in texts))
     if len(distinct) < 2:
         return "", ""
-    prefix, suffix = (
-        os.path.commonprefix(distinct),
-        os.path.commonprefix([text[::-1] for text in distinct])[::-1],
-    )
+    prefix = os.path.commonprefix(distinct)  # noqa: RUF071  texts, not paths
+    suffix = os.path.commonprefix([text[::-1] for text in distinct])[::-1]  # noqa: RUF071
     prefix = prefix[: max((i + 1 for i, c in enumerate(prefix) if c.isspace()), default=0)]
     suffix = suffix[min((i for i, c in enumerate(suffix) if c.isspace()), default=len(suffix)) :]
     if any(len(text) <= len(prefix) + len(suffix) for text in distinct):

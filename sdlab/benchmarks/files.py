@@ -100,7 +100,7 @@ def truth_of(cell) -> str:
         answer = text.rpartition("####")[2].strip()
     else:
         answer = text
-    if text and not answer or len(answer) > MAX_ANSWER_CHARS or "\n" in answer:
+    if (text and not answer) or len(answer) > MAX_ANSWER_CHARS or "\n" in answer:
         raise SdlabError(
             rf"no answer can be extracted from {text[:60]!r}; give the answer alone, in \boxed{{}} or after ####"
         )

@@ -165,7 +165,7 @@ def _same_functions(left, right, symbols: set) -> bool:
             return False
         equal += 1
     difference = sympy.simplify(left - right)
-    return difference.is_zero is True or equal >= 3 and difference.is_zero is None
+    return difference.is_zero is True or (equal >= 3 and difference.is_zero is None)
 
 
 def sets(answer: tuple, truth: tuple) -> bool:

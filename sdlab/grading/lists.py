@@ -72,7 +72,7 @@ def solved(text: str, sides: list[str]) -> list[str]:
     if letters and re.match(r"-|\d.*[a-zA-Z]\s*\(", sides[0]):
         return []  # -AB = 36, 2f(x) = x^2
     if not called and not NAME.fullmatch(sides[0]):
-        if len(letters) == 1 or letters and letters <= set("xyz") and re.search(r"\d", bare):
+        if len(letters) == 1 or (letters and letters <= set("xyz") and re.search(r"\d", bare)):
             return []
     if r"\approx" in text and (not NAME.fullmatch(sides[-2]) or sides[-2] == r"\pi"):
         return sides[-2:]

@@ -79,8 +79,7 @@ def _last_box(text: str) -> re.Match | None:
         return None
     box = _BOX.match(text, start)
     if box is None:  # look at all of them
-        for box in _BOX.finditer(text):
-            pass
+        *_, box = (None, *_BOX.finditer(text))
     return box
 
 

@@ -184,7 +184,7 @@ def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
 def _groups(answer: str, truth: str, judge: Judge) -> bool | None:
     """Ordered pairs, tuples and intervals: the same brackets around the same values in the same order."""
     left, right = bracketed(answer), bracketed(truth)
-    if not (left and len(left[1]) > 1 or right and len(right[1]) > 1):
+    if not ((left and len(left[1]) > 1) or (right and len(right[1]) > 1)):
         return None
     if not left or not right:
         sides = split_top(answer, EQUAL), split_top(truth, EQUAL)

@@ -90,11 +90,10 @@ def _canonical(unit: str) -> str | None:
             )
             name = (
                 name
-                or len(word) > 4
-                and _CANON.get(word.lower().removesuffix("es"))
+                or (len(word) > 4 and _CANON.get(word.lower().removesuffix("es")))
                 or _singular(word.partition("^")[0])
             )
-            if len(name) == 1 and name not in _CANON or exponent and name in "%$°":
+            if (len(name) == 1 and name not in _CANON) or (exponent and name in "%$°"):
                 return None  # a variable, or (50%)^2
             names.append(f"{name}^{exponent}" if exponent else name)
         factors.append(" ".join(names) + power)
@@ -129,8 +128,7 @@ def quantity(text: str) -> tuple[str, str]:
     if (
         not name
         or not match["value"].strip()
-        or unit == "°"
-        and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", match["value"])
+        or (unit == "°" and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", match["value"]))
     ):
         return text, ""
     first = re.split(r"[ /^]", name)[0]
@@ -140,9 +138,9 @@ def quantity(text: str) -> tuple[str, str]:
         words = re.findall("[A-Za-z]+", unit)
         noun = words and min(map(len, words)) > 1 and (len(max(words, key=len)) > 3 or words[0] in _NOUNS)
         single = letters in _SINGLE if len(letters) == 1 else None
-        if not (single if single is not None else known or match["gap"] and noun):
+        if not (single if single is not None else known or (match["gap"] and noun)):
             return text, ""
-        if len(letters) == 1 and not match["gap"] or not re.search(r"[\d})]$", match["value"]):
+        if (len(letters) == 1 and not match["gap"]) or not re.search(r"[\d})]$", match["value"]):
             return text, ""  # 2m may be a product
     elif len(_TEXT.sub(r"\1", unit).strip()) == 1 and not known:
         return text, ""

@@ -43,7 +43,7 @@ def same_choice(answer: str, truth: str) -> bool | None:
         return None
     left = choice_of(answer)
     if left is None:
-        return None if right[1] or "=" in answer or len(squashed(truth)) == 1 and truth.islower() else False
+        return None if right[1] or "=" in answer or (len(squashed(truth)) == 1 and truth.islower()) else False
     if right[1] and left[1] and squashed(left[1]).lower() != squashed(right[1]).lower():
         return False
     return left[0] == right[0]
@@ -77,7 +77,7 @@ def _formula(text: str) -> str | None:
     bare = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).replace("_", "").replace(" ", "")
     bare = bare.replace("{", "").replace("}", "")
     letters = re.fullmatch(r"[A-Za-z]{2,}", bare) and bare != bare.lower()
-    return bare if letters or _FORMULA.fullmatch(bare) and re.search("[A-Z]", bare) else None
+    return bare if letters or (_FORMULA.fullmatch(bare) and re.search("[A-Z]", bare)) else None
 
 
 def is_words(text: str) -> bool:
@@ -90,7 +90,7 @@ def same_words(answer: str, truth: str) -> bool | None:
     formulas = _formula(answer), _formula(truth)
     if all(formulas):
         words = _words(answer), _words(truth)
-        return formulas[0] == formulas[1] or None not in words and words[0] == words[1]
+        return formulas[0] == formulas[1] or (None not in words and words[0] == words[1])
     left, right = _words(answer), _words(truth)
     if left is not None and right is not None:
         letters = _LETTERS.fullmatch(left) and _LETTERS.fullmatch(right)

@@ -1,27 +1,21 @@
 """Write results to folders and read them."""
 
-import json
-from pathlib import Path
-
-from filelock import FileLock, Timeout
-
-from sdlab.errors import SdlabError
-from sdlab.results.result import ABOUT
-
-pass
-pass
 import gzip
 import io
+import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256 as hash_of
+from pathlib import Path
 
 import pandas
+from filelock import FileLock, Timeout
 
+from sdlab.errors import SdlabError
 from sdlab.files import sha256, to_json, write_atomic
-from sdlab.results.result import PROBLEMS, QUESTION, SAMPLES, SUMMARY, Result, make_result
+from sdlab.results.result import ABOUT, PROBLEMS, QUESTION, SAMPLES, SUMMARY, Result, make_result
 
 
 class held:

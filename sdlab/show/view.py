@@ -28,10 +28,8 @@ def escape(text: object) -> str:
 
 def to_html(thing) -> str:
     """HTML of anything a notebook shows: a View, a chart, a DataFrame, a number, a string (escaped)."""
-    if (
-        hasattr(thing, "to_dict")
-        and hasattr(thing, "mark_bar")
-        or type(thing).__module__.startswith("altair")
+    if (hasattr(thing, "to_dict") and hasattr(thing, "mark_bar")) or type(thing).__module__.startswith(
+        "altair"
     ):
         from sdlab.charts.picture import chart_html
 

@@ -1,5 +1,6 @@
 """What the loops share: which problems a step sees, its rollouts as a batch, and one optimizer update from it."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -127,7 +128,7 @@ def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
 def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
     """`rows` in `count` parts of nearly equal size, in order; empty parts are left out."""
     ends = [len(rows) * i // count for i in range(count + 1)]
-    return [list(rows[a:b]) for a, b in zip(ends, ends[1:]) if a < b]
+    return [list(rows[a:b]) for a, b in itertools.pairwise(ends) if a < b]
 
 
 def weighted_minibatches(

@@ -31,7 +31,7 @@ def draw_chemistry(rng) -> tuple:
     """A random (reaction, substance, colour, place, flask, four products in order): the identity of a problem."""
     reaction = list(RULES)[rng.randrange(len(RULES))]
     others = [p for p in PRODUCTS if p != RULES[reaction][0]]
-    options = rng.sample(others, 3) + [RULES[reaction][0]]
+    options = [*rng.sample(others, 3), RULES[reaction][0]]
     rng.shuffle(options)
     return (
         reaction,

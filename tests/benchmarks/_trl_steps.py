@@ -7,6 +7,7 @@ Each line of standard input is one run as JSON (keys and defaults: DEFAULTS); th
 """
 
 import inspect
+import itertools
 import json
 import logging
 import resource
@@ -158,7 +159,7 @@ def run(task: dict) -> dict:
         trainer.train()
     finally:
         shutil.rmtree(folder)
-    seconds = [b - a for a, b in zip(ends, ends[1:])]
+    seconds = [b - a for a, b in itertools.pairwise(ends)]
     mean = {
         stage: sum(step.get(stage, 0.0) for step in by_stage[1:]) / task["steps"] for stage in by_stage[-1]
     }

@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import rollout_models as tiny  # noqa: E402
+import rollout_models as tiny
 
-from sdlab import paths  # noqa: E402
-from sdlab.rollout.loading import load_engine  # noqa: E402
-from sdlab.rollout.torch_engine import TorchEngine  # noqa: E402
-from sdlab.rollout.types import SamplingParams  # noqa: E402
+from sdlab import paths
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.rollout.types import SamplingParams
 
 VLLM = """
 import json, sys, time

@@ -62,7 +62,7 @@ def ours(method: str, args, seed: int) -> dict:
     table = run(engine, problems, config, on_step=lambda row: ends.append(time.perf_counter())).iloc[1:]
     if len(table) != args.steps:
         raise SystemExit(f"{method} finished {len(table)} of {args.steps} steps")
-    seconds = [b - a for a, b in zip(ends, ends[1:])]
+    seconds = [b - a for a, b in itertools.pairwise(ends)]
     stages = {
         name.removeprefix("seconds_"): float(table[name].mean())
         for name in table
