@@ -243,7 +243,7 @@ def test_an_exception_at_any_line(start, wanted, tmp_path, method, error):
             found.extend([train(method, engine, folder), trace.places[line - 1 : line]])
 
     lines = chosen_lines(LOOP_CODE, method, start, tmp_path / "whole", error.__name__)
-    for number in range(len(lines)):
+    for number, line in enumerate(lines):  # noqa: B007  `work` reads the line
         engine, found, folder = new_engine(start), [], tmp_path / str(number)
         thread = threading.Thread(target=work)
         thread.start()
