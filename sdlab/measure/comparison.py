@@ -8,20 +8,26 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import metric_sums
 from sdlab.measure.intervals import Interval, difference_interval
+from sdlab.text.repr_html import ReprHtml
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ReprHtml):
     """The change of a metric from frame a to frame b over the problems on which both have it."""
 
     metric: str
     a: float
     b: float
-    difference: Interval  # b minus a, paired by problem
+    # b minus a, paired by problem
+    difference: Interval
     problems: int
     significant: bool
     sentence: str
-    equivalent: bool | None = None  # whether |b - a| < margin is shown; None without a margin
+    # whether |b - a| < margin is shown; None without a margin
+    equivalent: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.sentence}>"
 
 
 def compare(

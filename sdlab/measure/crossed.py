@@ -12,20 +12,27 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import ANYTHING, Spread, crossed_spread, linearised
+from sdlab.text.repr_html import ReprHtml
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(ReprHtml):
     """Condition b minus condition a."""
 
     interval: Interval
-    significant: (
-        bool  # the interval leaves out 0, and at least two seeds on each side show how much seeds vary
-    )
+    # Whether the interval excludes 0. False with fewer than two seeds on a side: then the variation between seeds
+    # is not known.
+    significant: bool
     spread: Spread
-    seeds: int  # that were compared: pairs, or those of the side with fewer where nothing is paired
+    # The number of seeds compared: pairs of seeds, or the smaller side's number where seeds are not paired.
+    seeds: int
     paired: bool = True
-    left_out: tuple = ()  # seeds that only one side has, where the comparison is of the common ones
+    # Where only the common seeds are compared: the seeds that only one side has.
+    left_out: tuple = ()
+
+    def __repr__(self) -> str:
+        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+        return f"<Difference {self}, {seeds}{' paired' if self.paired else ''}>"
 
     def __str__(self) -> str:
         notes = [] if self.significant else ["not significant"]

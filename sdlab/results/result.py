@@ -20,6 +20,7 @@ from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer
 from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, problem_rates, score_interval
+from sdlab.text.repr_html import ReprHtml
 
 SAMPLES, PROBLEMS, SUMMARY, ABOUT = "samples.jsonl.gz", "problems.csv", "summary.csv", "result.json"
 METRICS = (
@@ -44,17 +45,26 @@ SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one model did on one benchmark."""
+class Result(ReprHtml):
+    """The completions of one model on one benchmark, and their measures per problem."""
 
     model: str
     benchmark: str
-    about: dict  # settings, length_unit ("tokens" or "words"), notes, provenance
-    samples: pandas.DataFrame  # a row per generation, with QUESTION's columns
-    problems: (
-        pandas.DataFrame
-    )  # `problem_rates`, with QUESTION's columns, key (the same for the same prompt) and pass@1 ...
-    folder: Path | None = None  # where it is saved
+    # settings, length_unit ("tokens" or "words"), notes, provenance
+    about: dict
+    # One row per completion, with the columns of QUESTION.
+    samples: pandas.DataFrame
+    # One row per problem: `problem_rates`, the columns of QUESTION, key (equal for equal prompts) and pass@1 ...
+    problems: pandas.DataFrame
+    # The folder that holds the result; None before it is saved.
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        rates = self.problems["rate"].dropna()
+        score = f"score {rates.mean():.2f}" if len(rates) else "not graded"
+        counts = f"{len(self.problems):,} problems, {len(self.samples):,} completions"
+        place = f", {self.folder}" if self.folder else ""
+        return f"<Result {self.model} on {self.benchmark}: {score}, {counts}{place}>"
 
     @property
     def notes(self) -> list[str]:

@@ -25,6 +25,7 @@ from sdlab.runs.identity import defaults
 from sdlab.runs.loading import LoadedRun, load_run
 from sdlab.study.condition import Condition
 from sdlab.study.conditions import chosen, condition
+from sdlab.text.repr_html import ReprHtml
 from sdlab.train.log import with_all_columns
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -38,14 +39,21 @@ def bounds(metric: str) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Recorded runs of some conditions."""
+class Recorded(ReprHtml):
+    """The recorded runs of some conditions."""
 
-    steps: pandas.DataFrame  # condition, seed, then the columns of sdlab.train.log
-    evaluations: (
-        pandas.DataFrame
-    )  # condition, seed, step, split, problem_id, generations, and sums of reward, length, markers, truncated
-    provenance: dict[str, dict]  # by condition: command, settings, and where every seed's run came from
+    # One row per training step: condition, seed, then the columns of sdlab.train.log.
+    steps: pandas.DataFrame
+    # One row per evaluation and problem: condition, seed, step, split, problem_id, generations, and the sums of
+    # reward, length, markers and truncated.
+    evaluations: pandas.DataFrame
+    # By condition: the command, the settings, and the provenance of every seed's run.
+    provenance: dict[str, dict]
+
+    def __repr__(self) -> str:
+        names, seeds = list(self.provenance), sorted(self.steps["seed"].unique().tolist())
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        return f"<Recorded {', '.join(names[:4])}{more}; seeds {', '.join(map(str, seeds))}>"
 
     def table(
         self, name: str, metric: str, split: str, step: int | None = None
