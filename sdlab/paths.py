@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+ORGANISM = "organism"  # the model that is used when no other is named
 # Models that lie in `data`: two further pretraining seeds, one without intuition, one of a quarter of the size.
-SHIPPED = ("organism", "organism-1", "organism-2", "organism-blind", "organism-small")
+SHIPPED = (ORGANISM, "organism-1", "organism-2", "organism-blind", "organism-small")
 
 
 def checkout() -> Path | None:

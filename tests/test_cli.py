@@ -1,3 +1,6 @@
+import functools
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -9,8 +12,9 @@ from notebook_maker import save
 
 from sdlab import cli
 from sdlab.errors import SdlabError
+from sdlab.organism.pretrain import PretrainConfig
 from sdlab.walkthrough import execute as notebooks
-from sdlab.world.knobs import BLIND
+from sdlab.world.knobs import Knobs
 
 HEAVY = {"torch", "transformers", "pandas", "altair", "numpy", "papermill", "nbformat", "IPython"}
 
@@ -29,10 +33,68 @@ def test_importing_sdlab_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["tour", "--help"], ["measure", "--help"], ["sweep", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["tour", "--help"],
+        ["measure", "--help"],
+        ["measure", "contexts", "--help"],
+        ["sweep", "--help"],
+        ["evaluate", "--help"],
+        ["recipe", "--help"],
+    ],
+    ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(f"import sdlab.cli; sdlab.cli.main({arguments!r})") & HEAVY == set()
+
+
+def test_the_list_of_commands_loads_the_standard_library_alone():
+    """What makes `sdlab --help` fast, however busy the machine is."""
+    bare = loaded_by("pass")
+    loaded = loaded_by("import sdlab.cli; sdlab.cli.main(['--help'])") - bare
+    assert loaded <= {"sdlab", "__future__", *sys.stdlib_module_names}
+
+
+def test_every_command_is_found_where_the_table_says():
+    places = []
+    for name, command in cli.COMMANDS.items():
+        module, member = command.place.split(":")
+        target = getattr(importlib.import_module(f"sdlab.commands.{module}"), member)
+        functions = target.values() if isinstance(target, dict) else [target]
+        assert all(inspect.getdoc(function) for function in functions), name
+        places += functions
+    assert len(set(places)) == len(places)
+
+
+def test_a_command_repeats_no_default_of_a_settings_class():
+    """The defaults of Budget, Limits and PretrainConfig, changed where they stand, are changed in the help."""
+    from sdlab.commands import labs, leaderboard, pretrain
+    from sdlab.labs.leaderboard import Budget
+    from sdlab.labs.process import Limits
+    from sdlab.organism.pretrain import PretrainConfig
+
+    def defaults(function) -> dict:
+        return {name: one.default for name, one in inspect.signature(function).parameters.items()}
+
+    budget, options = Budget(), defaults(leaderboard.leaderboard_command)
+    assert options["steps"] == budget.config.steps
+    assert all(
+        options[name] == getattr(budget, name) for name in ("seeds", "problems", "timeout", "memory_gb")
+    )
+    limits, options = Limits(), defaults(labs.grade)
+    assert (options["timeout"], options["cell_timeout"]) == (limits.timeout, limits.cell_timeout)
+    assert options["memory"] == limits.memory_mb
+    assert defaults(pretrain.pretrain)["config"] == PretrainConfig()
+
+
+def test_the_groups_of_the_help_are_those_of_the_table(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    headings = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == list(dict.fromkeys(command.group for command in cli.COMMANDS.values()))
+    assert len(headings) == 5 and max(map(len, lines)) <= 80
 
 
 def test_help_names_every_command(capsys):
@@ -96,6 +158,22 @@ def test_an_unknown_command_or_choice_is_status_2(capsys):
             cli.main(arguments)
         assert stopped.value.code == 2
         assert arguments[-1] in capsys.readouterr().err
+
+
+def test_no_command_is_the_help_and_status_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([])
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", cli.help_text() + "\n")
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
+    def import_module(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", import_module)
+    assert cli.main(["train", "sdpo"]) == 130
+    assert capsys.readouterr() == ("", "sdlab: stopped\n")
 
 
 @pytest.fixture
@@ -162,40 +240,56 @@ def calls(monkeypatch):
     def remember(*arguments, progress=None, **named):
         seen.append((arguments, named))
 
-    stand_in("sdlab.commands.markers", markers_command=remember)
-    stand_in("sdlab.commands.measure", contexts_command=remember, splits_command=remember)
-    stand_in(
-        "sdlab.organism.card",
-        measure_splits=lambda *_, **__: "scores",
-        write_card=remember,
-    )
-    stand_in("sdlab.rollout.loading", load_engine=lambda model: model)
-    stand_in("sdlab.organism.pretrain", pretrain=remember, PretrainConfig=lambda **named: named)
+    def report(*arguments):
+        remember(*arguments)
+        raise SdlabError("counted")
+
+    monkeypatch.setattr("sdlab.commands.markers.markers_report", report)
+    monkeypatch.setattr("sdlab.organism.pretrain.pretrain", remember)
+    stand_in("sdlab.organism.card", measure_splits=lambda *_, **__: "scores", write_card=remember)
+    stand_in("sdlab.rollout.loading", load_engine=lambda model, **settings: model)
     return seen
 
 
 def test_arguments_reach_the_rooms(calls, tmp_path):
-    assert cli.main(["markers", "traces.json"]) == 0
-    assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 0
-    assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3"]) == 0
-    assert cli.main(["measure", "splits", "--model", "m"]) == 0
-    assert (
-        cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", "--hidden-size", "64", "--no-resume"])
-        == 0
-    )
-    assert [tuple(map(str, arguments)) for arguments, _ in calls] == [
-        ("traces.json", "word", "None"),
-        ("traces.json", "substring", "text"),
-        ("organism", "smoke", "3"),
-        ("m", "quick", "0"),
-        (
-            str(tmp_path),
-            "{'seed': 7, 'hidden_size': 64, 'intermediate_size': 512, 'num_layers': 4, 'steps': 2600, 'knobs': "
-            + f"{BLIND!r}}}",
-        ),
-        (str(tmp_path), "scores"),
+    assert cli.main(["markers", "traces.json"]) == 2
+    assert cli.main(["markers", "traces.json", "--match", "substring", "--column", "text"]) == 2
+    shape = ["--hidden-size", "64", "--knobs", "intuition=0.45", "--no-resume"]
+    assert cli.main(["pretrain", "--output", str(tmp_path), "--seed", "7", *shape]) == 0
+    config = PretrainConfig(seed=7, hidden_size=64, knobs=Knobs(intuition=0.45))
+    assert [arguments for arguments, _ in calls] == [
+        (Path("traces.json"), "word", None),
+        (Path("traces.json"), "substring", "text"),
+        (tmp_path, config),
+        (tmp_path, "scores"),
     ]
     assert calls[-2][1] == {"device": None, "resume": False}
+
+
+def test_the_arguments_of_measure_reach_it(monkeypatch):
+    from sdlab.commands import measure
+
+    seen = []
+
+    def contexts(*arguments, **named):
+        seen.append(inspect.signature(measure.contexts_command).bind(*arguments, **named).arguments)
+        return 0
+
+    def splits(*arguments, **named):
+        seen.append(inspect.signature(measure.splits_command).bind(*arguments, **named).arguments)
+        return 0
+
+    both = {"contexts": (contexts, measure.contexts_command), "splits": (splits, measure.splits_command)}
+    for name, (stand_in, command) in both.items():
+        monkeypatch.setitem(measure.MEASUREMENTS, name, functools.wraps(command)(stand_in))
+    assert cli.main(["measure", "contexts", "--preset", "smoke", "--seed", "3", "--no-thinking"]) == 0
+    assert cli.main(["measure", "splits", "--model", "m"]) == 0
+    assert seen[0].items() >= {"model": "organism", "preset": "smoke", "seed": 3, "thinking": False}.items()
+    assert seen[0]["engine"] == "torch" and seen[0]["max_completion_length"] is None
+    assert seen[1] == {"model": "m", "preset": "quick", "seed": 0}
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["measure", "splits", "--engine", "vllm"])
+    assert stopped.value.code == 2
 
 
 def test_the_arguments_of_a_sweep_reach_it_and_failed_cells_are_status_1(monkeypatch, capsys):

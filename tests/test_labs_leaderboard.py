@@ -19,7 +19,7 @@ import rollout_models as tiny
 import torch
 from patience import PATIENCE
 
-from sdlab.commands.leaderboard import leaderboard_command
+from sdlab.commands.leaderboard import rank_submissions
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, training_seeds
@@ -250,7 +250,7 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
     output = tmp_path / "out" / "leaderboard.csv"
     files = [good, SOURCES / "lab4_repair_it.ipynb", lazy, missing]
-    assert leaderboard_command(files, None, BUDGET, output, jobs=2) == 1
+    assert rank_submissions(files, None, BUDGET, output, jobs=2) == 1
     with open(output, newline="") as file:
         rows = {row["submission"]: row for row in csv.DictReader(file)}
     assert set(rows) == {

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 
 from sdlab.commands import measure
 from sdlab.errors import SdlabError
+from sdlab.measure import evaluation
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
@@ -285,7 +286,9 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     )
     monkeypatch.setattr("sdlab.presets.PRESETS", {"smoke": contexts_size()})
     frames = []
-    monkeypatch.setattr(measure, "table_one", lambda frame: frames.append(frame) or TABLE(frame))
+    monkeypatch.setattr(
+        "sdlab.measure.evaluation.table_one", lambda frame: frames.append(frame) or TABLE(frame)
+    )
     measure.contexts_command("organism", "smoke", 1, engine="vllm")
     assert asked == {"engine": "vllm", "tensor_parallel_size": 1}
     frame = frames[0]
@@ -300,7 +303,7 @@ def test_table_one_end_to_end(engine, monkeypatch, capsys):
     assert "organism: 4 problems" in told and "full solution" in told
 
 
-TABLE = measure.table_one
+TABLE = evaluation.table_one
 
 
 def contexts_size():

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import tyro
+
 from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
 from sdlab.benchmarks.load import load_with_report
 from sdlab.benchmarks.sources import local_file
@@ -11,12 +13,17 @@ WIDE = 110  # columns from which the list has licences and sources
 
 
 def benchmarks_command(
-    name: str | None = None, split: str | None = None, source: str | Path | None = None
-) -> None:
-    """Print the list of benchmarks, or one of them: every split, or the one named, read from `source` or where it is found.
+    name: tyro.conf.Positional[str | None] = None, split: str | None = None, source: Path | None = None
+) -> int:
+    """List the real benchmarks; with a name, print its counts and an example.
 
-    The list counts what lies on this machine and downloads nothing; with a name the hub is asked where no file is here.
-    Raises SdlabError as `load_benchmark` does.
+    The list counts the files on this machine and downloads nothing. With a name, a file that is not on this
+    machine is read from the hub.
+
+    Args:
+        name: One benchmark; by default all are listed.
+        split: train or test, where a benchmark has both.
+        source: A parquet, json or jsonl file, or a folder of such files; by default the real data, else the hub.
     """
     from rich.console import Console
 
@@ -27,7 +34,7 @@ def benchmarks_command(
         print("(in brackets: expected, not counted on this machine)")
         if not wide:
             print("Licence and source of one: sdlab benchmarks NAME")
-        return
+        return 0
     benchmark = find_benchmark(name)
     for part in (
         [benchmark.split(split)] if split or len(benchmark.files) == 1 else _splits(benchmark, source)
@@ -43,6 +50,7 @@ def benchmarks_command(
             print(f"  note: {note}")
         print(f"  example {problems[0].id}, answer {problems[0].answer or 'none'}:\n")
         print("\n".join(f"    {line}" for line in problems[0].prompt.splitlines()) + "\n")
+    return 0
 
 
 def benchmarks_table(source: str | Path | None = None, wide: bool = True):

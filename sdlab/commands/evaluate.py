@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sdlab.commands.options import RUNS
+
+EVALUATIONS = RUNS / "evaluations"
 LABELS = {
     "reward": "score (avg@n)",
     "length": "length",
@@ -20,7 +23,7 @@ SHOWN = ("reward", "pass@16", "length", "markers", "markers_substring", "density
 def evaluate(
     model: Annotated[str, tyro.conf.Positional],
     benchmarks: str,
-    output: Path = Path("runs/evaluations"),
+    output: Path = EVALUATIONS,
     name: str | None = None,
     engine: Literal["torch", "vllm"] = "torch",
     tensor_parallel_size: int | None = None,
@@ -91,7 +94,7 @@ def evaluate(
 
 def import_(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")],
-    output: Path = Path("runs/evaluations"),
+    output: Path = EVALUATIONS,
     name: str | None = None,
     benchmark: str | None = None,
     prompt: str | None = None,

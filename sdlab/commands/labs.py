@@ -7,8 +7,10 @@ from typing import Annotated
 import tyro
 
 from sdlab.errors import SdlabError
+from sdlab.labs.process import Limits
+from sdlab.paths import notebooks_dir
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "labs"
+FOLDER = notebooks_dir() / "labs"
 
 
 def build(output: Path = FOLDER, source: Path = FOLDER / "source") -> int:
@@ -28,9 +30,9 @@ def build(output: Path = FOLDER, source: Path = FOLDER / "source") -> int:
 def grade(
     submissions: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SUBMISSION...")],
     csv: Path | None = None,
-    timeout: float = 600.0,
-    cell_timeout: float = 180.0,
-    memory: int = 3000,
+    timeout: float = Limits.timeout,
+    cell_timeout: float = Limits.cell_timeout,
+    memory: int = Limits.memory_mb,
     source: Path = FOLDER / "source",
 ) -> int:
     """Run submissions in separate processes and print the points per cell; for several, a table.
@@ -132,11 +134,4 @@ def _print_one(graded) -> None:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Run `sdlab labs` with the arguments after `labs`."""
-    return tyro.extras.subcommand_cli_from_dict(
-        {"build": build, "grade": grade},
-        prog="sdlab labs",
-        args=arguments,
-        description="Course labs: student versions and grading.",
-    )
+LABS = {"build": build, "grade": grade}

@@ -4,18 +4,59 @@ import csv
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import tyro
+
+from sdlab.commands.options import default
 from sdlab.labs.isolation import left_open
 from sdlab.labs.leaderboard import SECRET, Budget, leaderboard
 
 
 def leaderboard_command(
-    files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int = 1
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    secret: str | None = None,
+    seeds: int = Budget.seeds,
+    steps: int = Budget.config.steps,
+    problems: int = Budget.problems,
+    timeout: float = Budget.timeout,
+    memory_gb: float = Budget.memory_gb,
+    jobs: int = default(leaderboard, "jobs"),
+    output: Path = Path("leaderboard.csv"),
+    model: str = Budget.model,
 ) -> int:
-    """Print the table and write it as csv; returns 1 when a submission failed. Behind `sdlab leaderboard`.
+    """Train the repairs of lab 4 on hidden seeds and problems, evaluate them on other hidden problems, rank them.
 
-    Finished results are kept in the folder <output>_results beside the table, and taken from there when it is run again.
+    Args:
+        files: Python files or lab-4 notebooks that define `repair`.
+        secret: Chooses seeds and problems; better set as SDLAB_LEADERBOARD_SECRET.
+        seeds: Training runs of each submission; fewer than three decide nothing.
+        steps: Training steps, the same for everybody.
+        problems: Hidden problems of each of three kinds.
+        timeout: Seconds for the training of one submission.
+        memory_gb: Memory of its process.
+        jobs: Submissions trained at once, each with one thread.
+        output: The table as csv; finished results are kept beside it, in <output>_results.
+        model: The organism, or a folder with a model.
+    """
+    budget = Budget(
+        replace(Budget.config, steps=steps),
+        seeds,
+        problems,
+        timeout=timeout,
+        memory_gb=memory_gb,
+        model=model,
+    )
+    return rank_submissions(files, secret, budget, output, jobs)
+
+
+def rank_submissions(
+    files: Sequence[Path], secret: str | None, budget: Budget, output: Path, jobs: int
+) -> int:
+    """Print the table of the leaderboard and write it as csv; return 1 when a submission failed.
+
+    Finished results are kept in the folder <output>_results beside the table and reused by the next call.
     """
     from rich.console import Console
     from rich.table import Table

@@ -1,7 +1,9 @@
 """`sdlab markers`: count epistemic markers in files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from sdlab.reading.texts import read_texts
 from sdlab.text.markers import marker_table
@@ -49,8 +51,18 @@ def render_markers(table: "pandas.DataFrame", title: str = "") -> "Table":
     return out
 
 
-def markers_command(path: str, match: str = "word", column: str | None = None) -> None:
-    """Print how often the ten markers occur in a json, jsonl, parquet or txt file, or in a folder of them."""
+def markers_command(
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    match: Literal["word", "substring"] = "word",
+    column: str | None = None,
+) -> int:
+    """Count the ten epistemic markers (wait, hmm, perhaps ...) in a file of completions.
+
+    Args:
+        path: A json, jsonl, parquet or txt file, or a folder of them.
+        match: Whole words, or substrings as the paper counts.
+        column: The column that holds the completions; by default found by its name.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -60,3 +72,4 @@ def markers_command(path: str, match: str = "word", column: str | None = None) -
     for note in table.attrs["notes"]:
         console.print(Text(note))
     console.print(Text(f"match={match}"), render_markers(table), sep="\n")
+    return 0

@@ -1,39 +1,51 @@
 """`sdlab measure`: Table 1 and the splits of the world, for one model."""
 
+from typing import Literal
+
+from sdlab.commands.options import PRESET
 from sdlab.errors import SdlabError
-from sdlab.measure.evaluation import table_one
-from sdlab.organism.card import NUM_GENERATIONS, as_text, measure_splits
-from sdlab.paper import PAPER
-from sdlab.study.contexts import HIGH, LOW, run_contexts, select
-from sdlab.text.prompt import CONTEXT_LABELS
+from sdlab.paths import ORGANISM
 
 
 def contexts_command(
-    model: str = "organism",
-    preset: str = "quick",
+    model: str = ORGANISM,
+    preset: str = PRESET,
     seed: int = 0,
-    *,
-    engine: str = "torch",
+    engine: Literal["torch", "vllm"] = "torch",
     tensor_parallel_size: int = 1,
     max_completion_length: int | None = None,
     thinking: bool = True,
-) -> None:
-    """`sdlab measure contexts`: print Table 1 for a model, with intervals by problem, beside the paper's.
+) -> int:
+    """Print score, length and markers in the four contexts (Table 1), beside the paper's numbers.
 
-    engine, tensor_parallel_size: as in `load_engine`. max_completion_length: tokens; the preset's, which suit the organism, when not given.
+    Intervals are 95%, resampled by problem.
+
+    Args:
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        preset: Sizes: smoke, quick or full.
+        seed: Seed of the sampling.
+        engine: torch, or vllm for large models.
+        tensor_parallel_size: GPUs that share the model (vllm only).
+        max_completion_length: Tokens; by default those of the preset, which suit the organism.
+        thinking: Ask the chat template for thinking.
     """
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
+    from sdlab.measure.evaluation import table_one
+    from sdlab.paper import PAPER
     from sdlab.presets import preset as sizes
     from sdlab.rollout.loading import load_engine
+    from sdlab.study.contexts import HIGH, LOW, run_contexts, select
+    from sdlab.text.prompt import CONTEXT_LABELS
     from sdlab.world.splits import load_split
 
     size, console = sizes(preset), Console()
     if engine != "vllm" and tensor_parallel_size != 1:
         raise SdlabError(
-            f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; leave it at 1 with engine {engine!r}"
+            f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; "
+            f"leave it at 1 with engine {engine!r}"
         )
     settings = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
     limit = size.max_completion_length if max_completion_length is None else max_completion_length
@@ -59,9 +71,8 @@ def contexts_command(
             sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts")
         )
     text = table_one(frame)
-    table = Table(
-        title=f"{model}: {len(selection.problems)} problems with base pass rate {LOW} to {HIGH}, {size.num_generations} samples each"
-    )
+    problems = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
+    table = Table(title=f"{model}: {problems}, {size.num_generations} samples each")
     for column in (
         "context",
         "score",
@@ -81,16 +92,25 @@ def contexts_command(
     )
     if frame["truncated"].any():
         console.print(
-            f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; raise max_completion_length if that is many."
+            f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; "
+            "raise max_completion_length if that is many."
         )
+    return 0
 
 
-def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0) -> None:
-    """`sdlab measure splits`: print what a model scores on every split and in every mode."""
+def splits_command(model: str = ORGANISM, preset: str = PRESET, seed: int = 0) -> int:
+    """Print score, length and markers for every split of the world and every mode of the model.
+
+    Args:
+        model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        preset: Sizes: smoke, quick or full.
+        seed: Seed of the sampling.
+    """
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
+    from sdlab.organism.card import NUM_GENERATIONS, as_text, measure_splits
     from sdlab.presets import preset as sizes
     from sdlab.rollout.loading import load_engine
 
@@ -110,3 +130,7 @@ def splits_command(model: str = "organism", preset: str = "quick", seed: int = 0
     for (split, mode), row in as_text(measured).iterrows():
         table.add_row(split, mode, *row)
     console.print(table)
+    return 0
+
+
+MEASUREMENTS = {"contexts": contexts_command, "splits": splits_command}

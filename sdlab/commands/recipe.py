@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sdlab.commands.options import RUNS
 from sdlab.commands.recipe_tables import command_line, describe, list_recipes, print_estimate
 from sdlab.commands.recipe_tiny import run_tiny
 from sdlab.errors import SdlabError
@@ -55,7 +56,7 @@ def recipe(
                 raise SdlabError(
                     f"{option} {given} does not go with --tiny, which runs on this machine's processor; leave it out"
                 )
-        return run_tiny(found, output or Path("runs/tiny") / name, dry_run=dry_run)
+        return run_tiny(found, output or RUNS / "tiny" / name, dry_run=dry_run)
     kind, job = gpu or found.gpu, found.job
     if gpu is not None or gpus is not None:
         job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)

@@ -6,6 +6,9 @@ from typing import Literal
 
 import tyro
 
+from sdlab.commands.options import RUNS, default
+from sdlab.commands.progress import step_progress
+from sdlab.paths import ORGANISM
 from sdlab.runs.training import Plan, train
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -18,11 +21,11 @@ class Options:
 
     output: Path | None = None
     """Run folder; default runs/METHOD."""
-    model: str = "organism"
+    model: str = ORGANISM
     """The organism, a folder with a model in Hugging Face format, or a hub name."""
-    resume: bool = True
+    resume: bool = default(train, "resume")
     """Go on with an unfinished run that lies there."""
-    overwrite: bool = False
+    overwrite: bool = default(train, "overwrite")
     """Write anew what lies there."""
     tracker: Literal["tensorboard"] | None = None
     """Also log there (needs the tensorboard package)."""
@@ -55,23 +58,9 @@ def sdpo(
     return _train("sdpo", config, plan, options)
 
 
-def main(arguments: list[str]) -> int:
-    """Run `sdlab train` with the arguments after `train`."""
-    return tyro.extras.subcommand_cli_from_dict(
-        {"sft": sft, "grpo": grpo, "sdpo": sdpo}, prog="sdlab train", args=arguments
-    )
-
-
 def _train(method: str, config, plan: Plan, options: Options) -> int:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    folder = options.output or Path("runs") / method
-    columns = (
-        TextColumn("{task.description} {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as board:
+    folder = options.output or RUNS / method
+    with step_progress() as board:
         task = board.add_task("step", total=config.steps, note="")
 
         def follow(row: dict) -> None:
@@ -94,3 +83,6 @@ def _train(method: str, config, plan: Plan, options: Options) -> int:
         return 130
     print(f"wrote {folder}")
     return 0
+
+
+METHODS = {"sft": sft, "grpo": grpo, "sdpo": sdpo}

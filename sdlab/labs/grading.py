@@ -16,10 +16,10 @@ def grade_submission(
     submission: Path,
     source: Path,
     *,
-    timeout: float = 600.0,
-    cell_timeout: float = 180.0,
-    memory_mb: int = 3000,
-    output_mb: float = 20.0,
+    timeout: float = Limits.timeout,
+    cell_timeout: float = Limits.cell_timeout,
+    memory_mb: int = Limits.memory_mb,
+    output_mb: float = Limits.output_mb,
 ) -> Graded:
     """Run the notebook `submission` in a separate process and count its points against the solution notebook `source`.
 

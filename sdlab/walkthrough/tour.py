@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
+from sdlab.paths import ORGANISM
 from sdlab.presets import preset as named_preset
 from sdlab.walkthrough import clean, execute, report
 from sdlab.walkthrough.execute import Execution
@@ -18,10 +19,10 @@ from sdlab.walkthrough.failures import Failure
 
 
 def tour(
-    preset: str = "quick",
-    output: Path = Path("reports"),
+    preset: str,
+    output: Path,
     only: tuple[str, ...] = (),
-    model: str = "organism",
+    model: str = ORGANISM,
     refresh: bool = False,
     folder: Path | None = None,
     console: Console | None = None,
@@ -75,7 +76,7 @@ def tour(
 def _findable(model: str) -> str:
     """A model folder by its full path, because notebooks run in a folder of their own."""
     place = Path(model).expanduser()
-    if model != "organism" and place.is_dir():
+    if model != ORGANISM and place.is_dir():
         return str(place.resolve())
     if model.startswith((".", "/", "~")):
         raise SdlabError(

@@ -1,0 +1,33 @@
+"""`sdlab reproduce`: the recorded results, trained again."""
+
+from pathlib import Path
+
+import tyro
+
+from sdlab.commands.options import default
+from sdlab.study import recorded
+
+
+def reproduce(
+    conditions: tyro.conf.Positional[tuple[str, ...]] = (),
+    seeds: tuple[int, ...] = default(recorded.reproduce, "seeds"),
+    work: Path = default(recorded.reproduce, "work"),
+    output: Path | None = None,
+    jobs: int | None = None,
+    model: str | None = None,
+) -> int:
+    """Run the training of the recorded results again; an interrupted reproduction resumes.
+
+    Args:
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates, long,
+            bf16, coverage, small, organism-1, organism-2, organism-blind.
+        seeds: Training seeds, one run each. Recorded seeds that are not named here stay.
+        work: Folder for the runs themselves.
+        output: Folder for the packed results; by default data/runs.
+        jobs: Number of simultaneous runs, each with one thread; by default one per core.
+        model: A model other than the one of the conditions; needs its own --output.
+    """
+    paths = recorded.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
