@@ -6,14 +6,15 @@ from typing import Annotated
 
 import tyro
 
+from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.labs.process import Limits
-from sdlab.paths import notebooks_dir
 
-FOLDER = notebooks_dir() / "labs"
+SOURCE = paths.notebooks_dir() / "labs" / "source"
+OUTPUT = SOURCE.parent if paths.checkout() else Path("labs")  # never inside an installed package
 
 
-def build(output: Path = FOLDER, source: Path = FOLDER / "source") -> int:
+def build(output: Path = OUTPUT, source: Path = SOURCE) -> int:
     """Write the student versions of the labs: without solutions, without hidden tests.
 
     Args:
@@ -33,7 +34,7 @@ def grade(
     timeout: float = Limits.timeout,
     cell_timeout: float = Limits.cell_timeout,
     memory: int = Limits.memory_mb,
-    source: Path = FOLDER / "source",
+    source: Path = SOURCE,
 ) -> int:
     """Run submissions in separate processes and print the points per cell; for several, a table.
 
@@ -56,9 +57,7 @@ def grade(
     if not submissions:
         raise SdlabError("no submission given; name .ipynb files or folders of them")
     if not source.exists():
-        raise SdlabError(
-            f"no solutions in {source}; run from a clone of the repository, or name them with --source"
-        )
+        raise SdlabError(f"no solutions in {source}; name their folder with --source")
     find = (lambda path: source) if source.is_file() else (lambda path: find_source(path, source))
 
     def progress(graded):
@@ -96,9 +95,7 @@ def find_source(submission: Path, folder: Path) -> Path:
 
     names = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if not names:
-        raise SdlabError(
-            f"no solutions in {folder}; run from a clone of the repository, or name them with --source"
-        )
+        raise SdlabError(f"no solutions in {folder}; name their folder with --source")
     problem = None
     try:
         kept = read_notebook(submission).metadata.get("sdlab")

@@ -23,7 +23,7 @@ def reproduce(
             bf16, coverage, small, organism-1, organism-2, organism-blind.
         seeds: Training seeds, one run each. Recorded seeds that are not named here stay.
         work: Folder for the runs themselves.
-        output: Folder for the packed results; by default data/runs.
+        output: Folder for the packed results; by default data/runs of a clone, else ./sdlab-data/runs.
         jobs: Number of simultaneous runs, each with one thread; by default one per core.
         model: A model other than the one of the conditions; needs its own --output.
     """

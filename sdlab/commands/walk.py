@@ -37,12 +37,23 @@ def tour(
 def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
     """Open JupyterLab on the first notebook.
 
+    Where sdlab was installed from a wheel, the notebooks are first copied to ./sdlab-notebooks, which keeps
+    what you changed there.
+
     Args:
         arguments: Passed on to `jupyter lab`, for example --port 9999 or --no-browser.
     """
+    from sdlab import paths
+    from sdlab.walkthrough.copies import copy_notebooks
     from sdlab.walkthrough.execute import find
 
-    first = find()[0]
+    folder = None
+    if paths.checkout() is None:
+        copy = copy_notebooks()
+        folder = copy.folder
+        for line in copy.lines():
+            print(line, flush=True)
+    first = find((), folder)[0]
     # The page stands in the address, so that it is also right with --no-browser.
     page = f"/lab/tree/{first.parent.name}/{first.name}"
     options = [f"--ServerApp.root_dir={first.parent.parent}", f"--LabApp.default_url={page}"]

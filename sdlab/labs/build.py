@@ -23,9 +23,7 @@ def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
     """
     sources = sorted(Path(source_dir).glob("*.ipynb"))
     if not sources:
-        raise SdlabError(
-            f"no notebooks in {source_dir}; run from a clone of the repository, or name the folder of the solutions"
-        )
+        raise SdlabError(f"no notebooks in {source_dir}; name the folder of the solutions")
     if Path(source_dir).resolve() == Path(output_dir).resolve():
         raise SdlabError(
             f"the student versions would overwrite the solutions in {source_dir}; name another output folder"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.paths import ORGANISM
@@ -34,6 +35,10 @@ def tour(
     notebook, and when a page cannot be written.
     """
     size = named_preset(preset)
+    if refresh and folder is None and paths.checkout() is None:
+        raise SdlabError(
+            "refresh stores outputs in the repository, and this sdlab was installed from a wheel; run it in a clone"
+        )
     chosen = execute.find(only, folder)
     console = console or Console()
     model = _findable(model)
