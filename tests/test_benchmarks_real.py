@@ -39,6 +39,7 @@ def test_the_files_are_those_of_the_record(real_folder, record):
     assert {name: sha256(real_folder / name) for name in record["files"]} == record["files"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(recorded.SETS))
 def test_the_record_is_what_the_files_give(name, real_folder, record):
     """All but the stability, which is the same method again on parts."""

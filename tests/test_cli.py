@@ -187,6 +187,7 @@ def walkthrough(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_tour_says_what_failed_by_its_status(walkthrough, tmp_path, capsys):
     reports = tmp_path / "out"
     assert cli.main(["tour", "--preset", "smoke", "--output", str(reports)]) == 1
@@ -336,6 +337,7 @@ def test_an_interrupt_is_status_130(monkeypatch, capsys, walkthrough, tmp_path):
     assert capsys.readouterr().err == "sdlab: stopped\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["benchmarks"], ["benchmarks", "math500"], ["--help"], ["recipe"], ["train", "sft", "--help"]],

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def wrong_verdicts(rows):
     return positives, negatives
 
 
+@pytest.mark.slow
 def test_no_wrong_answer_is_accepted_and_few_right_ones_are_missed():
     named = os.environ.get("SDLAB_GRADING_PAIRS")
     rows = pairs(Path(named)) if named else pairs()[:180] + pairs()[180::2]
@@ -48,6 +50,7 @@ def test_no_wrong_answer_is_accepted_and_few_right_ones_are_missed():
     assert len(missed) <= MISSED_PER_180 * len(rows) / 180
 
 
+@pytest.mark.slow
 def test_a_right_pair_is_right_both_ways():
     """Equality has no direction, except where one side leaves out what the other says."""
     one_way = {"choice", "time", "assignment", "text", "word"}
@@ -57,6 +60,7 @@ def test_a_right_pair_is_right_both_ways():
     assert len(missed) <= MISSED_PER_180 * len(rows) / 180
 
 
+@pytest.mark.slow
 def test_a_wrong_pair_is_wrong_both_ways():
     one_way = {"choice", "time"}
     rows = [row for row in pairs() if not row["right"] and row["kind"] not in one_way][::3]

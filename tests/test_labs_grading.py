@@ -53,6 +53,7 @@ def test_the_solution_earns_everything_and_the_student_version_nothing(tmp_path,
     assert student.problems == ("reflection: not answered (5 points, graded by hand)",)
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_loses_its_own_points_and_only_the_hidden_test_sees_it(tmp_path, source):
     wrong = graded(tmp_path, source, double=body("return abs(2 * x)"))
     assert wrong.points == MEAN and "math.isclose(double(-1.5), -3.0)" in wrong.errors["double-test"]
@@ -75,6 +76,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, source, name):
     double, points, line = HOSTILE[name]
@@ -187,6 +189,7 @@ def test_another_years_lab_is_graded_with_this_years_seeds(tmp_path, source):
     )
 
 
+@pytest.mark.slow
 def test_a_class_with_every_kind_of_file_is_graded_to_its_end(tmp_path, source):
     folder = tmp_path / "class"
     handed_in(folder / "a_good.ipynb")
@@ -310,6 +313,7 @@ def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = F
     return write(notebook, handed), to / path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(LABS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_to_the_student_version(
     tmp_path, path
@@ -321,6 +325,7 @@ def test_the_graded_cells_of_each_lab_give_all_points_to_the_solution_and_none_t
     assert untouched.total == 0 and untouched.max_total == 20, untouched.points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lab, name, answers, lost",
     [pytest.param(*wrong, id=f"{wrong[0].stem.split('_')[0]}: {wrong[1]}") for wrong in wrong_answers()],

@@ -240,6 +240,7 @@ BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=PATIENCE, mod
 TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_seeds(1, "plum")}
 
 
+@pytest.mark.slow
 def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     """Two that work (one is lab 4's own notebook) and two that do not."""
     good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
@@ -316,6 +317,7 @@ def mixed(tmp_path_factory):
     return folder, {entry.name: (place, entry) for place, entry in ranked}, called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_submission_that_misbehaves_is_stopped_and_reported_in_one_line(mixed, name):
     entry = mixed[1][name][1]
@@ -326,11 +328,13 @@ def test_a_submission_that_misbehaves_is_stopped_and_reported_in_one_line(mixed,
     assert BAD[name][1] in entry.reason and "\n" not in entry.reason and entry.score is None
 
 
+@pytest.mark.slow
 def test_the_network_is_out_of_reach(mixed):
     _, entries, called = mixed
     assert not called and "Error" in entries["calls_home"][1].reason
 
 
+@pytest.mark.slow
 def test_a_submission_has_every_wall_that_this_machine_gives(mixed):
     code = "from sdlab.labs.isolation import *; print(*enter_namespaces() | wall_files(Path.cwd(), [], []))"
     given = subprocess.run(
@@ -341,6 +345,7 @@ def test_a_submission_has_every_wall_that_this_machine_gives(mixed):
     }
 
 
+@pytest.mark.slow
 def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixed):
     _, entries, _ = mixed
     judged = {name for name, (_, entry) in entries.items() if not entry.reason}
@@ -353,6 +358,7 @@ def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixe
     assert all(entries[name][0] == 1 and entries[name][1].score.shape == (1, 4) for name in judged)
 
 
+@pytest.mark.slow
 def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monkeypatch):
     folder, entries, _ = mixed
     asked, last = [], {"secret": "plum", "budget": BUDGET, "kept": folder / "kept"}
@@ -392,6 +398,7 @@ def test_a_board_run_again_trains_only_what_has_no_result(mixed, tmp_path, monke
     assert len(asked) == 4
 
 
+@pytest.mark.slow
 def test_one_that_loops_is_stopped_when_its_time_is_over(tmp_path):
     (tmp_path / "bad.py").write_text("while True: pass")
     assert (
@@ -400,6 +407,7 @@ def test_one_that_loops_is_stopped_when_its_time_is_over(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_board_stops_what_runs(tmp_path):
     (tmp_path / "bad.py").write_text("while True: pass")
     stop = threading.Event()

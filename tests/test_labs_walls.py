@@ -21,6 +21,8 @@ from patience import PATIENCE
 from sdlab.errors import SdlabError
 from sdlab.labs import family, isolation, leaderboard, process
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 LINUX = pytest.mark.skipif(sys.platform != "linux" or not UNSHARE, reason="needs Linux on x86-64 or arm64")
 NOT_LINUX = """

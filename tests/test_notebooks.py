@@ -299,6 +299,7 @@ def test_no_number_of_seeds_is_typed_in_text(path):
         assert [found for text in texts for found in typed.findall(text)] == []
 
 
+@pytest.mark.slow
 @every_notebook
 def test_runs_at_smoke_and_its_story_holds(path):
     done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PATIENCE)

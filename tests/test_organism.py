@@ -147,6 +147,7 @@ def test_resumed_pretraining_ends_with_the_same_weights(tmp_path):
             pretrain(tmp_path / "parts", other, device="cpu")
 
 
+@pytest.mark.slow
 def test_killed_pretraining_goes_on(tmp_path):
     script = (
         "from sdlab.organism.pretrain import *; from pathlib import Path; import sys\n"
@@ -197,6 +198,7 @@ def test_the_shipped_organism_is_plain_hugging_face_and_small(shipped):
         assert word in card
 
 
+@pytest.mark.slow
 def test_the_shipped_organism_scores_as_its_targets_say(shipped):
     from sdlab.measure.evaluation import evaluate
     from sdlab.rollout.types import SamplingParams

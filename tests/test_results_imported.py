@@ -486,6 +486,7 @@ def test_recorded_verdicts_on_real_answers_are_compared(sdlab_real_data, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_organism_and_imported_results_in_one_table_and_back(tmp_path):
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks

@@ -231,6 +231,7 @@ def child_lives(folder, config: Config, life: int, after: int, begun) -> None:
         train(run, config, objects(config), on_step)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path):
     config, rng = Config(steps=48, width=500), random.Random(0)  # 4 MB a checkpoint: most of a step is saving
     began = time.perf_counter()
@@ -288,6 +289,7 @@ def child_kills_its_children(kills: list, config: Config, overwrite: bool, pipe)
         pipe.send(os.WTERMSIG(os.waitpid(pid, 0)[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_at_any_line_of_writing_it_goes_on(tmp_path, monkeypatch, overwrite):
     """Every line of the code that a run goes through, at a random one of the times that it is reached."""

@@ -45,7 +45,7 @@ JUDGED = {
 }  # the shortest cell
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 def in_this_process(cells, *, on_done, **_):

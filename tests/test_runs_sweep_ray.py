@@ -24,6 +24,8 @@ from sdlab.runs.loading import load_run
 from sdlab.runs.sweep import sweep
 from sdlab.train.log import TIMED
 
+pytestmark = pytest.mark.slow
+
 AXES = {
     "method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "steps": 4, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128,
     "eval_every": 0, "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1,

@@ -86,6 +86,7 @@ def command(folder) -> list[str]:
     return [sys.executable, "-m", "sdlab.cli", "train", "sdpo", *words]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
     folder = tmp_path / "run"
     process = subprocess.Popen(
@@ -103,6 +104,7 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
     same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), folder, PLAN), whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_random_times_is_one_line_and_goes_on_bit_for_bit(tmp_path, whole):
     """As from a terminal: SIGINT to all processes of the command, while it samples, updates, saves, evaluates or ends."""
     folder, rng, ends = tmp_path / "run", random.Random(0), []
@@ -170,6 +172,7 @@ def test_a_run_is_judged_when_due_and_its_model_loads(whole):
     assert again.steps.empty and set(again.evaluations["split"]) == {"in-domain", "deeper"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_the_same_call_finishes(tmp_path, whole):
     def stop(row):
         if row["step"] == 2:
@@ -182,6 +185,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_call_finishes(tmp_path, whole):
     same(train("sdpo", SDPOConfig(steps=6, teacher_model_kind="ema", **SMALL), tmp_path / "run", PLAN), whole)
 
 
+@pytest.mark.slow
 def test_the_two_trace_sets_are_right_matched_and_different():
     from sdlab.grading.score import grade
     from sdlab.rollout.loading import load_engine
@@ -197,6 +201,7 @@ def test_the_two_trace_sets_are_right_matched_and_different():
         build_traces(engine, problems[:2], 4000)
 
 
+@pytest.mark.slow
 def test_sft_trains_on_the_traces_asked_for(tmp_path):
     config = SFTConfig(steps=2, batch_size=4, **SMALL)
     runs = [
@@ -268,6 +273,7 @@ def make_record(folder, monkeypatch, seeds=(0, 1, 2)):
     return pack("tiny", seeds, folder / "work", folder / "runs")
 
 
+@pytest.mark.slow
 def test_recorded_results_come_back_with_provenance_and_intervals(tmp_path, monkeypatch):
     make_record(tmp_path, monkeypatch)
     data = load_recorded("tiny", folder=tmp_path / "runs")
@@ -403,6 +409,7 @@ def test_every_condition_has_its_name_and_seeds_are_set_when_run():
     assert CONDITIONS["sdpo"].config.steps == CONDITIONS["grpo"].config.steps  # they are overlaid
 
 
+@pytest.mark.slow
 def test_shipped_results_rest_on_the_shipped_organism():
     from sdlab import paths
     from sdlab.files import sha256

@@ -17,6 +17,8 @@ from sdlab.train.grpo import GRPOConfig
 from sdlab.train.losses import sdpo_token_loss
 from sdlab.train.sdpo import SDPOConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(steps=2, num_problems=4, num_generations=4, max_completion_length=160, warmup_steps=1, seed=3)
 CASES = {
     "sdpo, as in the paper": SDPOConfig(**SMALL),

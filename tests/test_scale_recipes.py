@@ -348,6 +348,7 @@ def test_tiny_dry_run_writes_nothing(capsys, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepseek-7b-sdpo-no-think", "deepseek-7b-sft-guided"])
 def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     """Slow. The launcher's own command, a model that loads, an evaluation of before and after; sizes even smaller than --tiny's."""

@@ -38,6 +38,8 @@ from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.solutions import write_correct
 from sdlab.world.splits import load_split
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     steps=2,
     num_problems=2,

@@ -129,6 +129,7 @@ def front_end():
         manager.shutdown_kernel(now=True)
 
 
+@pytest.mark.slow
 def test_a_press_that_comes_through_a_subshell_ends_the_running_cell(front_end):
     front_end.run(STEPS.format(steps=1000), cellId="one")
     button, layout = front_end.button()

@@ -133,6 +133,7 @@ def run(cells, monkeypatch, headless: bool):
     return notebook.cells
 
 
+@pytest.mark.slow
 def test_headless_kernel(monkeypatch):
     slider, explorer, board = run(["slider", "explorer", "board"], monkeypatch, headless=True)
     assert slider.outputs[0].ename == "ZeroDivisionError"  # the run fails although only start=1 is shown
@@ -142,6 +143,7 @@ def test_headless_kernel(monkeypatch):
     assert texts[1] == "Training, step 2: score 1.00"  # drawn when the cell ended
 
 
+@pytest.mark.slow
 def test_live_kernel_callback_errors_are_seen(monkeypatch):
     slider, explorer, drive = run(["slider", "explorer", "drive"], monkeypatch, headless=False)
     assert "ZeroDivisionError" in str(slider.outputs[1].data["text/html"])  # shown where the picture was

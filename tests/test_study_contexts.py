@@ -65,6 +65,7 @@ def engine():
     return ReasonerEngine()
 
 
+@pytest.mark.slow
 def test_selection_keeps_middling_problems_and_their_first_right_answer(engine):
     problems = load_split("train", limit=512)
     chosen = contexts.select(engine, problems, 12)
@@ -85,6 +86,7 @@ def test_no_middling_problem_is_an_error(engine):
         contexts.select(engine, load_split("train", limit=20), 5, low=2.0, high=3.0)
 
 
+@pytest.mark.slow
 def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
     chosen = contexts.select(engine, load_split("train", limit=512), 20)
     engine.asked.clear()
@@ -114,6 +116,7 @@ def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
     assert means.loc["none", "reward"] < 0.85 < 0.95 < means.loc["solution", "reward"]
 
 
+@pytest.mark.slow
 def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, tmp_path):
     from sdlab.organism.pretrain import PretrainConfig, pretrain
     from sdlab.rollout.loading import check_organism

@@ -150,6 +150,7 @@ def check_update(model, loss: torch.Tensor, recorded_loss: float, recorded: list
 # Gradients by brute force
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {},
     {"temperature": 0.7, "scale_rewards": True, "aggregation": "sequence_mean", "epsilon_low": 0.05, "epsilon_high": 0.1},
@@ -187,6 +188,7 @@ def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch
     assert clipped[0] == 0 < clipped[1]  # before the first update every ratio is one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {},
     {"teacher_model_kind": "ema", "teacher_update_rate": 0.5, "distillation_alpha": 0.0, "distillation_topk": None, "context": "solution_no_think"},
@@ -476,6 +478,7 @@ def test_the_signals_of_sft_are_about_its_traces(engine, graded):
 # The same seed, the same run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_seed_gives_the_same_bits_and_another_others(start, tokenizer, graded, monkeypatch, method):
     monkeypatch.delenv("CPU_LIMIT", raising=False)
@@ -555,6 +558,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, changes", [
     ("sft", {}), ("grpo", {}), ("sdpo", {}), ("sdpo", {"teacher_model_kind": "ema", "demonstration": "random"}),
 ], ids=["sft", "grpo", "sdpo", "sdpo-ema"])  # fmt: skip

@@ -19,7 +19,7 @@ from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.splits import load_split
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "first_steps.json").read_text())
 SIZES = dict(steps=2, num_problems=4, num_generations=4, warmup_steps=2, learning_rate=1e-3, seed=3)

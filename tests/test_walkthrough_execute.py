@@ -11,6 +11,8 @@ from sdlab.errors import SdlabError
 from sdlab.walkthrough.execute import execute, find
 from sdlab.walkthrough.failures import failures_in
 
+pytestmark = pytest.mark.slow
+
 GIVEN = {"PRESET": "smoke", "MODEL": "organism"}
 
 

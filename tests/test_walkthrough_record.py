@@ -77,6 +77,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
 def test_any_values_can_be_shown_and_are_escaped(values):
     page = bundle({"values": values, "provenance": {}})["text/html"]
@@ -98,6 +99,7 @@ def test_a_table_shows_every_cell():
     assert soup.caption.get_text() == "four contexts"
 
 
+@pytest.mark.slow
 def test_a_notebook_records_and_is_cleaned(tmp_path):
     path = save(tmp_path, "00_a.ipynb", "import ipywidgets\nipywidgets.IntSlider()", "object()",
                 "from sdlab.walkthrough.record import record\nrecord(score=0.25)")  # fmt: skip

@@ -16,6 +16,8 @@ from sdlab.errors import SdlabError
 from sdlab.walkthrough import render, report
 from sdlab.walkthrough.tour import tour
 
+pytestmark = pytest.mark.slow
+
 RECORD = "from sdlab.walkthrough.record import record\nrecord({})"
 
 

@@ -51,6 +51,7 @@ def test_knobs_are_read_from_a_models_configuration():
         Knobs.of({"sdlab": {"knobs": {"intuition": 2}}})
 
 
+@pytest.mark.slow
 def test_an_organism_stores_its_knobs_and_a_run_on_it_names_them(tmp_path):
     from transformers import AutoConfig
 

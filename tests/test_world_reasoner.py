@@ -57,6 +57,7 @@ def test_probabilities_of_all_traces_sum_to_one(evidence, thinking, knobs):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
 def test_log_probabilities_equal_sampling_frequencies(knobs):
     problem, n = small_problem(2), 20_000
@@ -186,6 +187,7 @@ def test_belief_follows_bayes():
     assert entropy([0.25] * 4) == pytest.approx(math.log(4))
 
 
+@pytest.mark.slow
 def test_detours_start_uninformed_and_recover():
     rng, right, seen = stream("test", "detours"), 0, 0
     while seen < 150:
