@@ -38,7 +38,7 @@ ROOMS = """
 """
 RANKS = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
 LARGEST_SHARE = 0.12  # of the package's lines, for a folder
-LONGEST_MODULE = 391  # lines
+LONGEST_MODULE = 300  # lines
 LONGEST_LINE = 110  # columns
 LONG_LINES = 1659  # still to be broken up: this number only falls
 
