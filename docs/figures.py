@@ -33,7 +33,8 @@ def rates():
     return rate_curves(
         sweep_table(),
         base=untrained,
-        subtitle="20 steps (SFT 38); bars: 95% intervals over seeds and problems (GRPO at 3e-3: one seed, problems only); "
+        subtitle="20 steps (SFT 38); bars: 95% intervals over seeds and problems "
+        "(GRPO at 3e-3: one seed, problems only); "
         "grey: untrained",
     )
 

@@ -22,7 +22,7 @@ from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
 from sdlab.world.splits import load_split
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; README.md says how, under vLLM"
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; docs/real-models.md says how"
 )
 PAPER = dict(temperature=0.6, top_p=0.95, top_k=20)
 

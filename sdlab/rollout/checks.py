@@ -16,7 +16,7 @@ VLLM_MEMORY = (
     "Available memory on",
     "Free memory on device",
 )
-INSTALL_VLLM = 'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, or see "vLLM" in README.md for a machine without one'
+INSTALL_VLLM = 'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, or see docs/real-models.md for a machine without one'
 
 
 class OutOfMemory(SdlabError):

@@ -1,0 +1,233 @@
+"""Write the tables of the README and of these pages from the recorded runs: `python docs/tables.py`.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`. A test checks that the page holds what this
+script writes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sdlab.measure.crossed import crossed_difference, seeds_interval
+from sdlab.measure.intervals import Interval
+from sdlab.study.conditions import CONDITIONS, LONG
+from sdlab.study.coverage_conditions import (
+    CANDIDATE_COUNTS,
+    COUNTS,
+    COVERAGE,
+    candidates_name,
+    coverage_name,
+    small_name,
+)
+from sdlab.study.coverage_table import coverage_table, stops_paying, training_gain
+from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
+from sdlab.study.rates import sweep_table
+from sdlab.study.recorded import load_recorded
+from sdlab.study.statements import statement_rows
+from sdlab.world.splits import SIZES, TRAINING
+
+HERE = Path(__file__).parent
+PAGES = (HERE / "results.md", HERE / "index.md", HERE.parent / "README.md")
+SPLITS = ("in-domain", "unseen-types", "deeper")
+SLOT = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Return a Markdown table; cells are turned into text."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def _ends(recorded, name: str) -> list:
+    """Return seeds, score on three splits, markers and length of a condition's last checkpoint."""
+    seeds = recorded.evaluations.query("condition == @name")["seed"].nunique()
+    scores = [recorded.interval(name, "reward", split) for split in SPLITS]
+    rest = [recorded.interval(name, metric, "in-domain") for metric in ("markers", "length")]
+    return [seeds, *scores, *rest]
+
+
+HEADER = [
+    "trained by",
+    "seeds",
+    "in-domain",
+    "unseen types",
+    "deeper",
+    "markers, in-domain",
+    "length, in-domain",
+]
+
+
+def main() -> str:
+    """Return the main table: every condition of 40 steps."""
+    recorded = load_recorded(*CONDITIONS)
+    return markdown(HEADER, [[one.label, *_ends(recorded, name)] for name, one in CONDITIONS.items()])
+
+
+def long() -> str:
+    """Return the table of the runs of 100 steps."""
+    recorded = load_recorded(*LONG)
+    rows = []
+    for name, one in LONG.items():
+        tables = [recorded.table(name, "reward", "unseen-types", step) for step in (0, 40, None)]
+        problems = tables[0][0].columns  # those evaluated along training
+        (over_a, under_a), (over_b, under_b) = ([part[problems] for part in table] for table in tables[1:])
+        change = crossed_difference(over_a, over_b, under_a, under_b)
+        rows.append([one.label.removesuffix(", 100 steps"), *_ends(recorded, name), change])
+    return markdown([*HEADER, "from step 40 on, unseen types"], rows)
+
+
+def rates() -> str:
+    """Return the score after training at five learning rates."""
+    table = sweep_table()
+    rows = []
+    for (method, rate), group in table.groupby(["method", "learning_rate"], sort=False):
+        by = group.set_index("measure")
+        scores = [
+            Interval(*by.loc[split, ["mean", "low", "high"]]) for split in ("in-domain", "unseen-types")
+        ]
+        best = "yes" if by["best"].any() else ""
+        rows.append([method.upper(), f"{rate:g}", int(by["seeds"].iloc[0]), *scores, best])
+    header = ["method", "learning rate", "seeds", "in-domain", "unseen types", "best by its own measure"]
+    return markdown(header, sorted(rows, key=lambda row: (row[0], float(row[1]))))
+
+
+def coverage() -> str:
+    """Return training score and score on unseen types against the number of training problems."""
+    names = [coverage_name(method, count) for method in ("grpo", "sdpo") for count in COUNTS]
+    table = coverage_table(load_recorded(*names), names)
+    rows = []
+    for questions, group in table.groupby("questions", sort=False):
+        cells = group.set_index(["method", "split", "metric"])[["mean", "low", "high"]]
+
+        def cell(method, split, metric="reward", cells=cells):
+            return Interval(*cells.loc[(method, split, metric)])
+
+        scores = [cell(method, split) for split in (TRAINING, "unseen-types") for method in ("grpo", "sdpo")]
+        seeds = "/".join(map(str, sorted(set(group["seeds"]))))
+        label = questions if questions != "all" else f"all ({SIZES['train']:,})"
+        rows.append([label, *scores, cell("sdpo", "in-domain", "length"), seeds])
+    header = [
+        "problems", "GRPO, its training problems", "SDPO, its training problems", "GRPO, unseen types",
+        "SDPO, unseen types", "length after SDPO, in-domain", "seeds",
+    ]  # fmt: skip
+    return markdown(header, rows)
+
+
+def domains() -> str:
+    """Return what training on chemistry and on kata does to their own tests and to the hunts."""
+    names = [name for name in COVERAGE if name.startswith(("chemistry_", "kata_"))]
+    recorded = load_recorded("base_domains", *names)
+    rows = []
+    for name in names:
+        test = COVERAGE[name].plan.final_splits[0]
+        seeds = recorded.evaluations.query("condition == @name")["seed"].nunique()
+        rows.append(
+            [
+                COVERAGE[name].label,
+                recorded.interval("base_domains", "reward", test),
+                recorded.interval(name, "reward", test),
+                recorded.interval(name, "length", test),
+                recorded.interval(name, "reward", "in-domain"),
+                seeds,
+            ]
+        )
+    untrained = load_recorded("base").interval("base", "reward", "in-domain")
+    header = ["trained on", "own test, untrained", "own test, after", "length"]
+    header += [f"hunts, in-domain (untrained {untrained})", "seeds"]
+    return markdown(header, rows)
+
+
+def turns() -> str:
+    """Return the number of problems at which SDPO's training score turns from gain to loss."""
+    series = {
+        "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
+        "the small organism (290,000 parameters)": {count: small_name("sdpo", count) for count in COUNTS},
+        "hunts with at most 7 candidates to look through": {
+            n: candidates_name(n, "few") for n in CANDIDATE_COUNTS
+        },
+        "hunts with at least 9 candidates to look through": {
+            n: candidates_name(n, "many") for n in CANDIDATE_COUNTS
+        },
+        "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},
+    }
+    rows = []
+    for label, named in series.items():
+        recorded = load_recorded(*named.values())
+        turn = stops_paying(recorded, named.values())
+        gains = [training_gain(recorded, named[count]) for count in (8, None)]
+        rows.append([label, _crossing(turn), len(turn), *gains])
+    header = [
+        "SDPO with one thing changed",
+        "turns at (problems)",
+        "seeds",
+        "gain with 8 problems",
+        "with all",
+    ]
+    return markdown(header, rows)
+
+
+def _crossing(turn) -> str:
+    """Return the interval of 2**turn over the seeds that cross, and how many never do."""
+    known = turn.dropna()
+    doublings = seeds_interval(known)
+    low, high = 2**doublings.low, 2**doublings.high
+    text = (
+        f"{2**doublings.mean:.0f} [{low:.0f}, {high:.0f}]" if len(known) > 1 else f"{2**doublings.mean:.0f}"
+    )
+    missing = len(turn) - len(known)
+    return text + (f"; {missing} of {len(turn)} seeds never gain" if missing else "")
+
+
+def found() -> str:
+    """Return what was found, in five sentences with their numbers."""
+    recorded = load_recorded("base", "grpo", "sdpo", "sdpo_no_think", "chemistry_sdpo", "cover_sdpo_8")
+
+    def score(name: str, split: str, metric: str = "reward") -> Interval:
+        return recorded.interval(name, metric, split)
+
+    fall = {
+        name: [score(name, split) for split in SPLITS[:2]]
+        for name in ("base", "grpo", "sdpo", "sdpo_no_think")
+    }
+    markers = [score(name, "in-domain", "markers") for name in ("base", "sdpo")]
+    narrow = coverage_table(recorded, ["cover_sdpo_8"]).query("metric == 'reward'").set_index("split")
+    training = Interval(*narrow.loc[TRAINING, ["mean", "low", "high"]])
+    untrained = load_recorded("base_domains").interval("base_domains", "reward", "chemistry-test")
+    return (
+        f"- **Self-distillation with the full solution loses most of the score**: in-domain {fall['base'][0]} before, "
+        f"{fall['sdpo'][0]} after; unseen types {fall['base'][1]} before, {fall['sdpo'][1]} after. "
+        f"Markers per completion fall from {markers[0]} to {markers[1]}.\n"
+        f"- **GRPO rises** on the same problems: {fall['grpo'][0]} in-domain, {fall['grpo'][1]} on unseen types.\n"
+        f"- **Without the thinking in the teacher's context the loss is smaller**: {fall['sdpo_no_think'][0]} "
+        f"in-domain, {fall['sdpo_no_think'][1]} on unseen types.\n"
+        f"- **Narrow training hides the damage**: with 8 problems the training score is {training}, "
+        f"and unseen types score {score('cover_sdpo_8', 'unseen-types')}.\n"
+        f"- **Where nothing has to be searched, self-distillation helps**: on chemistry the score goes from {untrained} to "
+        f"{score('chemistry_sdpo', 'chemistry-test')}; the hunts pay for it "
+        f"({score('chemistry_sdpo', 'in-domain')} in-domain).\n"
+    )
+
+
+def statements() -> str:
+    """Return every statement with the result that would refute it, what was measured, and the verdict."""
+    every = statement_rows(load_recorded(), (*METHOD_STATEMENTS, *COVERAGE_STATEMENTS))
+    rows = []
+    for claim, row in every.items():
+        paper = f"{row['paper']} ({row['source']})" if row["source"] else row["paper"]
+        rows.append([claim, paper, row["refuted by"], row["measured"], row["verdict"]])
+    return markdown(["statement", "the paper", "refuted by", "measured", "verdict"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (main, long, rates, coverage, domains, turns, statements, found)
+}
+
+
+def rendered(text: str) -> str:
+    """Return a page with every table computed anew."""
+    return SLOT.sub(lambda slot: slot[1] + TABLES[slot[2]]() + slot[3], text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")

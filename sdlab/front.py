@@ -1,0 +1,88 @@
+"""Evaluate and train in one call, with progress: what `import sdlab` offers beyond the folders' own functions."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pandas
+
+from sdlab.errors import SdlabError, unknown
+from sdlab.measure import evaluation
+from sdlab.rollout.types import SamplingParams
+from sdlab.runs.loading import LoadedRun
+from sdlab.runs.training import METHODS, Plan, settings_of, train
+from sdlab.show.live import LiveBoard
+from sdlab.show.progress import in_notebook, progress
+from sdlab.world.problems import Problem
+
+
+def evaluate(
+    engine,
+    problems: Sequence[Problem],
+    params: SamplingParams | None = None,
+    *,
+    context: str = "none",
+    demonstrations: Sequence[str | None] | None = None,
+    thinking: bool = True,
+    entropy: bool = False,
+    **sampling,
+) -> pandas.DataFrame:
+    """Sample and grade completions of `problems`: a table with one row per completion.
+
+    params: how to sample; or give its settings by name, for example num_generations=8, temperature=0.6.
+    The other arguments, the columns and the errors are those of `sdlab.measure.evaluation.evaluate`.
+    Progress is shown.
+    Raises SdlabError also for an unknown sampling setting, and when both `params` and settings are there.
+    """
+    allowed = [field.name for field in fields(SamplingParams)]
+    for name in sampling:
+        if name not in allowed:
+            raise unknown("sampling setting", name, allowed)
+    if params is not None and sampling:
+        raise SdlabError(f"params and {', '.join(sampling)} both say how to sample; give one of them")
+    with progress("Evaluating", "completions") as board:
+        return evaluation.evaluate(
+            engine, problems, params or SamplingParams(**sampling), context=context,
+            demonstrations=demonstrations, thinking=thinking, entropy=entropy, progress=board,
+        )  # fmt: skip
+
+
+def fit(
+    method: str,
+    *,
+    model: str = "organism",
+    folder: str | Path | None = None,
+    on_step: Callable[[dict], None] | None = None,
+    **settings,
+) -> LoadedRun:
+    """Train a model by "sft", "grpo" or "sdpo" and return the run.
+
+    settings: those of the method's config (`sdlab.train`) and of `sdlab.runs.training.Plan`, by name:
+    steps=20, num_problems=16, seed=1, eval_every=5, ...
+    folder: the run folder; an unfinished run there resumes. None makes a new temporary folder.
+    on_step(row) is called after every step; by default a board (in a notebook) or a bar shows progress.
+    Ctrl-C and the board's stop button end the run with its finished steps.
+    Raises SdlabError for an unknown method or setting, a bad value, and a folder with another or a finished
+    run.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    known = settings_of(method)
+    for name in settings:
+        if name not in known or name == "method":
+            raise unknown(f"setting of {method}", name, [one for one in known if one != "method"])
+    config, plan = (
+        kind(**{field.name: settings[field.name] for field in fields(kind) if field.name in settings})
+        for kind in (METHODS[method], Plan)
+    )
+    folder = folder or Path(tempfile.mkdtemp(prefix=f"sdlab-{method}-")) / "run"
+    if on_step is not None:
+        return train(method, config, folder, plan, model=model, on_step=on_step)
+    if in_notebook():
+        with LiveBoard(title=f"Training: {method}") as board:
+            return train(method, config, folder, plan, model=model, on_step=board.update)
+    with progress("Training", "steps") as bar:
+        return train(
+            method, config, folder, plan, model=model, on_step=lambda row: bar(row["step"] + 1, config.steps)
+        )
