@@ -25,6 +25,7 @@ def test_the_pages_hold_the_tables_of_the_recorded_runs(monkeypatch):
         assert tables.rendered(text) == text, f"{page.name} is old; run python docs/tables.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_short_and_run(path, tmp_path, monkeypatch, capsys):
     lines = path.read_text(encoding="utf-8").splitlines()
