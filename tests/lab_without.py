@@ -1,7 +1,7 @@
-"""Runs `sdlab` on a machine that has fewer walls: `python lab_without.py WHAT ARGUMENTS...`, for the tests of sdlab.labs.
+"""Run `sdlab` on a machine with fewer protections: `python lab_without.py WHAT ARGUMENTS...`.
 
-The kernel itself refuses: a seccomp filter, which child processes inherit, answers the calls as an older kernel (Landlock)
-or a container (namespaces) does. Nothing in sdlab knows of it.
+The kernel itself refuses: a seccomp filter, which child processes inherit, answers the calls as an older
+kernel (Landlock) or a container (namespaces) does. Nothing in sdlab knows of it.
 """
 
 import ctypes
@@ -10,15 +10,24 @@ import platform
 import struct
 import sys
 
-LANDLOCK, UNSHARE = 444, {"x86_64": 272, "aarch64": 97}.get(platform.machine())
-NEWPID = 0x20000000
+LANDLOCK, CLONE3 = 444, 435
+UNSHARE = {"x86_64": 272, "aarch64": 97}.get(platform.machine())
+CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
+NEWUSER, NEWPID = 0x10000000, 0x20000000
+NO_CLONE3 = (CLONE3, 0, errno.ENOSYS)  # its flags are out of a filter's reach; libraries then use clone
+
+
+def _namespaces(flags: int) -> list[tuple[int, int, int]]:
+    return [(UNSHARE, flags, errno.EPERM), (CLONE, flags, errno.EPERM), NO_CLONE3]
+
+
 # (system call, bits of its first argument that matter or 0 for all, the answer)
 REFUSED = {
     "not Linux": [],
     "landlock": [(LANDLOCK, 0, errno.ENOSYS)],
-    "namespaces": [(UNSHARE, 0, errno.EPERM)],
-    "both": [(LANDLOCK, 0, errno.ENOSYS), (UNSHARE, 0, errno.EPERM)],
-    "process namespaces": [(UNSHARE, NEWPID, errno.EPERM)],
+    "namespaces": _namespaces(NEWUSER),
+    "both": [(LANDLOCK, 0, errno.ENOSYS), *_namespaces(NEWUSER)],
+    "process namespaces": _namespaces(NEWPID),
 }
 
 

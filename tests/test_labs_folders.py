@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdlab import paths
-from sdlab.labs.isolation import readable_around, readable_folders
+from sdlab.labs.sandbox.folders import readable_around, readable_folders
 
 FILES = [f"{a}/{b}/{c}" for a in "ab" for b in "cd" for c in ("e", "f/g")]
 

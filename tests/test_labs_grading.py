@@ -23,7 +23,8 @@ from sdlab.labs.cells import imports, read_notebook
 from sdlab.labs.grades import Graded
 from sdlab.labs.grading import grade_class, grade_submission
 from sdlab.labs.matching import match
-from sdlab.labs.process import Outcome
+from sdlab.labs.sandbox import bubblewrap
+from sdlab.labs.sandbox.steps import Outcome
 
 ALL, NONE = {"double-test": 3, "mean-test": 2}, {"double-test": 0, "mean-test": 0}
 MEAN = {"double-test": 0, "mean-test": 2}
@@ -38,6 +39,15 @@ def source(tmp_path_factory):
 
 def graded(tmp_path, source, **cells) -> Graded:
     return grade_submission(handed_in(tmp_path / "lab9_tiny.ipynb", **cells), source, **QUICK)
+
+
+@pytest.fixture(params=["bubblewrap", "kernel"])
+def sandbox(request, monkeypatch):
+    """The sandbox with bubblewrap where it starts, and without it."""
+    if request.param == "kernel":
+        monkeypatch.setattr(bubblewrap, "command", lambda *_: [])
+    elif bubblewrap.find()[1]:
+        pytest.skip(f"no bubblewrap here: {bubblewrap.find()[1]}")
 
 
 def body(text: str) -> str:
@@ -78,7 +88,7 @@ HOSTILE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, source, name):
+def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, source, name, sandbox):
     double, points, line = HOSTILE[name]
     found = graded(tmp_path, source, double=double)
     assert found.points == points
@@ -92,7 +102,7 @@ def test_sys_exit_earns_nothing_and_ends_nothing(tmp_path, source):
     assert found.points == MEAN and found.errors["double-test"] == "SystemExit: 0"
 
 
-def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source):
+def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source, sandbox):
     fake = 'import os, json\nfor n in range(3, 64):\n    try: os.write(n, b\'{"token": "ready", "ok": true}\\n\')\n    except OSError: pass\n'
     found = graded(
         tmp_path,
@@ -107,7 +117,7 @@ def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source):
     )
 
 
-def test_other_files_and_the_solution_are_out_of_reach(tmp_path, source):
+def test_other_files_and_the_solution_are_out_of_reach(tmp_path, source, sandbox):
     precious = tmp_path / "precious.txt"
     precious.write_text("kept")
     evil = f"""
@@ -121,7 +131,7 @@ subprocess.run(["rm", "-rf", {str(tmp_path)!r}])
 pathlib.Path("own.txt").write_text("fine")
 """
     found = graded(tmp_path, source, imports=evil, double=body("assert not any(LOG), LOG\nreturn 2 * x"))
-    if "files" not in found.walls:
+    if "files" not in found.closed_off:
         pytest.skip(
             "this kernel has no Landlock: files of the same user are not protected; grade in a container"
         )
@@ -129,7 +139,7 @@ pathlib.Path("own.txt").write_text("fine")
     assert found.points == ALL, found.errors
 
 
-def test_there_is_no_network(tmp_path, source):
+def test_there_is_no_network(tmp_path, source, sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         call = f"import math, socket\nLOG = []\ntry:\n    socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)\nexcept OSError as error:\n    LOG.append(error)"
@@ -139,14 +149,14 @@ def test_there_is_no_network(tmp_path, source):
     assert found.points == ALL
 
 
-def test_nothing_stays_behind(tmp_path, source):
+def test_nothing_stays_behind(tmp_path, source, sandbox):
     mark = f"sdlab-left-{os.getpid()}"
     found = graded(
         tmp_path,
         source,
         imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60) #{mark}'], start_new_session=True)",
     )
-    if "processes" not in found.walls:
+    if "processes" not in found.closed_off:
         pytest.skip("no process namespace here: a process that leaves its group may outlive the grading")
     time.sleep(0.2)
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

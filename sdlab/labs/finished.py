@@ -1,8 +1,8 @@
 """Finished results of the leaderboard in a folder, so that a board that is run again trains only what is new."""
 
 import hashlib
+import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
@@ -11,6 +11,7 @@ import numpy as np
 
 from sdlab import __version__
 from sdlab.errors import SdlabError
+from sdlab.files import write_atomic
 
 TABLES = ("score", "tokens", "in_domain")
 
@@ -59,16 +60,15 @@ class Finished:
 
     def keep(self, tables: dict[str, np.ndarray], source: Path | str) -> None:
         """Write `tables`, whole or not at all. Raises SdlabError when that cannot be done."""
+        content = io.BytesIO()
+        np.savez(content, **tables)
         try:
             path = self._path(source)
-            part = path.with_suffix(".part")
-            with open(part, "wb") as file:
-                np.savez(file, **tables)
-            os.replace(part, path)
         except OSError as error:
             raise SdlabError(
-                f"could not keep a finished result in {self.folder}: {error.strerror}"
+                f"could not read {source} again: {error.strerror}; its result was not kept"
             ) from error
+        write_atomic(path, content.getvalue())
 
     def _path(self, source: Path | str) -> Path:
         content = source.read_bytes() if isinstance(source, Path) else source.encode()

@@ -9,7 +9,7 @@ from sdlab.labs.build import read_source
 from sdlab.labs.cells import marking, read_notebook
 from sdlab.labs.grades import Graded, write_csv
 from sdlab.labs.matching import match
-from sdlab.labs.process import Limits, run_steps
+from sdlab.labs.sandbox.steps import Limits, run_steps
 
 
 def grade_submission(
@@ -75,7 +75,7 @@ def grade_submission(
         problems,
         time.perf_counter() - started,
         outcome.peak_mb,
-        outcome.walls,
+        outcome.closed_off,
     )
 
 

@@ -2,13 +2,20 @@
 
 
 class Family:
-    """The processes below `pid`, as far as they were seen; `peak_mb` is the most that one of them was seen to take."""
+    """The processes below `pid`, as far as they were seen.
+
+    peak_mb: the most memory that one of them was seen to take, in MB.
+    """
 
     def __init__(self, pid: int):
         self.pid, self.peak_mb, self._known = pid, 0.0, {}
 
     def memory_mb(self, limit_mb: float) -> float:
-        """MB of all of them now. Above the limit what they share is left out, where the system tells it (macOS tells only root)."""
+        """Return the MB that all of them take now.
+
+        Above the limit, memory that they share is left out, where the system says how much it is (macOS says
+        it only to root).
+        """
         import psutil
 
         try:

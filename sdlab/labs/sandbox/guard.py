@@ -1,8 +1,8 @@
-"""Puts back what a submission replaced in Python and its libraries, before a test cell is run.
+"""Put back what a submission replaced in Python and its libraries, before a test cell is run.
 
-A test that says `assert torch.allclose(...)` is worth nothing when the submission made `torch.allclose` say yes. Replaced
-functions and classes are put back, in modules and in classes, and function bodies too. It cannot be complete: code in the same process
-as its examiner can always reach it (frames, threads, ctypes).
+A test that says `assert torch.allclose(...)` is worth nothing when the submission made `torch.allclose`
+return True. Replaced functions and classes are put back, in modules and in classes, and function bodies too.
+It cannot be complete: code in the same process as its examiner can always reach it (frames, threads, ctypes).
 """
 
 import builtins
@@ -41,7 +41,10 @@ _REPLACED = (
 
 
 class Guard:
-    """A picture of the loaded modules under `roots` (first parts of their names), taken before any of a submission's code runs."""
+    """A snapshot of loaded modules, taken before any of a submission's code runs.
+
+    roots: the first parts of the names of the modules.
+    """
 
     def __init__(self, roots: set[str]):
         roots = (roots | set(ALWAYS)) - {
@@ -84,7 +87,7 @@ class Guard:
             )
 
     def put_back(self) -> list[str]:
-        """Undo every replacement since the picture was taken; returns their names ("torch.allclose")."""
+        """Undo every replacement since the snapshot; return their names ("torch.allclose")."""
         found, now = [], builtins.__dict__
         for name, value in self.builtins.items():  # first, and without calling any builtin
             if now.get(name) is not value and name != "_":
@@ -124,7 +127,7 @@ class Guard:
         return list(dict.fromkeys(found))
 
     def _foreign(self, value) -> bool:
-        """Whether `value` is not a library's own: torch wraps some of its functions when more of it is imported, which nobody need be told."""
+        """Whether `value` is not a library's own: torch wraps some of its functions as it is imported."""
         for inner in ("fget", "func", "__func__"):  # of a property, a cached property, a classmethod
             value = getattr(value, inner, value)
         module = getattr(value, "__module__", None) or getattr(type(value), "__module__", None)
@@ -141,7 +144,7 @@ def _own(owner: type):
 
 
 def load(statements: list[str]) -> set[str]:
-    """Import what the import `statements` name, so that the picture has it; returns the first parts of the modules' names."""
+    """Import what `statements` name, for the snapshot; return the first parts of the modules' names."""
     roots = set()
     for statement in statements:
         words = statement.split()

@@ -1,6 +1,6 @@
-"""A submission to lab 4's leaderboard, in the process it has to itself: read, trained, and its weights left in the folder.
+"""The separate process of a submission to the leaderboard: it reads and trains it, and leaves the weights.
 
-Nothing heavy is imported before the walls are up: a process with a second thread, as torch starts them, is refused namespaces.
+`python -m sdlab.labs.sandbox.submission`, started by sdlab.labs.sandbox.training.
 """
 
 from __future__ import annotations
@@ -13,31 +13,18 @@ from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.labs.cells import marking, parsed, read_notebook
-from sdlab.labs.isolation import block_sockets, die_with_parent, enter_namespaces, limit, wall_files
+from sdlab.labs.sandbox.inside import enter
 
 if TYPE_CHECKING:
     from sdlab.train.repair import Repair
 
 
-def child(settings: dict) -> None:
-    """What a submission's process runs (sdlab.labs.trial starts it), in a folder with submission.py or .ipynb: it leaves K.safetensors per run.
-
-    Behind the walls of sdlab.labs.isolation, as far as the kernel has them: no network, no writing elsewhere, limits.
-    """
+def main() -> None:
+    """Train submission.py or submission.ipynb of this folder; leave the weights of run K in K.safetensors."""
+    settings, _, closed_off = enter()
     limits, task = f"{settings['memory_gb']:g} GiB of memory (memory limit)", settings["task"]
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    walls = enter_namespaces()
-    inside = os.fork()
-    if inside:
-        os.close(settings["walls"])
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1]) % 256)
-    die_with_parent()
-    limit(int(settings["memory_gb"] * 1024), int(settings["timeout"]) + 1)
-    walls |= wall_files(Path.cwd(), settings["readable"], settings["listable"])
-    if "network" not in walls:
-        block_sockets()
-    os.write(settings["walls"], json.dumps(sorted(walls)).encode())
-    os.close(settings["walls"])
+    os.write(settings["replies"], json.dumps(closed_off).encode())
+    os.close(settings["replies"])
     try:
         from safetensors.torch import save_file
 
@@ -83,10 +70,10 @@ def _give_up(reason: str) -> None:
 
 
 def load_repair(path: Path) -> Repair:
-    """The `repair` that a Python file or a lab-4 notebook defines. It runs the submission's code.
+    """Return the `repair` that a Python file or a lab-4 notebook defines. It runs the submission's code.
 
-    Of a notebook only solution cells run whole; of other cells what defines something: imports, functions, classes and constants.
-    So no experiment is repeated. Raises SdlabError when there is no notebook, or no Repair.
+    Solution cells of a notebook run whole. Of other cells only definitions run: imports, functions, classes
+    and constants. So no experiment is repeated. Raises SdlabError when there is no notebook, or no Repair.
     """
     from sdlab.train.repair import Repair
 
@@ -121,3 +108,7 @@ def _defines(part: ast.stmt) -> bool:
         except ValueError:
             return False
     return isinstance(part, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
+if __name__ == "__main__":
+    main()

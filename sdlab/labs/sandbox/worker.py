@@ -1,10 +1,8 @@
-"""The separate process of one submission, started by sdlab.labs.process only: `python -m sdlab.labs.worker FD`.
+"""The separate process of one notebook: it runs the cells that it is asked to run.
 
-FD is an open file that holds the settings.
-
-Three processes: the one that is started holds no foreign code and takes SIGTERM; its child is the first of the process
-namespace, so that its end ends everything below; the grandchild runs the cells. Requests come as JSON lines on standard
-input, replies go to a pipe of their own. Each reply carries the token of its request, which is drawn anew for every cell.
+`python -m sdlab.labs.sandbox.worker`, started by sdlab.labs.sandbox.steps.
+Requests come as JSON lines on standard input, replies go to a pipe of their own. Each reply carries the token
+of its request, which is drawn anew for every cell.
 """
 
 import json
@@ -12,57 +10,23 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-from sdlab.labs.isolation import block_sockets, die_with_parent, enter_namespaces, limit, wall_files
+from sdlab.labs.sandbox.inside import enter
 
 
 class CellTimeout(BaseException):
     """Raised inside a cell that takes too long; not an Exception, so that `except Exception` lets it pass."""
 
 
-def main(settings: dict) -> None:
-    requests, replies = os.dup(0), settings["replies"]
-    os.set_inheritable(replies, False)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    walls = enter_namespaces()
-    _fork_and_wait(keep=requests)
-    die_with_parent()
-    if "processes" in walls:
-        _fork_and_wait(
-            keep=None
-        )  # the first process of a namespace ignores signals, so the cells run in the second
-    os.setsid()  # its own group: what a submission sends to its group reaches nobody else
-    limit(settings["memory_mb"], settings["cpu_seconds"])
-    walls |= wall_files(Path.cwd(), settings["readable"], settings["listable"])
-    if "network" not in walls:
-        block_sockets()
-    serve(os.fdopen(requests, "r", encoding="utf-8"), replies, sorted(walls), settings)
+def main() -> None:
+    """Answer requests until there are no more. The guard's snapshot is taken before the first cell."""
+    settings, requests, closed_off = enter()
+    replies = settings["replies"]
 
-
-def _fork_and_wait(keep: int | None) -> None:
-    """Fork; the child returns, this process waits for it and ends as it ended. SIGTERM here kills the child."""
-    child = os.fork()
-    if child == 0:
-        return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
-    if keep is not None:
-        os.close(keep)
-    while True:
-        try:
-            ended, status = os.wait()  # the first process of a namespace inherits its orphans
-        except InterruptedError:
-            continue
-        if ended == child:
-            os._exit(os.waitstatus_to_exitcode(status) % 256)  # killed by signal n: 256 - n
-
-
-def serve(requests, replies: int, walls: list[str], settings: dict) -> None:
-    """Answer requests until there are no more. The picture for the guard is taken before the first cell."""
     from IPython.core.interactiveshell import InteractiveShell
 
     from sdlab.labs.cells import assigned
-    from sdlab.labs.guard import Guard, load
+    from sdlab.labs.sandbox.guard import Guard, load
 
     write, dumps = os.write, json.dumps
 
@@ -76,7 +40,7 @@ def serve(requests, replies: int, walls: list[str], settings: dict) -> None:
     shell.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures
     guard = Guard(load(settings["imports"]))
     fixed: dict = {}  # what the source's own cells defined
-    reply(token="ready", walls=walls, peak_mb=_peak_mb())
+    reply(token="ready", closed_off=closed_off, peak_mb=_peak_mb())
 
     def late(*_):
         raise CellTimeout
@@ -119,7 +83,10 @@ def serve(requests, replies: int, walls: list[str], settings: dict) -> None:
 
 
 def _test_names(names: dict, fixed: dict, statements: list[str]) -> dict:
-    """What a test cell sees: the submission's names, but no other `abs`, no other `torch` and no other helper than the lab's."""
+    """Return the names that a test cell sees.
+
+    They are the submission's, but `abs`, `torch` and the lab's helpers are the real ones.
+    """
     import builtins
 
     seen = {name: value for name, value in names.items() if not hasattr(builtins, name)}
@@ -130,7 +97,7 @@ def _test_names(names: dict, fixed: dict, statements: list[str]) -> dict:
 
 
 def _line(error: BaseException | None, code: str, seconds: float) -> str:
-    """One line on what went wrong, with the failing line of the cell where the error has no words of its own."""
+    """One line on what went wrong, with the failing line of the cell where the error has no message."""
     if error is None:
         return ""
     if isinstance(error, CellTimeout):
@@ -165,5 +132,4 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    with open(int(sys.argv[1]), encoding="utf-8") as file:
-        main(json.load(file))
+    main()

@@ -1,9 +1,11 @@
-"""Grading and the leaderboard where the kernel has no Landlock, no namespaces, neither, or is not Linux's: as it degrades, it says so.
+"""The sandbox of the labs, with and without bubblewrap, and where the kernel lacks protections.
 
-Slow: each of the five machines grades a good and a bad submission, two train three (of the leaderboard), 10 to 15 s each on an idle core. The kernel's refusals are real
-(tests/lab_without.py); that the machine is no Linux is played by a sitecustomize that only the processes under test see.
+Slow: each machine grades a good and a bad submission, two train three (of the leaderboard), 10 to 15 s each
+on an idle core. The kernel's refusals are real (tests/lab_without.py); a sitecustomize, which only the
+processes under test see, plays a machine that is not Linux.
 """
 
+import ast
 import csv
 import os
 import socket
@@ -19,7 +21,8 @@ from lab_without import UNSHARE
 from patience import PATIENCE
 
 from sdlab.errors import SdlabError
-from sdlab.labs import family, isolation, leaderboard, process
+from sdlab.labs import leaderboard
+from sdlab.labs.sandbox import bubblewrap, family, folders, isolation, steps
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +30,7 @@ HERE = Path(__file__).parent
 LINUX = pytest.mark.skipif(sys.platform != "linux" or not UNSHARE, reason="needs Linux on x86-64 or arm64")
 NOT_LINUX = """
 import ctypes, resource, sys, types
-from sdlab.labs import isolation
+from sdlab.labs.sandbox import isolation
 
 def refuse(*_):
     raise AssertionError("a system call of Linux was made")
@@ -53,8 +56,10 @@ LOOPS = "def double(x):\n    while True: pass"
 GROWS = "def mean(values):\n    hog = []\n    while True: hog.append(bytearray(b'x' * 20_000_000))"
 
 
-def on_a_machine(without: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """`sdlab ARGUMENTS...` on a machine that lacks something."""
+def on_a_machine(
+    without: str, folder: Path, *arguments: str, bubblewrap: bool = False
+) -> subprocess.CompletedProcess:
+    """`sdlab ARGUMENTS...` on a machine that lacks something, with bubblewrap on its PATH or not."""
     patch = folder / "patch"
     patch.mkdir(exist_ok=True)
     if without == "not Linux":
@@ -62,6 +67,7 @@ def on_a_machine(without: str, folder: Path, *arguments: str) -> subprocess.Comp
     env = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
+        "PATH": os.environ["PATH"] if bubblewrap else str(patch),
         "PYTHONPATH": os.pathsep.join([str(patch), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     found = subprocess.run(
@@ -77,14 +83,51 @@ def on_a_machine(without: str, folder: Path, *arguments: str) -> subprocess.Comp
     return found
 
 
-@pytest.mark.parametrize(
-    "without", [pytest.param(name, marks=LINUX if name != "not Linux" else ()) for name in OPEN]
-)
-def test_with_fewer_walls_grades_come_out_limits_hold_and_one_line_says_what_is_open(tmp_path, without):
+RUNS = not bubblewrap.find()[1]
+BWRAP = [LINUX, pytest.mark.skipif(not RUNS, reason="bubblewrap is not installed, or does not start here")]
+MACHINES = [
+    pytest.param(name, False, OPEN[name], id=name, marks=LINUX) for name in OPEN if name != "not Linux"
+] + [
+    pytest.param("not Linux", False, OPEN["not Linux"], id="not Linux"),
+    pytest.param("landlock", True, "", id="bubblewrap, no landlock", marks=BWRAP),
+    pytest.param("namespaces", True, OPEN["namespaces"], id="bubblewrap that is refused", marks=BWRAP),
+]
+
+
+@pytest.mark.parametrize("without, bubblewrap, left_open", MACHINES)
+def test_with_fewer_protections_limits_hold_and_one_line_says_what_is_open(
+    tmp_path, without, bubblewrap, left_open
+):
     source = write(tiny_lab(), tmp_path / "source" / "lab9_tiny.ipynb")
+    reaches = (
+        "" if "other files" in left_open else f"assert unreachable({str(source)!r}), 'reads the solution'\n"
+    )
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
-        call = f"import math, urllib.request\nLOG = []\ntry:\n    urllib.request.urlopen('http://127.0.0.1:{server.getsockname()[1]}', timeout=2)\nexcept OSError as error:\n    LOG.append(error)"
+        port = server.getsockname()[1]
+        call = f"""import math, urllib.request
+LOG = []
+try:
+    urllib.request.urlopen('http://127.0.0.1:{port}', timeout=2)
+except OSError as error:
+    LOG.append(error)
+
+def unreachable(path):
+    try:
+        open(path).close()
+    except OSError:
+        pass
+    else:
+        return False
+    for other in (path, path + ".new", "/dev/shm/new", "/new", "/usr/new"):
+        try:
+            open(other, "a").close()
+            return False
+        except OSError:
+            continue
+    open("own", "w").close()
+    return True
+{reaches}"""
         handed_in(
             tmp_path / "class" / "lab9_good.ipynb",
             imports=call,
@@ -105,13 +148,15 @@ def test_with_fewer_walls_grades_come_out_limits_hold_and_one_line_says_what_is_
             "20",
             "--memory",
             "300",
+            bubblewrap=bubblewrap,
         )
         with pytest.raises(TimeoutError):
             server.accept()
     assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
-    assert found.stderr.endswith(LINE.format(OPEN[without])) and found.stderr.count("not closed off") == 1, (
-        found.stderr
-    )
+    assert found.stderr.endswith(LINE.format(left_open) if left_open else "s\n"), found.stderr
+    assert found.stderr.count("not closed off") == bool(left_open), found.stderr
+    refused = bubblewrap and bool(left_open)
+    assert found.stderr.count("bubblewrap does not start on this machine (") == refused, found.stderr
     bad, good = csv.DictReader((tmp_path / "class.csv").open())
     assert good["total"] == "5" and good["problems"] == good["errors"] == "", good
     assert bad["total"] == "0" and "double-test: took longer than 20 s; stopped" in bad["problems"], bad
@@ -120,7 +165,9 @@ def test_with_fewer_walls_grades_come_out_limits_hold_and_one_line_says_what_is_
 
 
 @pytest.mark.parametrize("without", [pytest.param("both", marks=LINUX), "not Linux"])
-def test_the_leaderboard_with_fewer_walls_stops_what_loops_and_grows_and_says_what_is_open(tmp_path, without):
+def test_the_leaderboard_with_fewer_protections_stops_what_loops_and_grows_and_says_what_is_open(
+    tmp_path, without
+):
     (tmp_path / "grows.py").write_text("hog = []\nwhile True: hog.append(bytearray(b'x' * 20_000_000))")
     (tmp_path / "loops.py").write_text("while True: pass")
     (tmp_path / "calls.py").write_text("import socket; socket.create_connection(('127.0.0.1', 9))")
@@ -211,7 +258,7 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "refused, abi, walls",
+    "refused, abi, closed_off",
     [
         ("abi", 6, set()),
         ("ruleset", 6, set()),
@@ -222,25 +269,26 @@ def machine(monkeypatch):
         ("rule", 6, {"files", "tcp", "signals"}),
     ],
 )
-def test_a_wall_of_files_is_only_told_when_it_stands(machine, tmp_path, refused, abi, walls):
+def test_files_are_closed_off_only_when_the_kernel_agrees(machine, tmp_path, refused, abi, closed_off):
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-    assert machine(refused, abi) and isolation.wall_files(tmp_path, [], []) == walls
+    assert machine(refused, abi) and isolation.restrict_files(tmp_path, [], []) == closed_off
     assert not before or len(os.listdir("/proc/self/fd")) == before  # nothing is left open
 
 
 @pytest.mark.parametrize(
-    "refused, walls, asks",
+    "refused, closed_off, asks",
     [("unshare", set(), 2), ("pids", {"network"}, 2), (None, {"network", "processes"}, 1)],
 )
-def test_namespaces_fall_back_to_the_network_s_alone(machine, refused, walls, asks):
+def test_namespaces_fall_back_to_the_network_s_alone(machine, refused, closed_off, asks):
     kernel = machine(refused)
-    assert isolation.enter_namespaces() == walls and len(kernel.asked) == asks
+    assert isolation.enter_namespaces() == closed_off and len(kernel.asked) == asks
 
 
 def test_where_it_is_not_linux_nothing_is_asked_of_the_kernel(machine, tmp_path):
     kernel = machine(platform="darwin")
     assert (
-        isolation.enter_namespaces() == isolation.wall_files(tmp_path, [], []) == set() and kernel.asked == []
+        isolation.enter_namespaces() == isolation.restrict_files(tmp_path, [], []) == set()
+        and kernel.asked == []
     )
 
 
@@ -253,14 +301,14 @@ def test_a_limit_that_the_system_refuses_is_let_pass(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(isolation.resource, "setrlimit", setrlimit)
-    isolation.limit(600, 60)
+    isolation.limit(600, 60, 0)
     assert len(asked) >= 4
 
 
 @pytest.mark.parametrize(
     "limited",
     [
-        lambda folder: process.run_steps((), (), [], process.Limits()),
+        lambda folder: steps.run_steps((), (), [], steps.Limits()),
         lambda folder: leaderboard.leaderboard([folder / "a.py"], "plum"),
     ],
 )
@@ -292,3 +340,90 @@ def test_the_line_names_what_any_submission_lacked():
     assert isolation.left_open([{"network", "files", "processes"}, {"files"}]) + "\n" == LINE.format(
         "the network, other processes"
     )
+
+
+def test_threads_of_the_user_are_those_of_the_kernel():
+    counted = sum(
+        len(list(entry.glob("task/*")))
+        for entry in Path("/proc").glob("[0-9]*")
+        if entry.stat().st_uid == os.geteuid()
+    )
+    assert isolation.threads_of_user() == pytest.approx(counted, rel=0.5) and counted > 1
+
+
+def test_only_grading_and_the_leaderboard_use_the_sandbox():
+    package, users = HERE.parent / "sdlab", set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if any(name.startswith("sdlab.labs.sandbox") for name in names):
+                users.add(path.relative_to(package))
+    outside = {str(path) for path in users if path.parts[:2] != ("labs", "sandbox")}
+    assert outside == {"labs/grading.py", "labs/leaderboard.py"}
+
+
+@pytest.mark.parametrize(
+    "script, reason",
+    [
+        (None, "not installed"),
+        ("echo 'bwrap: No permissions to create a new namespace' >&2; exit 1", "bwrap: No permissions"),
+        ("exit 3", "exit status 3"),
+        ('for last; do :; done; test "$last" = ""', ""),  # runs, whatever it is asked to run
+    ],
+)
+def test_bubblewrap_is_used_only_when_it_starts(monkeypatch, tmp_path, script, reason):
+    if script:
+        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(bubblewrap, "sys", SimpleNamespace(**vars(sys) | {"platform": "linux"}))
+    bubblewrap.find.cache_clear()
+    try:
+        assert bubblewrap.find()[1].startswith(reason) and bool(bubblewrap.find()[1]) == bool(reason)
+        assert bool(bubblewrap.command(tmp_path, [])) == (not reason)
+        assert (reason in bubblewrap.refusal()) if script and reason else bubblewrap.refusal() == ""
+    finally:
+        bubblewrap.find.cache_clear()
+
+
+def test_bubblewrap_is_never_asked_off_linux(monkeypatch):
+    monkeypatch.setattr(bubblewrap, "sys", SimpleNamespace(platform="darwin"))
+    bubblewrap.find.cache_clear()
+    try:
+        assert bubblewrap.find() == ("", "not installed")
+    finally:
+        bubblewrap.find.cache_clear()
+
+
+@pytest.mark.skipif(not RUNS, reason="bubblewrap is not installed, or does not start here")
+def test_in_bubblewrap_hidden_folders_are_empty_whatever_path_leads_there(monkeypatch, tmp_path):
+    site, folder = tmp_path / "site", tmp_path / "scratch"
+    for name in ("sdlab/labs/source/lab1", "sdlab/cli.py", "other/lab1"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text("text")
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(site)
+    needed = [*folders.needed_folders([])[0], str(tmp_path / "link"), str(site / "sdlab")]
+    monkeypatch.setattr(bubblewrap, "needed_folders", lambda hidden: (needed, []))
+    command = bubblewrap.command(folder, [tmp_path / "link" / "sdlab" / "labs", tmp_path / "nowhere"])
+    code = """import pathlib, sys
+for root in sys.argv[1:]:
+    for path in sorted(pathlib.Path(root).rglob("*")):
+        if path.is_file():
+            print(path)
+for path in map(pathlib.Path, (*sys.argv[1:], "/usr", "/")):
+    try:
+        (path / "new").write_text("")
+        print("wrote", path)
+    except OSError:
+        pass
+pathlib.Path("own").write_text("")
+"""
+    ended = subprocess.run(
+        [*command, sys.executable, "-I", "-c", code, site, tmp_path / "link"], capture_output=True, text=True
+    )
+    seen = {str(root / name) for root in (site, tmp_path / "link") for name in ("sdlab/cli.py", "other/lab1")}
+    assert ended.returncode == 0 and set(ended.stdout.splitlines()) == seen, ended
+    assert (folder / "own").exists()

@@ -1,0 +1,67 @@
+"""Which folders a submission may read."""
+
+import os
+import sys
+from pathlib import Path
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/sys")
+
+
+def needed_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
+    """Return the folders that a submission needs, and those that it may only list because `hidden` files lie in them.
+
+    It needs the system, Python, its packages, sdlab and its data. The rest of a checkout is not among them.
+    Folders that it needs can hold hidden files too.
+    """
+    from sdlab import paths
+
+    places = [os.path.realpath(path) for path in hidden]
+    needed, listable = (
+        {*SYSTEM, sys.prefix, sys.base_prefix, str(paths.PACKAGE), str(paths.data_dir())},
+        set(),
+    )
+    for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        entry = os.path.realpath(entry)
+        packages = paths.checkout() is None and entry == str(paths.PACKAGE.parent)  # sdlab among them
+        inside = any(Path(place).is_relative_to(entry) for place in places)
+        (listable if inside and not packages else needed).add(entry)
+    return sorted(needed), sorted(listable)
+
+
+def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
+    """Return the folders and files that a submission may read, and the folders that it may only list."""
+    needed, listed = needed_folders(hidden)
+    readable, listable = set(), set(listed)
+    for folder in needed:
+        more = readable_around(folder, [Path(path).resolve() for path in hidden])
+        readable |= more[0]
+        listable |= more[1]
+    return sorted(readable), sorted(listable)
+
+
+def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], set[str]]:
+    """Return what of a folder may be read and what may only be listed, so that no `hidden` file can be read.
+
+    hidden: files and folders by their real paths. Landlock grants whole trees, so the way to a hidden file is
+    granted entry by entry.
+    """
+    place = os.path.realpath(folder)
+    inside = [path for path in hidden if path.is_relative_to(place)]
+    if not inside:
+        return {place}, set()
+    readable, listable = set(), set()
+    if Path(place) not in inside and os.path.isdir(place):
+        listable.add(place)
+        for entry in os.scandir(place):
+            if not entry.is_symlink():  # what it leads to is granted, or not, where it lies
+                more = readable_around(entry.path, inside)
+                readable |= more[0]
+                listable |= more[1]
+    return readable, listable
+
+
+def hidden_places(folder: str, hidden: list[Path]) -> list[str]:
+    """Return the paths below `folder`, a link to a folder perhaps, at which the folders in `hidden` can be seen."""
+    place = os.path.realpath(folder)
+    inside = [path.resolve() for path in hidden if path.resolve().is_relative_to(place) and path.is_dir()]
+    return [os.path.normpath(os.path.join(folder, path.relative_to(place))) for path in inside]
