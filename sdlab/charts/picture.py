@@ -11,10 +11,9 @@ self-contained one costs 900 KB a chart. So a chart leaves the kernel as finishe
 
 import base64
 import html
+import io
 import json
 import re
-import struct
-import zlib
 
 PNG_SCALE = 1.5
 FONT = "Helvetica Neue, Arial, Liberation Sans, DejaVu Sans, sans-serif"
@@ -171,64 +170,22 @@ def hover_titles(svg: str) -> str:
 
 
 def squeeze_png(png: bytes) -> bytes:
-    """The same picture as a PNG of at most 256 colours: about a tenth of vl-convert's file.
+    """Reduce a PNG to at most 256 colours: about a sixth of vl-convert's file.
 
-    A chart has few colours; the rest are the soft edges of letters and lines, which are rounded to 32 (if need be 16)
-    steps per channel. A file that is not plain 8-bit RGBA, as vl-convert writes it, comes back as it was.
+    A chart has few colours; the rest are the soft edges of letters and lines. A file that is not RGBA, as vl-convert
+    writes it, is returned as it was.
     """
-    import numpy as np
+    from PIL import Image
 
-    chunks, at = {}, 8
-    while at < len(png):
-        size, kind = struct.unpack(">I4s", png[at : at + 8])
-        chunks[kind] = chunks.get(kind, b"") + png[at + 8 : at + 8 + size]
-        at += 12 + size
-    width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
-    filters = rows[:, 0]
-    if (depth, colour) != (8, 6) or not np.isin(filters, (0, 1)).all():
-        return png
-    pixels = rows[:, 1:].reshape(height, width, 4)
-    # Filter 1 stores each byte as the difference from the pixel to its left, modulo 256.
-    pixels = np.where((filters == 1)[:, None, None], np.cumsum(pixels, axis=1, dtype=np.uint8), pixels)[
-        ..., :3
-    ]
-    palette, index = _palette(pixels.reshape(-1, 3).astype(np.uint32))
-    lines = np.zeros((height, width + 1), np.uint8)  # first byte of a line: filter 0
-    lines[:, 1:] = index.reshape(height, width)
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    return (
-        png[:8]
-        + _chunk(b"IHDR", header)
-        + _chunk(b"PLTE", palette.astype(np.uint8).tobytes())
-        + _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
-        + _chunk(b"IEND", b"")
-    )
-
-
-def _palette(pixels):
-    """(colours (N, 3) with N <= 256, index (pixels,)): the commonest colours as they are, the others rounded."""
-    import numpy as np
-
-    def packed(values):
-        return values[:, 0] << 16 | values[:, 1] << 8 | values[:, 2]
-
-    exact, inverse, count = np.unique(packed(pixels), return_inverse=True, return_counts=True)
-    keep = np.zeros(len(exact), bool)
-    keep[np.argsort(-count)[:48]] = True
-    for steps in (255, 63, 31, 15, 7, 5):
-        channels = np.stack([exact >> 16, exact >> 8 & 255, exact & 255], axis=1)
-        rounded = np.where(
-            keep[:, None], channels, np.rint(np.rint(channels * (steps / 255)) * (255 / steps))
+    with Image.open(io.BytesIO(png)) as picture:
+        if picture.mode != "RGBA":
+            return png
+        reduced = picture.convert("RGB").quantize(
+            256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
         )
-        colours, back = np.unique(packed(rounded.astype(np.uint32)), return_inverse=True)
-        if len(colours) <= 256:
-            break
-    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1), back[inverse]
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    file = io.BytesIO()
+    reduced.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def alt_text(spec: dict) -> str:
