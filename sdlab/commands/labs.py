@@ -81,7 +81,7 @@ def grade(
         Console().print(table(results))
     if csv is not None:
         print(f"wrote {csv}")
-    if line := left_open(graded.walls for graded in results if graded.peak_memory_mb):  # those that ran
+    for line in sandbox_notes(results):
         print(line, file=sys.stderr)
     return 1 if any(graded.problems for graded in results) else 0
 

@@ -9,6 +9,7 @@ from sdlab.labs.build import read_source
 from sdlab.labs.cells import marking, read_notebook
 from sdlab.labs.grades import Graded, write_csv
 from sdlab.labs.matching import match
+from sdlab.labs.sandbox.launch import notes
 from sdlab.labs.sandbox.steps import Limits, run_steps
 
 
@@ -121,6 +122,11 @@ def grade_class(
         if output_csv is not None:
             write_csv(results, Path(output_csv))  # as far as it goes: a stopped class keeps its rows
     return results
+
+
+def sandbox_notes(results: list[Graded]) -> list[str]:
+    """Return lines on what the sandbox lacked on this machine."""
+    return notes(graded.closed_off for graded in results if graded.peak_memory_mb)  # those that ran
 
 
 def found(paths: list[Path]) -> list[Path]:

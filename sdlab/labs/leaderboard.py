@@ -2,7 +2,8 @@
 
 An instructor's secret chooses the training seeds, the training questions and the test problems, all of them outside the named
 splits. A submission is trained in a process of its own, which learns only its training seeds and hands back weights; they are judged
-here, so what a submission prints or returns is no score. Where the kernel has no walls, and for hostile code, run the command in a container.
+here, so what a submission prints or returns is no score. docs/sandbox.md says
+what protects this machine. For hostile code, run the command in a container.
 """
 
 import secrets
@@ -133,11 +134,11 @@ def leaderboard(
             for name, future in zip(work, trained):
                 entry = future.result()
                 if not isinstance(entry, Entry):
-                    reason, walls = entry
+                    reason, closed_off = entry
                     entry = (
-                        Entry(name, reason=reason, walls=walls)
+                        Entry(name, reason=reason, closed_off=closed_off)
                         if reason
-                        else replace(_judge(name, places[name], secret, budget), walls=walls)
+                        else replace(_judge(name, places[name], secret, budget), closed_off=closed_off)
                     )
                     if finished and not entry.reason:
                         finished.keep({what: getattr(entry, what) for what in TABLES}, work[name])
@@ -153,6 +154,11 @@ def leaderboard(
         ((ranks.get(entry.name, len(good) + 1), entry) for entry in entries),
         key=lambda pair: (pair[0], -pair[1].score.mean() if pair[1].score is not None else 0),
     )
+
+
+def sandbox_notes(ranked: list[tuple[int, Entry]]) -> list[str]:
+    """Return lines on what the sandbox lacked on this machine."""
+    return notes(entry.closed_off for _, entry in ranked if entry.closed_off is not None)
 
 
 def _names(files: list[Path]) -> list[str]:

@@ -8,10 +8,11 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "
 
 
 def needed_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
-    """Return the folders that a submission needs, and those that it may only list because `hidden` files lie in them.
+    """Return the folders that a submission needs, and those that it may only list.
 
-    It needs the system, Python, its packages, sdlab and its data. The rest of a checkout is not among them.
-    Folders that it needs can hold hidden files too.
+    A folder is only listable because `hidden` files lie in it. A submission needs the system, Python, its
+    packages, sdlab and its data. The rest of a checkout is not among them. Folders that it needs can hold
+    hidden files too.
     """
     from sdlab import paths
 
@@ -61,7 +62,7 @@ def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], s
 
 
 def hidden_places(folder: str, hidden: list[Path]) -> list[str]:
-    """Return the paths below `folder`, a link to a folder perhaps, at which the folders in `hidden` can be seen."""
+    """Return the paths below `folder`, perhaps a link, that lead to the folders in `hidden`."""
     place = os.path.realpath(folder)
     inside = [path.resolve() for path in hidden if path.resolve().is_relative_to(place) and path.is_dir()]
     return [os.path.normpath(os.path.join(folder, path.relative_to(place))) for path in inside]
