@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from sdlab.files import from_json, to_json
-from sdlab.labs.submission import load_repair
+from sdlab.labs.sandbox.submission import load_repair
 from sdlab.runs.files import read_about, read_lines, to_line
 from sdlab.runs.folder import open_run
 from sdlab.runs.loading import load_run

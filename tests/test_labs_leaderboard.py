@@ -24,7 +24,8 @@ from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, training_seeds
 from sdlab.labs.ranking import rank
-from sdlab.labs.trial import train
+from sdlab.labs.sandbox import bubblewrap
+from sdlab.labs.sandbox.training import train
 from sdlab.organism.pretrain import PretrainConfig, build_model
 from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
@@ -278,7 +279,8 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
 
 
 REPAIR = "from sdlab.train.repair import Repair\n"
-BAD = {  # what it hands in, and what is said about it
+# What it hands in, and what is said about it (one of two: without Landlock, bubblewrap shows no other's folder).
+BAD = {
     "eats_memory": ("hog = bytearray(60 << 30)", "needs more than 4 GiB of memory (memory limit)"),
     "prints": ("while True: print('x' * 100_000)", "printed more than 20 MB"),
     "raises": ("raise ValueError('no idea')", "ValueError: no idea"),

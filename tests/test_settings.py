@@ -21,7 +21,7 @@ from sdlab.commands.train import Options
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget
-from sdlab.labs.process import Limits
+from sdlab.labs.sandbox.steps import Limits
 from sdlab.organism import pretrain
 from sdlab.organism.pretrain import PretrainConfig
 from sdlab.organism.tokenizer import build_tokenizer

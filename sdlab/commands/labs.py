@@ -8,7 +8,7 @@ import tyro
 
 from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.labs.process import Limits
+from sdlab.labs.grading import Limits
 
 SOURCE = paths.notebooks_dir() / "labs" / "source"
 OUTPUT = SOURCE.parent if paths.checkout() else Path("labs")  # never inside an installed package
@@ -51,8 +51,7 @@ def grade(
     from rich.console import Console
 
     from sdlab.labs.grades import table
-    from sdlab.labs.grading import grade_class
-    from sdlab.labs.isolation import left_open
+    from sdlab.labs.grading import grade_class, sandbox_notes
 
     if not submissions:
         raise SdlabError("no submission given; name .ipynb files or folders of them")

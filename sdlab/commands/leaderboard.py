@@ -10,8 +10,7 @@ from pathlib import Path
 import tyro
 
 from sdlab.commands.options import default
-from sdlab.labs.isolation import left_open
-from sdlab.labs.leaderboard import SECRET, Budget, leaderboard
+from sdlab.labs.leaderboard import SECRET, Budget, leaderboard, sandbox_notes
 
 
 def leaderboard_command(
@@ -64,7 +63,7 @@ def rank_submissions(
     console, kept = Console(), output.with_name(output.stem + "_results")
     ranked = leaderboard(
         files, secret or os.environ.get(SECRET, ""), budget, jobs=jobs, kept=kept,
-        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or ('judged' if entry.walls is not None else 'as judged before')}", markup=False, highlight=False),
+        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}", markup=False, highlight=False),
     )  # fmt: skip
     counts = [place for place, entry in ranked if not entry.reason]
     table = Table(
@@ -99,7 +98,7 @@ def rank_submissions(
         writer.writeheader()
         writer.writerows(rows)
     console.print(f"wrote {output}; finished results are in {kept}", markup=False)
-    if line := left_open(entry.walls for _, entry in ranked if entry.walls is not None):
+    for line in sandbox_notes(ranked):
         print(line, file=sys.stderr)
     return 1 if any(entry.reason for _, entry in ranked) else 0
 

@@ -20,7 +20,7 @@ class Graded:
     problems: tuple[str, ...] = ()  # what the person who grades should know, a line each
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    walls: tuple[str, ...] = ()  # what this machine let us close off: files, network, processes, signals, tcp
+    closed_off: tuple[str, ...] = ()  # what it could not reach: files, network, processes, signals, tcp
 
     @property
     def total(self) -> float:

@@ -1,9 +1,9 @@
-"""The leaderboard of lab 4: repairs trained and judged on seeds and problems that nobody has seen, ranked out of distribution.
+"""The leaderboard of lab 4: train repairs on hidden seeds, evaluate them on hidden problems, and rank them.
 
-An instructor's secret chooses the training seeds, the training questions and the test problems, all of them outside the named
-splits. A submission is trained in a process of its own, which learns only its training seeds and hands back weights; they are judged
-here, so what a submission prints or returns is no score. docs/sandbox.md says
-what protects this machine. For hostile code, run the command in a container.
+An instructor's secret chooses the training seeds, the training problems and the test problems, all of them outside the
+named splits. Each submission is trained in a process of its own, which gets only its training seeds and returns weights.
+The weights are evaluated here, so what a submission prints or returns is no score. docs/sandbox.md says what protects
+this machine. For hostile code, run the command in a container.
 """
 
 import secrets
@@ -19,9 +19,10 @@ import numpy as np
 
 from sdlab.errors import SdlabError
 from sdlab.labs.finished import TABLES, Finished
-from sdlab.labs.isolation import check_system
 from sdlab.labs.ranking import Entry, rank
-from sdlab.labs.trial import train
+from sdlab.labs.sandbox.isolation import check_system
+from sdlab.labs.sandbox.launch import notes
+from sdlab.labs.sandbox.training import train
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Range, check_settings, checked
 from sdlab.train.repair import BUDGET

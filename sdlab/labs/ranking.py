@@ -19,9 +19,7 @@ class Entry:
     in_domain: np.ndarray | None = None
     generations: int = 1
     reason: str = ""
-    walls: tuple[str, ...] | None = (
-        None  # what its process could not reach (sdlab.labs.isolation); None when none of its code ran now
-    )
+    closed_off: tuple[str, ...] | None = None  # what it could not reach; None when none of its code ran now
 
     def interval(self, what: str) -> Interval:
         """Return the mean per completion of "score", "tokens" or "in_domain", with its 95% interval."""
