@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from sdlab.errors import SdlabError
-from sdlab.show.tokens import CARD, DARK, NEGATIVE, POSITIVE, PRE, header, shown
-from sdlab.show.view import RULE, View, escape
+from sdlab.show.tokens import shown
+from sdlab.show.view import View, render
+
+NEGATIVE, POSITIVE = (213, 94, 0), (0, 114, 178)
 
 
 def token_heatmap(
@@ -43,41 +45,33 @@ def token_heatmap(
     limit = float(np.percentile(finite, clip_percentile)) if finite.size else 0.0
     limit = limit or (float(finite.max()) if finite.size else 0.0) or 1.0
 
-    spans = []
+    sign = "+" if diverging else ""
+    coloured = []
     for i, (token, value) in enumerate(zip(tokens, numbers)):
-        said = f"{shown(token)}  {value:+.3f} {unit}" if diverging else f"{shown(token)}  {value:.3f} {unit}"
-        said += "".join(f"\n{name}: {_short(column[i])}" for name, column in extra.items())
-        spans.append(
-            f"<span title='{escape(said)}' style='background:{_tint(value / limit, diverging)};color:{DARK};"
-            f"border-radius:2px;padding:2px 0'>{_visible(token)}</span>"
-        )
-    prompt = ""
-    if prompt_tokens:
-        prompt = (
-            f"<div style='border-bottom:1px dashed #b3b3b3;padding-bottom:6px;margin-bottom:6px' "
-            f"data-part='prompt'><pre style='{PRE};color:#5c5c5c'>{escape(''.join(prompt_tokens))}</pre></div>"
-        )
+        hover = f"{shown(token)}  {value:{sign}.3f} {unit}"
+        hover += "".join(f"\n{name}: {_short(column[i])}" for name, column in extra.items())
+        coloured.append((token, _tint(value / limit, diverging), hover))
     total = float(numbers[np.isfinite(numbers)].sum())
-    head = header(
-        title,
-        [f"{len(tokens)} tokens", f"sum {total:+.1f} {unit}" if diverging else f"sum {total:.1f} {unit}"],
-    )
-    html = (
-        f"<div style='{CARD}'>{head}<div style='background:#ffffff;color:{DARK};border-radius:6px;padding:8px 10px'>"
-        f"{prompt}<div data-part='body'><pre style='{PRE};color:{DARK};line-height:1.9'>{''.join(spans)}</pre></div></div>"
-        f"{_scale(limit, unit, diverging, meaning)}{_top_table(tokens, numbers, unit, top, extra)}</div>"
+    html = render(
+        "heatmap.html",
+        title=title,
+        facts=[f"{len(tokens)} tokens", f"sum {total:{sign}.1f} {unit}"],
+        prompt="".join(prompt_tokens),
+        tokens=coloured,
+        scale=_scale(limit, diverging),
+        meaning=meaning,
+        unit=unit,
+        columns=["position", "token", unit, *extra],
+        rows=[
+            (i, shown(tokens[i]), f"{numbers[i]:+.3f}", *(_short(column[i]) for column in extra.values()))
+            for i in _largest(numbers, top)
+        ],
     )
     strongest = ", ".join(f"{shown(tokens[i])} {numbers[i]:+.2f}" for i in _largest(numbers, top))
     return View(
         html,
         f"{title or 'Token values'}: {len(tokens)} tokens, sum {total:+.1f} {unit}; largest: {strongest}",
     )
-
-
-def _visible(token: str) -> str:
-    """Escaped token; a newline gets a hidden-from-readers sign before it, so that its colour can be seen."""
-    sign = "<span aria-hidden='true' data-sign='1' style='opacity:.55'>⏎</span>\n"
-    return escape(token).replace("\n", sign)
 
 
 def _short(value) -> str:
@@ -94,18 +88,17 @@ def _tint(share: float, diverging: bool) -> str:
     return "#" + "".join(f"{round(255 + (channel - 255) * strength):02x}" for channel in end)
 
 
-def _scale(limit: float, unit: str, diverging: bool, meaning: tuple[str, str]) -> str:
+def _scale(limit: float, diverging: bool) -> list[tuple[str, str]]:
+    """Return the colour and the text of each box of the legend."""
     stops = [-1.0, -0.5, 0.0, 0.5, 1.0] if diverging else [0.0, 0.25, 0.5, 0.75, 1.0]
-    boxes = "".join(
-        f"<span style='background:{_tint(stop, diverging)};color:{DARK};padding:2px 10px'>"
-        f"{'≤ ' * (diverging and stop == -1)}{'≥ ' * (stop == 1)}{stop * limit:{'+' if diverging and stop else ''}.2f}</span>"
+    ends = {-1.0: "≤ ", 1.0: "≥ "}
+    return [
+        (
+            _tint(stop, diverging),
+            f"{ends.get(stop, '')}{stop * limit:{'+' if diverging and stop else ''}.2f}",
+        )
         for stop in stops
-    )
-    left, right = (escape(word) for word in meaning)
-    return (
-        f"<div style='margin-top:8px;font-size:12px'>{left} <span style='border:1px solid {RULE};border-radius:4px;"
-        f"padding:2px 0'>{boxes}</span> {right} ({escape(unit)})</div>"
-    )
+    ]
 
 
 def _largest(numbers, top: int) -> list[int]:
@@ -113,36 +106,3 @@ def _largest(numbers, top: int) -> list[int]:
         (i for i in range(len(numbers)) if numbers[i] == numbers[i]), key=lambda i: (-abs(numbers[i]), i)
     )
     return order[:top]
-
-
-def _top_table(tokens, numbers, unit: str, top: int, extra: Mapping[str, list]) -> str:
-    chosen = _largest(numbers, top)
-    if not chosen:
-        return ""
-    cell = "style='padding:2px 12px;text-align:right'"
-    head = "".join(
-        f"<th scope='col' {cell}>{escape(name)}</th>" for name in ["position", "token", unit, *extra]
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td {cell}>{value}</td>"
-            for value in [
-                i,
-                f"<code>{escape(shown(tokens[i]))}</code>",
-                f"{numbers[i]:+.3f}",
-                *[escape(_short(column[i])) for column in extra.values()],
-            ]
-        )
-        + "</tr>"
-        for i in chosen
-    )
-    which = (
-        "token with the largest value"
-        if len(chosen) == 1
-        else f"{len(chosen)} tokens with the largest values"
-    )
-    return (
-        f"<details style='margin-top:8px;font-size:12px'><summary>The {which}"
-        f"</summary><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
-    )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from sdlab.show.progress import in_notebook, is_headless, show_in_place
-from sdlab.show.view import View, escape, to_html
+from sdlab.show.view import View, render, to_html
 
 
 class LiveBoard:
@@ -89,12 +89,12 @@ class LiveBoard:
         )
         line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
         if not shown:
-            return View(f"<div>{escape(line)}</div>", line)
+            return View(render("caption.html", view="", caption=line), line)
         frame = pd.DataFrame(self.rows)
         if "method" not in frame:
             frame["method"] = self.title
         chart = training_curves(frame, shown, step=self.step, title=self.title, columns=4, width=190)
-        return View(f"{to_html(chart)}<div style='font-size:12px;opacity:.85'>{escape(line)}</div>", line)
+        return View(render("caption.html", view=View(to_html(chart)), caption=line), line)
 
     def _draw(self, now: float) -> None:
         self._drawn, self._pending = now, False

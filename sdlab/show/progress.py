@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from sdlab.show.view import RULE, View, escape
+from sdlab.show.view import View, render
 
 
 def in_notebook() -> bool:
@@ -95,17 +95,16 @@ class Board:
 
     def view(self) -> View:
         """The board as HTML: bar and line while running, the line alone at the end."""
-        line = f"<span style='font-size:12px;opacity:.85'>{escape(self.words)}</span>"
-        if self.finished:
-            return View(f"<div>{line}</div>", self.words)
-        share = 100 * self.done / self.total if self.total else 0
-        bar = (
-            f"<div role='progressbar' aria-label='{escape(self.label)}' aria-valuemin='0' aria-valuemax='{self.total}' "
-            f"aria-valuenow='{self.done}' style='width:280px;max-width:100%;height:5px;border-radius:3px;background:{RULE};"
-            f"display:inline-block;margin-right:10px;vertical-align:middle'>"
-            f"<div style='width:{share:.1f}%;height:5px;border-radius:3px;background:#0072B2'></div></div>"
+        html = render(
+            "progress.html",
+            label=self.label,
+            done=self.done,
+            total=self.total,
+            share=f"{100 * self.done / self.total if self.total else 0:.1f}",
+            finished=self.finished,
+            words=self.words,
         )
-        return View(f"<div>{bar}{line}</div>", self.words)
+        return View(html, self.words)
 
     def _draw(self) -> None:
         if self._show is not None:

@@ -5,9 +5,8 @@ readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in t
 """
 
 import re
-from collections.abc import Sequence
 
-from sdlab.show.view import FAINT, RULE, View, escape
+from sdlab.show.view import View, render, to_html
 
 # The ten markers in three families, each with its own colour and its own underline (never colour alone).
 FAMILIES = {
@@ -16,15 +15,6 @@ FAMILIES = {
     "checks": (("check",), "#c9ebdf", "3px double #007a59"),
 }
 _FAMILY = {marker: name for name, (markers, _, _) in FAMILIES.items() for marker in markers}
-NEGATIVE, POSITIVE, DARK = (213, 94, 0), (0, 114, 178), "#111111"
-# MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
-PRE = (
-    "margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
-    "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
-)
-CARD = (
-    f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
-)
 
 
 def highlight_markers(
@@ -47,21 +37,18 @@ def highlight_markers(
     size = length if length is not None else len(text.split())
     unit = "tokens" if length is not None else "words"
     density = 1000 * count / size if size else 0.0
-    verdict = None if reward is None else "right" if reward > 0 else "wrong"
+    verdict = "" if reward is None else "right" if reward > 0 else "wrong"
     facts = [f"{size:,} {unit}", f"{count} marker{'s' * (count != 1)}", f"{density:.0f} per 1,000 {unit}"]
 
-    body = []
-    for part, thinking in _split_think(text):
-        inner = f"<pre style='{PRE};color:inherit'>{_coloured(part, match)}</pre>"
-        if thinking:
-            inner = (
-                f"<div style='background:{FAINT};border-left:3px solid {RULE};border-radius:4px;padding:6px 10px;"
-                f"margin:4px 0'>{inner}</div>"
-            )
-        body.append(inner)
-    head = header(title, facts, verdict)
-    key = _marker_legend() if legend and count else ""
-    html = f"<div style='{CARD}'>{head}<div data-part='body'>{''.join(body)}</div>{key}</div>"
+    html = render(
+        "markers.html",
+        title=title,
+        facts=facts,
+        verdict=verdict,
+        body=[(_pieces(part, match), thinking) for part, thinking in _split_think(text)],
+        legend=legend and count > 0,
+        families=FAMILIES,
+    )
     shown = [title] * bool(title) + [", ".join(([verdict] if verdict else []) + facts), text]
     return View(html, "\n".join(shown))
 
@@ -78,7 +65,8 @@ def _split_think(text: str) -> list[tuple[str, bool]]:
     return [part for part in parts if part[0]]
 
 
-def _coloured(text: str, match: str) -> str:
+def _pieces(text: str, match: str) -> list[tuple[str, str]]:
+    """Return (text, the marker's family or "") of the pieces that `text` consists of."""
     from sdlab.text.markers import marker_spans
 
     if match == "word":
@@ -86,55 +74,17 @@ def _coloured(text: str, match: str) -> str:
     else:
         found = re.finditer("|".join(_FAMILY), text, re.IGNORECASE)
         spans = [(hit.start(), hit.end(), hit[0].lower()) for hit in found if hit[0].isascii()]
-    out, at = [], 0
+    pieces, at = [], 0
     for start, end, marker in spans:
-        name = _FAMILY[marker]
-        _, background, line = FAMILIES[name]
-        out.append(escape(text[at:start]))
-        out.append(
-            f"<b title='marker: {name}' style='background:{background};color:{DARK};border-bottom:{line};"
-            f"border-radius:3px;padding:0 2px;font-weight:600'>{escape(text[start:end])}</b>"
-        )
+        pieces += [(text[at:start], ""), (text[start:end], _FAMILY[marker])]
         at = end
-    return "".join(out) + escape(text[at:])
-
-
-def header(title: str, facts: Sequence[str], verdict: str | None = None) -> str:
-    chips = []
-    if verdict:
-        colour = "#007a59" if verdict == "right" else "#b34700"
-        sign = "✓" if verdict == "right" else "✗"
-        chips.append(
-            f"<span style='background:{colour};color:#fff;border-radius:10px;padding:1px 9px'>{sign} {verdict}</span>"
-        )
-    chips += [
-        f"<span style='background:{FAINT};border-radius:10px;padding:1px 9px'>{escape(fact)}</span>"
-        for fact in facts
-    ]
-    name = f"<strong style='font-size:15px'>{escape(title)}</strong>" if title else ""
-    return (
-        f"<div style='display:flex;flex-wrap:wrap;gap:6px 8px;align-items:baseline;margin-bottom:6px;font-size:12px'>"
-        f"{name} {' '.join(chips)}</div>"
-    )
-
-
-def _marker_legend() -> str:
-    keys = "".join(
-        f"<span><b style='background:{background};color:{DARK};border-bottom:{line};border-radius:3px;padding:0 4px;"
-        f"font-weight:600'>{name}</b> {', '.join(markers)}</span> "
-        for name, (markers, background, line) in FAMILIES.items()
-    )
-    return f"<div style='display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:12px;opacity:.85'>{keys}</div>"
+    return [*pieces, (text[at:], "")]
 
 
 def side_by_side(*views, min_width: int = 300) -> View:
     """Views (or anything a notebook shows) next to each other; on a narrow page they stack."""
-    from sdlab.show.view import to_html
-
-    cells = "".join(
-        f"<div style='flex:1 1 {min_width}px;min-width:0'>{to_html(view)}</div>" for view in views
-    )
-    html = f"<div style='display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start'>{cells}</div>"
+    shown = [View(to_html(view)) for view in views]
+    html = render("beside.html", views=shown, min_width=min_width)
     return View(html, "\n\n".join(repr(view) for view in views))
 
 

@@ -3,7 +3,7 @@
 from sdlab.errors import SdlabError
 from sdlab.show.progress import is_headless, show_in_place
 from sdlab.show.tokens import highlight_markers, side_by_side
-from sdlab.show.view import View, escape
+from sdlab.show.view import View, render
 from sdlab.show.widgets import guarded, leave_keys
 
 
@@ -40,14 +40,9 @@ def trace_view(frame, problem_id: str, generation: int = 0) -> View:
     name = f"{problem_id}, sample {generation}" + (
         f", the answer is {first['truth']}" if "truth" in rows.columns else ""
     )
-    question = (
-        f"<div style='margin:2px 0 6px'>{escape(first['prompt'])}</div>" if "prompt" in rows.columns else ""
-    )
+    prompt = str(first["prompt"]) if "prompt" in rows.columns else ""
     body = side_by_side(*views)
-    return View(
-        f"<div style='font-size:12px;opacity:.85'>{escape(name)}</div>{question}{body.html}",
-        f"{name}\n{body.text}",
-    )
+    return View(render("problem.html", name=name, prompt=prompt, body=body), f"{name}\n{body.text}")
 
 
 def trace_explorer(frame, *, static: int = 3) -> View | None:
@@ -69,12 +64,8 @@ def trace_explorer(frame, *, static: int = 3) -> View | None:
 
     if is_headless():
         views = [draw(problem, samples(problem)[0]) for problem in problems[:static]]
-        folded = "".join(
-            f"<details style='margin-top:6px'{' open' * (i == 0)}><summary>{escape(problem)}</summary>{view.html}</details>"
-            for i, (problem, view) in enumerate(zip(problems, views))
-        )
-        note = f"<div style='font-size:12px;opacity:.85'>{len(views)} of {len(problems)} problems; run the cell to choose.</div>"
-        return View(folded + note, "\n\n".join(view.text for view in views))
+        html = render("problems.html", problems=list(zip(problems, views)), total=len(problems))
+        return View(html, "\n\n".join(view.text for view in views))
     import ipywidgets
     from IPython.display import display
 

@@ -1,10 +1,22 @@
-"""A piece of finished HTML with its words: what every token view, flip book and board hands to the notebook."""
+"""A piece of finished HTML with its words: what every token view, flip book and board hands to the notebook.
 
-import html
+The HTML is made by the templates in sdlab/show/templates, which escape every text.
+"""
+
 from dataclasses import dataclass
+from functools import cache
 
 # Grey at part strength reads on white and on black, so views need not know the notebook's theme.
 FAINT, RULE = "rgba(127,127,127,.10)", "rgba(127,127,127,.45)"
+DARK = "#111111"
+# MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
+PRE = (
+    "margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
+    "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+)
+CARD = (
+    f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
+)
 
 
 @dataclass(frozen=True)
@@ -17,13 +29,26 @@ class View:
     def _repr_html_(self) -> str:
         return self.html
 
+    def __html__(self) -> str:
+        """Return the HTML for a template, which does not escape it again."""
+        return self.html
+
     def __repr__(self) -> str:
         return self.text or "View"
 
 
-def escape(text: object) -> str:
-    """HTML-escaped text, quotes included, so that it is safe inside attributes too."""
-    return html.escape(str(text), quote=True)
+def render(template: str, **values) -> str:
+    """Return a template of sdlab/show/templates with `values`: text is escaped, a View is not."""
+    return _templates().get_template(template).render(**values)
+
+
+@cache
+def _templates():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("sdlab.show"), autoescape=True, undefined=StrictUndefined)
+    environment.globals |= {"faint": FAINT, "rule": RULE, "dark": DARK, "pre": PRE, "card": CARD}
+    return environment
 
 
 def to_html(thing) -> str:
@@ -34,6 +59,6 @@ def to_html(thing) -> str:
         from sdlab.charts.picture import chart_html
 
         return chart_html(thing)
-    render = getattr(thing, "_repr_html_", None)
-    rendered = render() if render else None
-    return rendered if rendered is not None else f"<pre style='white-space:pre-wrap'>{escape(thing)}</pre>"
+    own = getattr(thing, "_repr_html_", None)
+    html = own() if own else None
+    return html if html is not None else render("text.html", text=str(thing))

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from sdlab.errors import SdlabError
 from sdlab.show.progress import is_headless, show_in_place
-from sdlab.show.view import RULE, View, escape, to_html
+from sdlab.show.view import View, render, to_html
 
 CALLBACK_ERRORS: list[BaseException] = []
 
@@ -38,11 +38,7 @@ def guarded(function: Callable) -> Callable:
             CALLBACK_ERRORS.append(error)
             lines = "".join(traceback.format_exception(error))
             last = f"{type(error).__name__}: {error}"
-            return View(
-                f"<div style='border:2px solid #b34700;border-radius:8px;padding:8px 12px'><strong>{escape(last)}"
-                f"</strong><details><summary>traceback</summary><pre>{escape(lines)}</pre></details></div>",
-                last,
-            )
+            return View(render("error.html", error=last, traceback=lines), last)
 
     return call
 
@@ -64,40 +60,8 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
     bodies = [_frame_html(frames[value], value == start) for value in values]
     # The name keeps two flip books on a page apart; made of the content, so that a rerun changes nothing.
     name = "flip" + sha256("\0".join([label, *bodies]).encode()).hexdigest()[:10]
-    # Later siblings of a checked radio button can be styled: nth radio on, nth frame visible.
-    rules = "".join(
-        f".{name}>input:nth-of-type({i}):checked~.{name}f>div:nth-child({i}){{display:block!important;"
-        f"visibility:visible!important}}"
-        f".{name}>input:nth-of-type({i}):checked~.{name}l>label:nth-of-type({i}){{background:#0072B2;color:#fff}}"
-        f".{name}>input:nth-of-type({i}):focus-visible~.{name}l>label:nth-of-type({i}){{outline:3px solid #E69F00;outline-offset:1px}}"
-        for i in range(1, len(values) + 1)
-    )
-    style = (
-        f".{name}>input{{display:inline-block!important;position:absolute;opacity:0;width:1px;height:1px;margin:0}}"
-        f".{name}>.{name}l{{display:flex!important;flex-wrap:wrap;align-items:center;gap:4px;margin-bottom:8px;font-size:13px}}"
-        f".{name}l>label{{cursor:pointer;border:1px solid {RULE};border-radius:14px;padding:2px 11px;margin:0}}"
-        f".{name}>.{name}f{{display:grid}}"
-        f".{name}f>div{{display:block!important;visibility:hidden;grid-area:1/1;min-width:0}}{rules}"
-    )
-    # JupyterLab would take the arrow keys for itself; the attribute tells it to leave them to the button.
-    inputs = "".join(
-        f"<input type='radio' name='{name}' id='{name}-{i}' aria-label='{escape(label)}: {escape(value)}' "
-        f"data-lm-suppress-shortcuts='true' style='display:none'{' checked' if value == start else ''}>"
-        for i, value in enumerate(values)
-    )
-    labels = "".join(f"<label for='{name}-{i}'>{escape(value)}</label>" for i, value in enumerate(values))
-    pictures = "".join(
-        f"<div style='display:{'block' if value == start else 'none'}'>{body}</div>"
-        for value, body in zip(values, bodies)
-    )
-    note = f"<div style='font-size:12px;opacity:.8'>{escape(label)}: {escape(start)}</div>"
-    html = (
-        f"<div class='{name}' style='position:relative;padding:4px 0' role='group' aria-label='{escape(label)}'>"
-        f"<style>{style}"
-        f".{name}>.{name}n{{display:none}}</style>{inputs}"
-        f"<div class='{name}l' style='display:none'><span style='margin-right:6px'>{escape(label)}</span>{labels}</div>"
-        f"<div class='{name}n'>{note}</div><div class='{name}f'>{pictures}</div></div>"
-    )
+    shown = [(value, View(body)) for value, body in zip(values, bodies)]
+    html = render("flipbook.html", name=name, label=label, start=start, frames=shown)
     return View(html, f"{label}: {', '.join(map(str, values))}; shown: {start}\n{frames[start]!r}")
 
 
@@ -178,7 +142,5 @@ def leave_keys(*, back: bool = False):
 
 
 def captioned(thing, caption: str) -> View:
-    return View(
-        f"{to_html(thing)}<div style='font-size:12px;opacity:.85'>{escape(caption)}</div>",
-        f"{caption}\n{thing!r}",
-    )
+    """Return the View of `thing` with a caption below it."""
+    return View(render("caption.html", view=View(to_html(thing)), caption=caption), f"{caption}\n{thing!r}")

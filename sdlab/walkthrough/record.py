@@ -1,7 +1,7 @@
 """What a notebook found, kept inside the notebook: written by its last cell, read by tests and the report."""
 
-import html
 import math
+from functools import cache
 from pathlib import Path
 
 from sdlab.errors import SdlabError
@@ -122,26 +122,32 @@ def is_table(value) -> bool:
 def grid(name: str, value: dict) -> str:
     """HTML table of a dict of dicts."""
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
-    head = "".join(f"<th scope='col'>{_text(label(column))}</th>" for column in columns)
-    body = "".join(
-        f"<tr><th scope='row'>{_text(label(row))}</th>"
-        + "".join(f"<td>{_text(show(cells[column])) if column in cells else ''}</td>" for column in columns)
-        + "</tr>"
+    rows = [
+        (label(row), [show(cells[column]) if column in cells else "" for column in columns])
         for row, cells in value.items()
-    )
-    return f"<table class='sdlab-record'><caption>{_text(label(name))}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    ]
+    return _table(rows, label(name), [label(column) for column in columns])
 
 
 def table(values: dict) -> str:
     """HTML of all recorded values: one table of plain values, then one for each table."""
-    plain = {name: value for name, value in values.items() if not is_table(value)}
-    rows = "".join(
-        f"<tr><th scope='row'>{_text(label(name))}</th><td>{_text(show(value))}</td></tr>"
-        for name, value in plain.items()
-    )
-    first = f"<table class='sdlab-record'><tbody>{rows}</tbody></table>" if rows else ""
+    plain = [(label(name), [show(value)]) for name, value in values.items() if not is_table(value)]
+    first = _table(plain) if plain else ""
     return first + "".join(grid(name, value) for name, value in values.items() if is_table(value))
 
 
-def _text(value: str) -> str:
-    return html.escape(str(value))
+def _table(rows: list[tuple[str, list[str]]], caption: str = "", columns: list[str] | None = None) -> str:
+    return (
+        templates()
+        .get_template("record.html")
+        .render(rows=rows, caption=caption, columns=columns or [])
+        .strip()
+    )
+
+
+@cache
+def templates():
+    """Return the templates of the walkthrough's pages. They escape every text."""
+    from jinja2 import Environment, PackageLoader
+
+    return Environment(loader=PackageLoader("sdlab.walkthrough"), autoescape=True, keep_trailing_newline=True)

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
@@ -118,7 +117,7 @@ def write_page(
 ) -> Path:
     """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
     place = entries.index(line)
-    text = _templates().get_template("page.html").render(
+    text = record.templates().get_template("page.html").render(
         entry=line, run=run, body=Markup(_linked(render.body(notebook), entries)), style=_style(), code_style=_code_style(), clock=clock,
         before=entries[place - 1] if place else None,
         after=entries[place + 1] if place + 1 < len(entries) else None,
@@ -143,7 +142,7 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
     now = [line for line in entries if line.status != "earlier"]
     done = sum(line.status == "done" for line in now)
     failed = sum(line.status == "failed" for line in now)
-    text = _templates().get_template("index.html").render(
+    text = record.templates().get_template("index.html").render(
         entries=entries, run=run, style=_style(), clock=clock, labels=LABELS, version=sdlab.__version__,
         summary=f"{done} of {len(now)} done" + (f", {failed} failed" if failed else "") + (", stopped" if run.state == "stopped" else ""),
         total_seconds=sum(line.seconds or 0 for line in now), started=run.started, provenance=_shared(entries),
@@ -191,13 +190,8 @@ def _plain(markdown_line: str) -> str:
 
 
 @cache
-def _templates() -> Environment:
-    return Environment(loader=PackageLoader("sdlab.walkthrough"), autoescape=True, keep_trailing_newline=True)
-
-
-@cache
 def _style() -> Markup:
-    return Markup(_templates().loader.get_source(_templates(), "style.css")[0])
+    return Markup(record.templates().loader.get_source(record.templates(), "style.css")[0])
 
 
 @cache
