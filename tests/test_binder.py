@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 from patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
-IN_THE_IMAGE = {"jupyterlab", "ipywidgets", "nbconvert", "jinja2"}  # repo2docker's own environment brings these
+
+# repo2docker's own environment brings these
+IN_THE_IMAGE = {"jupyterlab", "ipywidgets", "nbconvert", "jinja2"}
 
 
 def requirements(file: str = "binder/requirements.txt") -> dict[str, Requirement]:
