@@ -13,7 +13,6 @@ from pathlib import Path
 import sdlab
 from sdlab import paths
 from sdlab.files import sha256
-from sdlab.world.knobs import Knobs
 
 LIBRARIES = ("torch", "transformers", "numpy")
 MOMENTARY = (
@@ -94,6 +93,8 @@ def _model_knobs(model: str | None) -> dict[str, float] | None:
         config = json.loads(((paths.shipped(model) or Path(model)) / "config.json").read_text())
     except (OSError, ValueError):  # a hub name, or a folder without a readable configuration
         return None
+    from sdlab.world.knobs import Knobs  # with numpy, which the workers of the labs do without
+
     return Knobs.of(config).as_dict() if isinstance(config, dict) and config.get("sdlab") else None
 
 

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 
 from sdlab.labs.sandbox.inside import enter
+from sdlab.provenance import peak_memory_mb
 
 
 class CellTimeout(BaseException):
@@ -40,7 +41,7 @@ def main() -> None:
     shell.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures
     guard = Guard(load(settings["imports"]))
     fixed: dict = {}  # what the source's own cells defined
-    reply(token="ready", closed_off=closed_off, peak_mb=_peak_mb())
+    reply(token="ready", closed_off=closed_off, peak_mb=peak_memory_mb())
 
     def late(*_):
         raise CellTimeout
@@ -78,7 +79,7 @@ def main() -> None:
             put_back=put_back,
             memory=_out_of_memory(error),
             late=isinstance(error, CellTimeout),
-            peak_mb=_peak_mb(),
+            peak_mb=peak_memory_mb(),
         )
 
 
@@ -119,16 +120,6 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "allocat" in str(error) and "memory" in str(error)
     )
-
-
-def _peak_mb() -> float:
-    import resource
-
-    try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 if __name__ == "__main__":
