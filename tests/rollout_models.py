@@ -42,8 +42,9 @@ def sharpen(model, layers: float = 4.0, head: float = 3.0):
 def qwen3(seed: int = 0, vocab: int = VOCAB, layers: int = 4, **changes):
     torch.manual_seed(seed)
     settings = dict(
-        vocab_size=vocab, hidden_size=128, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
-        intermediate_size=512, tie_word_embeddings=True, max_position_embeddings=1024, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None,
+        vocab_size=vocab, hidden_size=128, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, intermediate_size=512, tie_word_embeddings=True,
+        max_position_embeddings=1024, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None,
     )  # fmt: skip
     return sharpen(Qwen3ForCausalLM(Qwen3Config(**settings | changes)))
 
@@ -52,7 +53,8 @@ def llama(seed: int = 0):
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCAB, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=128, max_position_embeddings=512, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None,
+        intermediate_size=128, max_position_embeddings=512, eos_token_id=EOS, pad_token_id=PAD,
+        bos_token_id=None,
     )  # fmt: skip
     return sharpen(LlamaForCausalLM(config))
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a model: templates, think tags that are special tokens, memory, and a vLLM that is not what it should be."""
+"""Faults of a model: templates, think tags that are special tokens, memory, and an unsupported vLLM."""
 
 import importlib.metadata
 import importlib.util
@@ -12,7 +12,7 @@ import torch
 from sdlab.errors import SdlabError
 from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout import checks
-from sdlab.rollout.checks import OutOfMemory, memory_told, require_vllm
+from sdlab.rollout.checks import OutOfMemory, explain_out_of_memory, require_vllm
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.rows import decode
 from sdlab.rollout.torch_engine import TorchEngine
@@ -28,7 +28,8 @@ QWEN3 = (
 )
 R1 = TURN + "{{ '<think>\\n' }}"  # DeepSeek-R1-Distill's: the template itself opens the thinking
 PLAIN = TURN
-NO_SWITCH = "{% for m in messages %}<|user|>{{ m['content'].split('<think>')[0] }}{% endfor %}<|assistant|>"  # Qwen3-Instruct-2507's knows the tag
+# A template without the switch that removes the tag, as Qwen3-Instruct-2507's does.
+NO_SWITCH = "{% for m in messages %}<|user|>{{ m['content'].split('<think>')[0] }}{% endfor %}<|assistant|>"
 
 
 def tokenizer(template):
@@ -49,7 +50,8 @@ def test_a_model_without_a_chat_template_is_told_apart(problem):
 
 
 @pytest.mark.parametrize("template, thinking, end", [
-    (QWEN3, True, "<|assistant|>"), (QWEN3, False, "</think>\n\n"), (R1, True, "<think>\n"), (PLAIN, False, "<|assistant|>"),
+    (QWEN3, True, "<|assistant|>"), (QWEN3, False, "</think>\n\n"),
+    (R1, True, "<think>\n"), (PLAIN, False, "<|assistant|>"),
 ])  # fmt: skip
 def test_templates_that_can_do_what_is_asked_pass_in_silence(problem, template, thinking, end):
     with warnings.catch_warnings():
@@ -84,9 +86,11 @@ BUDGET = (
 KEEPS = (
     TURN + "{% if keep_thinking is defined and keep_thinking %}{% endif %}<think>\n"
 )  # no switch: it changes nothing here
-CHANNELS = "{% for m in messages %}<|turn>{{ m.content.split('<|channel>')[0] }}{% endfor %}<|turn>model"  # as Gemma's drops them
+# A template that drops the thinking channel, as Gemma's does.
+CHANNELS = "{% for m in messages %}<|turn>{{ m.content.split('<|channel>')[0] }}{% endfor %}<|turn>model"
 LLAMA = (
-    "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}"
     "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}Today Date: {{ date_string }} "
     + TURN
 )
@@ -258,7 +262,8 @@ def test_out_of_memory_while_loading_is_told(tmp_path, monkeypatch):
 def test_vllms_words_for_too_little_memory_are_found_where_they_stand():
     """The sentence is vLLM 0.32's own; it comes wrapped in another error."""
     inner = ValueError(
-        "To serve at least one request with the model's max seq len (40960), (4.38 GiB KV cache is needed, which is larger than ..."
+        "To serve at least one request with the model's max seq len (40960), "
+        "(4.38 GiB KV cache is needed, which is larger than ..."
     )
     outer = RuntimeError("could not start")
     outer.__cause__ = inner
@@ -273,9 +278,9 @@ def test_vllms_words_for_too_little_memory_are_found_where_they_stand():
 
 def test_other_errors_are_not_taken_for_memory():
     for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("memory")):
-        with pytest.raises(type(error)), memory_told("nothing"):
+        with pytest.raises(type(error)), explain_out_of_memory("nothing"):
             raise error
-    with pytest.raises(OutOfMemory), memory_told("lower x"):
+    with pytest.raises(OutOfMemory), explain_out_of_memory("lower x"):
         raise MemoryError
 
 
@@ -331,7 +336,10 @@ def test_the_room_of_vllm_does_not_import_it():
     import subprocess
     import sys
 
-    code = "import sys; sys.modules['vllm'] = None; import sdlab.rollout.vllm_engine, sdlab.rollout.vllm_worker; print('fine')"
+    code = (
+        "import sys; sys.modules['vllm'] = None; "
+        "import sdlab.rollout.vllm_engine, sdlab.rollout.vllm_worker; print('fine')"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "fine\n"

@@ -1,4 +1,4 @@
-"""Generation: against full recomputation with the Hugging Face model, and invariant to everything it should not depend on."""
+"""Generation agrees with full recomputation and does not depend on the batch, its order or padding."""
 
 import sys
 
@@ -171,7 +171,7 @@ def test_other_variants_take_the_generic_path():
 
 
 def test_sliding_window_model_is_right(tokenizer):
-    """A model the fast path refuses and whose cache forgets: still token for token what full recomputation gives."""
+    """The fast path refuses this model and its cache forgets; the tokens are those of full recomputation."""
     model = tiny.qwen3(
         layers=2,
         layer_types=["full_attention", "sliding_attention"],
@@ -267,7 +267,7 @@ def test_a_row_that_ends_on_its_last_token_is_not_truncated(fast):
 
 
 def test_finished_rows_leave_the_batch(fast, tokenizer, monkeypatch):
-    """Count the rows that are really decoded: close to the tokens produced, far below rows times the longest."""
+    """The number of decoded rows is close to the tokens produced, far below rows times the longest row."""
     for engine, slack in ((fast, 1.1), (TorchEngine(fast.model, tokenizer, fast=False), 1.3)):
         decoder = qwen3.Qwen3Decoder if engine.fast else torch_engine.HFDecoder
         decoded, step = [], decoder.step

@@ -1,4 +1,4 @@
-"""Token choice: filters against brute force, frequencies against the distribution, random numbers keyed by row."""
+"""Token choice: filters against brute force, frequencies against the distribution, numbers keyed by row."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,10 @@ from sdlab.rollout.types import SamplingParams
 
 
 def brute_force(logits: list[float], temperature: float, top_k: int, top_p: float) -> np.ndarray:
-    """The filtered distribution by the definition: sort, cut after k, renormalise, take tokens until their share reaches p."""
+    """Return the filtered distribution by its definition.
+
+    Sort, cut after k, renormalise, and take tokens until their share reaches p.
+    """
     weights = np.exp((np.array(logits) - max(logits)) / temperature)
     probs = weights / weights.sum()
     order = sorted(range(len(probs)), key=lambda i: -probs[i])
@@ -69,7 +72,7 @@ def test_filters_equal_transformers():
 
 @pytest.mark.parametrize("top_k, top_p", [(0, 1.0), (7, 1.0), (0, 0.8), (10, 0.9)])
 def test_frequencies_of_keyed_draws_match_the_distribution(top_k, top_p):
-    """The engine's own random numbers, many rows and tokens, against the filtered distribution (chi-square, fixed seed)."""
+    """The engine's samples follow the filtered distribution (chi-square over many rows, fixed seed)."""
     logits = torch.randn(30, generator=torch.Generator().manual_seed(1)) * 1.5
     params = SamplingParams(
         num_generations=200, max_completion_length=100, temperature=0.9, top_k=top_k, top_p=top_p, seed=5

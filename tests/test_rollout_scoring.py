@@ -77,7 +77,7 @@ def test_in_float64_scores_equal_what_sampling_reported_to_float32():
 
 
 def test_the_organism_scores_what_it_sampled():
-    """Float32 rounding inside the model itself is about 3e-7 on average and 1.5e-5 at worst, for transformers' forward too."""
+    """Float32 rounding in the model is about 3e-7 on average, at most 1.5e-5, also in transformers."""
     if not (paths.data_dir() / "organism" / "SHA256SUMS").is_file():
         pytest.skip("data/organism is not there; `sdlab pretrain` makes it")
     engine = load_engine("organism", device="cpu")

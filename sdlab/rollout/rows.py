@@ -1,4 +1,4 @@
-"""Prompts to token ids, and sampled token ids to Rollouts: what every engine does alike."""
+"""Encode prompts to token ids and build Rollouts from sampled token ids, for every engine."""
 
 import torch
 
@@ -9,7 +9,11 @@ THINK_TAGS = ("<think>", "</think>")
 
 
 def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> list[list[int]]:
-    """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of a context of `context`."""
+    """Return the token ids of rendered prompts; no special tokens are added.
+
+    Raises SdlabError for an empty prompt, and for one that leaves fewer than `room` of the `context` tokens
+    free (context=None: no limit).
+    """
     if isinstance(prompts, str):
         raise SdlabError("prompts must be a list of strings, not one string; write [prompt]")
     ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
@@ -18,17 +22,18 @@ def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> lis
             raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
         if context is not None and len(row) + room > context:
             raise SdlabError(
-                f"a prompt of {len(row)} tokens and a completion of up to {room} exceed the model's context of {context}; "
+                f"a prompt of {len(row)} tokens and a completion of up to {room} exceed "
+                f"the model's context of {context}; "
                 f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
             )
     return ids
 
 
 def decode(tokenizer, rows: list[list[int]]) -> list[str]:
-    """Texts of completions (token ids) without special tokens; think tags stay even in a tokenizer that calls them special.
+    """Return the texts of completions (token ids) without special tokens, but with their think tags.
 
-    Dropping them would make a completion's thinking part of its answer: contexts without thinking could not be made, and
-    nothing would look wrong.
+    Think tags stay even when the tokenizer counts them as special tokens. Without them a completion's
+    thinking would silently become part of its solution, and contexts without thinking could not be built.
     """
     if not rows:
         return []
@@ -51,8 +56,9 @@ def collect(
     tokens: torch.Tensor,
     logps: torch.Tensor,
 ) -> Rollouts:
-    """Rollouts of sampled tokens (B, T) and their log-probabilities (B, T): cut every row after its first end-of-sequence token and decode it.
+    """Build Rollouts from sampled tokens (B, T) and their log-probabilities (B, T).
 
+    Every row is cut after its first end-of-sequence token and decoded.
     Raises SdlabError when a log-probability is not finite.
     """
     is_end = torch.isin(tokens, torch.tensor(eos_ids))
@@ -79,10 +85,15 @@ def collect(
 
 
 def check_scored(prompts, completion_ids, temperature: float, top_k: int | None, vocab: int) -> list[int]:
-    """Lengths of the completions to be scored. Raises SdlabError for input that cannot be."""
+    """Return the lengths of the completions to be scored.
+
+    Raises SdlabError for unequal numbers of prompts and completions, and for a temperature, top_k or token id
+    outside its range.
+    """
     if len(prompts) != len(completion_ids):
         raise SdlabError(
-            f"score got {len(prompts)} prompts and {len(completion_ids)} completions; give one prompt per completion"
+            f"score got {len(prompts)} prompts and {len(completion_ids)} completions; "
+            "give one prompt per completion"
         )
     if temperature < 0:
         raise SdlabError(f"temperature={temperature} is not allowed; it must be 0 (scored as 1) or more")
@@ -92,6 +103,7 @@ def check_scored(prompts, completion_ids, temperature: float, top_k: int | None,
         if len(ids) and not (0 <= min(ids) and max(ids) < vocab):
             wrong = next(i for i in ids if not 0 <= i < vocab)
             raise SdlabError(
-                f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; was it made with another tokenizer?"
+                f"token id {wrong} in a completion is not in the model's vocabulary of {vocab}; "
+                "encode the completion with the model's own tokenizer"
             )
     return [len(ids) for ids in completion_ids]

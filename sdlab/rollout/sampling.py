@@ -1,4 +1,4 @@
-"""Choosing tokens: one uniform number per token, keyed by the row, turned into a token by the inverse CDF."""
+"""Sample tokens: one uniform number per token, keyed by the row, and the inverse CDF."""
 
 from collections import Counter
 
@@ -10,15 +10,17 @@ from sdlab.seeds import stable_int
 
 
 def row_uniforms(prompts: list[str], params: SamplingParams) -> np.ndarray:
-    """Uniform numbers in [0, 1) for every row and token, (B, T) float64 with T = max_completion_length.
+    """Return uniform numbers in [0, 1) for every row and token.
 
-    A row's numbers depend only on the seed, the prompt's text and how many generations of that same text came before it,
-    so neither the batch's order nor the other rows change what is sampled, and a prompt listed twice with one generation
-    each draws what it draws listed once with two. A longer max_completion_length extends a row, it does not change its start.
+    The result is (B, T) float64 with T = max_completion_length.
+    A row's numbers depend only on the seed, the prompt's text and the number of earlier rows with the same
+    text. The order of the batch and the other rows therefore do not change the samples. A prompt listed twice
+    with one generation each gives the same samples as a prompt listed once with two generations. A larger
+    max_completion_length extends a row and does not change its start.
     """
     rows = []
     for key in row_keys(prompts, params):
-        # 32 random bits: u stays so far below 1 that u * total cannot round up to total
+        # 32 random bits keep u so far below 1 that u * total cannot round up to total.
         bits = np.random.Generator(np.random.PCG64(key)).integers(
             0, 2**32, params.max_completion_length, dtype=np.uint64
         )
@@ -27,7 +29,10 @@ def row_uniforms(prompts: list[str], params: SamplingParams) -> np.ndarray:
 
 
 def row_keys(prompts: list[str], params: SamplingParams) -> list[int]:
-    """A 63-bit seed for every row, B of them: of params.seed, the prompt's text and how many rows of that same text come before it."""
+    """Return a 63-bit seed for each of the B rows.
+
+    It depends on params.seed, the prompt's text and the number of earlier rows with the same text.
+    """
     keys, seen = [], Counter()
     for prompt in prompts:
         for _ in range(params.num_generations):
@@ -39,10 +44,11 @@ def row_keys(prompts: list[str], params: SamplingParams) -> list[int]:
 def keep_most_likely(
     probs: torch.Tensor, top_k: int, top_p: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The most likely tokens by top-k, then top-p on what top-k left (the order of transformers and vLLM).
+    """Return the most likely tokens by top-k, then by top-p among those that top-k kept.
 
-    Returns their ids, most likely first, (N, K); the running sum of their probabilities, (N, K) float64; and the sum over
-    the kept ones, (N, 1). Top-p keeps the fewest tokens whose share reaches top_p, always at least one.
+    transformers and vLLM use the same order. Returns three tensors: the token ids, most likely first, (N, K);
+    the running sum of their probabilities, (N, K) float64; the sum over the kept tokens, (N, 1). Top-p keeps
+    the fewest tokens whose share reaches top_p, and at least one.
     """
     if 0 < top_k < probs.shape[-1]:
         ranked, ids = probs.topk(top_k, dim=-1)
@@ -51,9 +57,8 @@ def keep_most_likely(
     running = ranked.cumsum(-1, dtype=torch.float64)
     total = running[:, -1:]
     if top_p < 1:
-        kept = ((running - ranked) < top_p * total).sum(
-            -1, keepdim=True
-        )  # a prefix, because `running` only grows
+        # The kept tokens are a prefix, because `running` only grows.
+        kept = ((running - ranked) < top_p * total).sum(-1, keepdim=True)
         total = running.gather(1, kept - 1)
     return ids, running, total
 
@@ -61,9 +66,10 @@ def keep_most_likely(
 def choose(
     logits: torch.Tensor, uniforms: torch.Tensor, params: SamplingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sampled tokens (N,) int64 and their probabilities (N,) under softmax(logits / temperature), before top-k and top-p.
+    """Return the sampled tokens (N,) int64 and their probabilities (N,).
 
-    logits (N, V), uniforms (N,) float64. Temperature 0 takes the most likely token and reports its probability at temperature 1.
+    logits (N, V), uniforms (N,) float64. The probabilities are those of softmax(logits / temperature), before
+    top-k and top-p. Temperature 0 takes the most likely token and returns its probability at temperature 1.
     """
     logits = logits.float()
     if params.temperature not in (0.0, 1.0):
@@ -77,7 +83,8 @@ def choose(
     else:
         running = probs.cumsum(-1, dtype=torch.float64)
         ids, total = None, running[:, -1:]
-    # the first token whose running sum exceeds the target: a token of probability zero is never it
+    # Take the first token whose running sum exceeds the target. A token of probability zero is never the
+    # first.
     place = torch.searchsorted(running, uniforms[:, None] * total, right=True).clamp_(
         max=running.shape[-1] - 1
     )

@@ -1,4 +1,8 @@
-"""Teacher-forced scoring: the prompt runs once, its completions continue from its cache, and only they go through the head."""
+"""Score given completions (teacher forcing).
+
+Each prompt runs once, its completions continue from its cache, and only completion tokens pass through the
+head.
+"""
 
 import torch
 
@@ -8,9 +12,10 @@ from sdlab.rollout.cache import accepted, left_pad
 def plan_batches(
     lengths: list[int], prompt_lengths: list[int], same: list[int], batch_tokens: int
 ) -> list[list[int]]:
-    """Rows to score together, sorted by length, each batch within batch_tokens padded tokens (or a single row).
+    """Return batches of rows to score together, sorted by length.
 
-    `same[i]` names row i's prompt: rows of one prompt stay neighbours so that the prompt is computed once.
+    A batch has at most batch_tokens padded tokens, or is a single row. `same[i]` identifies row i's prompt.
+    Rows of one prompt stay next to each other, so that the prompt is computed once.
     """
     longest = {}
     for name, length in zip(same, lengths):
@@ -33,10 +38,11 @@ def plan_batches(
 def completion_logits(
     model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int
 ) -> torch.Tensor:
-    """Logits that predict each of the M completion tokens, (M, V), row after row; row n continues prompts[rows[n]].
+    """Return the logits that predict each of the M completion tokens, (M, V), row after row.
 
-    The prompt but its last token fills the cache, once per prompt; then the last prompt token and the completion but its
-    last token run as one block, so that every logit computed is one that was asked for.
+    Row n continues prompts[rows[n]]. First the prompt without its last token fills the cache, once per
+    prompt. Then the last prompt token and the completion without its last token run as one block, so that no
+    logit is computed in vain.
     """
     device = model.device
     width = max(map(len, completions))
@@ -47,7 +53,7 @@ def completion_logits(
     if max(len(p) for p in prompts) == 1:
         out = model(input_ids=block_ids, attention_mask=block_mask, use_cache=False)
         return out.logits[block_mask.bool()]
-    # a prompt of one token has nothing to put into the cache: its row there is all padding
+    # A prompt of one token leaves nothing for the cache: its row in the cache is all padding.
     ids, mask, positions = left_pad([prompt[:-1] for prompt in prompts], pad, device)
     out = model(
         input_ids=ids,

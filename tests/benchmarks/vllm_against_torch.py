@@ -1,11 +1,11 @@
-"""Tokens per second of the vLLM engine beside the default engine, sampling and scoring, both in one process and one run.
+"""Compare the vLLM engine with the default engine: tokens per second of sampling and scoring, in one process.
 
     python tests/benchmarks/vllm_against_torch.py                       # the organism
     python tests/benchmarks/vllm_against_torch.py --model Qwen/Qwen3-8B --max-tokens 4096
 
-Run it in an environment with vLLM (README.md). The engines alternate, so that whatever else the machine does falls on both;
-the ratio of medians is what counts. Loading is not counted. Besides the speeds it prints how far the engines' log-probabilities
-of the same completions lie apart.
+Run it in an environment with vLLM (README.md). The engines alternate, so that other load on the machine slows
+both. Only the ratio of medians counts. Loading is not counted. The script also prints how much the engines'
+log-probabilities of the same completions differ.
 """
 
 import argparse
@@ -48,7 +48,8 @@ def main():
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"{len(os.sched_getaffinity(0))} cores"
     )
     print(
-        f"{args.model}, {args.prompts} prompts x {args.generations} generations, {device}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
+        f"{args.model}, {args.prompts} prompts x {args.generations} generations, {device}, "
+        f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
     )
     speeds = {(what, name): [] for what in ("sampling", "scoring") for name in engines}
     for round_ in range(args.rounds + 1):  # the first round warms up
@@ -59,7 +60,8 @@ def main():
             if round_:
                 speeds["sampling", name].append(tokens / seconds)
                 print(
-                    f"  sampling {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    f"  sampling {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: "
+                    f"{tokens / seconds:8,.0f} tokens/s",
                     flush=True,
                 )
         rows, completions = (
@@ -71,7 +73,8 @@ def main():
             if round_:
                 speeds["scoring", name].append(tokens / seconds)
                 print(
-                    f"  scoring  {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: {tokens / seconds:8,.0f} tokens/s",
+                    f"  scoring  {name:6s} {tokens:7,d} tokens in {seconds:6.2f} s: "
+                    f"{tokens / seconds:8,.0f} tokens/s",
                     flush=True,
                 )
         gap = (scores["vllm"].per_token_logps - scores["torch"].per_token_logps).abs()[
@@ -82,7 +85,8 @@ def main():
     for what in ("sampling", "scoring"):
         ours, theirs = (statistics.median(speeds[what, name]) for name in ("torch", "vllm"))
         print(
-            f"{what}: torch median {ours:,.0f}, vllm median {theirs:,.0f} completion tokens/s; vllm is {theirs / ours:.2f} times as fast"
+            f"{what}: torch median {ours:,.0f}, vllm median {theirs:,.0f} completion tokens/s; "
+            f"vllm is {theirs / ours:.2f} times as fast"
         )
 
 
