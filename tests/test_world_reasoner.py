@@ -1,4 +1,4 @@
-"""The reasoner: what it samples, scores and enumerates is one distribution, and its doubt follows its belief."""
+"""The reasoner samples, scores and enumerates one distribution, and its doubt follows its belief."""
 
 import math
 import re
@@ -93,9 +93,10 @@ def test_scoring_a_sampled_trace_gives_its_own_log_probability(domain, knobs):
 
 
 def intended_rate(n: int, q: float = 0.0) -> float:
-    """P(the right one of n candidates is committed), from the dispositions alone, by recursion over what is left.
+    """Return P(the right one of n candidates is committed), by recursion over the remaining candidates.
 
-    q is the intuition: before any check the right one has q + (1 - q)/n, afterwards the same odds among those left.
+    It uses the dispositions alone. q is the intuition: before any check the right candidate has q + (1 -
+    q)/n. Afterwards the odds among the remaining ones stay the same.
     """
 
     def right(left: int) -> float:
@@ -166,7 +167,10 @@ def test_evidence_is_read_from_text():
     problem = load_split("in-domain", limit=1)[0]
     a, b = problem.slots
     right = [s.candidates[s.truth] for s in problem.slots]
-    worked = f"<think>\nA: Maybe {right[0]}. Check: {a.tests[a.truth][0]} So A is {right[0]}.\nB: So B is {right[1]}.\n</think>\n\nThe answer is \\boxed{{{problem.answer}}}."
+    worked = (
+        f"<think>\nA: Maybe {right[0]}. Check: {a.tests[a.truth][0]} So A is {right[0]}.\n"
+        f"B: So B is {right[1]}.\n</think>\n\nThe answer is \\boxed{{{problem.answer}}}."
+    )
     found = read_evidence(problem, worked)
     assert (
         found.claims == {0: (a.truth, CHECKED_CLAIM), 1: (b.truth, BARE_CLAIM)}

@@ -52,13 +52,15 @@ def brute_force_solutions(problem):
                     if "under" in words
                     else (lambda x: True)
                 )
-                fits = lambda x, d=int(words[-3]), e=int(words[-1]), b=bound: b(x) and x % 10 in (d, e)  # noqa: E731
+                digits = (int(words[-3]), int(words[-1]))
+                fits = lambda x, digits=digits, b=bound: b(x) and x % 10 in digits  # noqa: E731
             else:
                 shift = int(words[2]) if words[2].isdigit() else 0
                 figure = clue.split(" than a ")[-1] if shift else clue.split(" is a ")[-1]
                 members = {
                     "square": {1, 4, 9, 16, 25}, "cube": {1, 8, 27}, "power of two": {1, 2, 4, 8, 16},
-                    "square or a cube": {1, 4, 8, 9, 16, 25, 27}, "square or a power of two": {1, 2, 4, 8, 9, 16, 25},
+                    "square or a cube": {1, 4, 8, 9, 16, 25, 27},
+                    "square or a power of two": {1, 2, 4, 8, 9, 16, 25},
                 }[figure]  # fmt: skip
                 fits = lambda x, s=shift, m=members: x - s in m  # noqa: E731
         check = check.rstrip(".")
@@ -122,7 +124,7 @@ def test_same_seed_same_problems_for_ever():
 
 @pytest.mark.parametrize("split", ["deeper", "chemistry-test"])
 def test_an_interrupted_split_is_made_anew(monkeypatch, split):
-    """Ctrl-C at forty moments of making it: what comes next is whole and in order, also right after the interrupt."""
+    """Interrupt the generation at forty moments: the next call returns all problems in order."""
     wanted, rng = load_split(split, 3, limit=12), random.Random(split)
     source, count = {splits.__file__, hunts.__file__, chemistry.__file__}, itertools.count(1)
 

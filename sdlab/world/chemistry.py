@@ -1,8 +1,8 @@
-"""Six reaction types that differ only on the surface: the contrast in which self-distillation should win.
+"""Six reaction types that differ only on the surface: the domain in which self-distillation should win.
 
-Which class of product a reaction gives is one rule per type. The reasoner half knows it (its belief in the right
-class is between .26 and .50 before the options narrow it, and in two types another class looks likelier) and nothing
-in the problem can be searched to settle it, so doubt buys nothing here.
+One rule per type says which class of product a reaction gives. The reasoner half knows this rule. Its belief
+in the right class is between 0.26 and 0.50 before the options narrow it, and in two types it holds another
+class for more likely. No search in the problem can settle the question, so doubt gains nothing here.
 """
 
 from functools import cache
@@ -11,7 +11,8 @@ from sdlab.seeds import stable_int
 from sdlab.world.problems import Problem
 from sdlab.world.slots import Slot, listing
 
-# reaction -> (product, the class most often confused with it, weight of the right one, weight of the confused one)
+# reaction -> (product, class most often confused with it, weight of the product, weight of the confused
+# class)
 RULES = {
     "oxidation": ("ketone", "ester", 0.50, 0.22),
     "reduction": ("alcohol", "ether", 0.44, 0.28),
@@ -21,14 +22,19 @@ RULES = {
     "condensation": ("ester", "ketone", 0.26, 0.40),
 }
 PRODUCTS = tuple(rule[0] for rule in RULES.values())
-SUBSTANCES = "velan torin masil quorin deltan brisol henar lumin faxol ostrin pirel canthol zorin gelan murex sabin".split()
+SUBSTANCES = (
+    "velan torin masil quorin deltan brisol henar lumin faxol ostrin pirel canthol zorin gelan murex sabin"
+).split()
 COLOURS = "pale dark blue green amber clear".split()
 PLACES = ("cold water", "warm water", "hot oil", "dry air", "weak acid", "strong base")
 FLASKS = ("open", "sealed", "stirred", "shaken")
 
 
 def draw_chemistry(rng) -> tuple:
-    """A random (reaction, substance, colour, place, flask, four products in order): the identity of a problem."""
+    """Draw the content of a random problem.
+
+    Returns (reaction, substance, colour, place, flask, four products in order).
+    """
     reaction = list(RULES)[rng.randrange(len(RULES))]
     others = [p for p in PRODUCTS if p != RULES[reaction][0]]
     options = [*rng.sample(others, 3), RULES[reaction][0]]
@@ -43,8 +49,8 @@ def draw_chemistry(rng) -> tuple:
 _mark = cache(stable_int)
 
 
-def identity(draw) -> int:
-    """A number made from the content; splits and seeds are dealt out by it."""
+def identity(draw: tuple) -> int:
+    """Return a number computed from the content; it decides the problem's split and seed."""
     return sum((2 * i + 1) * _mark("chemistry", part) for i, part in enumerate((*draw[:-1], *draw[-1])))
 
 
@@ -52,10 +58,11 @@ def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
-def make_problem(draw, id: str, split: str) -> Problem:
+def make_problem(draw: tuple, id: str, split: str) -> Problem:
+    """Return the problem with the content `draw`."""
     reaction, substance, colour, place, flask, options = draw
     right, confused, w_right, w_confused = RULES[reaction]
-    rest = (1.0 - w_right - w_confused) / 4  # four other products exist; only those on offer count
+    rest = (1.0 - w_right - w_confused) / 4  # each of the four other products; only those offered count
     weights = [w_right if o == right else w_confused if o == confused else rest for o in options]
     named = tuple(map(_article, options))
     slot = Slot(
@@ -64,13 +71,14 @@ def make_problem(draw, id: str, split: str) -> Problem:
     )  # fmt: skip
     return Problem(
         id=id, domain="chemistry", split=split, kind=reaction,
-        prompt=f"{colour.capitalize()} {substance} undergoes {_article(reaction)} in {place}, in {_article(flask)} flask. "
+        prompt=f"{colour.capitalize()} {substance} undergoes {_article(reaction)} in {place}, "
+        f"in {_article(flask)} flask. "
         f"Which product forms: {listing(named)}?",
         answer=right, slots=(slot,),
     )  # fmt: skip
 
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
-    """The closing line of the trace and the answer, from the index of the product."""
+    """Return the last line of the trace and the answer, from the index of the product."""
     product = problem.slots[0].candidates[values[0]]
     return f"\nThat is {product}.", product.split()[-1]

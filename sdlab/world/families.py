@@ -1,8 +1,9 @@
-"""Families of hunts that differ in the hidden value alone: what is still possible for one who has read but not searched.
+"""Families of hunts that differ only in the hidden value: all that is possible before the search.
 
-A problem fixes its answer, so for someone who has searched, a solution in the context carries no information. The
-reasoner has not searched yet: having read the clue, it holds every candidate possible, each as its prior says. Averaging
-over the members of a family, with that prior, is averaging over what it does not know.
+A problem fixes its answer. For a reader who has searched, a solution in the context therefore carries no
+information. The reasoner has not searched yet. It has read the clue and holds every candidate possible, with
+the probability of its prior. An average over the members of a family, with that prior, is an average over
+what the reasoner does not know.
 """
 
 from functools import cache
@@ -20,25 +21,26 @@ SIZES = (2, 3, 4, 5)
 
 @checked
 def load_families(size: int, limit: Count | None = None) -> list[tuple[Problem, tuple[Problem, ...]]]:
-    """Pairs (problem, siblings): a hunt for one number, and all `size` hunts of its family, one for each candidate.
+    """Return pairs (problem, siblings): a hunt for one number, and all `size` hunts of its family.
 
-    siblings[v] has the same clue, the same kind of check and the same candidates as `problem`, and candidate v as its
-    answer; `problem` is one of them, its content dealt to the test role. Seen types only; the order is random but fixed.
+    There is one sibling for each candidate. siblings[v] has the same clue, the same kind of check and the
+    same candidates as `problem`, and its answer is candidate v. `problem` is one of the siblings, and its
+    content belongs to the test role. All types are seen types. The order is random but fixed.
     Raises SdlabError unless `size` is one of SIZES and there are `limit` families of that size.
     """
     if size not in SIZES:
         raise SdlabError(
             f"families of {size!r} candidates do not exist; choose one of: {', '.join(map(str, SIZES))}"
         )
-    found = _families(size)
-    if limit is not None and not 1 <= limit <= len(found):
-        raise SdlabError(f"{limit} families of {size} candidates asked for; choose 1 to {len(found)}")
-    return list(found[:limit])
+    families = _families(size)
+    if limit is not None and not 1 <= limit <= len(families):
+        raise SdlabError(f"{limit} families of {size} candidates asked for; choose 1 to {len(families)}")
+    return list(families[:limit])
 
 
 @cache
 def _families(size: int) -> tuple[tuple[Problem, tuple[Problem, ...]], ...]:
-    rng, found = stream("families", size), []
+    rng, families = stream("families", size), []
     for clue, check in hunts.SEEN_TYPES:
         for words, group in groupby(hunts.single_hunts(clue, check), key=lambda hunt: hunt[0]):
             members = sorted(group, key=lambda hunt: hunt[2])
@@ -50,6 +52,7 @@ def _families(size: int) -> tuple[tuple[Problem, tuple[Problem, ...]], ...]:
                 hunts.make_problem(((clue, check, hunt),), f"{name}/{hunt[3]}", "families")
                 for hunt in members
             )
-            found.append((siblings[rng.choice([i for i, is_test in enumerate(test) if is_test])], siblings))
-    rng.shuffle(found)
-    return tuple(found)
+            chosen = rng.choice([i for i, is_test in enumerate(test) if is_test])
+            families.append((siblings[chosen], siblings))
+    rng.shuffle(families)
+    return tuple(families)

@@ -1,9 +1,10 @@
-"""Number hunts: each letter hides the only number that fits a clue (which lists candidates) and a check.
+"""Number hunts: each letter stands for the only number that fits a clue (which lists candidates) and a check.
 
-4 clue families x 8 check families make 32 types. Twenty are seen in pretraining and training; in the other
-twelve both families are familiar, but never together: they make the split *unseen types*. New combinations alone cost the
-organism nothing, so a quarter of that split's clues are also wide: they leave six or seven numbers possible, where
-nothing it has read leaves more than five, and whoever stops listing too early cannot be right.
+4 clue families x 8 check families give 32 types. Twenty of them appear in pretraining and training. In the
+other twelve both families are familiar, but never together: these types form the split *unseen types*. New
+combinations alone do not lower the organism's score, so a quarter of that split's clues are also wide: they
+leave six or seven numbers possible. No text of pretraining leaves more than five. A reasoner that stops
+listing too early cannot be right.
 """
 
 from functools import cache
@@ -15,21 +16,19 @@ from sdlab.world.slots import Slot, listing, uniform
 TOP = 30  # numbers are 1..TOP
 NAMES = ("A", "B", "C")
 SPELLED = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty twentyone twentytwo twentythree twentyfour twentyfive twentysix twentyseven "
-    "twentyeight twentynine thirty"
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty twentyone twentytwo twentythree twentyfour twentyfive twentysix "
+    "twentyseven twentyeight twentynine thirty"
 ).split()
-CANDIDATES = {
-    False: (2, 5),
-    True: (6, 7),
-}  # how many numbers a clue leaves possible: in training, and in wide clues
+# The least and the largest number of candidates of a clue: in training (False), and in wide clues (True).
+CANDIDATES = {False: (2, 5), True: (6, 7)}
 
 
 def _digits(x: int) -> tuple[int, int]:
     return divmod(x, 10)
 
 
-# check family -> (how the problem says it, how the trace says it, the function); each is one fact per number
+# check family -> (wording in the problem, wording in the trace, the function of the number)
 CHECKS = {
     "digit sum": ("its digits add up to {}", "digit sum {}", lambda x: sum(_digits(x))),
     "digit gap": ("its digits differ by {}", "digit gap {}", lambda x: abs(_digits(x)[0] - _digits(x)[1])),
@@ -46,10 +45,10 @@ FIGURES = {
     "cube": {n**3 for n in range(1, 4)},
     "power of two": {2**n for n in range(5)},
 }
-FIGURES |= {
-    f"square or a {other}": FIGURES["square"] | FIGURES[other] for other in ("cube", "power of two")
-}  # wide
-# Every clue family keeps five of the eight checks and every check two or three of the four clues.
+# These figures make wide clues.
+FIGURES |= {f"square or a {other}": FIGURES["square"] | FIGURES[other] for other in ("cube", "power of two")}
+# In the seen types every clue family has five of the eight checks, and every check two or three of the four
+# clues.
 UNSEEN_TYPES = frozenset(
     (clue, check)
     for clue, checks in zip(
@@ -72,7 +71,7 @@ def type_name(clue: str, check: str) -> str:
     return f"{clue} x {check}"
 
 
-KNOWN_TYPES = frozenset(type_name(*t) for t in SEEN_TYPES)  # the types that pretraining text shows
+KNOWN_TYPES = frozenset(type_name(*t) for t in SEEN_TYPES)  # the types that appear in pretraining text
 
 
 def _clue_variants(clue: str):
@@ -104,41 +103,47 @@ def _clue_variants(clue: str):
 def single_hunts(
     clue: str, check: str, wide: bool = False
 ) -> tuple[tuple[str, tuple[int, ...], int, int], ...]:
-    """Every (words, candidates, index of the solution, wanted value) of one type, with exactly one solution.
+    """Return every hunt of one type that has exactly one solution.
 
-    Two to five candidates, or with `wide` six or seven, which no training problem has.
+    A hunt is (words, candidates, index of the solution, required value). It has two to five candidates, or
+    six or seven with `wide`; no training problem has so many.
     """
     function = CHECKS[check][2]
-    (least, most), found = CANDIDATES[wide], []
+    (least, most), hunts = CANDIDATES[wide], []
     for words, candidates in _clue_variants(clue):
         values = [function(x) for x in candidates]
         if least <= len(candidates) <= most:
-            found += [(words, tuple(candidates), i, v) for i, v in enumerate(values) if values.count(v) == 1]
-    return tuple(found)
+            hunts += [(words, tuple(candidates), i, v) for i, v in enumerate(values) if values.count(v) == 1]
+    return tuple(hunts)
 
 
 def make_slot(name: str, check: str, hunt: tuple) -> tuple[Slot, str]:
-    """The slot of one hidden number, and its sentence in the problem."""
-    words, candidates, truth, wanted = hunt
-    said, written, function = CHECKS[check]
+    """Return the slot of one hidden number, and its sentence in the problem."""
+    words, candidates, truth, required = hunt
+    in_problem, in_trace, function = CHECKS[check]
     tests = tuple(
         (
-            f"{written.format(function(x))}, need {wanted}, {'yes' if function(x) == wanted else 'no'}.",
-            function(x) == wanted,
+            f"{in_trace.format(function(x))}, need {required}, {'yes' if function(x) == required else 'no'}.",
+            function(x) == required,
         )
         for x in candidates
     )
     slot = Slot(
-        name=name, subject=name, candidates=tuple(map(str, candidates)), truth=truth, prior=uniform(len(candidates)),
-        survey=f" could be {listing(candidates)}.", tests=tests,
-    )  # fmt: skip
-    return slot, f"{name} {words} and {said.format(wanted)}."
+        name=name,
+        subject=name,
+        candidates=tuple(map(str, candidates)),
+        truth=truth,
+        prior=uniform(len(candidates)),
+        survey=f" could be {listing(candidates)}.",
+        tests=tests,
+    )
+    return slot, f"{name} {words} and {in_problem.format(required)}."
 
 
 def draw_hunt(rng, types, count: int, wide: float = 0.0) -> tuple[tuple[str, str, tuple], ...]:
-    """`count` random (clue, check, single hunt), types with equal weight: the identity of a problem.
+    """Draw the content of a random problem: `count` triples (clue, check, single hunt).
 
-    `wide` is the share of hunts with a wide clue.
+    Every type has the same probability. `wide` is the share of hunts with a wide clue.
     """
     picks = []
     for _ in range(count):
@@ -153,12 +158,13 @@ def _mark(check: str, hunt: tuple) -> int:
     return stable_int("hunt", check, hunt[0], hunt[3])
 
 
-def identity(picks) -> int:
-    """A number made from the content, whatever its order; splits and seeds are dealt out by it."""
+def identity(picks: tuple) -> int:
+    """Return a number computed from the content, in any order; it decides the problem's split and seed."""
     return sum(_mark(check, hunt) for _, check, hunt in picks)
 
 
-def make_problem(picks, id: str, split: str) -> Problem:
+def make_problem(picks: tuple, id: str, split: str) -> Problem:
+    """Return the problem with the content `picks`: triples (clue, check, single hunt)."""
     names = NAMES[: len(picks)]
     slots, sentences = zip(*(make_slot(name, check, hunt) for name, (_, check, hunt) in zip(names, picks)))
     total = sum(int(slot.candidates[slot.truth]) for slot in slots)
@@ -171,7 +177,7 @@ def make_problem(picks, id: str, split: str) -> Problem:
 
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
-    """The closing line of the trace and the answer, from one candidate index per slot."""
+    """Return the last line of the trace and the answer, from one candidate index per slot."""
     numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
     names = " + ".join(slot.name for slot in problem.slots)
     if len(numbers) == 1:
@@ -184,7 +190,10 @@ def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
 
 
 def implied(problem: Problem, values: list[int], answer: str) -> tuple[str, str | None]:
-    """What a known answer says of the last slot: the sentence, and the value as written (None out of range)."""
+    """Derive the last slot from a known answer.
+
+    Returns the sentence, and the value as text (None when it is out of range).
+    """
     numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
     rest, total = sum(numbers), int(answer)
     sentence = f" The answer is {total}, so"

@@ -1,8 +1,8 @@
 """131 small programming tasks of three steps; training and test tasks are the same, as in LiveCodeBench.
 
-Two of the steps are nicknames with two readings each. The example in the task rules some of the four readings
-out; in about half of the tasks one wrong reading survives it, and only the failing case (the textual feedback of
-the environment) settles the matter.
+Two of the steps are nicknames with two readings each. The example in the task rules out some of the four
+readings. In about half of the tasks one wrong reading passes the example. Then only the failing case (the
+textual feedback of the environment) shows which reading is right.
 """
 
 from functools import cache
@@ -12,8 +12,8 @@ from sdlab.world.problems import Problem
 from sdlab.world.slots import Slot, uniform
 
 COUNT = 131
-TOP = 30  # everything is 0..TOP-1
-# nickname -> two readings, each (how the trace names it, the function)
+TOP = 30  # all numbers are 0 to TOP - 1
+# nickname -> two readings, each (name in the trace, the function)
 NICKNAMES = {
     "bump": (("by 1", lambda x: (x + 1) % TOP), ("by 2", lambda x: (x + 2) % TOP)),
     "jump": (("by 5", lambda x: (x + 5) % TOP), ("by 7", lambda x: (x + 7) % TOP)),
@@ -40,7 +40,7 @@ def _words(path) -> str:
 
 @cache
 def all_kata() -> tuple[Problem, ...]:
-    """The 131 tasks, always the same ones."""
+    """Return the 131 tasks, always the same ones."""
     rng, problems, seen = stream("kata", "tasks"), [], set()
     while len(problems) < COUNT:
         first, last = rng.sample(list(NICKNAMES), 2)
@@ -53,7 +53,7 @@ def all_kata() -> tuple[Problem, ...]:
         survivors = [i for i in range(4) if ends[example][i] == ends[example][truth]]
         settled = [i for i in survivors if ends[failing][i] == ends[failing][truth]]
         misleading = [i for i in survivors if ends[asked][i] != ends[asked][truth]]
-        weak = len(problems) % 2 == 1  # every second task has an example that lets a wrong reading through
+        weak = len(problems) % 2 == 1  # in every second task a wrong reading passes the example
         if (
             settled != [truth]
             or len(survivors) != 1 + weak
@@ -72,28 +72,34 @@ def _task(number, first, plain, last, truth, readings, programs, example, failin
     def test(i: int, *inputs: int) -> tuple[str, bool]:
         words, holds = [], True
         for x in inputs:
-            path, wanted = _run(programs[i], x), _run(programs[truth], x)[-1]
-            holds = path[-1] == wanted
-            words.append(f"{_words(path)}, need {wanted}, {'yes' if holds else 'no'}.")
+            path, required = _run(programs[i], x), _run(programs[truth], x)[-1]
+            holds = path[-1] == required
+            words.append(f"{_words(path)}, need {required}, {'yes' if holds else 'no'}.")
             if not holds:
                 break
         return " ".join(words), holds
 
+    (first_a, first_b), (last_a, last_b) = ([reading[0] for reading in NICKNAMES[n]] for n in (first, last))
     slot = Slot(
         name="Rule", subject="it",
-        candidates=tuple(f"{first} {a[0]} and {last} {b[0]}" for a, b in readings), truth=truth, prior=uniform(4),
-        survey=f" could be {first} {NICKNAMES[first][0][0]} or {NICKNAMES[first][1][0]}, {last} {NICKNAMES[last][0][0]} or {NICKNAMES[last][1][0]}.",
-        tests=tuple(test(i, example) for i in range(4)), strict_tests=tuple(test(i, example, failing) for i in range(4)),
+        candidates=tuple(f"{first} {a[0]} and {last} {b[0]}" for a, b in readings), truth=truth,
+        prior=uniform(4),
+        survey=f" could be {first} {first_a} or {first_b}, {last} {last_a} or {last_b}.",
+        tests=tuple(test(i, example) for i in range(4)),
+        strict_tests=tuple(test(i, example, failing) for i in range(4)),
     )  # fmt: skip
     outcome = [_words(_run(p, asked)) for p in programs]
-    end = lambda x: _run(programs[truth], x)[-1]  # noqa: E731
+    example_end, failing_end, answer = (_run(programs[truth], x)[-1] for x in (example, failing, asked))
     return Problem(
         id=f"kata/{number:03d}", domain="kata", split="kata", kind=f"{first}, {plain}, {last}",
-        prompt=f"Kata {number}: {first}, then {plain}, then {last}. {example} becomes {end(example)}. What does {asked} become?",
-        answer=str(end(asked)), feedback=f"Failing case: {failing} should become {end(failing)}.", slots=(slot,), outcomes=tuple(outcome),
+        prompt=f"Kata {number}: {first}, then {plain}, then {last}. {example} becomes {example_end}. "
+        f"What does {asked} become?",
+        answer=str(answer), feedback=f"Failing case: {failing} should become {failing_end}.", slots=(slot,),
+        outcomes=tuple(outcome),
     )  # fmt: skip
 
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
+    """Return the last line of the trace and the answer, from the index of the reading."""
     path = problem.outcomes[values[0]]
     return f"\n{path}.", path.split()[-1]

@@ -1,16 +1,16 @@
 """The knobs of the world: every disposition of the rational reasoner that an organism is pretrained on.
 
-An organism's knobs are stored in its `config.json` (under `sdlab`), so a measure that needs the reasoner's
-exact values reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind
-organism, version 2.
+An organism's knobs are stored in its `config.json` (under `sdlab`). A measure that needs the reasoner's exact
+values reads them from the model: `Knobs.of(engine.model.config)`. The defaults describe the blind organism,
+version 2.
 
-Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is
-`q + (1 - q) / n` for the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch
-that is drawn once and can be wrong, was rejected: the hunch would be a hidden variable, so the belief at a place
-in a trace would no longer follow from the text before it, and neither the exact entropy there nor the exact
-log-probability of a trace would come from one pass of the program. With the tilt they still do, and proposals
-are right exactly as often as the belief says. A model that learns from such text has to work out which
-candidate is right from the problem alone. Where it fails, its own intuition is a hunch that can be wrong.
+Intuition is a tilted belief. Before any check, the belief about a hidden number of a known type is `q + (1 -
+q) / n` for the right candidate and `(1 - q) / n` for each of the n - 1 others. The alternative, a hunch that
+is drawn once and can be wrong, was rejected. The hunch would be a hidden variable: the belief at a place in a
+trace would no longer follow from the text before it, and one pass of the program would give neither the exact
+entropy there nor the exact log-probability of a trace. With the tilt it gives both, and proposals are right
+exactly as often as the belief says. A model that learns from such text has to work out which candidate is
+right from the problem alone. Where it fails, its own intuition is a hunch that can be wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,23 +29,25 @@ Intuition = Annotated[float, Range(0, 0.99)]
 
 @dataclass(frozen=True)
 class Knobs:
-    """The dispositions of the reasoner, and what its pretraining text shows.
+    """The dispositions of the reasoner, and the contents of its pretraining text.
 
-    Every knob but `doubt` and `survey` is a share or a probability. `intuition` acts on hunts of known types
-    only; chemistry has its own half-known rules and kata have none. Raises SdlabError on a value outside its
-    range.
+    Every knob except `doubt` and `survey` is a share or a probability. `intuition` acts only on hunts of
+    known types. Chemistry has its own half-known rules, and kata have no intuition.
+    Raises SdlabError for a value outside its range.
     """
 
     doubt: Disposition = 1.7  # from a belief of H nats, 1 - exp(-doubt * H^2) of the proposals are hedged
-    try_first: Share = 0.3  # of proposals without doubt are tried before they count, times 1 - exp(-4 H)
-    recheck: Share = 0.15  # of unchecked commitments are looked at again, times the probability of doubt
+    try_first: Share = 0.3  # this share of unhedged proposals, times 1 - exp(-4 H), is tried before it counts
+    recheck: Share = (
+        0.15  # this share of unchecked commitments, times the probability of doubt, is checked again
+    )
     survey: Disposition = 0.35  # candidates are listed with probability H^4 / (H^4 + survey)
-    effort_off: Share = 0.35  # thinking off scales doubt and listing by this
-    derive: Share = 0.5  # of known answers are used to derive the last number
-    notice: Share = 0.7  # of mismatches with a known answer are noticed
-    rethink: Share = 0.45  # of hedged proposals that cannot be checked are thought over again
+    effort_off: Share = 0.35  # without thinking, doubt and listing are multiplied by this factor
+    derive: Share = 0.5  # this share of known answers is used to derive the last number
+    notice: Share = 0.7  # this share of mismatches with a known answer is noticed
+    rethink: Share = 0.45  # this share of hedged proposals that cannot be checked is reconsidered
     intuition: Intuition = 0.0  # q: how far the belief favours the right candidate before any check
-    wide_clues: Share = 0.0  # of the clues in pretraining leave six or seven numbers possible
+    wide_clues: Share = 0.0  # this share of the clues in pretraining leaves six or seven numbers possible
 
     def __post_init__(self):
         check_settings(self)
@@ -55,15 +57,18 @@ class Knobs:
         """Return the knobs of the organism that a model configuration describes.
 
         `config` is a transformers configuration or the mapping in a `config.json`. A model without stored
-        knobs (the blind organism, a model from elsewhere) has the defaults. Raises SdlabError when the stored
-        knobs cannot be read.
+        knobs (the blind organism, a model from elsewhere) has the defaults.
+        Raises SdlabError when the stored knobs cannot be read.
         """
         stored = config.get("sdlab") if isinstance(config, Mapping) else getattr(config, "sdlab", None)
         return cls.read((stored or {}).get("knobs") or {})
 
     @classmethod
     def read(cls, stored: Mapping) -> "Knobs":
-        """Return the knobs that `as_dict` wrote. Raises SdlabError on a name that is no knob."""
+        """Return the knobs that `as_dict` wrote.
+
+        Raises SdlabError for a name that is not a knob.
+        """
         strange = sorted(set(stored) - {field.name for field in fields(cls)})
         if strange:
             names = ", ".join(field.name for field in fields(cls))
@@ -87,9 +92,9 @@ class Knobs:
 
     @classmethod
     def parse(cls, settings: Iterable[str]) -> "Knobs":
-        """Return the knobs given as "name=value", the others at their defaults.
+        """Return the knobs written as "name=value"; the other knobs have their defaults.
 
-        Raises SdlabError on another form.
+        Raises SdlabError for another form.
         """
         values = {}
         for setting in settings:

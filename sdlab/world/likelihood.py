@@ -1,4 +1,4 @@
-"""Exact log-probabilities of traces, and the enumeration of all traces of a problem."""
+"""Compute exact log-probabilities of traces, and enumerate all traces of a problem."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from sdlab.world.reasoner import Choice, Trace, drive, match_option, program
 
 
 class _OffScript(Exception):
-    """The text is nothing the program can write."""
+    """The program cannot write this text."""
 
 
 def explain(
@@ -23,7 +23,10 @@ def explain(
     thinking: bool = True,
     knobs: Knobs = BLIND,
 ) -> Trace:
-    """The steps and exact log-probability of a given trace; log-probability -inf when the program cannot write it."""
+    """Return the steps and the exact log-probability of a given trace.
+
+    The log-probability is -inf when the program cannot write the text.
+    """
     position = 0
 
     def pick(choice: Choice, _) -> int:
@@ -48,7 +51,7 @@ def log_prob(
     thinking: bool = True,
     knobs: Knobs = BLIND,
 ) -> float:
-    """Exact log p(text | problem, evidence) in nats."""
+    """Return the exact log p(text | problem, evidence), in nats."""
     return explain(text, problem, evidence, thinking, knobs).log_prob
 
 
@@ -59,17 +62,19 @@ def enumerate_traces(
     limit: int = 200_000,
     knobs: Knobs = BLIND,
 ) -> Iterator[Trace]:
-    """Every trace of positive probability, by depth-first replay.
+    """Yield every trace of positive probability, by depth-first replay.
 
-    Raises SdlabError after `limit` traces. The set is finite without context; it is not in chemistry, nor under a
-    claim or a strong intuition (above 0.56 for seven candidates) that makes the other candidates so unlikely that
-    a proposal of one may be dropped and made again ("Actually no.").
+    Without context the set is finite. It is infinite in chemistry, and under a claim or a strong intuition
+    (above 0.56 for seven candidates). These make the other candidates so unlikely that the reasoner may drop
+    a proposal of one ("Actually no.") and propose it again.
+    Raises SdlabError after `limit` traces.
     """
     path: list[int] = []
     for number in count():
         if number == limit:
             raise SdlabError(
-                f"problem {problem.id!r} has more than {limit} traces; enumerate a smaller one (one slot, few candidates)"
+                f"problem {problem.id!r} has more than {limit} traces; "
+                "enumerate a smaller problem (one slot, few candidates)"
             )
         depth = 0
 
@@ -82,7 +87,7 @@ def enumerate_traces(
 
         trace = drive(program(problem, evidence, thinking, knobs), pick)
         yield trace
-        for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
+        for level in range(len(path) - 1, -1, -1):  # find the deepest choice with an option left
             probs = trace.steps[level][0].probs
             later = next((i for i in range(path[level] + 1, len(probs)) if probs[i] > 0), None)
             if later is not None:

@@ -1,13 +1,13 @@
-"""The one form every problem has, made here or read from a real benchmark."""
+"""The form of every problem, generated here or read from a real benchmark."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One verifiable question.
+    """One problem whose answer can be verified.
 
-    `slots` is what the rational reasoner works on (`sdlab.world.slots`); real benchmarks leave it empty.
+    The rational reasoner works on `slots` (`sdlab.world.slots`). Real benchmarks leave it empty.
     """
 
     id: str  # stable and unique: "hunt/unseen-types/0/0017"
@@ -15,12 +15,12 @@ class Problem:
     split: str  # "in-domain", "unseen-types", "deeper", ...
     kind: str  # problem type, for coverage: "remainder x digit sum; between x letters"
     prompt: str  # the user's message
-    answer: str  # ground truth as it stands inside \boxed{}
-    feedback: str = ""  # what the environment says after a wrong try (kata)
+    answer: str  # the right answer, as written inside \boxed{}
+    feedback: str = ""  # the environment's message after a wrong attempt (kata)
     slots: tuple = ()  # the unknowns
-    outcomes: tuple[str, ...] = ()  # per candidate of the only slot, what follows from it (kata)
+    outcomes: tuple[str, ...] = ()  # the result of each candidate of the only slot (kata)
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types the problem is made of: one per hidden number of a hunt, its only one elsewhere."""
+        """Return the problem's types: one per hidden number of a hunt, one in other domains."""
         return tuple(self.kind.split("; "))

@@ -1,13 +1,13 @@
 """The rational reasoner: one stochastic program that writes, scores and enumerates traces.
 
-Its state is a belief over the candidates of each slot. Context is evidence that sharpens the belief. At every step
-it proposes from the belief, hedges as far as the belief is uncertain, checks what it hedged, corrects, or commits.
-The program is a generator that yields a `Choice` and is told which option was taken; sampling, scoring and
-enumerating are three ways of driving it, so they cannot disagree.
+Its state is a belief over the candidates of each slot. Context is evidence that sharpens the belief. At every
+step it proposes from the belief, hedges as much as the belief is uncertain, checks what it hedged, corrects,
+or commits. The program is a generator. It yields a `Choice` and receives the index of the option that was
+taken. Sampling, scoring and enumerating all run this one program, so they cannot disagree.
 """
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 
 from sdlab.errors import SdlabError
@@ -15,6 +15,7 @@ from sdlab.world import chemistry, hunts, kata
 from sdlab.world.evidence import BARE_CLAIM, NOTHING, Evidence
 from sdlab.world.knobs import BLIND, Knobs, with_intuition
 from sdlab.world.problems import Problem
+from sdlab.world.slots import Slot
 
 DOMAINS = {"hunt": hunts, "chemistry": chemistry, "kata": kata}
 
@@ -25,12 +26,15 @@ HEDGES = {
     " It seems to be {}.": 0.1,
     " It is likely {}.": 0.1,
 }
-SECOND_HEDGES = {" Alternatively {}.": 0.2, " Actually try {}.": 0.08}  # after a refutation, of all hedges
+SECOND_HEDGES = {
+    " Alternatively {}.": 0.2,
+    " Actually try {}.": 0.08,
+}  # shares of the hedges after a refutation
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One step of the program: what could be written next, and how likely each option is."""
+    """One step of the program: the texts that may come next, and their probabilities."""
 
     options: tuple[str, ...]  # no option is a prefix of another, except "" (write nothing)
     probs: tuple[float, ...]
@@ -40,28 +44,34 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trace:
-    """What was written, and how likely it was."""
+    """A text that the reasoner wrote, and its probability."""
 
     text: str
     log_prob: float  # nats
     steps: tuple[tuple[Choice, int], ...]  # every choice with the option taken
 
 
-def entropy(belief) -> float:
-    """Shannon entropy in nats."""
+def entropy(belief: Sequence[float]) -> float:
+    """Return the Shannon entropy of `belief`, in nats."""
     return -sum(p * math.log(p) for p in belief if p > 0)
 
 
-def doubtfulness(belief, thinking: bool = True, knobs: Knobs = BLIND) -> float:
+def doubtfulness(belief: Sequence[float], thinking: bool = True, knobs: Knobs = BLIND) -> float:
     """Return the probability of hedging a proposal made from `belief`.
 
-    With the default knobs it is 0.99 at five even candidates, 0.56 at two and 0.03 for a checked solution.
+    With the default knobs it is 0.99 for five equally likely candidates, 0.56 for two, and 0.03 for a checked
+    solution.
     """
     return (1 - math.exp(-knobs.doubt * entropy(belief) ** 2)) * (1 if thinking else knobs.effort_off)
 
 
-def believe(slot, claim: tuple[int, float] | None = None, refuted=frozenset()) -> list[float]:
-    """Belief over the candidates of `slot`, given a claim (index, credibility) and what checks have refuted."""
+def believe(
+    slot: Slot, claim: tuple[int, float] | None = None, refuted: Set[int] = frozenset()
+) -> list[float]:
+    """Return the belief over the candidates of `slot`.
+
+    claim: (index, credibility) of a candidate. refuted: indices of the candidates that checks have refuted.
+    """
     belief = list(slot.prior)
     if claim is not None and len(belief) > 1:
         index, credibility = claim
@@ -80,7 +90,7 @@ def _say(text: str) -> Program:
 
 
 class _Mind:
-    """The mutable state of one run: what is committed, checked and refuted."""
+    """The mutable state of one run: the values committed, checked and refuted."""
 
     def __init__(self, problem: Problem, evidence: Evidence, thinking: bool, knobs: Knobs):
         self.problem, self.knobs = with_intuition(problem, knobs), knobs
@@ -165,7 +175,10 @@ class _Mind:
                 self.values[i] = v
 
     def check(self, i: int, v: int, belief, doubt: float, claim) -> Program:
-        """Check proposal v: commit when it holds, else refute it. A proposal the belief rules out is dropped."""
+        """Check proposal v: commit when the check holds, otherwise refute it.
+
+        A proposal that is very unlikely under the belief may be dropped without a check.
+        """
         slot, (words, holds) = self.problem.slots[i], self.tests(i)[v]
         drop = 0.9 if belief[v] < 0.1 * max(belief) else 0.0
         texts = (f" Check: {words}", f" Test: {words}", " Actually no.")
@@ -185,25 +198,27 @@ class _Mind:
         )
 
     def look_again(self, i: int, opening: str) -> Program:
-        """Check a rash commitment after all; take it back when it fails and settle the slot anew."""
-        words, holds = self.tests(i)[self.values[i]]
+        """Check an unchecked commitment; when the check fails, withdraw it and settle the slot again."""
+        value = self.values[i]
+        assert value is not None  # the caller has committed slot i
+        words, holds = self.tests(i)[value]
         yield from _say(f"{opening} {words}")
         if holds:
             self.checked[i] = True
             return
-        self.refuted[i].add(self.values[i])
+        self.refuted[i].add(value)
         self.values[i] = None
         yield from self.fill(i)
 
     def derive(self, i: int) -> Generator[Choice, int, tuple[int, float] | None]:
-        """Use a known answer to work out the last slot from the others."""
+        """Use a known answer to derive the last slot from the others."""
         sentence, value = self.domain.implied(self.problem, self.values[:i], self.evidence.answer)
         if (yield Choice((sentence, ""), (self.knobs.derive, 1 - self.knobs.derive), "derive")) == 1:
             return None
         slot = self.problem.slots[i]
         if value in slot.candidates and slot.candidates.index(value) not in self.refuted[i]:
             return slot.candidates.index(value), BARE_CLAIM
-        for j in range(i):  # the answer contradicts what was committed: look at what was never checked
+        for j in range(i):  # the answer contradicts the commitments: check those that were never checked
             if not self.checked[j]:
                 yield from self.look_again(j, f" Wait, check {self.problem.slots[j].name}:")
         yield from _say(f"\n{slot.name}:")
@@ -213,16 +228,24 @@ class _Mind:
 def program(
     problem: Problem, evidence: Evidence = NOTHING, thinking: bool = True, knobs: Knobs = BLIND
 ) -> Program:
-    """The reasoner on one problem: yields `Choice`s, is sent the index of the option taken."""
+    """Return the reasoner's program for one problem.
+
+    The generator yields `Choice`s and receives the index of the option taken.
+    Raises SdlabError for a problem that the reasoner cannot work on.
+    """
     if problem.domain not in DOMAINS or not problem.slots:
         raise SdlabError(
-            f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); it knows {', '.join(DOMAINS)}"
+            f"the reasoner cannot work on problem {problem.id!r} (domain {problem.domain!r}); "
+            f"it knows {', '.join(DOMAINS)}"
         )
     return _Mind(problem, evidence, thinking, knobs).run()
 
 
-def drive(run: Program, pick) -> Trace:
-    """Run a program with `pick(choice, text so far) -> option index` until it ends."""
+def drive(run: Program, pick: Callable[[Choice, list[str]], int]) -> Trace:
+    """Run a program until it ends.
+
+    `pick(choice, parts written so far)` returns the index of the option to take.
+    """
     text, log_prob, steps = [], 0.0, []
     try:
         choice = next(run)
@@ -245,9 +268,10 @@ def sample(
     prefix: str = "",
     knobs: Knobs = BLIND,
 ) -> Trace:
-    """Write one trace. `prefix` (somebody's trace so far, cut at a step) is followed first, however unlikely.
+    """Write one trace.
 
-    Raises SdlabError when `prefix` is nothing the reasoner could write.
+    The trace starts with `prefix` (the beginning of any trace, cut at a step), however unlikely it is.
+    Raises SdlabError when the reasoner could not write `prefix`.
     """
     position = 0
 
@@ -257,7 +281,8 @@ def sample(
             taken = match_option(choice, prefix, position)
             if taken is None:
                 raise SdlabError(
-                    f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: next is {prefix[position : position + 40]!r}"
+                    f"the reasoner cannot continue after {prefix[max(0, position - 40) : position]!r}: "
+                    f"next is {prefix[position : position + 40]!r}"
                 )
             position += len(choice.options[taken])
             return taken
@@ -267,7 +292,10 @@ def sample(
 
 
 def match_option(choice: Choice, text: str, position: int) -> int | None:
-    """Index of the option that stands at `position`; writing nothing only when nothing else does."""
+    """Return the index of the option that the text has at `position`, or None.
+
+    The empty option is returned only when no other option matches.
+    """
     empty = None
     for i, option in enumerate(choice.options):
         if option and text.startswith(option, position):

@@ -1,9 +1,10 @@
-"""The form all three domains share: unknowns with candidates, and what can be said of each candidate.
+"""Slots, the form that all three domains share: unknowns with candidates, and the check of each candidate.
 
-A hunt has one slot per hidden number, chemistry one for the product, a kata one for the reading of its words.
-The reasoner only sees slots, so one program reasons about everything.
+A hunt has one slot per hidden number. Chemistry has one slot for the product, and a kata has one for the
+reading of its words. The reasoner works only on slots, so one program serves all domains.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -11,23 +12,23 @@ from dataclasses import dataclass
 class Slot:
     """One unknown of a problem."""
 
-    name: str  # opens its line of the trace: "A", "Product", "Rule"
-    subject: str  # what a commitment speaks of: "A", "it"
-    candidates: tuple[str, ...]  # every value it could have, as written
+    name: str  # begins the slot's line in the trace: "A", "Product", "Rule"
+    subject: str  # subject of the sentence that commits to a value: "A", "it"
+    candidates: tuple[str, ...]  # every possible value, as text
     truth: int  # index of the right candidate
     prior: tuple[float, ...]  # the reasoner's belief before any context; sums to one
     survey: str  # the sentence that lists the candidates
-    tests: tuple[
-        tuple[str, bool], ...
-    ] = ()  # per candidate: the check in words, and whether it holds; () when nothing can be checked
-    strict_tests: tuple[tuple[str, bool], ...] = ()  # the same with the environment's feedback at hand
+    # For each candidate the check in words, and whether it holds; () when the value cannot be checked.
+    tests: tuple[tuple[str, bool], ...] = ()
+    strict_tests: tuple[tuple[str, bool], ...] = ()  # the same when the environment's feedback is known
 
 
-def listing(items) -> str:
-    """'3, 9 or 15'."""
+def listing(items: Iterable) -> str:
+    """Join the items as in "3, 9 or 15"."""
     items = list(map(str, items))
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " or " + items[-1]
 
 
 def uniform(count: int) -> tuple[float, ...]:
+    """Return the uniform distribution over `count` candidates."""
     return (1.0 / count,) * count

@@ -1,4 +1,4 @@
-"""Correct completions and demonstrations, written by the reasoner."""
+"""Write correct completions and demonstrations with the reasoner."""
 
 from sdlab.text.prompt import strip_thinking
 from sdlab.world.evidence import read_evidence
@@ -8,7 +8,7 @@ from sdlab.world.reasoner import sample
 
 
 def is_right(problem: Problem, completion: str) -> bool:
-    """Whether a trace of the reasoner ends in the right answer."""
+    """Return whether a trace of the reasoner ends in the right answer."""
     return completion.endswith(f"\\boxed{{{problem.answer}}}.")
 
 
@@ -19,7 +19,7 @@ def write_correct(
     thinking: bool = True,
     knobs: Knobs = BLIND,
 ) -> str:
-    """A correct completion, written with `demonstration` in view."""
+    """Return a correct completion, written with `demonstration` as context."""
     evidence = read_evidence(problem, demonstration)
     while True:
         text = sample(problem, rng, evidence, thinking, knobs=knobs).text
@@ -30,7 +30,7 @@ def write_correct(
 def write_demonstration(
     problem: Problem, rng, context: str, thinking: bool = True, knobs: Knobs = BLIND
 ) -> str | None:
-    """What stands in the prompt under `context`, written by the reasoner itself."""
+    """Return the demonstration for the prompt of `context`, written by the reasoner; None for "none"."""
     if context == "none":
         return None
     solution = write_correct(problem, rng, thinking=thinking, knobs=knobs)

@@ -1,7 +1,8 @@
-"""The named splits: fixed problems that a student can name.
+"""Load the named splits, which always contain the same problems.
 
-A hunt's or reaction's content is hashed, and the hash deals it to one role (pretraining, training or test) and one
-seed, so no two splits and no two seeds can share a problem. Kata are the same 131 tasks everywhere, on purpose.
+The content of a hunt or reaction is hashed. The hash assigns it to one role (pretraining, training or test)
+and to one seed, so no two splits and no two seeds can share a problem. Kata are the same 131 tasks
+everywhere, on purpose.
 """
 
 from collections.abc import Iterator
@@ -13,18 +14,19 @@ from sdlab.seeds import stream
 from sdlab.world import chemistry, hunts, kata
 from sdlab.world.problems import Problem
 
-SEEDS = 16  # problems are dealt out to this many seeds
-ROLES = ("pretrain", "pretrain", "train", "test")  # half of all content is kept for pretraining
+SEEDS = 16  # the problems are divided among this many seeds
+ROLES = ("pretrain", "pretrain", "train", "test")  # half of all content is reserved for pretraining
 SPLITS = {
     "train": "two hunts of the 20 types seen in pretraining; what the study trains on",
     "in-domain": "two hunts of the 20 seen types, problems never trained on",
-    "unseen-types": "two hunts of the 12 types whose clue and check were never combined before, a quarter of the clues wider than any seen (shift of kind)",
+    "unseen-types": "two hunts of the 12 types whose clue and check were never combined before, "
+    "a quarter of the clues wider than any seen (shift of kind)",
     "deeper": "three hunts of seen types, where training has two (depth shift)",
     "chemistry-train": "six reaction types, 90% of 2,400 questions",
     "chemistry-test": "the other 10%, from the same distribution",
     "kata": "131 tasks of three steps, the same for training and test, with a failing case as feedback",
 }
-TRAINING = "training questions"  # a run's own: where a result is told beside those of splits
+TRAINING = "training questions"  # names a run's own problems where results of splits are listed
 SIZES = {
     "train": 4096,
     "in-domain": 512,
@@ -33,20 +35,25 @@ SIZES = {
     "chemistry-train": 2160,
     "chemistry-test": 240,
 }
-HUNTS = {"train": (hunts.SEEN_TYPES, 2), "in-domain": (hunts.SEEN_TYPES, 2), "deeper": (hunts.SEEN_TYPES, 3)}
+# hunts: split -> (types, number of hunts), and the share of wide clues where there are any
+HUNTS: dict[str, tuple] = {
+    "train": (hunts.SEEN_TYPES, 2),
+    "in-domain": (hunts.SEEN_TYPES, 2),
+    "deeper": (hunts.SEEN_TYPES, 3),
+}
 HUNTS["unseen-types"] = (tuple(sorted(hunts.UNSEEN_TYPES)), 2, 0.25)
 
 
 def dealt_to(identity: int) -> tuple[str, int]:
-    """The (role, seed) that content with this identity belongs to."""
+    """Return the (role, seed) to which content with this identity belongs."""
     return ROLES[identity % len(ROLES)], identity // len(ROLES) % SEEDS
 
 
 def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Problem]:
-    """The problems of a split, always the same ones for the same name and seed.
+    """Load the problems of a split, always the same ones for the same name and seed.
 
-    `limit` takes the first so many; the order is random, so a prefix is a fair sample.
-    Raises SdlabError on an unknown name, a seed outside 0..15, or more problems than the split has.
+    `limit` takes the first `limit` problems. Their order is random, so the first ones are a fair sample.
+    Raises SdlabError for an unknown name, a seed outside 0 to 15, or more problems than the split has.
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
@@ -62,16 +69,19 @@ def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Probl
     return list(_first(name, seed, limit or size))
 
 
-_LOCK = RLock()  # one thread makes problems, others wait for it
-_BEGUN: dict[
-    tuple[str, int], tuple[tuple[Problem, ...], Iterator[Problem]]
-] = {}  # problems, and the maker of more
+_LOCK = RLock()  # one thread generates problems, others wait for it
+# (name, seed) -> the problems so far, and the generator of more
+_BEGUN: dict[tuple[str, int], tuple[tuple[Problem, ...], Iterator[Problem]]] = {}
 
 
 def _first(name: str, seed: int, count: int) -> tuple[Problem, ...]:
-    """The first `count` problems of a split. What was made is kept; nobody waits for problems nobody asks for."""
+    """Return the first `count` problems of a split.
+
+    Problems are generated only when requested, and are then kept.
+    """
     with _LOCK:
-        # taken out while it grows: a maker that is interrupted is of no more use, and the next call begins anew
+        # The entry is removed while it grows. An interrupted generator is unusable; the next call then starts
+        # again.
         problems, maker = _BEGUN.pop((name, seed), ((), _make(name, seed)))
         problems += tuple(islice(maker, max(0, count - len(problems))))
         _BEGUN[name, seed] = problems, maker
@@ -79,16 +89,13 @@ def _first(name: str, seed: int, count: int) -> tuple[Problem, ...]:
 
 
 def _make(name: str, seed: int) -> Iterator[Problem]:
-    rng, seen, mine = (
-        stream("split", name, seed),
-        set(),
-        ("train" if name.endswith("train") else "test", seed),
-    )
+    rng, seen = stream("split", name, seed), set()
+    role = "train" if name.endswith("train") else "test"
     chemical = name.startswith("chemistry")
-    room = chemistry if chemical else hunts
+    domain = chemistry if chemical else hunts
     while True:
         draw = chemistry.draw_chemistry(rng) if chemical else hunts.draw_hunt(rng, *HUNTS[name])
-        identity = room.identity(draw)
-        if dealt_to(identity) == mine and identity not in seen:
+        identity = domain.identity(draw)
+        if dealt_to(identity) == (role, seed) and identity not in seen:
             seen.add(identity)
-            yield room.make_problem(draw, f"{name}/{seed}/{len(seen) - 1:04d}", name)
+            yield domain.make_problem(draw, f"{name}/{seed}/{len(seen) - 1:04d}", name)
