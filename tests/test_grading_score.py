@@ -258,7 +258,10 @@ def test_a_forked_process_does_not_share_our_worker():
 
 
 def test_the_worker_ends_with_the_program():
-    script = "from sdlab.grading import process as grader, score; score.verify('1/2', '0.5'); print(grader._worker.process.pid)"
+    script = (
+        "from sdlab.grading import process as grader, score; score.verify('1/2', '0.5'); "
+        "print(grader._worker.process.pid)"
+    )
     pid = int(
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     )

@@ -64,21 +64,33 @@ TRUTH = truth_of([("find", {"page": 1, "who": "me"}), ("find", {"page": 2, "who"
 
 
 @pytest.mark.parametrize(("completion", "right"), [
-    ('Action: find\nAction Input: {"who": "me", "page": 1.0}\nObservation: 3\n\nAction: find\n Action Input:\n{"page": 2, "who": "you"}\nDone.', True),
-    ('<think>\nAction: save\nAction Input: {}\n</think>\nAction: find(\nAction Input: {"page": 1, "who": "me"}\nAction: find\nAction Input: {"page": 2, "who": "you"}', True),
-    ('Action: find\nAction Input: {"page": 1, "who": "you"}\nAction: find\nAction Input: {"page": 2, "who": "me"}', False),  # arguments changed places
+    ('Action: find\nAction Input: {"who": "me", "page": 1.0}\nObservation: 3\n\n'
+     'Action: find\n Action Input:\n{"page": 2, "who": "you"}\nDone.', True),
+    ('<think>\nAction: save\nAction Input: {}\n</think>\n'
+     'Action: find(\nAction Input: {"page": 1, "who": "me"}\n'
+     'Action: find\nAction Input: {"page": 2, "who": "you"}', True),
+    # arguments changed places
+    ('Action: find\nAction Input: {"page": 1, "who": "you"}\n'
+     'Action: find\nAction Input: {"page": 2, "who": "me"}', False),
     ('Action: find\nAction Input: {"page": 2, "who": "you"}', False),  # a call is missing
-    ('Action: find\nAction Input: {"page": "1", "who": "me"}\nAction: find\nAction Input: {"page": 2, "who": "you"}', False),  # a text is no number
-    ('Action: find\nAction Input: {"page": true, "who": "me"}\nAction: find\nAction Input: {"page": 2, "who": "you"}', False),
+    # a text is not a number
+    ('Action: find\nAction Input: {"page": "1", "who": "me"}\n'
+     'Action: find\nAction Input: {"page": 2, "who": "you"}', False),
+    ('Action: find\nAction Input: {"page": true, "who": "me"}\n'
+     'Action: find\nAction Input: {"page": 2, "who": "you"}', False),
     (TRUTH, False), ("I would search.", False), ("", False),
 ])  # fmt: skip
 def test_by_hand(completion, right):
     assert grade([completion], [TRUTH]) == [float(right)]
 
 
-@pytest.mark.parametrize("text", ["Action: find", "Action: find\nAction Input: {", "Action: find\nAction Input: []", "Action:\nAction Input: {}", "Action: find\nAction Input: {'a': 1}",
-                                  'Action: find\nAction Input: {"a": NaN}', 'Action: find\nAction Input: {"a": ' + "9" * 5000 + "}",
-                                  'Action: find\nAction Input: {"a": ' + "[" * 50_000, 'Action: find\nAction Input: {}\nAction: find', "no call"])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "Action: find", "Action: find\nAction Input: {", "Action: find\nAction Input: []",
+    "Action:\nAction Input: {}", "Action: find\nAction Input: {'a': 1}",
+    'Action: find\nAction Input: {"a": NaN}', 'Action: find\nAction Input: {"a": ' + "9" * 5000 + "}",
+    'Action: find\nAction Input: {"a": ' + "[" * 50_000, 'Action: find\nAction Input: {}\nAction: find',
+    "no call",
+])  # fmt: skip
 def test_what_cannot_be_read_is_no_answer(text):
     assert read_calls(text) is None and not same_calls(read_calls(text), TRUTH)
 

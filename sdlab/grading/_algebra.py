@@ -1,12 +1,13 @@
-"""Compare values and sets with sympy, exactly; imported by the grader's process only (`sdlab.grading._grader`).
+"""Compare values and sets with sympy, exactly; only the grader's process (`_grader.py`) imports this module.
 
-Text is read by latex2sympy, the reader of math-verify, which never evaluates it as Python. The comparison
-is ours: math-verify's own rounds to six decimals, so that two small numbers, or 1/3 and 0.333333, would be
-equal.
+latex2sympy, the reader of math-verify, reads the text and never evaluates it as Python. The comparison is
+sdlab's own. That of math-verify rounds to six decimals, so that it holds any two small numbers, or 1/3 and
+0.333333, for equal.
 """
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
@@ -26,9 +27,8 @@ _POINTS = (
     sympy.Rational(-17, 4),
 )
 _DIGITS = 60
-_TOLERANCE = sympy.Rational(
-    1, 10**50
-)  # relative; what is closer than this is equal only if sympy can show it
+# Relative. Two values that are closer than this are equal only if sympy can show it.
+_TOLERANCE = sympy.Rational(1, 10**50)
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -45,37 +45,38 @@ _REWRITES = [
 
 
 @lru_cache(1024)
-def _read(text: str, real: bool):
+def _read(text: str, real: bool) -> Any:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    found = latex2sympy(
+    expression: Any = latex2sympy(
         normalize_latex(text, _NORMAL),
         is_real=real,
         convert_degrees=False,
         normalization_config=None,
         conversion_config=_CASE,
     )
-    if isinstance(found, sympy.Basic):
-        found = found.replace(
+    if isinstance(expression, sympy.Basic):
+        expression = expression.replace(
             lambda part: isinstance(part, sympy.Float), lambda part: sympy.Rational(str(part))
         )
-    if isinstance(found, sympy.Basic) and not real:
-        found = found.subs({one: sympy.I for one in found.free_symbols if one.name == "i"})
-    return found
+    if isinstance(expression, sympy.Basic) and not real:
+        symbols: Any = expression.free_symbols
+        expression = expression.subs({symbol: sympy.I for symbol in symbols if symbol.name == "i"})
+    return expression
 
 
 def value(answer: str, truth: str) -> bool:
-    """Return whether two plain texts are the same value, relation or matrix; False for an unreadable one."""
+    """Return whether two plain texts are the same value, relation or matrix; False if one is unreadable."""
     real = not (_IMAGINARY.search(answer) or _IMAGINARY.search(truth))
     try:
         return _equal(_read(answer, real), _read(truth, real))
     except MemoryError:
         raise
-    except Exception:  # the parser and sympy raise whatever they like at what a model writes
+    except Exception:  # the parser and sympy raise errors of any type for a model's text
         return False
 
 
-def _equal(left, right) -> bool:
+def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, sympy.MatrixBase | sympy.MatrixExpr) or isinstance(
         right, sympy.MatrixBase | sympy.MatrixExpr
     ):
@@ -95,8 +96,8 @@ def _equal(left, right) -> bool:
     return left == right
 
 
-def _same_relation(left, right) -> bool:
-    """Equations up to a constant factor, inequalities up to a positive one."""
+def _same_relation(left: Any, right: Any) -> bool:
+    """Compare equations up to a constant factor, and inequalities up to a positive one."""
     if not isinstance(left, sympy.core.relational.Relational) or not isinstance(
         right, sympy.core.relational.Relational
     ):
@@ -151,11 +152,14 @@ def _is_zero(difference) -> bool:
 
 
 def _same_functions(left, right, symbols: set) -> bool:
-    """Equal at points on both sides of zero, to 50 digits, and not unequal once simplified."""
-    symbols = sorted(symbols, key=str)
+    """Return whether two expressions are equal at points on both sides of zero, to 50 digits.
+
+    They must also not be unequal after simplification.
+    """
+    variables = sorted(symbols, key=str)
     equal = 0
     for first in range(len(_POINTS)):
-        point = {symbol: _POINTS[(first + 2 * k) % len(_POINTS)] + k for k, symbol in enumerate(symbols)}
+        point = {symbol: _POINTS[(first + 2 * k) % len(_POINTS)] + k for k, symbol in enumerate(variables)}
         values = [one.subs(point).doit() for one in (left, right)]
         numbers = [one.evalf(_DIGITS) for one in values]
         if not all(one.is_number and one.is_finite and not one.has(sympy.nan) for one in numbers):
@@ -169,7 +173,10 @@ def _same_functions(left, right, symbols: set) -> bool:
 
 
 def sets(answer: tuple, truth: tuple) -> bool:
-    """Return whether two trees of `sdlab.grading.sets` are the same set: by their ends, or as sympy sets."""
+    """Return whether two trees of `sdlab.grading.sets` are the same set.
+
+    They are compared by their ends, and then as sympy sets.
+    """
     if _same_trees(answer, truth):
         return True
     try:
@@ -191,7 +198,10 @@ def _same_trees(left: tuple, right: tuple) -> bool:
 
 
 def _set(tree: tuple):
-    """The sympy set of a tree; None when an end is no real number or an interval runs backwards."""
+    """Return the sympy set of a tree.
+
+    None when an end is not a real number, or when the low end of an interval is not below the high end.
+    """
     match tree:
         case ("reals",):
             return sympy.S.Reals

@@ -1,4 +1,4 @@
-"""Read the values that a list, assignments or an equation names; `sdlab.grading.structure` compares them."""
+"""Read the values in a list, in assignments or in an equation; `sdlab.grading.structure` compares them."""
 
 import re
 
@@ -53,16 +53,15 @@ def assignments(text: str) -> dict[str, str] | None:
         pairs = [split_top(part, EQUAL) for part in split_top(text, _SEPARATOR) if part]
     if len(pairs) < 2 or not all(len(pair) == 2 and NAME.fullmatch(pair[0]) for pair in pairs):
         return None
-    found = {squashed(name): value for name, value in pairs}
-    return found if len(found) == len(pairs) else None
+    by_name = {squashed(name): value for name, value in pairs}
+    return by_name if len(by_name) == len(pairs) else None
 
 
 def solved(text: str, sides: list[str]) -> list[str]:
-    r"""Return what an equation says its left side is: 36 for `x = 36`, 5 for `m+n = 2+3 = 5`.
+    r"""Return the values that an equation gives its left side: 36 for `x = 36`, 5 for `m+n = 2+3 = 5`.
 
-    Two values for `x = \pi \approx 3.14`.
-
-    Empty when it says so of something else that has to be solved, as in `2x = 36` or `x^2 + y^2 = 36`.
+    There are two values for `x = \pi \approx 3.14`. The list is empty when the equation still has to be
+    solved, as `2x = 36` or `x^2 + y^2 = 36`.
     """
     if NAME.fullmatch(sides[-1]) and not NAME.fullmatch(sides[0]):
         return [sides[0]]

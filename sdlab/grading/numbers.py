@@ -1,14 +1,17 @@
-"""Read numbers as text, exactly and of any length: a canonical form, and fractions for repeating decimals."""
+"""Read numbers of any length from text, exactly: a canonical form, and fractions for repeating decimals."""
 
 import re
 
 _NUMBER = re.compile(
     r"([+-]?)\s*(?:(\d+|\d{1,3}(?:,\d{3})+|(?=\.\d))(?:\.(\d*))?)?"
-    r"(?:(?<=[\d.])[eE]([+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)?\s*(?<![\d.])10\^(?:\{\s*([+-]?\d+)\s*\}|(\d)))?(?:_\{?([2-9]|[12]\d|3[0-6])\}?)?",
+    r"(?:(?<=[\d.])[eE]([+-]?\d+)"
+    r"|\s*(?:\\times|\\cdot|\*|x)?\s*(?<![\d.])10\^(?:\{\s*([+-]?\d+)\s*\}|(\d)))?"
+    r"(?:_\{?([2-9]|[12]\d|3[0-6])\}?)?",
     re.ASCII,
 )
 _REPEATING = re.compile(
-    r"(\d{0,300})\.(\d{0,300})(?:\\(?:overline|bar|dot)\s*\{?\s*(\d{1,300})\s*\}?|\((\d{1,300})\)(?!\s*[\w(\\^]))"
+    r"(\d{0,300})\.(\d{0,300})"
+    r"(?:\\(?:overline|bar|dot)\s*\{?\s*(\d{1,300})\s*\}?|\((\d{1,300})\)(?!\s*[\w(\\^]))"
 )
 _DOTS = re.compile(r"(-?\d*\.\d*?)((\d{1,9}?)\3+)\.{3}")
 
@@ -16,7 +19,8 @@ _DOTS = re.compile(r"(-?\d*\.\d*?)((\d{1,9}?)\3+)\.{3}")
 def number(text: str) -> tuple[str, str, int, str] | None:
     """Return (sign, digits, power of ten, base) of a plain number in canonical form; None for anything else.
 
-    Digits are text, so that length costs nothing: 1,200, 1.2e3 and 12 times 10^2 are ("", "12", 2, "").
+    1,200, 1.2e3 and 12 times 10^2 are all ("", "12", 2, ""). The digits are text, so that long numbers are
+    cheap.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or not any(match.groups()[1:]):
@@ -38,8 +42,8 @@ def number(text: str) -> tuple[str, str, int, str] | None:
 def repeating_as_fraction(text: str) -> str:
     r"""Return `text` with its repeating decimals as fractions: `0.1\overline{6}`, `0.(3)`, `0.333...`.
 
-    Dots count only after a period that stands there twice (a single digit: three times); others keep their
-    dots.
+    Dots count only after a period that is written twice, or three times if it is a single digit. Other texts
+    keep their dots.
     """
     if "..." in text:
         text = _DOTS.sub(_dotted, text)
@@ -51,7 +55,7 @@ def _dotted(match: re.Match) -> str:
 
 
 def _repeating(match: re.Match) -> str:
-    """Digits and period, over nines and zeros."""
+    """Return the fraction of a repeating decimal, whose denominator consists of nines and zeros."""
     whole, fixed, period = match[1], match[2], match[3] or match[4]
     top = int(whole + fixed + period) - int((whole + fixed) or 0)
     return rf"\frac{{{top}}}{{{'9' * len(period)}{'0' * len(fixed)}}}"

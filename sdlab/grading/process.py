@@ -1,4 +1,4 @@
-"""Ask the process that sympy runs in, kill it at a time limit, start it again."""
+"""Run sympy in a worker process: ask it, kill it at a time limit, and start it again."""
 
 import atexit
 import json
@@ -11,19 +11,21 @@ from pathlib import Path
 
 from sdlab.errors import SdlabError
 
-CPU_SECONDS = 2.0  # of sympy per answer; CPU time, so a busy machine grades like an idle one
-WALL_SECONDS = 300.0  # the parent's own limit, should the worker sleep or its timer not exist
+CPU_SECONDS = (
+    2.0  # of sympy per answer; CPU time, so that a busy machine gives the same verdicts as an idle one
+)
+WALL_SECONDS = 300.0  # the parent's own limit, in case the worker sleeps or has no timer
 START_SECONDS = 600.0
 _CPU_LIMIT_HIT = -getattr(signal, "SIGPROF", 0) or None  # exit status of a worker ended by its own timer
 
 
 class _Worker:
-    """One grader process and the clock that kills it."""
+    """One grader process, and the clock that kills it."""
 
     def __init__(self):
         self.owner = os.getpid()  # after a fork the pipes belong to the parent
         script = Path(__file__).with_name("_grader.py")
-        # -P: the script's folder stays off sys.path, so that no module of ours shadows a library's
+        # -P keeps the script's folder off sys.path, so that no module of sdlab hides a library's module.
         command = [sys.executable, "-P", str(script), str(CPU_SECONDS)]
         self.process = subprocess.Popen(
             command,
@@ -33,6 +35,8 @@ class _Worker:
             text=True,
             encoding="utf-8",
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         if self._reply(START_SECONDS) != "ready":
             self.stop()
             raise SdlabError(
@@ -43,16 +47,14 @@ class _Worker:
         return self.owner == os.getpid() and self.process.poll() is None
 
     def ask(self, answer: str, truth: str) -> bool | None:
-        """The verdict; False when it hit the time limit; None when the process died of something else."""
+        """Return the verdict: False at the time limit, None when the process died of another cause."""
         try:
-            self.process.stdin.write(json.dumps([answer, truth]) + "\n")
-            self.process.stdin.flush()
+            self.stdin.write(json.dumps([answer, truth]) + "\n")
+            self.stdin.flush()
             reply = self._reply(WALL_SECONDS)
         except BrokenPipeError:
             reply = ""
-        except (
-            BaseException
-        ):  # interrupted between question and reply: the next reply would answer the wrong question
+        except BaseException:  # interrupted before the reply: the next request would read this reply
             self.stop()
             raise
         if reply:
@@ -66,7 +68,7 @@ class _Worker:
         clock.daemon = True
         clock.start()
         try:
-            return self.process.stdout.readline().strip()
+            return self.stdout.readline().strip()
         finally:
             clock.cancel()
 
@@ -79,10 +81,10 @@ class _Worker:
             return
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
+        self.stdout.close()
         try:
-            self.process.stdin.close()
-        except BrokenPipeError:  # closing flushes what the dead process never read
+            self.stdin.close()
+        except BrokenPipeError:  # closing writes the text that the dead process never read
             return
 
 
@@ -95,19 +97,21 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # a lock held by another thread at the fork would never open in the child
+if hasattr(
+    os, "register_at_fork"
+):  # a lock that another thread holds at the fork is never released in the child
     os.register_at_fork(after_in_child=_renew_lock)
 
 
 def ask(answer: str, truth: str) -> bool:
-    """Return whether sympy calls `answer` and `truth` the same.
+    """Return whether sympy finds `answer` and `truth` equal; False when it takes more than CPU_SECONDS.
 
-    Safe in any thread. There is one worker process, started when it is first asked.
-    False when it takes more than CPU_SECONDS. Raises SdlabError when math-verify cannot be started.
+    Safe in any thread. There is one worker process, which the first call starts.
+    Raises SdlabError when math-verify cannot be started.
     """
     global _worker
     with _lock:
-        for _ in range(2):  # a worker that died for no fault of the answer gets a second try
+        for _ in range(2):  # try again if the worker died of another cause than the answer
             if _worker is None or not _worker.usable():
                 _worker = _Worker()
             verdict = _worker.ask(answer, truth)

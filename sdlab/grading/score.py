@@ -1,16 +1,17 @@
-r"""Is the answer right? The last box only, compared by structure and exact algebra; no hang, any thread.
+r"""Grade completions: extract the answer and compare it with the truth, by structure and exact algebra.
 
-Most answers never reach sympy: integers, decimals, choices, words and equal texts are decided here.
-`sdlab.grading.structure` takes lists, intervals, units and equations apart; what is left to algebra goes to one
-persistent worker process (`sdlab.grading.process`) that is killed at a time limit and started again.
+Grading never hangs, and works in any thread. Most answers never reach sympy: integers, decimals, choices,
+words and equal texts are compared here. `sdlab.grading.structure` splits lists, intervals, units and
+equations. Values that need algebra go to one persistent worker process (`sdlab.grading.process`), which is
+killed at a time limit and started again.
 
-What counts as the answer: the last `\boxed{...}` (or `\fbox{...}`) of the whole completion, thinking
-included, so a model that boxed a number while thinking and then stopped has answered. A last box that never
-closes is no answer (the model was cut off while writing it, or was changing its mind). `\boxed 2` boxes the
-number after it. Without any box, the last `<answer>...</answer>`, then the number on the last line `####
-42`. Two kinds of truth are asked for in another form: for a choice (a letter A to J) the last `<answer>`
-counts even beside a box, as in SDPO's reward for SciKnowEval; for tool calls see `sdlab.grading.tool_calls`.
-Programs are not graded: model output is never executed.
+The answer is the last `\boxed{...}` (or `\fbox{...}`) of the whole completion, thinking included. A model
+that boxed a number while thinking and then stopped has therefore answered. If the last box never closes,
+there is no answer: the model was cut off while writing it. `\boxed 2` boxes the number after the command.
+Without any box, the answer is the last `<answer>...</answer>`, then the number on the last line `#### 42`.
+Two kinds of truth have another form. For a choice (a letter A to J) the last `<answer>` counts even beside a
+box, as in SDPO's reward for SciKnowEval. For tool calls see `sdlab.grading.tool_calls`. Programs are not
+graded, because model output is never executed.
 """
 
 import re
@@ -23,9 +24,9 @@ from sdlab.grading.structure import NeedsAlgebra, no_algebra, same
 from sdlab.grading.tool_calls import is_calls, read_calls, same_calls
 from sdlab.grading.words import choice_of
 
-MAX_ANSWER_CHARS = (
-    500  # ten times MATH500's longest truth; a longer answer is right only as the truth's very text
-)
+# Ten times the length of MATH500's longest truth. A longer answer is right only if it equals the truth's
+# text.
+MAX_ANSWER_CHARS = 500
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?P<bare>-?\d[\d,./]*))")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace, \{, is text
@@ -36,11 +37,12 @@ _INTEGER = re.compile(r"-?\d+", re.ASCII)
 def extract_answer(text: str, truth: str | None = None) -> str | None:
     r"""Return the content of the last `\boxed{...}` in `text`, stripped; None when the box never closes.
 
-    `\fbox{...}` counts too, and a number after `\boxed `. Without a box: the content of the last
-    `<answer>...</answer>`, then the number on the last line `#### 42`, or None. Linear in the length of
-    `text`. truth: when given, says what form the answer has: for a letter the last `<answer>` comes first,
-    then the box; for tool calls they are all read (`sdlab.grading.tool_calls.read_calls`). Raises SdlabError when
-    it is blank: such a problem cannot be graded.
+    `\fbox{...}` counts too, and a number after `\boxed `. Without a box the function returns the content of
+    the last `<answer>...</answer>`, then the number on the last line `#### 42`, or None. The time is linear
+    in the length of `text`. truth: determines the form of the answer when it is passed. For a letter the last
+    `<answer>` comes first, then the box. For tool calls all calls are read
+    (`sdlab.grading.tool_calls.read_calls`).
+    Raises SdlabError when the truth is blank: such a problem cannot be graded.
     """
     if truth is not None and not _INTEGER.fullmatch(truth):
         if not truth.strip():
@@ -72,7 +74,7 @@ def extract_answer(text: str, truth: str | None = None) -> str | None:
 
 
 def _last_box(text: str) -> re.Match | None:
-    """The last box that opens; a command without a brace or a number after it is no box."""
+    """Return the last box that opens; a command without a brace or a number after it is not a box."""
     start = text.rfind("\\boxed")
     start = max(start, text.rfind("\\fbox", max(start, 0)))
     if start < 0:
@@ -90,7 +92,7 @@ def _is_choice(truth: str) -> bool:
 
 
 def _tagged(text: str) -> str | None:
-    """The content of the last `<answer>...</answer>`."""
+    """Return the content of the last `<answer>...</answer>`, or None."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return text[start + len("<answer>") : end].strip() if 0 <= start < end else None
@@ -99,11 +101,12 @@ def _tagged(text: str) -> str | None:
 def verify(answer: str | None, truth: str) -> bool:
     """Return whether `answer` (from `extract_answer`; None is wrong) means the same as `truth`.
 
-    Safe in any thread; verdicts are cached. Numbers and multiple-choice letters A to J are compared
-    exactly, lists, sets, intervals, matrices, units and equations by their structure
-    (`sdlab.grading.structure`), and what is left by sympy. An answer that takes it more than CPU_SECONDS is
-    wrong; so is one longer than MAX_ANSWER_CHARS that is not the truth verbatim. Tool calls are compared as
-    `sdlab.grading.tool_calls` says. Raises SdlabError when math-verify cannot be started.
+    Safe in any thread; verdicts are cached. Numbers and multiple-choice letters A to J are compared exactly.
+    Lists, sets, intervals, matrices, units and equations are compared by their structure
+    (`sdlab.grading.structure`), and everything else by sympy. An answer is wrong if sympy takes more than
+    CPU_SECONDS, or if it is longer than MAX_ANSWER_CHARS and differs from the truth's text.
+    `sdlab.grading.tool_calls` compares tool calls.
+    Raises SdlabError when math-verify cannot be started.
     """
     if answer is None:
         return False
@@ -120,7 +123,7 @@ def _verify(answer: str, truth: str) -> bool:
         return answer == truth or _canonical(answer) == _canonical(truth)
     try:
         return same(answer, truth, no_algebra)
-    except (NeedsAlgebra, RecursionError):  # what is nested too deeply here may be read there
+    except (NeedsAlgebra, RecursionError):  # the worker may read what is nested too deeply here
         return ask(answer, truth)
 
 

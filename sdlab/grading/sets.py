@@ -1,9 +1,9 @@
 r"""Read sets of numbers: intervals, unions, differences and inequalities in one variable.
 
-`read_set` turns the text into a small tree; whether two trees are the same set is decided by sympy
-(`sdlab.grading._algebra`). A tree is ("interval", open bracket, low, high, close bracket), ("finite", [elements]),
-("reals",), ("empty",), ("relation", an inequality to be solved), or ("union" | "meet" | "minus", [trees]).
-Ends and elements are plain texts.
+`read_set` turns the text into a small tree. sympy decides whether two trees are the same set
+(`sdlab.grading._algebra`). A tree is ("interval", open bracket, low, high, close bracket), ("finite",
+[elements]), ("reals",), ("empty",), ("relation", an inequality to be solved), or ("union" | "meet" | "minus",
+[trees]). Ends and elements are plain texts.
 """
 
 import re
@@ -34,13 +34,16 @@ INF = r"\infty"
 
 
 def member(text: str) -> tuple[str, str]:
-    r"""Split `x \in S` into ("x", "S"); any other text is ("", text)."""
+    r"""Split `x \in S` into ("x", "S"); for any other text return ("", text)."""
     match = _MEMBER.fullmatch(text)
     return (match[1].strip(), match[3]) if match and match[2] == "in" else ("", text)
 
 
 def bracketed(text: str) -> tuple[str, list[str], str] | None:
-    """Return (opening, parts, closing) of one bracket around the text, `]0, 1[` as "(" and ")"; else None."""
+    """Return (opening, parts, closing) of one bracket around the whole text, or None.
+
+    `]0, 1[` has the brackets "(" and ")".
+    """
     text = re.sub(r"^\\langle", "(", re.sub(r"\\rangle$", ")", text))
     match = _BRACKETS.fullmatch(text)
     if not match:
@@ -59,7 +62,7 @@ def bracketed(text: str) -> tuple[str, list[str], str] | None:
 
 
 def read_set(text: str) -> tuple[str, tuple] | None:
-    """Return (variable or "", tree) of a plain text that describes a set of real numbers, else None."""
+    """Return (variable or "", tree) of a plain text that describes a set of real numbers, or None."""
     text = text.strip()
     builder = _BUILDER.fullmatch(text)
     if builder:
@@ -75,8 +78,8 @@ def read_set(text: str) -> tuple[str, tuple] | None:
             return _joined(name, parts)
     variable, inner = member(text)
     if variable:
-        found = read_set(inner)
-        return found and (variable, found[1])
+        result = read_set(inner)
+        return result and (variable, result[1])
     parts = split_top(text, _MINUS)
     if len(parts) == 2:
         return _joined("minus", parts)
@@ -91,8 +94,8 @@ def read_set(text: str) -> tuple[str, tuple] | None:
 
 
 def _joined(name: str, parts: list[str]) -> tuple[str, tuple] | None:
-    trees = [read_set(part) for part in parts]
-    if not all(trees):
+    trees = [tree for tree in map(read_set, parts) if tree]
+    if len(trees) < len(parts):
         return None
     names = {variable for variable, _ in trees if variable}
     return (names.pop() if names else "", (name, [tree for _, tree in trees])) if len(names) < 2 else None

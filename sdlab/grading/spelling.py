@@ -1,7 +1,7 @@
 r"""Bring an answer to one spelling: wrappers, Unicode, spacing and number notation of an answer.
 
-`plain` removes what models write around an answer and rewrites signs that have several spellings. It never
-changes which answer is meant: `1\;2` stays two numbers, `0.333...` keeps its dots.
+`plain` removes the text that models write around an answer, and rewrites signs that have several spellings.
+It never changes the meaning of an answer: `1\;2` stays two numbers, and `0.333...` keeps its dots.
 """
 
 import re
@@ -56,15 +56,15 @@ _SYNONYMS = [
         (r"\\begin\{cases\}([^&]*?)\\end\{cases\}", lambda m: m[1].strip().rstrip("\\").replace(r"\\", ", ")),
         (r"\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|(?:thinspace|enspace|quad|qquad)(?![a-zA-Z]))|~", " "),
-        (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|ce|mathsf|mathtt|mbox|operatorname\*?|boldsymbol|bm"
-         r"|pmb|hbox|emph)\s*\{", r"\\text{"),
+        (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc)?|mathrm|mathbf|mathit|ce|mathsf|mathtt|mbox|operatorname\*?"
+         r"|boldsymbol|bm|pmb|hbox|emph)\s*\{", r"\\text{"),
         (r"\\(?:displaystyle|textstyle|limits|scriptstyle|tiny|small|normalsize"
          r"|large|Large|LARGE|huge|bf|rm|it)(?![a-zA-Z])", ""),
         (r"\\lvert|\\rvert|\\vert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
         (r"\\l[vV]ert|\\r[vV]ert|\\\|", "||"),
         (r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}", ""),
-        (r"\\text\{\s*(?:°|\\degree)\s*\}|\\text\{\}\^\{?\s*\\circ\s*\}?|\^\{?\s*(?:\\circ|°)\s*\}?|\\degree|\\textdegree"
-         r"|\\circ(?=\s*[CF]?\s*$)", "°"),
+        (r"\\text\{\s*(?:°|\\degree)\s*\}|\\text\{\}\^\{?\s*\\circ\s*\}?|\^\{?\s*(?:\\circ|°)\s*\}?"
+         r"|\\degree|\\textdegree|\\circ(?=\s*[CF]?\s*$)", "°"),
         (r"\\leq(?:slant)?(?![a-zA-Z])|\\leqq|<=|=<", r"\\le "),
         (r"\\geq(?:slant)?(?![a-zA-Z])|\\geqq|>=", r"\\ge "),
         (r"\\neq(?![a-zA-Z])|(?<=\s)!=|\\not\s*=", r"\\ne "),
@@ -110,7 +110,8 @@ _DOLLARS = re.compile(r"(?<!\\)\$")
 _OPENING = re.compile(
     r"(?:(?:so|thus|hence|therefore|and)[, ]+)?(?:the\s+)?(?:(?:final|correct|right)\s+)?"
     r"(?:ans(?:wer)?|result|value|choice|option)\s*"
-    r"(?:is|are|:|=)+\s*:?\s*|#{2,}\s*|=>\s*|(?:about|approximately|roughly)\s+(?=\S*\d)|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
+    r"(?:is|are|:|=)+\s*:?\s*|#{2,}\s*|=>\s*|(?:about|approximately|roughly)\s+(?=\S*\d)"
+    r"|\\(?:therefore|implies|approx|Rightarrow|Longrightarrow|sim|to)(?![a-zA-Z])\s*|[=:]\s*",
     re.IGNORECASE,
 )
 _TEXT_OPENING = re.compile(r"\\text\{([^{}]*)\}\s*(?=.)")
@@ -136,7 +137,7 @@ _COMMAND = re.compile(
 
 
 def closing(text: str, start: int) -> int:
-    """Return the index of the brace that closes the one at `start`, or -1; an escaped brace is text."""
+    """Return the index of the brace that closes the brace at `start`, or -1; escaped braces do not count."""
     depth, position = 0, start
     while position < len(text):
         if text[position] == "\\":
@@ -152,7 +153,7 @@ def closing(text: str, start: int) -> int:
 
 
 def _unwrapped(text: str) -> str:
-    """`text` without one wrapper around all of it: `$...$`, `**...**`, `\\text{...}`, `{...}`."""
+    """Remove one wrapper around the whole text: `$...$`, `**...**`, `\\text{...}`, `{...}`."""
     for left, right in _WRAPPERS:
         inner = text[len(left) : -len(right)]
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
@@ -190,7 +191,7 @@ def plain(text: str) -> str:
 
 
 def _without_opening(text: str) -> str:
-    """`text` without a phrase such as "The answer is" in front of the answer."""
+    """Remove a phrase such as "The answer is" before the answer."""
     phrase = _TEXT_OPENING.match(text)
     if phrase and _OPENING.fullmatch(phrase[1].strip() + " "):
         return text[phrase.end() :]
@@ -211,9 +212,10 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def split_top(text: str, separator: re.Pattern) -> list[str]:
-    """Split a plain text where `separator` matches outside all brackets and environments; parts are stripped.
+    """Split a plain text where `separator` matches outside all brackets and environments.
 
-    Brackets need not match in kind (`(0, 1]`). A text whose brackets do not balance is one part.
+    The parts are stripped. An opening bracket may be closed by another kind of bracket, as in `(0, 1]`. A
+    text whose brackets do not balance is one part.
     """
     parts, start, depth, position = [], 0, 0, 0
     while position < len(text):

@@ -1,8 +1,7 @@
 r"""Compare an answer with the truth by structure: lists, tuples, matrices, equations, ratios, single values.
 
-`same` takes two texts apart, rule by rule, until only single values are left. Numbers are compared here,
-exactly; everything else goes to the `Judge`: sympy in a process of its own, or `no_algebra`, which says
-that it is needed.
+`same` splits two texts, rule by rule, until only single values are left. Numbers are compared here, exactly.
+All other values go to the `Judge`: sympy in its own process, or `no_algebra`, which raises NeedsAlgebra.
 """
 
 import re
@@ -18,11 +17,11 @@ from sdlab.grading.words import same_choice, same_words
 
 
 class NeedsAlgebra(Exception):
-    """Two values that only computer algebra can compare."""
+    """Only computer algebra can compare two values."""
 
 
 class Judge(NamedTuple):
-    """How two values (`value`) and two trees of `sdlab.grading.sets` (`sets`) are compared."""
+    """The functions that compare two values (`value`) and two trees of `sdlab.grading.sets` (`sets`)."""
 
     value: Callable[[str, str], bool]
     sets: Callable[[tuple, tuple], bool]
@@ -49,7 +48,10 @@ _UNREADABLE = re.compile(
 
 
 def same(answer: str, truth: str, judge: Judge) -> bool:
-    """Return whether `answer` means the same as `truth`. Raises what `judge` raises."""
+    """Return whether `answer` means the same as `truth`.
+
+    Raises the errors of `judge`.
+    """
     return _same(plain(answer), plain(truth), judge)
 
 
@@ -76,7 +78,7 @@ def _same(answer: str, truth: str, judge: Judge) -> bool:
         if verdict is not None:
             return verdict
     left, right = number(answer), number(truth)
-    if left and right:  # a base that only one side writes, 52_8 against 52, is taken as understood
+    if left and right:  # a base may be left out on one side, as in 52_8 and 52
         return left[:3] == right[:3] and (left[3] == right[3] or "" in (left[3], right[3]))
     if _UNREADABLE.search(answer) or _UNREADABLE.search(truth):
         return False
@@ -84,7 +86,7 @@ def _same(answer: str, truth: str, judge: Judge) -> bool:
 
 
 def _bare(text: str) -> str:
-    """`text` without round or square brackets around one value."""
+    """Remove round or square brackets around a single value."""
     text = text.strip()
     group = bracketed(text)
     while group and len(group[1]) == 1 and group[0] + group[2] in ("()", "[]") and not SETTY.search(text):
@@ -102,15 +104,15 @@ def _words(answer: str, truth: str, judge: Judge) -> bool | None:
 
 
 def _member(answer: str, truth: str, judge: Judge) -> bool | None:
-    r"""`x \in S` is S, if both sides mean the same variable."""
+    r"""Compare `x \in S` as S, if both sides name the same variable."""
     (left, left_set), (right, right_set) = member(answer), member(truth)
     if not left and not right:
         return None
     if left and right and squashed(left) != squashed(right):
         return False
     other, named = (truth, left) if left else (answer, right)
-    found = read_set(other)
-    if found and found[0] and squashed(found[0]) != squashed(named):
+    result = read_set(other)
+    if result and result[0] and squashed(result[0]) != squashed(named):
         return False
     return _same(left_set, right_set, judge)
 
@@ -127,17 +129,18 @@ def _sets(answer: str, truth: str, judge: Judge) -> bool | None:
 
 
 def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
-    """`x = 1, y = 2` against the same in another order, or against `(x, y) = (1, 2)` or `(1, 2)`."""
+    """Compare `x = 1, y = 2` with the same in another order, with `(x, y) = (1, 2)` or with `(1, 2)`."""
     for one, other in ((answer, truth), (truth, answer)):
         sides = split_top(one, EQUAL)
         if len(sides) == 2 and bracketed(sides[0]) and bracketed(sides[1]) and bracketed(other):
-            return _same(*((sides[1], other) if one is answer else (other, sides[1])), judge)
+            first, second = (sides[1], other) if one is answer else (other, sides[1])
+            return _same(first, second, judge)
     left, right = assignments(answer), assignments(truth)
     if not left and not right:
         return None
     if left and right:
         return left.keys() == right.keys() and all(_same(left[name], right[name], judge) for name in left)
-    pairs, other = (left, truth) if left else (right, answer)
+    pairs, other = (left, truth) if left else (right or {}, answer)
     group = bracketed(other)
     if (
         not group
@@ -149,7 +152,9 @@ def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
     if not all(len(name) == 1 for name in pairs):
         return False
     values = list(pairs.values())
-    return all(_same(*(pair if left else pair[::-1]), judge) for pair in zip(values, group[1]))
+    if left:
+        return all(_same(value, part, judge) for value, part in zip(values, group[1]))
+    return all(_same(part, value, judge) for value, part in zip(values, group[1]))
 
 
 def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
@@ -157,14 +162,14 @@ def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
     if len(left) < 2 and len(right) < 2 and left[:1] == [answer] and right[:1] == [truth]:
         return None
     if len(left) == 1 < len(right):
-        left = values_of(answer, False)  # 100,200 is a list when the truth is one, 1,000 never
+        left = values_of(answer, False)  # 100,200 is a list when the truth is a list; 1,000 never is
         left = left if not any(re.match(r"0\d", value) for value in left) else [answer]
     elif len(right) == 1 < len(left):
-        return values_of(truth, False) == left  # and the list 1, 234 may be meant by the truth 1,234
+        return values_of(truth, False) == left  # the truth 1,234 may mean the list 1, 234
     if len(left) != len(right) or "..." in answer + truth:
         return False
     if len(left) > 2 and all(_CAPITAL.fullmatch(one) for one in left + right):
-        return [squashed(one) for one in left] == [squashed(one) for one in right]  # an order
+        return [squashed(one) for one in left] == [squashed(one) for one in right]  # the order counts
     names = [
         {side[0] for side in (split_top(value, EQUAL) for value in one) if len(side) > 1}
         for one in (left, right)
@@ -182,7 +187,7 @@ def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
 
 
 def _groups(answer: str, truth: str, judge: Judge) -> bool | None:
-    """Ordered pairs, tuples and intervals: the same brackets around the same values in the same order."""
+    """Compare pairs, tuples and intervals: the same brackets around the same values in the same order."""
     left, right = bracketed(answer), bracketed(truth)
     if not ((left and len(left[1]) > 1) or (right and len(right[1]) > 1)):
         return None
@@ -201,7 +206,7 @@ def _matrices(answer: str, truth: str, judge: Judge) -> bool | None:
     rows = [_rows(left[2]), _rows(right[2])]
     if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
         return False
-    return all(_same(*cells, judge) for pair in zip(*rows) for cells in zip(*pair))
+    return all(_same(one, other, judge) for pair in zip(*rows) for one, other in zip(*pair))
 
 
 def _rows(body: str) -> list[list[str]]:
@@ -225,7 +230,7 @@ def _equations(answer: str, truth: str, judge: Judge) -> bool | None:
         next((side for side in (sides[0], sides[-1]) if NAME.fullmatch(side)), None)
         for sides in (left, right)
     ]
-    if None not in names and squashed(names[0]) == squashed(names[1]):
+    if names[0] is not None and names[1] is not None and squashed(names[0]) == squashed(names[1]):
         return any(_same(value, one, judge) for value in solved(answer, left) for one in named)
     if _UNREADABLE.search(answer) or _UNREADABLE.search(truth) or len(left) > 2 or len(right) > 2:
         return False

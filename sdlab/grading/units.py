@@ -1,4 +1,4 @@
-"""Split numbers with a unit, percent sign, currency or time of day into value and unit, and compare them."""
+"""Split a quantity (unit, percent sign, currency or time of day) into value and unit; compare quantities."""
 
 import re
 from collections.abc import Callable
@@ -53,14 +53,15 @@ _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIME = re.compile(r"^(.*?)\s*(?:\\text\{\s*)?([aApP])\.?\s*[mM]\b\.?\s*\}?$")
 _TAIL = re.compile(
     r"^(?P<value>.*?(?:[\d)}!°]|\\pi|[ixyn]|(?<=\d)\.))(?P<gap>\s*)"
-    r"(?P<unit>(?!\^|\\cdot)(?:\\text\{[^{}\\]*(?:\^\{?-?\d\}?)?[^{}\\]*\}|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega|\\cdot(?![a-zA-Z])"
+    r"(?P<unit>(?!\^|\\cdot)(?:\\text\{[^{}\\]*(?:\^\{?-?\d\}?)?[^{}\\]*\}"
+    r"|\\frac\{\\text\{[^{}]*\}\}\{\\text\{[^{}]*\}\}|[A-Za-z¢°%€£¥₹]|\\\$|\$|\\Omega|\\cdot(?![a-zA-Z])"
     r"|\^\{?-?\d\}?(?<=\S)|[ ./-](?!\d))+)$",
     re.DOTALL,
 )  # fmt: skip
 
 
 def _canonical(unit: str) -> str | None:
-    """A unit in one spelling ("mi/h", "cm^2"), or None when the words are no unit."""
+    """Return a unit in one spelling ("mi/h", "cm^2"), or None when the words are not a unit."""
     unit = re.sub(r"\^\{(-?\d)\}", r"^\1", unit)
     unit = re.sub(r"\\frac\{(.*?)\}\{(.*?)\}$", r"\1/\2", unit)
     unit = _TEXT.sub(r" \1 ", unit).replace("\\$", "$").replace("{", "").replace("}", "")
@@ -133,7 +134,7 @@ def quantity(text: str) -> tuple[str, str]:
         return text, ""
     first = re.split(r"[ /^]", name)[0]
     known = first in _CANON.values() or name in _ANY
-    letters = re.match(r"[A-Za-z]*", unit)[0]
+    letters = re.split(r"[^A-Za-z]", unit, maxsplit=1)[0]
     if not marked:
         words = re.findall("[A-Za-z]+", unit)
         noun = words and min(map(len, words)) > 1 and (len(max(words, key=len)) > 3 or words[0] in _NOUNS)
@@ -148,10 +149,11 @@ def quantity(text: str) -> tuple[str, str]:
 
 
 def same_quantity(answer: str, truth: str, same: Callable[[str, str], bool]) -> bool | None:
-    """Compare two quantities: their values by `same`, their units by name; None when neither side has a unit.
+    """Compare two quantities; return None when neither side has a unit.
 
-    A unit that one side leaves out is understood, except a.m. and p.m. of the truth. A percentage equals
-    the number before its sign and a hundredth of it, as graders of MATH accept both.
+    `same` compares the values. The units are compared by name. One side may leave out its unit, but the
+    answer may not leave out a.m. or p.m. A percentage equals the number before its sign and a hundredth of
+    that number, because graders of MATH accept both.
     """
     (left, left_unit), (right, right_unit) = quantity(answer), quantity(truth)
     if left == answer and right == truth:

@@ -1,4 +1,4 @@
-"""Compare answers that are no mathematics: choices with their text, words, orders of letters, formulas."""
+"""Compare answers that are not mathematics: choices with their text, words, orders of letters, formulas."""
 
 import re
 
@@ -24,7 +24,7 @@ _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 
 
 def choice_of(text: str) -> tuple[str, str] | None:
-    """Return (letter, its text or "") of a choice A to J in plain spelling, or None when it is none."""
+    """Return (letter, its text or "") of a choice A to J in plain spelling; None for any other text."""
     named = _NAMED.match(text)
     text = re.sub(r"^\\text\{([^{}]*)\}", r"\1", text[named.end() :] if named else text).strip()
     alone = _LETTER.fullmatch(text)
@@ -37,7 +37,7 @@ def choice_of(text: str) -> tuple[str, str] | None:
 
 
 def same_choice(answer: str, truth: str) -> bool | None:
-    """Compare by letter when the truth is a choice; None when it is not, or may be something else."""
+    """Compare by letter when the truth is a choice; return None when it is not, or may be something else."""
     right = choice_of(truth)
     if right is None:
         return None
@@ -50,13 +50,13 @@ def same_choice(answer: str, truth: str) -> bool | None:
 
 
 def _folded(text: str) -> str:
-    """A word in lower case, unless its capitals carry meaning (HCl, CO, AB)."""
+    """Return a word in lower case, unless its capitals carry meaning (HCl, CO, AB)."""
     meaningful = not (text.islower() or text.istitle() or text.isupper()) or len(text) < 3
     return text.lower() if text.lower() in _FREE_CASE or not meaningful else text
 
 
 def _words(text: str) -> str | None:
-    """The words of a text that is nothing else, in one spelling; None for what may be mathematics."""
+    """Return the words of a text in one spelling; None for a text that may be mathematics."""
     marked = "\\text{" in text
     bare = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     bare = " ".join(bare.replace('"', " ").split()).rstrip(".")
@@ -73,7 +73,7 @@ def _words(text: str) -> str | None:
 
 
 def _formula(text: str) -> str | None:
-    """A chemical formula, or letters in an order, without the marks of subscripts; None for anything else."""
+    """Return a chemical formula, or letters in an order, without subscript marks; None for other texts."""
     bare = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).replace("_", "").replace(" ", "")
     bare = bare.replace("{", "").replace("}", "")
     letters = re.fullmatch(r"[A-Za-z]{2,}", bare) and bare != bare.lower()
@@ -81,12 +81,12 @@ def _formula(text: str) -> str | None:
 
 
 def is_words(text: str) -> bool:
-    """Whether a plain text can be nothing but words."""
+    """Return whether a plain text can only be words."""
     return _words(text) is not None
 
 
 def same_words(answer: str, truth: str) -> bool | None:
-    """Compare words, names and formulas letter by letter; None when a side may be mathematics."""
+    """Compare words, names and formulas letter by letter; return None when a side may be mathematics."""
     formulas = _formula(answer), _formula(truth)
     if all(formulas):
         words = _words(answer), _words(truth)
@@ -103,8 +103,7 @@ def same_words(answer: str, truth: str) -> bool | None:
         if wordy in _FREE_CASE:
             return False
         if re.fullmatch("[a-z]{3,}", wordy) and not re.search(r"\\text", answer + truth):
-            return (
-                None if re.search(r"[a-z]", _COMMANDS.sub("", other)) else False
-            )  # abc against a \cdot b \cdot c
+            # abc may equal a \cdot b \cdot c
+            return None if re.search(r"[a-z]", _COMMANDS.sub("", other)) else False
         return None
     return None
