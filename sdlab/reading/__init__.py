@@ -1,1 +1,1 @@
-"""Completions and problems from files that others wrote, whatever their format. Nothing in them is executed."""
+"""Read completions and problems from files of other programs, in many formats, and never execute them."""

@@ -1,13 +1,14 @@
-"""A cell of other people's rollouts as plain Python values and as text."""
+"""Convert a cell of other people's rollouts to plain Python values and to text."""
 
 import json
 from decimal import Decimal
+from typing import Any
 
-DEPTH = 8  # of objects in objects that are looked into  # of objects in objects that are looked into
+DEPTH = 8  # levels of nested objects that are searched
 
 
-def plain(cell, depth: int = 0):
-    """Return a cell as Python's own lists, dicts, texts and numbers; what is missing or too deep is None."""
+def plain(cell: Any, depth: int = 0) -> Any:
+    """Return a cell as Python lists, dicts, texts and numbers; missing or too deep values become None."""
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
     if isinstance(cell, (list, tuple, dict)):
@@ -21,7 +22,7 @@ def plain(cell, depth: int = 0):
     return None if isinstance(cell, float) and cell != cell else cell
 
 
-def text_of(cell) -> str | None:
+def text_of(cell: Any) -> str | None:
     """Return a text or a number as text, an integer with all its digits; None for anything else."""
     if isinstance(cell, str):
         return cell
@@ -32,11 +33,11 @@ def text_of(cell) -> str | None:
     return str(cell)
 
 
-def listed(cell) -> list:
-    """Return a list as it is, anything else as the only member of one."""
+def listed(cell: Any) -> list:
+    """Return a list unchanged, and any other cell as a list of one."""
     return cell if isinstance(cell, list) else [cell]
 
 
-def as_json(value) -> str:
+def as_json(value: Any) -> str:
     """Return a value as JSON text, the same for equal values."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)

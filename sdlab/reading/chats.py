@@ -1,7 +1,8 @@
-"""Chats in other people's rollouts: the prompt with all its turns, and where the model's answer is."""
+"""Read chats in other people's rollouts: the prompt with all its turns, and the model's completion."""
 
 import json
 import re
+from typing import Any
 
 from sdlab.reading.cells import DEPTH, plain, text_of
 from sdlab.reading.column_names import is_chat
@@ -16,23 +17,22 @@ _START = re.compile(r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sen
 _END = re.compile(
     r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|endoftext\|>|<｜end▁of▁sentence｜>|</s>)\s*\Z"
 )
-MODEL, USER = (
-    ("assistant", "gpt", "model", "bot", "ai", "chatgpt"),
-    ("user", "human", "system", "developer", "context"),
+MODEL = ("assistant", "gpt", "model", "bot", "ai", "chatgpt")
+USER = ("user", "human", "system", "developer", "context")
+# Where an object keeps the prompt, in this order.
+_PROMPT_NAMES = (
+    *("messages", "contents", "prompt", "question", "input", "body"),
+    *("gen_args_0", "arg_0", "content", "text"),
 )
 
 
-def unpacked(cell):
-    """Return a chat or a server's answer that is kept as text as what it says; any other cell as it is."""
+def unpacked(cell: Any) -> Any:
+    """Parse a chat or a server's response that is stored as text; return any other cell unchanged."""
     if isinstance(cell, str) and _HEADER.match(_START.sub("", cell)):
         return _rendered(_START.sub("", cell))
-    kept = isinstance(cell, str) and (
-        cell.lstrip()[:1],
-        '"role"' in cell,
-        '"from"' in cell,
-        '"choices"' in cell,
-    )
-    if not kept or kept[0] not in ("[", "{") or not any(kept[1:]):
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    if not any(name in cell for name in ('"role"', '"from"', '"choices"')):
         return cell
     try:
         value = json.loads(cell)
@@ -43,7 +43,7 @@ def unpacked(cell):
 
 
 def _rendered(text: str) -> list[dict]:
-    """The turns of a chat that a template rendered as text, without a last one that is only opened."""
+    """Return the turns of a chat that a template rendered as text, without a last turn that is empty."""
     headers = list(_HEADER.finditer(text))
     ends = [header.start() for header in headers[1:]] + [len(text)]
     turns = [(next(filter(None, h.groups())), text[h.end() : end]) for h, end in zip(headers, ends)]
@@ -52,10 +52,10 @@ def _rendered(text: str) -> list[dict]:
 
 
 def split_chat(chat: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
-    """Return (the turns before the model's last answer, those of the answer, those after it).
+    """Return (the turns before the model's last completion, its turns, the turns after it).
 
-    The answer runs from the last turn of a user or system before the model's last turn, tools' turns
-    included. Without a turn of the model everything stands before.
+    The completion begins after the last turn of a user or system before the model's last turn, and includes
+    the turns of tools. Without a turn of the model all turns are in the first list.
     """
     places = [i for i, turn in enumerate(chat) if speaker(turn) in MODEL]
     if not places:
@@ -69,8 +69,8 @@ def speaker(turn: dict) -> str:
     return str(turn.get("role", turn.get("from"))).lower()
 
 
-def prompt_of(cell, depth: int = 0) -> str | None:
-    """Return the whole prompt: a text as it is, every turn of a chat, a request's messages; else None."""
+def prompt_of(cell: Any, depth: int = 0) -> str | None:
+    """Return the whole prompt: a text, every turn of a chat, or the messages of a request; otherwise None."""
     cell = unpacked(cell)
     if is_chat(cell):
         return conversation(cell)
@@ -80,26 +80,16 @@ def prompt_of(cell, depth: int = 0) -> str | None:
         texts = [one for one in (prompt_of(part, depth + 1) for part in cell) if one is not None]
         return "\n\n".join(texts) if texts else None
     if isinstance(cell, dict):
-        named = (
-            "messages",
-            "contents",
-            "prompt",
-            "question",
-            "input",
-            "body",
-            "gen_args_0",
-            "arg_0",
-            "content",
-            "text",
-        )
-        return next(
-            (text for name in named if (text := prompt_of(cell.get(name), depth + 1)) is not None), None
-        )
+        for name in _PROMPT_NAMES:
+            text = prompt_of(cell.get(name), depth + 1)
+            if text is not None:
+                return text
+        return None
     return text_of(cell)
 
 
 def conversation(chat: list[dict]) -> str | None:
-    """Return the turns of a chat as one text, each with its role; a user's only turn as it is."""
+    """Return the turns of a chat as one text, each with its role; a single user turn has no role."""
     if not chat:
         return None
     if len(chat) == 1 and speaker(chat[0]) in ("user", "human"):
@@ -108,6 +98,6 @@ def conversation(chat: list[dict]) -> str | None:
 
 
 def turn_text(turn: dict) -> str:
-    """Return what a turn says, "" for nothing."""
+    """Return the text of a turn, or "" when it has none."""
     one = message_of(turn)
     return one.text if one else ""

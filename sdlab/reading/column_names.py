@@ -1,9 +1,10 @@
-"""The names by which columns of rollout files are known, in harnesses, trainers, servers and data sets."""
+"""The names that harnesses, trainers, servers and data sets give to the columns of rollout files."""
 
 from typing import TypeGuard
 
-CHATS = ("messages", "conversation", "conversations")  # a column with a prompt and often the answer to it
-ROLES = {  # what a column is -> the names it goes by, the surest first
+CHATS = ("messages", "conversation", "conversations")  # columns with a prompt and often its completion
+# role of a column -> its names, the most certain first
+ROLES = {
     "prompt": (
         "prompt",
         "question",
@@ -145,7 +146,7 @@ ROLES = {  # what a column is -> the names it goes by, the surest first
         "index",
     ),
 }
-NAMES = frozenset().union(*ROLES.values())  # by which a table of rollouts is told from something else
+NAMES = frozenset().union(*ROLES.values())  # these names identify a table of rollouts
 
 
 def is_known(name: object) -> bool:

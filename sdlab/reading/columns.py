@@ -1,7 +1,8 @@
-"""Which column of other people's rollouts is what: by the names that harnesses, trainers and servers use."""
+"""Find the roles of the columns of other people's rollouts, by the names that common programs use."""
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.reading.cells import listed, plain
@@ -9,8 +10,7 @@ from sdlab.reading.chats import split_chat, unpacked
 from sdlab.reading.column_names import ROLES, is_chat
 from sdlab.reading.values import verdict_of
 
-# Roles whose column may lie inside an object in another column; what a completion's own object says is read
-# with it.
+# Roles whose column may be inside an object in another column. The completion's own object is read elsewhere.
 INNER = ("prompt", "answer", "tokens", "finish_reason", "reward", "model", "benchmark", "problem_id")
 _REWARD = re.compile(r"reward|correct|accura|verdict")
 _NO_VERDICT = re.compile(r"format|length|penalty|overlong|repetition|advantage|_mean|_std|total|sum")
@@ -22,9 +22,9 @@ _OWN = {"problem_id", "generation", "completion", "answer", "reward", "markers",
 def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[str, str]:
     """Return role -> column, for the roles of ROLES that `rows` have.
 
-    Columns of an object in a column are named outer.inner.
-    named: columns that the user named, by role. Raises SdlabError on a named role or column that is not
-    there, and when there is neither a completion nor thinking.
+    Columns of an object in a column are named outer.inner. named: columns that the user named, by role.
+    Raises SdlabError for a named role or column that does not exist, and when there is neither a completion
+    nor thinking.
     """
     rows = list(rows)
     outer, inner = {}, {}
@@ -51,7 +51,7 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
         taken = set(columns.values())
         inside = _inside(inner, columns.get("response")) if role in INNER else {}
         places = [place[name] for name in ROLES[role] for place in (lowered, inside) if name in place]
-        if role == "prompt":  # a column of the row before one of an object that describes it
+        if role == "prompt":  # prefer a column of the row to a column of an object in it
             places.sort(key=lambda name: name not in outer)
         places = [name for name in places if name not in taken]
         if role == "reward":
@@ -64,7 +64,7 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
     if chat is not None and "response" not in named:
         weak = columns.get("response", "").lower() in _WEAK and _answers(rows, chat)
         if weak or "response" not in columns:
-            columns["response"] = chat  # a weak name beside it holds the chat as a template renders it
+            columns["response"] = chat  # the column of the weak name has the same chat as rendered text
     if named.get("prompt") is not None:
         columns.pop("conversation", None)
     if "answer" not in columns and any(
@@ -80,35 +80,34 @@ def find_columns(rows: Iterable[dict], named: Mapping[str, str | None]) -> dict[
 
 
 def _own_columns(rows: list[dict], names: set[str]) -> dict[str, str]:
-    """The columns of sdlab's own samples, whose `answer` is what the model answered."""
+    """Return the columns of sdlab's own samples, in which `answer` is the model's answer."""
     own = {"response": "completion", "tokens": "length", "answer": "truth"}
     same = ("prompt", "truncated", "reward", "model", "benchmark", "problem_id", "entropy")
     own |= {name: name for name in same}
-    if "verdict" in names and any(
-        row.get("truth") for row in rows
-    ):  # a cut completion's reward is 0, whatever its verdict
+    # A truncated completion has reward 0 in any case, so the verdict is the better column.
+    if "verdict" in names and any(row.get("truth") for row in rows):
         own["reward"] = "verdict"
     return {role: name for role, name in own.items() if name in names}
 
 
 def _inside(inner: Iterable[str], hidden: str | None) -> dict[str, str]:
-    """Lower-case name -> column, for columns of objects, but not those in the completion's own column."""
-    found = {}
+    """Return lower-case name -> column for the columns of objects, except those in the column `hidden`."""
+    columns = {}
     for name in inner:
         if name.partition(".")[0] != hidden:
-            found.setdefault(name.rpartition(".")[2].lower(), name)
-    found.pop("length", None)  # SGLang's finish_reason holds the limit under this name
-    return found
+            columns.setdefault(name.rpartition(".")[2].lower(), name)
+    columns.pop("length", None)  # in SGLang's finish_reason this name is the limit
+    return columns
 
 
 def _answers(rows: list[dict], column: str) -> bool:
-    """Whether some chat in a column has a turn of the model."""
+    """Return whether some chat in a column has a turn of the model."""
     chats = (unpacked(cell_of(row, column)) for row in rows)
     return any(is_chat(chat) and split_chat(chat)[1] for chat in chats)
 
 
 def _by_verdicts(rows: list[dict], places: list[str]) -> list[str]:
-    """Columns of rewards, those first in which a verdict can be read."""
+    """Return columns of rewards, those with a readable verdict first."""
     reads = {name: any(verdict_of(one) is not None for one in _values(rows, name)) for name in places}
     return sorted(places, key=lambda name: not reads[name])
 
@@ -119,27 +118,26 @@ def reward_columns(names: Iterable[str]) -> list[str]:
 
 
 def _rewards_by_pattern(rows: list[dict], names: Iterable[str], taken: set[str]) -> list[str]:
-    """The one column of rewards that can be a verdict; none when there are several."""
-    metrics = {
-        str(one) for row in rows for one in listed(plain(row.get("metrics")))
-    }  # lm-evaluation-harness names its own
-    found = [name for name in names if name in metrics]
-    found = found or [name for name in reward_columns(names) if not _NO_VERDICT.search(name.lower())]
-    found = [
+    """Return the one column of rewards that may be a verdict, or none when there are several."""
+    # lm-evaluation-harness names its own columns of rewards.
+    metrics = {str(one) for row in rows for one in listed(plain(row.get("metrics")))}
+    columns = [name for name in names if name in metrics]
+    columns = columns or [name for name in reward_columns(names) if not _NO_VERDICT.search(name.lower())]
+    columns = [
         name
-        for name in found
+        for name in columns
         if name not in taken and any(verdict_of(one) is not None for one in _values(rows, name))
     ]
-    return found if len(found) == 1 else []
+    return columns if len(columns) == 1 else []
 
 
 def _values(rows: list[dict], column: str) -> list:
-    """Every single value in a column, lists taken apart."""
+    """Return every single value of a column, and those of its lists."""
     return [one for row in rows for one in listed(cell_of(row, column))]
 
 
-def cell_of(row: dict, column: str | None):
-    """Return the cell as plain Python values; None where it is missing."""
+def cell_of(row: dict, column: str | None) -> Any:
+    """Return a cell as plain Python values, or None when it is missing."""
     if column is None:
         return None
     cell = row.get(column)

@@ -1,4 +1,4 @@
-"""Taking the completions out of the rows of a file, one row at a time."""
+"""Extract the completions from the rows of a file, one row at a time."""
 
 import json
 from dataclasses import replace
@@ -17,15 +17,16 @@ BESIDE = ("tokens", "finish_reason", "truncated", "reward")  # a cell for each c
 
 
 class Reading:
-    """What is known of a file while its rows are taken one by one."""
+    """The state while the rows of a file are read one by one."""
 
     def __init__(self, columns: dict[str, str]):
         self.columns, self.tally = columns, Tally()
         self.rows: list[dict] = []
-        self.filtered: dict[bytes, str] = {}  # lm-evaluation-harness's rows -> their filter
-        self.seen: set[bytes] = set()  # every other row
+        self.filtered: dict[bytes, str] = {}  # hash of a row of lm-evaluation-harness -> its filter
+        self.seen: set[bytes] = set()  # hashes of all other rows
 
     def take(self, number: int, record: dict) -> None:
+        """Read row `number`: append its completions to `rows`, and count what is left out in `tally`."""
         self.tally.rows += 1
         if self._repeats(record):
             return
@@ -38,7 +39,7 @@ class Reading:
             self.tally.steps.add(str(record["step"]))
         for i, one in enumerate(generations):
             if one is None and self._was_cut(beside["finish_reason"][i], beside["truncated"][i]):
-                one = Generation("")  # all its tokens were thinking that the server kept back
+                one = Generation("")  # all its tokens were thinking that the server did not return
             if one is None:
                 self.tally.left_out[self._why(record, cells.get("response"))] += 1
                 continue
@@ -59,9 +60,9 @@ class Reading:
             })  # fmt: skip
 
     def _generations(self, cells: dict, record: dict) -> list[Generation | None]:
-        """The completions of a row, with the thinking in a column of its own."""
+        """Return the completions of a row, joined with the thinking in another column."""
         cell = cells.get("response")
-        if self.columns.get("response") in ("choices", "candidates"):  # the row is what a server answered
+        if self.columns.get("response") in ("choices", "candidates"):  # the row is a server's response
             cell = {name: cell_of(record, name) for name in record}
         if _is_loglikelihoods(cell):
             return [None]
@@ -81,7 +82,7 @@ class Reading:
         ]
 
     def _beside(self, role: str, cell, count: int) -> list:
-        """A cell for each of `count` completions; one cell says nothing about each of several."""
+        """Return one cell for each of `count` completions; a single cell does not describe several."""
         if isinstance(cell, list) and len(cell) == count:
             return cell
         if not isinstance(cell, list) and count == 1:
@@ -91,13 +92,13 @@ class Reading:
         return [None] * count
 
     def _prompt(self, cells: dict) -> str | None:
-        """The whole prompt: of a chat beside a column of prompts, too, where it has more turns than one."""
+        """Return the whole prompt; a chat with several turns is preferred to a column of prompts."""
         chat = unpacked(cells.get("conversation"))
         if not is_chat(chat) and "prompt" not in self.columns:
-            chat = unpacked(cells.get("response"))  # a chat as its template renders it
+            chat = unpacked(cells.get("response"))  # a chat as rendered by its template
         before, _, after = split_chat(chat) if is_chat(chat) else ([], [], [])
         if after and self.columns.get("conversation", "") != self.columns.get("response"):
-            before = chat  # it ends with a question, which the completion answers
+            before = chat  # the chat ends with the question of the completion
         if before and ("prompt" not in self.columns or len(before) > 1):
             return conversation(before)
         prompt, system = prompt_of(cells.get("prompt")), prompt_of(cells.get("system"))
@@ -105,7 +106,7 @@ class Reading:
         return f"system: {system}\n\nuser: {prompt}" if system and prompt else prompt
 
     def _cut(self, one: Generation, reason, flag) -> float | None:
-        """Whether a completion was cut: what its own object says, else its finish reason, else its flag."""
+        """Return whether a completion was cut: by its own object, its finish reason, or its flag."""
         reason = one.finish_reason if one.finish_reason is not None else reason
         by_reason = cut_of(reason, self.columns.get("finish_reason", ""))
         by_flag = cut_of(flag, self.columns.get("truncated", ""))
@@ -116,7 +117,7 @@ class Reading:
         return by_flag if by_reason is None else by_reason
 
     def _was_cut(self, reason, flag) -> bool:
-        """Whether the cells beside a missing completion say that it was cut."""
+        """Return whether the cells of a missing completion say that it was cut."""
         names = [self.columns.get(role, "") for role in ("finish_reason", "truncated")]
         return 1.0 in (cut_of(reason, names[0]), cut_of(flag, names[1]))
 
@@ -127,7 +128,10 @@ class Reading:
         return verdict
 
     def _repeats(self, record: dict) -> bool:
-        """Whether a row repeats another's completions: lm-evaluation-harness writes one for each filter."""
+        """Return whether a row repeats the completions of another row.
+
+        lm-evaluation-harness writes one row for each filter.
+        """
         name = record.get("filter")
         if isinstance(name, str) and "resps" in record:
             key = _hash([record.get(part) for part in ("doc_id", "doc_hash", "arguments", "resps")])
@@ -143,7 +147,7 @@ class Reading:
 
     @staticmethod
     def _why(record: dict, cell) -> str:
-        """Why a row or an entry of it is no completion."""
+        """Return the reason why a row, or an entry of it, has no completion."""
         if record.get("error") or (
             isinstance(cell, dict) and (cell.get("error") or cell.get("type") == "errored")
         ):
@@ -160,7 +164,10 @@ def _with_thinking(one: Generation | None, thinking: str) -> Generation:
 
 
 def _is_loglikelihoods(cell) -> bool:
-    """Whether a cell holds lm-evaluation-harness's log-likelihoods of choices: [[[number, greedy]], ...]."""
+    """Return whether a cell has the log-likelihoods of choices: [[[number, greedy]], ...].
+
+    lm-evaluation-harness writes them.
+    """
     while isinstance(cell, list) and len(cell) and isinstance(cell[0], list):
         if len(cell[0]) == 2 and str(cell[0][1]) in ("True", "False") and number_of(cell[0][0]) is not None:
             return True

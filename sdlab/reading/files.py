@@ -1,4 +1,4 @@
-"""The one reader of rollouts from files: a row for every completion, and what was read and left out."""
+"""Read rollouts from files: one row for every completion, and notes on what was read and left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sdlab.reading.notes import sentences
 from sdlab.reading.rows import read_rows
 from sdlab.reading.values import number_of
 
-FEW = 8  # characters of a completion so short that its number of characters may be its number of tokens
+FEW = 8  # characters; in a shorter completion the numbers of characters and of tokens may be equal
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Rollouts:
     """The completions of one file.
 
     rows: one dict per completion: row (its number in the file), prompt, truth and completion (texts, "" for
-    none), id, model and benchmark (None where the file does not say), earlier (what the model wrote in
+    none), id, model and benchmark (None when the file does not contain them), earlier (the model's text in
     earlier turns), tokens, truncated and recorded (1.0, 0.0 or None). columns: role -> column. notes:
-    sentences on what was read, and what was left out and why.
+    sentences on what was read, and on what was left out and why.
     """
 
     file: Path
@@ -36,8 +36,8 @@ def read_rollouts(
 ) -> Rollouts:
     """Return the completions in a json, jsonl, parquet or txt file.
 
-    columns: role -> column for what is not found by itself.
-    Raises SdlabError when the file cannot be read whole, a column is not there, or no row has a completion.
+    columns: role -> column, for columns that are not recognised by their names.
+    Raises SdlabError when the file cannot be read whole, a column does not exist, or no row has a completion.
     """
     records, notes = read_rows(file, errors)
     return rollouts_of(records, file, columns, notes)
@@ -49,30 +49,33 @@ def rollouts_of(
     columns: Mapping[str, str | None] | None = None,
     notes: list[str] | None = None,
 ) -> Rollouts:
-    """Return the completions in the rows of `file`. Errors: `read_rollouts`."""
+    """Return the completions in the rows of `file`.
+
+    Raises the errors of `read_rollouts`.
+    """
     file, notes = Path(file), list(notes or [])
     try:
-        found = find_columns(records, columns or {})
+        roles = find_columns(records, columns or {})
     except SdlabError as error:
         raise SdlabError(f"{file}: {error}") from error
-    reading = Reading(found)
+    reading = Reading(roles)
     for number, record in enumerate(records):
         reading.take(number, record)
     if not reading.rows:
         why = ", ".join(f"{count:,} {reason}" for reason, count in reading.tally.left_out.items())
         names = ", ".join(map(str, records[0])) if records else "none"
-        where = found.get("response", found.get("thinking"))
+        where = roles.get("response", roles.get("thinking"))
         raise SdlabError(
             f"{file}: no row has a completion in column {where!r} ({why}); the columns are: {names}; "
             "name another with --response"
         )
     all_names = list(dict.fromkeys(str(name) for row in records for name in row))
-    notes += sentences(reading.tally, reading.rows, found, all_names)
-    return Rollouts(file, reading.rows, found, notes, reading.tally.left_out.total())
+    notes += sentences(reading.tally, reading.rows, roles, all_names)
+    return Rollouts(file, reading.rows, roles, notes, reading.tally.left_out.total())
 
 
 def token_counts(rows: list[dict]) -> tuple[list[int] | None, str]:
-    """Return (the tokens of each completion, "") where every row has one, else (None, why not)."""
+    """Return (the token counts of the completions, "") if every row has one, otherwise (None, reason)."""
     numbers = [number_of(row["tokens"]) for row in rows]
     counts = [number for number in numbers if number is not None and 0 <= number < float("inf")]
     missing = len(rows) - len(counts)

@@ -1,6 +1,7 @@
-"""The completions in a cell of other people's rollouts, whatever holds them. Nothing is ever executed."""
+"""Extract the completions from a cell of other people's rollouts; nothing is ever executed."""
 
 from dataclasses import replace
+from typing import Any
 
 from sdlab.reading.cells import DEPTH, text_of
 from sdlab.reading.chats import MODEL, speaker, split_chat, turn_text, unpacked
@@ -37,11 +38,11 @@ INSIDE = (
 )
 
 
-def generations_of(cell, depth: int = 0) -> list[Generation | None]:
-    """Return the completions in a cell, None for a missing one.
+def generations_of(cell: Any, depth: int = 0) -> list[Generation | None]:
+    """Return the completions in a cell, with None for a missing one.
 
-    A cell may be a text, a list of completions, a chat (its last answer), the parts of one answer, or an
-    object as servers return it.
+    A cell may be a text, a list of completions, a chat (its last completion counts), the parts of one
+    completion, or an object that a server returned.
     """
     cell = unpacked(cell)
     if depth > DEPTH:
@@ -82,13 +83,12 @@ def _of_object(cell: dict, depth: int) -> list[Generation | None]:
     key = next((name for name in INSIDE if cell.get(name) is not None), None)
     thought, reason = thinking_of(cell), reason_of(cell)
     if key is None:
-        asked = any(
-            name in cell for name in ("message", "content", "text")
-        )  # a server's answer, with nothing in it
-        ended = reason is not None and asked
+        # A server's response without content still is a completion.
+        is_response = any(name in cell for name in ("message", "content", "text"))
+        ended = reason is not None and is_response
         return [Generation(joined(thought, None), reason) if thought or ended else None]
     if key in ("content", "parts") and isinstance(cell[key], list):
-        inner = [_of_parts(cell[key])]  # the parts of one answer
+        inner = [_of_parts(cell[key])]  # the parts of one completion
     else:
         inner = generations_of(cell[key], depth + 1)
     if inner == [None] and (thought or (reason is not None and key in ("message", "content"))):

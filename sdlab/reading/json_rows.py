@@ -1,35 +1,29 @@
-"""Rows of a JSON value, whatever its shape: a list, a table by columns or by rows, or something around one.
+"""Find the rows in a JSON value of a known shape: a list, a table by columns or rows, an object around one.
 
-A shape that could be read in two ways is refused, because the wrong way would count other things than the
+A shape that can be read in two ways is refused, because the wrong reading would count other rows than the
 writer meant.
 """
+
+from typing import Any
 
 from sdlab.errors import SdlabError
 from sdlab.reading.column_names import CHATS, ROLES, is_chat, is_known
 
-AROUND = (
-    "data",
-    "rows",
-    "samples",
-    "records",
-    "examples",
-    "instances",
-    "results",
-    "items",
-)  # of a list of rows
+# Names of a list of rows in an object.
+AROUND = ("data", "rows", "samples", "records", "examples", "instances", "results", "items")
 WHAT_TO_DO = 'write one object per row: a list of objects, JSON lines, or DataFrame.to_json(orient="records")'
 
 
 class UnknownShape(SdlabError):
-    """JSON that holds no rows that can be told apart."""
+    """The rows of a JSON value cannot be determined."""
 
 
-def rows_of(data) -> tuple[list[dict], list[str]]:
+def rows_of(data: Any) -> tuple[list[dict], list[str]]:
     """Return (the rows of the one JSON value of a file, notes on how they were read).
 
     Known shapes: a list of objects or strings, one object, an object of columns, a dictionary of rows, every
-    named `orient` of DataFrame.to_json, one chat, and an object around a list of rows. Raises UnknownShape on
-    any other, and when there are no rows.
+    named `orient` of DataFrame.to_json, one chat, and an object around a list of rows.
+    Raises UnknownShape for any other shape, and when there are no rows.
     """
     if isinstance(data, list):
         return _of_list(data)
@@ -58,8 +52,8 @@ def rows_of(data) -> tuple[list[dict], list[str]]:
     return [data], []
 
 
-def line_rows(value) -> list[dict]:
-    """Return the rows of one line among several: an object, a chat, a batch of objects, or a text."""
+def line_rows(value: Any) -> list[dict]:
+    """Return the rows of one of several lines: an object, a chat, a batch of objects, or a text."""
     if isinstance(value, dict):
         return [value]
     if is_chat(value):
@@ -79,12 +73,12 @@ def _of_list(data: list) -> tuple[list[dict], list[str]]:
     if any(isinstance(row, list) and not is_chat(row) for row in data):
         raise UnknownShape(f"its rows are lists without names of columns; {WHAT_TO_DO}")
     if all(isinstance(row, dict) and "row_idx" in row and isinstance(row.get("row"), dict) for row in data):
-        return [row["row"] for row in data], []  # the hub's data set viewer
+        return [row["row"] for row in data], []  # format of the Hugging Face data set viewer
     return [row for value in data for row in line_rows(value)], []
 
 
 def _split(data: dict) -> tuple[list[dict], list[str]]:
-    """DataFrame.to_json(orient="split")."""
+    """Return the rows of DataFrame.to_json(orient="split")."""
     names, rows = data["columns"], data["data"]
     good = isinstance(names, list) and isinstance(rows, list) and rows
     if not good or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
@@ -93,10 +87,10 @@ def _split(data: dict) -> tuple[list[dict], list[str]]:
 
 
 def _of_lists(data: dict) -> tuple[list[dict], list[str]]:
-    """An object of lists: columns, one row, or a list of rows for each problem."""
+    """Return the rows of an object of lists: columns, one row, or a list of rows for each problem."""
     known, sizes = any(map(is_known, data)), sorted({len(cells) for cells in data.values()})
     if {"choices", "candidates"} & set(data) or any(is_chat(cells) for cells in data.values()):
-        return [data], []  # one answer of a server, or one chat
+        return [data], []  # one response of a server, or one chat
     by_problem = not known and all(_objects(cells) for cells in data.values())
     if by_problem and any(is_known(name) for cells in data.values() for row in cells for name in row):
         return [_named(row, key) for key, cells in data.items() for row in cells], [_BY_KEY]
@@ -110,11 +104,11 @@ def _of_lists(data: dict) -> tuple[list[dict], list[str]]:
 
 
 def _of_objects(data: dict) -> tuple[list[dict], list[str]]:
-    """An object of objects: columns of cells, a dictionary of rows, or one row."""
+    """Return the rows of an object of objects: columns of cells, a dictionary of rows, or one row."""
     inner = [set(row) for row in data.values()]
     same = bool(inner[0]) and all(names == inner[0] for names in inner)
     outside, inside = any(map(is_known, data)), any(is_known(name) for names in inner for name in names)
-    if outside == inside:  # the names do not tell; pandas numbers its rows
+    if outside == inside:  # the names do not decide; pandas numbers its rows
         outside = same and not _numbers(data) and _numbers(inner[0])
         inside = _numbers(data) and not _numbers(set().union(*inner))
         if not outside and not inside and same and len(data) > 1 and any(map(is_known, data)):
@@ -133,7 +127,7 @@ _BY_KEY = "the file is a dictionary of rows."
 
 
 def _named(row: dict, key: str) -> dict:
-    """A row with the key it stood under as its problem's name, unless it has one of its own."""
+    """Return a row with its key as the problem's id, unless the row has an id."""
     has = any(str(name).lower() in ROLES["problem_id"] for name in row)
     return row if has else {**row, "problem_id": key}
 

@@ -1,7 +1,8 @@
-"""One message of a model as servers return it: thinking, content in parts, calls of tools, how it ended."""
+"""Read one message of a model as servers return it: thinking, content, tool calls and finish reason."""
 
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from sdlab.reading.cells import DEPTH, as_json, listed, text_of
 from sdlab.reading.column_names import ROLES
@@ -10,30 +11,25 @@ REASONS = ("finish_reason", "finishReason", "stop_reason", "stop_type", "done_re
 COUNTS = ("completion_tokens", "output_tokens", "tokens_predicted", "eval_count")
 _TEXTS = ("text", "output_text", "input_text")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking", "reasoning_text", "summary_text")
+_CONTENTS = ("text", "thinking", "reasoning", "summary", "content", "refusal")
 _CALLS = ("tool_use", "tool_call", "function_call")
-ITEMS = (
-    *_TEXTS,
-    *_THOUGHTS,
-    *_CALLS,
-    "message",
-    "refusal",
-)  # types of the parts of one answer  # types of the parts of one answer
+ITEMS = (*_TEXTS, *_THOUGHTS, *_CALLS, "message", "refusal")  # types of the parts of one completion
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One completion, with what its own cell says beside the text."""
+    """One completion, with the other facts in its cell."""
 
     text: str
     finish_reason: object = None
     tokens: object = None
     model: str | None = None
-    earlier: str = ""  # what the model wrote in earlier turns of the same chat
+    earlier: str = ""  # the model's text in earlier turns of the same chat
     after: int = 0  # turns that follow the completion
 
 
 def message_of(turn: dict) -> Generation | None:
-    """Return one turn as one completion: thinking, content and calls of tools; None for none of them."""
+    """Return one turn as one completion: thinking, content and tool calls; None when it has none of them."""
     content = next(
         (turn[n] for n in ("content", "value", "parts", "text", "prompt") if turn.get(n) is not None), None
     )
@@ -50,19 +46,12 @@ def message_of(turn: dict) -> Generation | None:
 
 
 def parts_of(parts: list, depth: int = 0) -> tuple[str, str | None]:
-    """Return (thinking, text) of the parts of one answer; None for a text that is not there."""
+    """Return (thinking, text) of the parts of one completion; the text is None when it is missing."""
     thoughts, texts = [], []
     for part in parts:
         if isinstance(part, dict) and depth < DEPTH:
             kind = part.get("type")
-            inner = next(
-                (
-                    part[n]
-                    for n in ("text", "thinking", "reasoning", "summary", "content", "refusal")
-                    if part.get(n)
-                ),
-                None,
-            )
+            inner = next((part[name] for name in _CONTENTS if part.get(name)), None)
             if kind in _CALLS:
                 texts.append(as_json(part))
             elif kind in _THOUGHTS or part.get("thought") is True:
@@ -71,7 +60,7 @@ def parts_of(parts: list, depth: int = 0) -> tuple[str, str | None]:
                 thought, text = parts_of(listed(inner), depth + 1)
                 thoughts.append(thought)
                 texts += [] if text is None else [text]
-            else:  # an image, a file: named by its content, so that two of them are two prompts
+            else:  # an image or a file: its hash keeps prompts with different ones apart
                 texts.append(f"[{kind} {sha256(as_json(part).encode()).hexdigest()[:8]}]")
         elif (text := text_of(part)) is not None:
             texts.append(text)
@@ -79,7 +68,7 @@ def parts_of(parts: list, depth: int = 0) -> tuple[str, str | None]:
 
 
 def thinking_of(cell: dict) -> str:
-    """Return what a server returned apart as reasoning: a text, or a list of parts."""
+    """Return the reasoning that a server returned separately: a text, or a list of parts."""
     for name in ROLES["thinking"]:
         thought, text = parts_of(listed(cell.get(name)))
         if thought or text:
@@ -87,8 +76,8 @@ def thinking_of(cell: dict) -> str:
     return ""
 
 
-def reason_of(cell: dict):
-    """Return how an object says that its completion ended; the number of a token does not say it."""
+def reason_of(cell: dict) -> str | dict | None:
+    """Return the finish reason in an object, or None; the number of a stop token is not a reason."""
     details = cell.get("incomplete_details")
     if isinstance(details, dict) and details.get("reason"):
         return details["reason"]
@@ -103,18 +92,15 @@ def reason_of(cell: dict):
     return next((one for one in reasons if isinstance(one, (str, dict)) and one), None)
 
 
-def tokens_of(cell: dict):
-    """Return the number of tokens of an object's one completion; None where it does not say."""
+def tokens_of(cell: dict) -> Any:
+    """Return the number of tokens of an object's single completion, or None when it is missing."""
     if isinstance(cell.get("token_ids"), list):
         return len(cell["token_ids"])
     for place in (cell.get("usage"), cell.get("meta_info"), cell):
-        count = (
-            next((place[n] for n in COUNTS if place.get(n) is not None), None)
-            if isinstance(place, dict)
-            else None
-        )
-        if count is not None:
-            return count
+        if isinstance(place, dict):
+            for name in COUNTS:
+                if place.get(name) is not None:
+                    return place[name]
     usage = cell.get("usageMetadata")
     if isinstance(usage, dict) and usage.get("candidatesTokenCount") is not None:
         return usage["candidatesTokenCount"] + (usage.get("thoughtsTokenCount") or 0)
@@ -122,9 +108,9 @@ def tokens_of(cell: dict):
 
 
 def joined(thinking: str | None, content: str | None) -> str:
-    """Return thinking and content that a server returned apart, as the model wrote them.
+    """Join thinking and content that a server returned separately, as the model wrote them.
 
-    Without content the model is still thinking: the tag stays open.
+    Without content the model was still thinking, and the tag stays open.
     """
     if not thinking or (content and thinking.strip() in content):
         return content or ""

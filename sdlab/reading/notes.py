@@ -1,4 +1,4 @@
-"""What a reader of rollouts counts, and the sentences that say what was read, what was left out, and why."""
+"""Count what a reader of rollouts reads and leaves out, and write the sentences that report it."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,18 +17,16 @@ class Tally:
     rows: int = 0
     left_out: Counter = field(default_factory=Counter)  # reason -> completions
     filters: Counter = field(default_factory=Counter)  # filter -> rows that repeat another row's completions
-    kept_filters: dict[str, None] = field(default_factory=dict)  # whose verdicts count
+    kept_filters: dict[str, None] = field(default_factory=dict)  # the filters whose verdicts count
     copies: int = 0  # rows that repeat an earlier one in every cell
-    unfit: Counter = field(
-        default_factory=Counter
-    )  # role -> rows without a cell for each of their completions
+    unfit: Counter = field(default_factory=Counter)  # role -> rows without a cell for each completion
     unread: dict[str, Counter] = field(default_factory=lambda: {role: Counter() for role in VALUES})
     no_truth: int = 0
     no_prompt: int = 0
     empty: int = 0
     earlier: int = 0  # completions that follow other turns of the model
     after: int = 0  # completions with turns after them
-    conflicts: int = 0  # finish reasons against flags
+    conflicts: int = 0  # completions whose finish reason contradicts their flag
     steps: set[str] = field(default_factory=set)
 
 
@@ -36,7 +34,7 @@ VALUES = ("reward", "finish_reason", "truncated")
 
 
 def sentences(tally: Tally, rows: list[dict], columns: dict[str, str], names: list[str]) -> list[str]:
-    """Return one sentence for each thing to know: the columns, then the counts, then what was left out.
+    """Return the sentences to report: the columns, then the counts, then what was left out.
 
     rows: the completions; columns: role -> column; names: all columns of the file.
     """
@@ -99,7 +97,7 @@ def _answers(tally: Tally, truths: int, columns: dict[str, str]) -> list[str]:
 
 
 def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str]:
-    """Sentences on cells that say nothing known; names: the columns that are not read."""
+    """Return sentences on cells with unknown values; names: the columns that are not read."""
     notes, column, values = [], columns.get("reward"), tally.unread["reward"]
     if values:
         between = sum(count for cell, count in values.items() if 0 < (number_of(cell) or 0) < 1)
@@ -133,5 +131,5 @@ def _unread(tally: Tally, columns: dict[str, str], names: list[str]) -> list[str
 
 
 def _some(values: Counter) -> str:
-    shown = ", ".join(f"{cell!r} {count:,} times" for cell, count in values.most_common(SHOWN))
-    return shown + ", ..." * (len(values) > SHOWN)
+    examples = ", ".join(f"{cell!r} {count:,} times" for cell, count in values.most_common(SHOWN))
+    return examples + ", ..." * (len(values) > SHOWN)

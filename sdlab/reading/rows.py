@@ -1,4 +1,4 @@
-"""Rows of json, jsonl, parquet and txt files, read whole or not at all, with every number exact."""
+"""Read the rows of json, jsonl, parquet and txt files, whole or not at all, with exact numbers."""
 
 import gzip
 import json
@@ -20,17 +20,18 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def ending(file: str | Path) -> str:
-    """Return the one of ENDINGS that a file's name has, else ""."""
+    """Return the member of ENDINGS that ends a file's name, or ""."""
     return next((one for one in ENDINGS if Path(file).name.lower().endswith(one)), "")
 
 
 def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], list[str]]:
     """Return (the rows of one file, notes on how they were read).
 
-    No value changes its type, and none is filled in. json and jsonl: see
-    `sdlab.reading.json_rows.rows_of`; txt: one row, `text`. errors="replace" reads bytes
-    that are not UTF-8 as U+FFFD. Raises SdlabError when the file cannot be read whole, is empty, or is of
-    another kind; UnknownShape, a kind of SdlabError, when its JSON holds no table.
+    No value changes its type, and no value is filled in. json and jsonl: see
+    `sdlab.reading.json_rows.rows_of`. txt: one row with the column `text`. errors="replace" reads bytes that
+    are not UTF-8 as U+FFFD.
+    Raises SdlabError when the file cannot be read whole, is empty, or is of another kind. Raises
+    UnknownShape, a kind of SdlabError, when its JSON has no table.
     """
     file = Path(file)
     kind = ending(file)
@@ -70,7 +71,7 @@ def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], lis
         rows, notes = _json_rows(content, file, kind)
     except UnknownShape as error:
         raise UnknownShape(f"cannot read {file}: {error}") from error
-    if "\\ud" in content.lower():  # half of a surrogate pair, which JSON may escape and no file can hold
+    if "\\ud" in content.lower():  # half of a surrogate pair: JSON may escape it, but no file can contain it
         try:
             rows = json.loads(_SURROGATES.sub("\ufffd", json.dumps(rows, ensure_ascii=False)))
         except RecursionError as error:
@@ -79,7 +80,10 @@ def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], lis
 
 
 def read_frame(file: str | Path, errors: str = "strict") -> "pandas.DataFrame":
-    """Return the rows of one file as a table of Python objects, integers as they are. Errors: `read_rows`."""
+    """Return the rows of one file as a table of Python objects, with integers unchanged.
+
+    Raises the errors of `read_rows`.
+    """
     import pandas
 
     return pandas.DataFrame(read_rows(file, errors)[0], dtype=object)
@@ -95,7 +99,7 @@ def _parquet(file: Path) -> list[dict]:
 
 
 def _decoded(content: bytes, errors: str) -> str:
-    """The text of a file, with line breaks as line feeds; UTF-16 only where a byte-order mark says so."""
+    """Return the text of a file with line feeds as line breaks; a byte-order mark selects UTF-16."""
     text = content.decode("utf-16" if content[:2] in _UTF16 else "utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -106,7 +110,7 @@ def _json_rows(content: str, file: Path, kind: str) -> tuple[list[dict], list[st
         try:
             value = _parse(content)
         except json.JSONDecodeError as error:
-            if error.msg != "Extra data":  # else JSON lines under the name .json, as many data sets have it
+            if error.msg != "Extra data":  # extra data: JSON lines in a file named .json, which is common
                 raise SdlabError(
                     f"cannot read {file}: line {error.lineno} is not JSON ({error.msg})"
                 ) from error
@@ -115,16 +119,15 @@ def _json_rows(content: str, file: Path, kind: str) -> tuple[list[dict], list[st
         else:
             return rows_of(value)
     values = []
-    for number, line in enumerate(
-        content.split("\n"), 1
-    ):  # splitlines() would cut at rare separators in strings
+    # splitlines() would also split at rare separators inside strings.
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
             values.append(_parse(line))
         except json.JSONDecodeError as error:
             if not values and not whole and (data := _one_value(content)) is not None:
-                return rows_of(data)  # one value over several lines under the name .jsonl
+                return rows_of(data)  # one value over several lines in a file named .jsonl
             raise SdlabError(f"cannot read {file}: line {number} is not JSON ({error.msg})") from error
         except (ValueError, RecursionError) as error:
             raise SdlabError(f"cannot read {file}: line {number}: {_reason(error)}") from error
@@ -134,7 +137,7 @@ def _json_rows(content: str, file: Path, kind: str) -> tuple[list[dict], list[st
 
 
 def _one_value(content: str):
-    """The one JSON value that the whole text is; None where it is none."""
+    """Return the whole text as one JSON value, or None when it is not one."""
     try:
         return _parse(content)
     except (ValueError, RecursionError):
@@ -142,7 +145,7 @@ def _one_value(content: str):
 
 
 class _Unreadable(ValueError):
-    """JSON that can be parsed only by dropping some of it."""
+    """JSON that can only be parsed by dropping a part of it."""
 
 
 def _unique(pairs: list[tuple]) -> dict:
@@ -158,7 +161,7 @@ _parse: Callable = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 
 def _reason(error: Exception) -> str:
-    """Why JSON that may be well formed is not read."""
+    """Return the reason why JSON that may be well formed cannot be read."""
     if isinstance(error, _Unreadable):
         return str(error)
     if isinstance(error, RecursionError):

@@ -1,8 +1,7 @@
-"""The texts that models wrote, from files, and the `sdlab markers` report about them."""
+"""Read the texts that models wrote from files."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.reading.column_names import is_known
@@ -11,33 +10,28 @@ from sdlab.reading.files import Rollouts, rollouts_of, token_counts
 from sdlab.reading.json_rows import UnknownShape
 from sdlab.reading.rows import ENDINGS, ending, read_rows
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Texts:
-    """What was read: N texts, their token counts when every file has them, and where they came from."""
+    """N texts, their token counts when every file has them, and the files they came from."""
 
     texts: list[str]
     lengths: list[int] | None
     columns: list[str]  # the columns used, thinking first, in order of first use ("text" for plain text)
     files: list[Path]
-    skipped: dict[Path, str] = field(
-        default_factory=dict
-    )  # files of a folder without a model's text, and why
+    skipped: dict[Path, str] = field(default_factory=dict)  # file without a model's text -> reason
     notes: list[str] = field(default_factory=list)  # on what was left out, each with its file's name
     left_out: int = 0  # completions that are missing in the files
 
 
 def read_texts(path: str | Path, column: str | None = None) -> Texts:
-    """Return what models wrote in a json, jsonl, parquet or txt file, or in all such files of a folder.
+    """Return the texts of models in a json, jsonl, parquet or txt file, or in all such files of a folder.
 
-    Reasoning is part of a text; prompts and the turns of users, systems and tools are not. `column` names the
-    column, which is then read alone. None takes the completions and the thinking beside them
-    (`sdlab.reading.files`), in a single file without known names the column with the longest texts.
-    Raises SdlabError on a missing, unreadable or empty file, on an unknown column, and when there is no text
-    at all.
+    Reasoning is part of a text. Prompts and the turns of users, systems and tools are not. `column` names the
+    only column to read. Without it the function reads the completions and their thinking
+    (`sdlab.reading.files`); in a single file without known names it reads the column with the longest texts.
+    Raises SdlabError for a missing, unreadable or empty file, for an unknown column, and when there is no
+    text.
     """
     path = Path(path)
     if not path.exists():
@@ -73,10 +67,10 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
     unread = [(file, why) for file, why in skipped.items() if not why.startswith("no column with text")]
     notes += [f"{file.name}: left out; {why}" for file, why in unread]
     if not texts:
-        wanted = f" in a column {column!r}" if column else ""
+        where = f" in a column {column!r}" if column else ""
         why = "".join(f"; {file.name} has {reason}" for file, reason in list(skipped.items())[:3])
         raise SdlabError(
-            f"{path} holds no text{wanted}{why}; "
+            f"{path} holds no text{where}{why}; "
             f"give a {', '.join(ENDINGS)} file with text, or a folder of them"
         )
     lengths = None if None in counts else [count for one in counts for count in one]
@@ -84,26 +78,26 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
 
 
 class _NoText(SdlabError):
-    """A file in which no model wrote anything."""
+    """A file has no text that a model wrote."""
 
 
 def _rollouts(
     records: list[dict], file: Path, column: str | None, folder: bool, about: list[str]
 ) -> tuple[Rollouts, list[int] | None]:
-    """The completions of a file, and their token counts where these count all of the text."""
+    """Return the completions of a file, and their token counts if these count the whole text."""
     names = list(dict.fromkeys(str(name) for row in records for name in row))
     known = ", ".join(names) or "none"
     try:
-        found = find_columns(records, {})
+        roles = find_columns(records, {})
     except SdlabError:
-        found = {}
-    if column is None and not found:
+        roles = {}
+    if column is None and not roles:
         if folder or (longest := _longest(records, names)) is None:
             raise _NoText(
                 f"no column with text that a model wrote; its columns are: {known}; name one with --column"
             )
         column = longest
-    whole = column is None or (column == found.get("response") and "thinking" not in found)
+    whole = column is None or (column == roles.get("response") and "thinking" not in roles)
     if not whole:
         if not any(isinstance(cell_of(row, column), (str, list, dict)) for row in records):
             raise _NoText(f"no text column {column!r}; its columns are: {known}; name one with --column")
@@ -118,7 +112,10 @@ def _rollouts(
 
 
 def _longest(records: list[dict], names: list[str]) -> str | None:
-    """The column of unknown name with the longest texts of several words, so no hashes and identifiers."""
+    """Return the column of unknown name with the longest texts of several words.
+
+    Hashes and identifiers are single words, so their columns do not count.
+    """
     sizes = {}
     for name in names:
         texts = [row[name] for row in records if isinstance(row.get(name), str)]

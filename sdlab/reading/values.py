@@ -1,6 +1,7 @@
-"""What the short cells of other people's rollouts say: cut or ended, right or wrong, the gold answer."""
+"""Read the short cells of other people's rollouts: cut or ended, right or wrong, the gold answer."""
 
 import re
+from typing import Any
 
 from sdlab.grading.score import MAX_ANSWER_CHARS, extract_answer
 from sdlab.grading.tool_calls import is_calls
@@ -29,7 +30,8 @@ CUT = (
     "max_model_len",
     "context_length",
 )
-ENDED = (  # by itself, by a tool call, or by a filter: not at the limit
+# The completion ended by itself, by a tool call, or by a filter, and not at the limit.
+ENDED = (
     "stop",
     "eos",
     "eos_token",
@@ -69,11 +71,11 @@ _VERDICTS = {
 }
 
 
-def cut_of(reason, column: str = "") -> float | None:
-    """Return 1.0 when a cell says cut at the limit of tokens, 0.0 when it says ended, else None.
+def cut_of(reason: Any, column: str = "") -> float | None:
+    """Return 1.0 for a completion cut at the limit of tokens, 0.0 for one that ended, None if unknown.
 
-    A truth value (also as 0, 1, 1.0 or text) says "cut", unless `column` is named for the opposite
-    ("finished", "done").
+    A truth value (also written as 0, 1, 1.0 or text) means "cut", unless the name of `column` means the
+    opposite ("finished", "done").
     """
     if isinstance(reason, dict):
         reason = next((reason[name] for name in ("type", "reason", "finish_reason") if name in reason), None)
@@ -84,17 +86,18 @@ def cut_of(reason, column: str = "") -> float | None:
             and not isinstance(reason, bool)
             and "stop_reason" in column.lower()
         ):
-            return None  # the number of a token
+            return None  # the number of a stop token
         cut = word in _YES
         return float(not cut if _FINISHED.search(column.lower()) else cut)
     word = word.rpartition(".")[2].replace("-", "_").replace(" ", "_")  # FinishReason.MAX_TOKENS
     return 1.0 if word in CUT else 0.0 if word in ENDED else None
 
 
-def verdict_of(cell) -> float | None:
-    """Return 1.0 or 0.0 of a recorded verdict: a truth value, 1, 0, or -1 (counted as 0); else None.
+def verdict_of(cell: Any) -> float | None:
+    """Return a recorded verdict as 1.0 or 0.0, or None if there is none.
 
-    An object may hold the verdict as "value", "score" or "correct", or as its only member.
+    A verdict is a truth value, 1, 0, or -1 (counted as 0). An object may contain it as "value", "score",
+    "correct" or "acc", or as its only member.
     """
     if isinstance(cell, dict):
         inner = [cell[name] for name in ("value", "score", "correct", "acc") if cell.get(name) is not None]
@@ -102,23 +105,24 @@ def verdict_of(cell) -> float | None:
         return verdict_of(inner[0]) if len(inner) == 1 else None
     if isinstance(cell, str):
         return _VERDICTS.get(cell.strip().lower())
-    return {1: 1.0, 0: 0.0, -1: 0.0}.get(cell) if isinstance(cell, (bool, int, float)) else None
+    verdicts: dict[float, float] = {1: 1.0, 0: 0.0, -1: 0.0}
+    return verdicts.get(cell) if isinstance(cell, (bool, int, float)) else None
 
 
-def number_of(cell) -> float | None:
-    """Return the number in a cell of rewards, None where there is none."""
+def number_of(cell: Any) -> float | None:
+    """Return the number in a cell of rewards, or None when there is none."""
     try:
         return float(cell) if isinstance(cell, (int, float, str)) and not isinstance(cell, bool) else None
     except (ValueError, OverflowError):
         return None
 
 
-def truth_of(cell, column: str = "") -> str | None:
-    r"""Return a gold answer as it stands inside \boxed{}, None where none can be read.
+def truth_of(cell: Any, column: str = "") -> str | None:
+    r"""Return a gold answer as written inside \boxed{}, or None when it cannot be read.
 
-    It is the box or <answer> of a worked solution, what follows #### on the last line of one, or the text
-    itself, unless that is a solution (by the column's name) or longer than any answer. Lighteval's `doc`
-    holds choices and the gold one's number.
+    It is the box or <answer> of a worked solution, or the text after #### on its last line, or the text
+    itself. The text itself does not count if it is a solution (by the column's name) or longer than any
+    answer. Lighteval's `doc` contains the choices and the number of the gold one.
     """
     while isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
