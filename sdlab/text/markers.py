@@ -1,10 +1,12 @@
-"""The ten words of doubt: how often a text says wait, hmm, perhaps, ... (arXiv 2603.24472, Section 3).
+"""Count the ten epistemic markers in texts: wait, hmm, perhaps, ... (arXiv 2603.24472, Section 3).
 
-Two ways to count, and they differ on real text:
-- match="word": whole words, case ignored. A word ends where letters, digits and underscores end, so "double-check" and
-  "check's" hold a `check`, while "checking", "unlikely" and "hmmm" hold nothing.
-- match="substring": the paper's counter, `text.lower().count(marker)`, which also finds "checking", "unlikely", "await".
-A count grows with the length of the text, so every table here has the rate per 1,000 tokens beside it.
+There are two ways to count, and they differ on real text: - match="word": whole words, case ignored. A word
+ends where letters, digits and underscores end. "double-check" and
+  "check's" therefore contain a `check`, while "checking", "unlikely" and "hmmm" contain no marker.
+- match="substring": the paper's counter, `text.lower().count(marker)`, which also finds "checking",
+"unlikely",
+  "await".
+A count grows with the length of the text, so every table here also has the rate per 1,000 tokens.
 """
 
 import re
@@ -34,10 +36,13 @@ _WORDS = re.compile(rf"\b(?:{'|'.join(MARKERS)})\b")
 
 
 def count_markers(text: str, match: str = "word") -> dict[str, int]:
-    """How often each of MARKERS occurs in `text`, in the order of MARKERS. Raises SdlabError on another `match`."""
+    """Return how often each of MARKERS occurs in `text`, in the order of MARKERS.
+
+    Raises SdlabError for an unknown `match`.
+    """
     if match == "word":
-        found = Counter(_WORDS.findall(text.lower()))
-        return {marker: found[marker] for marker in MARKERS}
+        counts = Counter(_WORDS.findall(text.lower()))
+        return {marker: counts[marker] for marker in MARKERS}
     if match == "substring":
         lowered = text.lower()
         return {marker: lowered.count(marker) for marker in MARKERS}
@@ -45,13 +50,13 @@ def count_markers(text: str, match: str = "word") -> dict[str, int]:
 
 
 def total_markers(text: str, match: str = "word") -> int:
-    """The paper's E(y): all ten counts of `text` together."""
+    """Return the sum of all ten counts of `text`, the paper's E(y)."""
     return sum(count_markers(text, match).values())
 
 
 def marker_spans(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, marker) of every whole-word marker, for colouring `text`."""
-    # lower() may change the length of rare letters, so positions come from the text itself
+    """Return (start, end, marker) of every whole-word marker, for colouring `text`."""
+    # lower() may change the length of rare letters, so the positions come from the text itself.
     return [
         (m.start(), m.end(), m[0].lower())
         for m in re.finditer(_WORDS.pattern, text, re.IGNORECASE)
@@ -62,11 +67,12 @@ def marker_spans(text: str) -> list[tuple[int, int, str]]:
 def marker_table(
     texts: Sequence[str], lengths: Sequence[int] | None = None, match: str = "word"
 ) -> "pandas.DataFrame":
-    """One row per marker and a last row "total".
+    """Return a table with one row per marker and a last row "total".
 
-    Columns: marker, count, texts (how many hold it), per_text (mean count), and per_1000_tokens, the count of all texts
-    over the tokens of all texts. `lengths` (B,) are token counts; without them words (split at white space) stand in
-    and the column is called per_1000_words. Raises SdlabError when `texts` is empty or `lengths` does not fit it.
+    Columns: marker, count, texts (number of texts with the marker), per_text (mean count), and
+    per_1000_tokens, the count of all texts over the tokens of all texts. `lengths` (B,) are token counts.
+    Without them words (split at white space) are counted, and the column is called per_1000_words.
+    Raises SdlabError when `texts` is empty or `lengths` has another length.
     """
     import pandas
 

@@ -1,4 +1,4 @@
-"""The richer information c, and how it enters a prompt (paper Section 3; SDPO's reprompt template)."""
+"""Build prompts with or without the extra information c (paper Section 3; SDPO's reprompt template)."""
 
 import re
 
@@ -17,14 +17,14 @@ SOLUTION = "Correct solution: {demonstration}"
 
 
 def strip_thinking(text: str, opened: bool = False) -> str:
-    """The part of a completion after its thinking.
+    """Return the part of a completion after its thinking.
 
-    opened: the completion's prompt ended inside <think> (`sdlab.text.templates.opens_thinking`); a completion without
-    </think> was then cut inside its thinking, and nothing of it is an answer.
-
-    Removes `<think>...</think>` and also a thinking that ends in `</think>` without opening it, because some chat
-    templates (DeepSeek-R1's) open `<think>` in the prompt; looking for the pair alone silently keeps everything there.
-    An opened thinking that never ends (a truncated completion) is removed to the end of the text.
+    The function removes `<think>...</think>`. It also removes thinking that ends in `</think>` without an
+    opening tag, because some chat templates (DeepSeek-R1's) open `<think>` in the prompt. Removing only the
+    pair would silently keep this thinking. Thinking that never ends (a truncated completion) is removed to
+    the end of the text. opened: whether the prompt ended inside <think>
+    (`sdlab.text.templates.opens_thinking`). A completion without </think> was then cut inside its thinking,
+    and the result is "".
     """
     if opened and "</think>" not in text:
         return ""
@@ -35,10 +35,11 @@ def strip_thinking(text: str, opened: bool = False) -> str:
 def demonstration_for(
     context: str, solution: str | None = None, regenerated: str | None = None, opened: bool = False
 ) -> str | None:
-    """What stands in the prompt under `context`: nothing, the solution, its text without thinking, or y~.
+    """Return the demonstration for `context`: None, the solution, the solution without thinking, or y~.
 
-    `solution` is a correct completion y, `regenerated` a correct completion written with the solution in view.
-    `opened`: as in `strip_thinking`. Raises SdlabError on an unknown context.
+    solution: a correct completion y. regenerated: a correct completion y~ written with the solution as
+    context. opened: as in `strip_thinking`.
+    Raises SdlabError for an unknown context.
     """
     if context not in CONTEXTS:
         raise unknown("context", context, CONTEXTS)
@@ -49,7 +50,7 @@ def demonstration_for(
 def build_messages(
     problem, demonstration: str | None = None, feedback: str | None = None
 ) -> list[dict[str, str]]:
-    """Chat messages for a problem, with a demonstration and an environment's feedback where given."""
+    """Return the chat messages for a problem, with an optional demonstration and optional feedback."""
     parts = [SOLUTION.format(demonstration=demonstration)] if demonstration else []
     parts += [feedback] if feedback else []
     content = problem.prompt
@@ -61,10 +62,12 @@ def build_messages(
 def render_prompt(
     tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True
 ) -> str:
-    """The prompt as one string, through the tokenizer's own chat template; a template that writes the date gets a fixed one.
+    """Render the prompt as one string with the tokenizer's chat template.
 
-    Raises SdlabError when there is none, when it cannot do what `thinking` asks for (`sdlab.text.templates.check_template`), and
-    when it leaves out a part of the problem, the demonstration or the feedback.
+    A template that writes the date gets a fixed date.
+    Raises SdlabError when there is no template, when it does not support `thinking`
+    (`sdlab.text.templates.check_template`), and when it leaves out a part of the problem, the demonstration
+    or the feedback.
     """
     check_template(tokenizer, thinking)
     prompt = tokenizer.apply_chat_template(
