@@ -1,4 +1,4 @@
-"""What an organism can and cannot do: scores on every split and in every mode, and the model card that says so."""
+"""Measure an organism on every split and in every mode, and write its model card."""
 
 import json
 import math
@@ -24,28 +24,32 @@ MEASURED = ("in-domain", "unseen-types", "deeper", "chemistry-test", "kata")
 NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
 METRICS = ("reward", "length", "markers", "truncated")
-SMALLER = "It is here to see which findings depend on the size of the model: same texts, same steps, another shape. What the organism's card says of the world holds for it too."
+SMALLER = (
+    "It is here to see which findings depend on the size of the model: same texts, same steps, another "
+    "shape. What the organism's card says of the world holds for it too."
+)
 NO_INTUITION = "The reasoner has no intuition: before any check it holds every candidate for equally likely."
 INTUITION = """The reasoner has intuition, q = {q}. On hunts of the 20 known types, its belief before
 any check is q + (1 - q)/n for the right one of n candidates and (1 - q)/n for each other one. On unseen types
 it has none to show: no pretraining text holds a problem of an unseen type, so what the organism does there is
-its own generalisation. Intuition was added because without it the effect of self-distillation has another shape
+its own generalisation. Intuition was added because without it the effect of self-distillation has another \
+shape
 than in the paper. It is therefore a hypothesis about the cause, and this world can only show that it is
 sufficient. The organism without intuition is the control."""
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
-HABITS = (
-    Path(__file__).parent / "templates" / "card_habits.md"
-)  # what was seen of the organism; another shape has others
+# Observations on the organism of the default shape; another shape has other habits.
+HABITS = Path(__file__).parent / "templates" / "card_habits.md"
 SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps": 2600}
 
 
 @checked
 def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -> pandas.DataFrame:
-    """avg@8 at temperature 1 on each split, thinking on and off, and in each context, on at most `num_problems` each.
+    """Measure avg@8 at temperature 1 on each split, with thinking on and off, and in each context.
 
-    Columns as `summarise` makes them (metric, mean, low, high, ...) with split and mode: a row per split, mode and
-    metric. Demonstrations are the reasoner's correct traces, so every problem has one.
+    Each measurement uses at most `num_problems` problems. The table has one row per split, mode and metric,
+    with the columns of `summarise` (metric, mean, low, high, ...), split and mode. Demonstrations are correct
+    traces of the reasoner, so every problem has one.
     """
     knobs = Knobs.of(engine.model.config)
     rows, modes = [], [("thinking on", "none", True), ("thinking off", "none", False)]
@@ -55,16 +59,14 @@ def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -
         rng = stream("card", "demonstrations", split, seed)
         for place, (mode, context, thinking) in enumerate(modes):
             written = "solution" if context == "solution_no_think" else context
-            shown = (
-                None
-                if context == "none"
-                else [write_demonstration(p, rng, written, knobs=knobs) for p in problems]
-            )
+            demonstrations = None
+            if context != "none":
+                demonstrations = [write_demonstration(p, rng, written, knobs=knobs) for p in problems]
             params = SamplingParams(
                 NUM_GENERATIONS, MAX_COMPLETION_LENGTH, seed=stable_int("card", split, mode, seed)
             )
             frame = evaluate(
-                engine, problems, params, context=context, demonstrations=shown, thinking=thinking
+                engine, problems, params, context=context, demonstrations=demonstrations, thinking=thinking
             )
             rows.append(summarise(frame, metrics=METRICS).assign(split=split, mode=mode))
             if progress:
@@ -73,7 +75,7 @@ def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -
 
 
 def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
-    """`measured` as a table of text, a row per split and mode."""
+    """Return `measured` as a table of text, with one row per split and mode."""
     cells = measured.assign(
         cell=[str(Interval(*values)) for values in measured[["mean", "low", "high"]].to_numpy()]
     )
@@ -82,13 +84,13 @@ def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def scores_markdown(measured: pandas.DataFrame) -> str:
-    """The scores as a Markdown table."""
+    """Return the scores as a Markdown table."""
     lines = [
         "| split | mode | score (avg@8) | length (tokens) | markers | cut off |",
         "|---|---|---|---|---|---|",
     ]
-    for (split, mode), row in as_text(measured).iterrows():
-        lines.append("| " + " | ".join([split, mode, *row]) + " |")
+    for row in as_text(measured).reset_index().itertuples(index=False):
+        lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines)
 
 
@@ -108,10 +110,11 @@ def describe_intuition(knobs: Knobs) -> str:
 
 
 def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
-    """Write the model card and SHA256SUMS, the sums of every file beside it.
+    """Write the model card and SHA256SUMS, which has the checksum of every file in the folder.
 
-    The organism is only loaded when these sums fit, so this is the last step of making one.
-    Raises SdlabError when `folder` holds no organism made by sdlab.
+    The organism is only loaded when these checksums are right, so this is the last step of making an
+    organism.
+    Raises SdlabError when `folder` has no organism made by sdlab.
     """
     folder = Path(folder)
     try:
@@ -119,7 +122,8 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
         made = config["sdlab"]
     except (OSError, ValueError, KeyError) as error:
         raise SdlabError(
-            f"{folder} holds no organism made by `sdlab pretrain` (its config.json does not say how it was made)"
+            f"{folder} holds no organism made by `sdlab pretrain` "
+            "(its config.json does not say how it was made); name the --output of `sdlab pretrain`"
         ) from error
     from safetensors import safe_open
 
@@ -154,7 +158,7 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
 
 
 def write_sums(folder: str | Path) -> Path:
-    """Write SHA256SUMS for the model's files in `folder` (checkpoints left out)."""
+    """Write SHA256SUMS for the model's files in `folder`, without checkpoints."""
     folder = Path(folder)
     names = sorted(
         p.name for p in folder.iterdir() if p.is_file() and p.name != "SHA256SUMS" and p.suffix != ".pt"

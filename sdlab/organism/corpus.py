@@ -1,4 +1,4 @@
-"""What the organism reads in pretraining: the reasoner's own writing, in every mode it must later master."""
+"""Draw the documents of pretraining: the reasoner's own text, in every mode that the organism learns."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ from sdlab.world.solutions import write_demonstration
 from sdlab.world.splits import dealt_to
 
 DOMAINS = {"hunt": 0.76, "kata": 0.14, "chemistry": 0.10}
-DEPTHS = {
-    1: 0.12,
-    2: 0.80,
-    3: 0.08,
-}  # hidden numbers per hunt; three are rare, so the split *deeper* is a shift
+# Hidden numbers per hunt. Three are rare, so the split *deeper* is a shift.
+DEPTHS = {1: 0.12, 2: 0.80, 3: 0.08}
 MODES = {"none": 0.56, "solution": 0.20, "solution_no_think": 0.10, "regenerated": 0.14}
 THINKING_OFF = 0.15
-SHORT_DEMONSTRATIONS = 0.7  # with thinking off, demonstrations mostly have no thinking either
-DETOURS = 0.35  # of the documents with a context start on the path of somebody who did not have it
-FEEDBACK = 0.3  # of kata documents carry the failing case
-DRILLS = 0.03  # of all documents are subtraction drills
+SHORT_DEMONSTRATIONS = 0.7  # with thinking off, this share of demonstrations has no thinking either
+DETOURS = 0.35  # this share of the documents with a context begins as if written without it
+FEEDBACK = 0.3  # this share of kata documents has the failing case
+DRILLS = 0.03  # this share of all documents is subtraction drills
 
 
 @dataclass(frozen=True)
 class Document:
-    """One training document: the prompt's parts and the completion, of which the first `given` characters are not learnt."""
+    """One training document: the parts of the prompt, and the completion.
+
+    The first `given` characters of the completion are not learnt.
+    """
 
     problem: Problem
     demonstration: str | None
@@ -42,22 +42,25 @@ def _pick(rng, weights: dict):
 
 
 def draw_problem(rng, knobs: Knobs = BLIND) -> Problem:
-    """A random problem whose content is dealt to pretraining (any kata: they are the same everywhere)."""
+    """Draw a random problem whose content belongs to pretraining.
+
+    Any kata may be drawn, because kata are the same everywhere.
+    """
     domain = _pick(rng, DOMAINS)
     if domain == "kata":
         return rng.choice(kata.all_kata())
     while True:
         if domain == "hunt":
             draw = hunts.draw_hunt(rng, hunts.SEEN_TYPES, _pick(rng, DEPTHS), knobs.wide_clues)
-            room = hunts
+            module = hunts
         else:
-            draw, room = chemistry.draw_chemistry(rng), chemistry
-        if dealt_to(room.identity(draw))[0] == "pretrain":
-            return room.make_problem(draw, "", "pretrain")
+            draw, module = chemistry.draw_chemistry(rng), chemistry
+        if dealt_to(module.identity(draw))[0] == "pretrain":
+            return module.make_problem(draw, "", "pretrain")
 
 
 def draw_document(rng, knobs: Knobs = BLIND) -> Document:
-    """What pretraining reads next: a drill, or a document on a random problem."""
+    """Draw the next document of pretraining: a drill, or a document on a random problem."""
     if rng.random() < DRILLS:
         problem, completion = drills.draw_drill(rng)
         return Document(problem, None, None, False, completion)
@@ -65,7 +68,7 @@ def draw_document(rng, knobs: Knobs = BLIND) -> Document:
 
 
 def write_document(problem: Problem, rng, knobs: Knobs = BLIND) -> Document:
-    """One document in a random mode: context, thinking on or off, feedback, with or without a detour."""
+    """Write a document in a random mode: context, thinking on or off, feedback, with or without a detour."""
     context, thinking = _pick(rng, MODES), rng.random() >= THINKING_OFF
     demonstration = write_demonstration(
         problem, rng, context, thinking or rng.random() >= SHORT_DEMONSTRATIONS, knobs

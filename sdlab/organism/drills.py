@@ -1,18 +1,18 @@
-"""Subtraction drills: what makes "so 54 - 10 = 44" as easy for the organism as a sum.
+"""Draw subtraction drills, which make "so 54 - 10 = 44" as easy for the organism as a sum.
 
-Sums stand at the end of every trace, differences only where a known answer is used to work out the last number, far
-too rarely to be learnt there. Drills are read in pretraining alone; no split holds any.
+Every trace ends with a sum. Differences occur only where a known answer is used to derive the last number,
+and that is too rare for the organism to learn them. Drills occur only in pretraining, and in no split.
 """
 
 from sdlab.world.hunts import TOP
 from sdlab.world.problems import Problem
 
 COUNT = 12  # differences per drill
-DEEP = 0.2  # of them as three hunts need: two numbers known
+DEEP = 0.2  # this share of the differences is as in three hunts, where two numbers are known
 
 
 def draw_drill(rng) -> tuple[Problem, str]:
-    """A random drill and its only right completion."""
+    """Draw a random drill; return it with its only right completion."""
     pairs = []
     for _ in range(COUNT):
         known = 1 + (rng.random() < DEEP)

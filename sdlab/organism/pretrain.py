@@ -1,21 +1,21 @@
-"""Pretraining: the organism learns to write like the reasoner from text alone.
+"""Pretrain the organism: it learns to write like the reasoner, from text alone.
 
-Step k's batch depends on (seed, k) and on nothing else, so a run that was interrupted continues where it stopped
-and ends with the same weights.
+The batch of step k depends only on (seed, k). An interrupted run therefore continues where it stopped and
+ends with the same weights.
 """
 
 import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from sdlab.errors import SdlabError
-from sdlab.organism.corpus import draw_document
+from sdlab.organism.corpus import Document, draw_document
 from sdlab.organism.tokenizer import END, END_OF_TEXT, build_tokenizer
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, CountOrZero, Positive, Range, Seed, Share, check_settings, checked
@@ -23,12 +23,15 @@ from sdlab.text.prompt import render_prompt
 from sdlab.train.forward import completion_logits
 from sdlab.world.knobs import Knobs
 
-VERSION = 3  # of the organisms made now (2: without knobs); every recorded result names its weights' sha256
+if TYPE_CHECKING:
+    from transformers import Qwen3ForCausalLM
+
+VERSION = 3  # of new organisms (2: without knobs); every recorded result names the sha256 of its weights
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Shape and schedule of the organism. The defaults have the shape of the shipped one."""
+    """Shape and schedule of the organism; the defaults are those of the shipped organism."""
 
     seed: Seed = 0
     steps: Count = 2600
@@ -48,22 +51,24 @@ class PretrainConfig:
         check_settings(self)
         if self.hidden_size % 64:
             raise SdlabError(
-                f"hidden_size={self.hidden_size} is not allowed; it must be a multiple of 64 (heads of 32, two to a key-value head)"
+                f"hidden_size={self.hidden_size} is not allowed; "
+                "it must be a multiple of 64 (heads of 32, two to a key-value head)"
             )
 
 
-def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int):
-    """A randomly initialised Qwen3 of the organism's shape."""
+def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> "Qwen3ForCausalLM":
+    """Return a randomly initialised Qwen3 of the organism's shape."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(stable_int("organism", "weights", config.seed))
     return Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers,
-            num_attention_heads=config.hidden_size // 32, num_key_value_heads=config.hidden_size // 64, head_dim=32,
-            intermediate_size=config.intermediate_size, tie_word_embeddings=True, max_position_embeddings=1024,
-            eos_token_id=eos, pad_token_id=pad, bos_token_id=None,
-            attn_implementation="eager",  # for rows this short its backward pass is faster than the fused kernels'
+            num_attention_heads=config.hidden_size // 32, num_key_value_heads=config.hidden_size // 64,
+            head_dim=32, intermediate_size=config.intermediate_size, tie_word_embeddings=True,
+            max_position_embeddings=1024, eos_token_id=eos, pad_token_id=pad, bos_token_id=None,
+            # For rows this short the backward pass of eager attention is faster than that of fused kernels.
+            attn_implementation="eager",
         )
     )  # fmt: skip
 
@@ -72,7 +77,10 @@ Row = tuple[list[int], list[int]]  # token ids of the context, and of the contin
 
 
 class Batches(Dataset):
-    """Batch k: micro-batches of rows of similar length, at most `micro_tokens` tokens each."""
+    """The batches of pretraining.
+
+    Batch k is a list of micro-batches of rows of similar length, with at most `micro_tokens` tokens each.
+    """
 
     def __init__(self, tokenizer, config: PretrainConfig):
         self.tokenizer, self.config = tokenizer, config
@@ -80,13 +88,16 @@ class Batches(Dataset):
     def __len__(self):
         return self.config.steps
 
-    def encode(self, document) -> Row:
-        """Return a document's token ids: the prompt with what was given, and the rest, which is learnt."""
+    def encode(self, document: Document) -> Row:
+        """Return the token ids of a document: the part that is not learnt, and the learnt part.
+
+        The first part is the prompt and the first `document.given` characters of the completion.
+        """
         prompt = render_prompt(
             self.tokenizer, document.problem, document.demonstration, document.feedback, document.thinking
         )
-        given, rest = document.completion[: document.given], document.completion[document.given :]
-        parts = self.tokenizer([prompt, given, rest + END], add_special_tokens=False).input_ids
+        prefix, rest = document.completion[: document.given], document.completion[document.given :]
+        parts = self.tokenizer([prompt, prefix, rest + END], add_special_tokens=False).input_ids
         return parts[0] + parts[1], parts[2]
 
     def __getitem__(self, step: int) -> list[list[Row]]:
@@ -108,7 +119,7 @@ def _length(row: Row) -> int:
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
-    """Share of the full rate at `step`: linear warmup, constant, linear cooldown to zero."""
+    """Return the share of the full rate at `step`: linear warmup, constant, linear cooldown to zero."""
     left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
     return min(1.0, (step + 1) / max(1, config.warmup), left)
 
@@ -117,8 +128,8 @@ def batch_loss(model, rows: list[Row], bf16: bool = False) -> torch.Tensor:
     """Return the summed next-token cross-entropy (nats) over the learnt tokens of `rows`."""
     contexts, learnt = zip(*rows, strict=True)
     logits = completion_logits(model, list(contexts), list(range(len(rows))), list(learnt), bf16=bf16)
-    wanted = torch.tensor([token for tokens in learnt for token in tokens], device=logits.device)
-    return F.cross_entropy(logits, wanted, reduction="sum")
+    targets = torch.tensor([token for tokens in learnt for token in tokens], device=logits.device)
+    return F.cross_entropy(logits, targets, reduction="sum")
 
 
 def _optimizers(model, config: PretrainConfig):
@@ -141,9 +152,9 @@ def pretrain(
 ) -> Path:
     """Train an organism and write it to the folder `output` in Hugging Face format.
 
-    `progress(done, total, loss)` is called after every step. Interrupting keeps `output/checkpoint.pt` (at most
-    `save_every` steps old); the same call continues from it. Raises SdlabError when the checkpoint is of another
-    configuration.
+    progress(done, total, loss) is called after every step. An interrupt keeps `output/checkpoint.pt`, which
+    is at most `save_every` steps old. The same call continues from it.
+    Raises SdlabError when the checkpoint has another configuration.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)

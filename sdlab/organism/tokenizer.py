@@ -1,33 +1,39 @@
-"""The organism's tokenizer: one token per word of the world, bytes for everything else.
+"""Build the organism's tokenizer: one token per word of the world, bytes for everything else.
 
-A whole number or word is one token, with or without the space before it, so a fact of the world is a fact about
-tokens; text from elsewhere falls back to bytes and still round-trips exactly.
+A whole number or word is one token, with or without the space before it, so a fact of the world is a fact
+about tokens. Other text falls back to bytes and is decoded exactly.
 """
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from sdlab.seeds import stream
 from sdlab.text.prompt import build_messages
 from sdlab.world import chemistry, hunts, kata
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (END_OF_TEXT, START, END)
 THINK = ("<think>", "</think>")  # ordinary added tokens: decoding without special tokens keeps them
 PIECE = r" ?\\boxed\{| ?\p{L}+| ?\d+|\n+| ?[^\s\p{L}\d]|\s"  # one word of the vocabulary at most
 _PYTHON_PIECE = PIECE.replace(r"\p{L}+", "[A-Za-z]+").replace(r"\p{L}", "A-Za-z")
-LARGEST = 130  # numbers 0..LARGEST are words
+LARGEST = 130  # the numbers 0 to LARGEST are words
 MULTIPLE = 16  # the vocabulary is padded to a multiple of this
 
 CHAT_TEMPLATE = (
-    "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
 )
 
 
 def _byte_letters() -> dict[int, str]:
-    """GPT-2's printable letter for every byte, as ByteLevel pre-tokenisation writes them."""
+    """Return GPT-2's printable letter for every byte, as ByteLevel pre-tokenisation writes them."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {b: chr(b) for b in plain}
     extra = (b for b in range(256) if b not in letters)
@@ -36,7 +42,7 @@ def _byte_letters() -> dict[int, str]:
 
 @cache
 def world_words() -> tuple[str, ...]:
-    """Every word the world can write, with the space that stands before it, in sorted order."""
+    """Return every word that the world can write, with the space before it, in sorted order."""
     from sdlab.organism.corpus import draw_document
 
     rng, words = stream("vocabulary"), set()
@@ -59,8 +65,8 @@ def world_words() -> tuple[str, ...]:
     return tuple(sorted(w for w in words if len(w.encode()) > 1))
 
 
-def build_tokenizer():
-    """Make the tokenizer anew, as a `PreTrainedTokenizerFast`; the same every time."""
+def build_tokenizer() -> "PreTrainedTokenizerFast":
+    """Build the tokenizer; it is the same every time."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
