@@ -1,6 +1,6 @@
 """See why self-distillation sometimes makes a reasoning model worse (arXiv 2603.24472).
 
-Importing the package is instant: the names below load what they need when they are first used.
+The import of the package is fast: each name below loads its libraries when it is first used.
 """
 
 import importlib
@@ -40,13 +40,13 @@ _HOME = {
 }
 
 # oneDNN keeps compiled kernels and scratch memory for up to 1,024 matrix shapes. Every micro-batch has a new
-# shape, so a training run would grow by hundreds of megabytes. The variables are read at the first product.
+# shape, so a training run would grow by hundreds of megabytes. oneDNN reads the variables at the first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 
 def __getattr__(name: str):
-    """Load a name of the front door when it is first used."""
+    """Load one of the names in `__all__` when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'sdlab' has no attribute {name!r}; it offers {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)

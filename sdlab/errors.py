@@ -1,25 +1,28 @@
-"""One exception for everything a user can mend, and what other errors say in a line."""
+"""The exception for every fault that a user can correct, and the first line of other errors."""
 
 import re
+from collections.abc import Iterable
 
 
 class SdlabError(ValueError):
-    """Bad input or a damaged file, told in one line: what was wrong, its value, what is allowed, what to do.
+    """Bad input or a damaged file.
 
-    The command line prints the line and exits with status 2; it never shows a traceback for it.
+    The message is one line: what is wrong, with its value; what is allowed; what to do. The command line
+    prints this line and exits with status 2. It shows no traceback.
     """
 
 
-def unknown(what: str, value: object, allowed) -> SdlabError:
-    """The error for a name that is not one of `allowed` (any iterable of strings)."""
+def unknown(what: str, value: object, allowed: Iterable) -> SdlabError:
+    """Return the error for a name that is not one of `allowed`."""
     names = ", ".join(sorted(map(str, allowed)))
     return SdlabError(f"unknown {what} {value!r}; choose one of: {names}")
 
 
 def first_line(error: BaseException | str, length: int = 200) -> str:
-    """The first line of an error's message (or of a text) that is not empty, without colours, cut to `length` characters.
+    """Return the first line of an error's message (or of a text) that is not empty.
 
-    An error without a message is told by its type.
+    The line has no colour codes and at most `length` characters. For an error without a message it is the
+    name of the error's type.
     """
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
     silent = type(error).__name__ if isinstance(error, BaseException) else ""

@@ -1,4 +1,4 @@
-"""Files that are complete or absent."""
+"""Write files completely or not at all; write and read JSON; compute checksums."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from sdlab.errors import SdlabError
 
@@ -25,7 +26,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a report is meant to be read
+        os.chmod(temporary, 0o644)  # mkstemp makes the file private; others must be able to read a report
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
@@ -36,16 +37,20 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     return path
 
 
-def to_json(value, **options) -> str:
-    """Return `value` as valid JSON: NaN and the infinities, which JSON has not, become null, NumPy's numbers Python's.
+def to_json(value: Any, **options) -> str:
+    """Return `value` as valid JSON.
 
-    options: of `json.dumps`.
+    JSON has no NaN and no infinities, so these become null. NumPy's numbers become Python's. options: of
+    `json.dumps`.
     """
     return json.dumps(_finite(value), allow_nan=False, **options)
 
 
-def from_json(text: str | bytes):
-    """Return what `to_json` wrote, null as NaN. Raises ValueError on anything but JSON."""
+def from_json(text: str | bytes) -> Any:
+    """Read what `to_json` wrote, with null as NaN.
+
+    Raises ValueError for a text that is not JSON.
+    """
     return _with_nan(json.loads(text))
 
 
@@ -68,6 +73,6 @@ def _with_nan(value):
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
+    """Return the hexadecimal sha256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

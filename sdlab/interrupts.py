@@ -1,6 +1,7 @@
-"""Choose when Ctrl-C (SIGINT) acts: never in the middle of an update of the weights or of a file.
+"""Delay Ctrl-C (SIGINT) until it is safe: never in the middle of an update of the weights or of a file.
 
-Python calls signal handlers in the main thread only. Elsewhere nothing is held back, and nothing needs to be.
+Python calls signal handlers only in the main thread. In other threads nothing is delayed, and nothing needs
+to be.
 """
 
 import inspect
@@ -12,12 +13,12 @@ from typing import Self
 
 
 class HeldInterrupts:
-    """Hold Ctrl-C back inside a `with`; at its end a press that was held acts as it would have before.
+    """Delay Ctrl-C inside a `with`; at its end a delayed press acts as usual.
 
-    held: while it is False, a press acts at once. presses: how many are held back before the next one acts.
-    While a function runs whose code is in `sealed`, every press is held. Works in a Jupyter kernel, whose
-    interrupt is a SIGINT too; where SIGINT is ignored (a shell's background job) or handled outside Python
-    it changes nothing.
+    held: while it is False, a press acts at once. presses: number of presses that are delayed before the next
+    one acts. While a function runs whose code is in `sealed`, every press is delayed. This works in a Jupyter
+    kernel, whose interrupt is a SIGINT too. It changes nothing where SIGINT is ignored (a shell's background
+    job) or handled outside Python.
     """
 
     def __init__(self, presses: float = math.inf, sealed: tuple[CodeType, ...] = ()):
@@ -35,19 +36,21 @@ class HeldInterrupts:
 
     def __exit__(self, kind, *_) -> None:
         self.end()
-        if kind is None:  # an error that is on its way ends the work as well
+        if kind is None:  # an error ends the work as well
             self.act()
 
     def end(self) -> None:
-        """Hold nothing back from now on."""
+        """Delay nothing from now on."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
     def act(self) -> None:
-        """Let a press that was held back act now."""
+        """Let a delayed press act now."""
         if self.pressed:
             self.pressed = 0
-            self._before(signal.SIGINT, inspect.currentframe())  # an outer hold looks where it is called from
+            if self._before is not None:
+                # An outer `with` reads from the frame where it is called.
+                self._before(signal.SIGINT, inspect.currentframe())
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         self.pressed += 1
@@ -63,5 +66,5 @@ class HeldInterrupts:
 
 
 def uninterrupted() -> HeldInterrupts:
-    """Return a `with` that no Ctrl-C cuts short: for writing files, seconds at most."""
+    """Return a context that no Ctrl-C interrupts; for writing files, which takes seconds at most."""
     return HeldInterrupts()

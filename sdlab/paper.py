@@ -1,4 +1,4 @@
-"""Numbers and sampling settings of the paper (arXiv 2603.24472)."""
+"""The numbers and sampling settings of the paper (arXiv 2603.24472)."""
 
 from dataclasses import asdict, replace
 
@@ -18,9 +18,10 @@ PAPER = pandas.DataFrame(  # DeepSeek-R1-Distill-Qwen-7B, Table 1 of arXiv 2603.
     },
     index=list(CONTEXTS),
 )
-TEMPERATURE = 0.6  # the paper's, with top-p .95 and top-k 20
+TEMPERATURE = 0.6  # the paper's, with top-p 0.95 and top-k 20
 TOP_P, TOP_K = 0.95, 20
-PAPER_SAMPLING = {  # the paper's evaluation code: 16 samples, at most 38,912 tokens, Qwen3's recommended settings
+# Source: the paper's evaluation code. 16 samples, at most 38,912 tokens, Qwen3's recommended settings.
+PAPER_SAMPLING = {
     "thinking": SamplingParams(16, 38912, temperature=0.6, top_p=0.95, top_k=20),
     "non-thinking": SamplingParams(16, 38912, temperature=0.7, top_p=0.8, top_k=20),
 }
@@ -30,7 +31,7 @@ PAPER_SAMPLING = {  # the paper's evaluation code: 16 samples, at most 38,912 to
 def sampling(
     num_generations: Count, seed: Seed, purpose: str, max_completion_length: Count = 256
 ) -> SamplingParams:
-    """The paper's sampling settings, with a seed of its own for each purpose."""
+    """Return the paper's sampling settings, with another random seed for each purpose."""
     return SamplingParams(
         num_generations,
         max_completion_length,
@@ -42,9 +43,10 @@ def sampling(
 
 
 def paper_sampling(thinking: bool = True, **overrides) -> SamplingParams:
-    """The paper's sampling settings for a thinking mode, with what `overrides` names (num_generations=4, ...) changed; None changes nothing.
+    """Return the paper's sampling settings for a thinking mode.
 
-    Raises SdlabError on an unknown setting or a value out of range.
+    overrides: settings to change, such as num_generations=4. A value of None changes nothing.
+    Raises SdlabError for an unknown setting or a value out of range.
     """
     base = PAPER_SAMPLING["thinking" if thinking else "non-thinking"]
     for name in overrides:

@@ -1,21 +1,25 @@
-"""Where the shipped data, the notebooks and real data lie, and how many threads this machine grants."""
+"""Locate the shipped data, the notebooks and real data, and read the number of processors granted."""
 
 import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-ORGANISM = "organism"  # the model that is used when no other is named
-# Models that lie in `data`: two further pretraining seeds, one without intuition, one of a quarter of the size.
+ORGANISM = "organism"  # the default model
+# The models in `data`: the organism, two more pretraining seeds, one without intuition, and one of a quarter of
+# the size.
 SHIPPED = (ORGANISM, "organism-1", "organism-2", "organism-blind", "organism-small")
 
 
 def checkout() -> Path | None:
-    """Return the repository that sdlab runs from; None where it was installed from a wheel."""
+    """Return the repository that sdlab runs from, or None when it was installed from a wheel."""
     return None if (PACKAGE / "_data").is_dir() else PACKAGE.parent
 
 
 def data_dir() -> Path:
-    """Return the folder of the shipped data: SDLAB_DATA where it is set, else `data` of the checkout or the wheel."""
+    """Return the folder of the shipped data.
+
+    That is SDLAB_DATA if it is set, otherwise `data` of the checkout or the wheel.
+    """
     return Path(os.environ.get("SDLAB_DATA") or _shipped_folder("data"))
 
 
@@ -25,14 +29,14 @@ def notebooks_dir() -> Path:
 
 
 def record_dir() -> Path:
-    """Return the folder that new records go to: `data_dir()`, but never inside an installed package."""
+    """Return the folder for new records: `data_dir()`, but never a folder inside an installed package."""
     if os.environ.get("SDLAB_DATA") or checkout():
         return data_dir()
     return Path("sdlab-data")
 
 
 def restore_hint(path: str | Path) -> str:
-    """Say how a file or folder of data or notebooks that is missing or damaged is restored."""
+    """Return the instruction to restore a missing or damaged file or folder of data or notebooks."""
     root, place = checkout(), Path(path).resolve()
     if not place.is_relative_to(root or PACKAGE):  # in the folder that SDLAB_DATA names, or in a copy
         return "restore it from a copy that is whole"
@@ -42,19 +46,25 @@ def restore_hint(path: str | Path) -> str:
 
 
 def _shipped_folder(name: str) -> Path:
-    """`name` of the checkout, or its copy in an installed package (pyproject.toml, hatch's sources)."""
+    """Return the folder `name` of the checkout, or its copy in an installed package.
+
+    Source: hatch's sources in pyproject.toml.
+    """
     root = checkout()
     return root / name if root else PACKAGE / f"_{name}"
 
 
 def shipped(model: str) -> Path | None:
-    """The folder of a shipped model, None for any other."""
+    """Return the folder of a shipped model, or None for any other model."""
     return data_dir() / model if model in SHIPPED else None
 
 
 def real_data(name: str) -> Path | None:
-    """A file of real models' output, which the repository does not hold: in the folder that the environment variable
-    SDLAB_REAL_DATA names, else in `shared/real` next to the checkout. None when it is not there."""
+    """Return a file with output of real models, or None when it does not exist.
+
+    The repository does not contain these files. They are in the folder that the environment variable
+    SDLAB_REAL_DATA names, otherwise in `shared/real` next to the checkout.
+    """
     root = checkout()
     folder = os.environ.get("SDLAB_REAL_DATA") or (root and root.parent / "shared" / "real")
     path = Path(folder, name) if folder else None
@@ -62,9 +72,10 @@ def real_data(name: str) -> Path | None:
 
 
 def cpu_limit() -> int | None:
-    """Whole processors granted by JupyterHub or Binder (environment variable CPU_LIMIT, such as "1.5"), None where it is unset.
+    """Return the number of whole processors that JupyterHub or Binder grants, or None if there is no limit.
 
-    torch sees every core of the host inside a container that may use only one; threads beyond the limit are throttled.
+    It is read from the environment variable CPU_LIMIT, such as "1.5". Inside a container that may use one
+    core, torch still sees every core of the host, and threads beyond the limit are slowed down.
     """
     try:
         return max(1, int(float(os.environ["CPU_LIMIT"])))

@@ -1,4 +1,4 @@
-"""How big a run is: smoke for tests, quick for a class, full for the recorded results."""
+"""The sizes of a run: smoke for tests, quick for a class, full for the recorded results."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from sdlab.settings import Count, check_settings
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of one preset. A notebook reads them with `preset(PRESET)` and hard-codes none.
+    """The sizes of one preset; a notebook reads them with `preset(PRESET)`.
 
-    num_problems (P) and num_generations (G) make P*G rows; max_completion_length is in tokens; cell_timeout, of a
-    notebook's cell, in seconds.
+    num_problems (P) and num_generations (G) give P*G rows. max_completion_length is in tokens. cell_timeout
+    is the time limit of a notebook's cell, in seconds.
     """
 
     num_problems: Count
@@ -31,7 +31,10 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The preset called `name`. Raises SdlabError when there is none."""
+    """Return the preset called `name`.
+
+    Raises SdlabError when there is none.
+    """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]

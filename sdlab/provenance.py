@@ -1,4 +1,4 @@
-"""Where a result came from: code, libraries, weights, seed, time and machine."""
+"""Record the origin of a result: code, libraries, weights, seed, time and machine."""
 
 import json
 import os
@@ -15,25 +15,19 @@ from sdlab import paths
 from sdlab.files import sha256
 
 LIBRARIES = ("torch", "transformers", "numpy")
-MOMENTARY = (
-    "time",
-    "commit",
-    "cores",
-    "machine",
-    "python",
-    "peak_memory_mb",
-)  # differ between two equal runs
+# These entries differ between two equal runs.
+MOMENTARY = ("time", "commit", "cores", "machine", "python", "peak_memory_mb")
 
 
 def provenance(model: str | None = None, seed: int | None = None, **extra) -> dict:
-    """Everything needed to make a result again, as JSON values.
+    """Return everything that is needed to reproduce a result, as JSON values.
 
-    `model` is the string a notebook was given. For the organism or a local folder, `model_sha256` holds
-    the sha256 of each weight and tokenizer file, and `knobs` the knobs of the reasoner it was pretrained on
-    (None for a model from elsewhere). `peak_memory_mb` is the largest resident size of this
-    process so far, in MiB. `extra` is added as it is.
+    `model` is the name passed to the notebook. For the organism or a local folder, `model_sha256` has the
+    sha256 of each weight and tokenizer file. `knobs` are the knobs of the reasoner that the model was
+    pretrained on (None for a model from elsewhere). `peak_memory_mb` is the largest resident size of this
+    process so far, in MiB. `extra` is added unchanged.
     """
-    found = {
+    facts = {
         "sdlab": sdlab.__version__,
         "commit": _commit(),
         **{name: _version(name) for name in LIBRARIES},
@@ -47,7 +41,7 @@ def provenance(model: str | None = None, seed: int | None = None, **extra) -> di
         "machine": f"{platform.system()} {platform.machine()}",
         "peak_memory_mb": peak_memory_mb(),
     }
-    return {**found, **extra}
+    return {**facts, **extra}
 
 
 def _version(name: str) -> str | None:
@@ -58,14 +52,14 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with `+` when tracked files differ from it; None outside a checkout."""
+    """Return the checkout's commit, with `+` when tracked files differ from it; None outside a checkout."""
     root = paths.checkout()
     if root is None or not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):  # no git here, or a clone owned by someone else
+    except (OSError, subprocess.SubprocessError):  # git is missing, or the clone belongs to another user
         return None
 
 
@@ -75,7 +69,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _model_files(model: str | None) -> dict[str, str] | None:
-    """File name -> sha256 for a model that lies in a folder; None for a hub name."""
+    """Return file name -> sha256 for a model in a folder; None for a hub name."""
     if model is None:
         return None
     folder = paths.shipped(model) or Path(model)
@@ -99,17 +93,16 @@ def _model_knobs(model: str | None) -> dict[str, float] | None:
 
 
 def granted_cores() -> int | None:
-    """The cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))  # what this process may use, not what the host has
+        return len(os.sched_getaffinity(0))  # the cores of this process, not those of the host
     return os.cpu_count()
 
 
 def peak_memory_mb() -> int | None:
-    """The largest resident size of this process so far, in MiB; None on Windows."""
-    with suppress(
-        OSError, StopIteration
-    ):  # Linux's own mark: getrusage counts what the parent had when it started this process
+    """Return the largest resident size of this process so far, in MiB; None on Windows."""
+    # On Linux VmHWM is exact. getrusage also counts the memory of the parent when it started this process.
+    with suppress(OSError, StopIteration):
         line = next(
             line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
         )

@@ -1,12 +1,12 @@
-"""Declared types and ranges of settings, and the one check of values against them.
+"""Declare the types and ranges of settings, and check values against them.
 
-A field of a settings dataclass, or a parameter of a function, says in its annotation what it allows:
+The annotation of a field of a settings dataclass, or of a function's parameter, declares the allowed values:
 
     steps: Annotated[int, Range(1)] = 100
 
-`check_settings` checks a dataclass when it is made, `checked` the arguments of a function when it is called. NumPy's numbers
-are taken and become Python's, so that every setting can be written as JSON. True and False are no numbers, and NaN and
-infinity are in no range.
+`check_settings` checks a dataclass when it is created. `checked` checks the arguments of a function when it
+is called. NumPy's numbers are accepted and become Python's, so that every setting can be written as JSON.
+True and False are not numbers, and NaN and infinity are outside every range.
 """
 
 import inspect
@@ -28,7 +28,7 @@ NUMBERS = {int: Integral, float: Real}
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may be. `hint` follows the range in the error's message."""
+    """The numbers that a setting may have; `hint` follows the range in the error's message."""
 
     least: float | None = None
     most: float | None = None
@@ -56,7 +56,7 @@ class Range:
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, as tyro needs it: `names` may be a dict
 class OneOf:
-    """The names that a setting may be; `what` says in an error's message what they name."""
+    """The names that a setting may have; `what` names their kind in an error's message."""
 
     what: str
     names: Collection[str]
@@ -73,25 +73,28 @@ Share = Annotated[float, Range(0, 1)]
 
 
 class _Refused(Exception):
-    """Carries the value that is not allowed, which may be a part of the setting."""
+    """A value is not allowed; it may be a part of the setting."""
 
     def __init__(self, value):
         self.value = value
 
 
-def check_settings(settings) -> None:
-    """Check every field of a dataclass against its annotation; for `__post_init__`, frozen dataclasses too.
+def check_settings(settings: Any) -> None:
+    """Check every field of a dataclass against its annotation.
 
-    NumPy's numbers and strings are replaced by Python's. Raises SdlabError that names the field, its value and what is allowed.
+    `__post_init__` calls it, also in frozen dataclasses. NumPy's numbers and strings are replaced by
+    Python's.
+    Raises SdlabError, which names the field, its value and the allowed values.
     """
     for name, kind in _field_kinds(type(settings)).items():
         object.__setattr__(settings, name, checked_value(name, getattr(settings, name), kind))
 
 
-def unused(settings, name: str, used: bool, needs: str, also: tuple = ()) -> None:
+def unused(settings: Any, name: str, used: bool, needs: str, also: tuple = ()) -> None:
     """Raise SdlabError when the field `name` is set although nothing reads it (`used` is false).
 
-    It may keep its default, or a value in `also`. `needs` names what would make it count.
+    The field may keep its default, or have a value in `also`. `needs` names the setting that gives it an
+    effect.
     """
     default = next(field.default for field in fields(settings) if field.name == name)
     value = getattr(settings, name)
@@ -102,9 +105,9 @@ def unused(settings, name: str, used: bool, needs: str, also: tuple = ()) -> Non
 
 
 def checked(function: Callable) -> Callable:
-    """Check the arguments whose parameters declare a range or names, at every call.
+    """Check, at every call, the arguments whose parameters declare a range or names.
 
-    Raises SdlabError that names the argument, its value and what is allowed.
+    Raises SdlabError, which names the argument, its value and the allowed values.
     """
     signature = inspect.signature(function)
 
@@ -119,8 +122,11 @@ def checked(function: Callable) -> Callable:
     return call
 
 
-def checked_value(name: str, value, kind):
-    """Return `value` as the annotation `kind` wants it. Raises SdlabError when it is not allowed."""
+def checked_value(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` converted to the annotation `kind`.
+
+    Raises SdlabError when the value is not allowed.
+    """
     try:
         return _fit(value, kind)
     except _Refused as refused:
@@ -143,13 +149,13 @@ def _argument_kinds(function: Callable) -> dict[str, Any]:
     return {name: kind for name, kind in hints.items() if _marks(kind, Range) or _marks(kind, OneOf)}
 
 
-def _marks(kind, wanted: type) -> list:
+def _marks(kind, mark_type: type) -> list:
     """Return the ranges or names declared anywhere in an annotation."""
-    own = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, wanted)]
-    return own + [mark for part in get_args(kind) for mark in _marks(part, wanted)]
+    own = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, mark_type)]
+    return own + [mark for part in get_args(kind) for mark in _marks(part, mark_type)]
 
 
-def _fit(value, kind):
+def _fit(value: Any, kind: Any) -> Any:
     """Return `value` as `kind`, or raise _Refused."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -190,7 +196,7 @@ def _fit(value, kind):
 
 
 def _words(kind) -> str:
-    """Return what an annotation allows, in words."""
+    """Return the values that an annotation allows, in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         ranges = [mark for mark in parts[1:] if isinstance(mark, Range)]
