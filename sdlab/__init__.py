@@ -40,7 +40,7 @@ _HOME = {
 }
 
 # oneDNN keeps compiled kernels and scratch memory for up to 1,024 matrix shapes. Every micro-batch has a new
-# shape, so a training run would grow by hundreds of megabytes. oneDNN reads the variables at the first product.
+# shape, so a training run would grow by hundreds of megabytes. oneDNN reads them at the first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 

@@ -18,7 +18,7 @@ VLLM_MEMORY = (
 )
 INSTALL_VLLM = (
     'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, '
-    'or see docs/real-models.md for a machine without one'
+    "or see docs/real-models.md for a machine without one"
 )
 
 

@@ -20,12 +20,9 @@ from sdlab.world.slots import Slot
 DOMAINS = {"hunt": hunts, "chemistry": chemistry, "kata": kata}
 
 HEDGES = {
-    " Maybe {}.": 0.3,
-    " Perhaps {}.": 0.25,
-    " It might be {}.": 0.25,
-    " It seems to be {}.": 0.1,
-    " It is likely {}.": 0.1,
-}
+    " Maybe {}.": 0.3, " Perhaps {}.": 0.25, " It might be {}.": 0.25,
+    " It seems to be {}.": 0.1, " It is likely {}.": 0.1,
+}  # fmt: skip
 SECOND_HEDGES = {
     " Alternatively {}.": 0.2,
     " Actually try {}.": 0.08,
@@ -261,13 +258,9 @@ def drive(run: Program, pick: Callable[[Choice, list[str]], int]) -> Trace:
 
 
 def sample(
-    problem: Problem,
-    rng,
-    evidence: Evidence = NOTHING,
-    thinking: bool = True,
-    prefix: str = "",
+    problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = "",
     knobs: Knobs = BLIND,
-) -> Trace:
+) -> Trace:  # fmt: skip
     """Write one trace.
 
     The trace starts with `prefix` (the beginning of any trace, cut at a step), however unlikely it is.
