@@ -1,4 +1,4 @@
-"""A built wheel in an environment of its own, used from an empty folder: nothing of the repository is in reach."""
+"""A built wheel in an environment of its own, used from an empty folder, out of reach of the repository."""
 
 import os
 import subprocess

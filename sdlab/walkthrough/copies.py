@@ -35,8 +35,8 @@ class Copy:
 def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
     """Copy the shipped notebooks and labs to `folder`.
 
-    A file that is not there is written. One that still is what an earlier copy wrote is updated. One that the user
-    changed is kept.
+    A file that is missing is written. One that still is what an earlier copy wrote is updated. One that the
+    user changed is kept.
     Raises SdlabError when the folder cannot be read or written.
     """
     source, folder = source or paths.notebooks_dir(), Path(folder).resolve()
@@ -58,13 +58,13 @@ def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
         write_atomic(folder / SUMS, to_json(sums, indent=1) + "\n")
     except OSError as error:
         raise SdlabError(
-            f"could not copy the notebooks to {folder}: {error.strerror}; start from a folder you may write to"
+            f"could not copy the notebooks to {folder}: {error.strerror}; start where you may write"
         ) from error
     return Copy(folder, **{what: tuple(names) for what, names in done.items()})
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """The sums an earlier copy left; none where there are none or they are damaged: then every file counts as changed."""
+    """The sums of an earlier copy; empty when they are missing or damaged: every file then counts as changed."""
     try:
         sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
