@@ -64,7 +64,7 @@ def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """The sums of an earlier copy; empty when they are missing or damaged: every file then counts as changed."""
+    """The sums of an earlier copy; empty when they are missing or damaged: then all count as changed."""
     try:
         sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
