@@ -310,6 +310,13 @@ def test_runs_at_smoke_and_its_story_holds(path):
     assert [name for name, holds in checks.items() if not holds(values)] == [], values
 
 
+def test_the_saved_output_shows_what_the_text_says_of_the_bare_answer():
+    """Notebook 09: "In the saved output it helps the organism and hurts the small one"."""
+    path = next(path for path in NOTEBOOKS if path.stem == "09_real_models")
+    saved = read_record(path)["values"]["bare_answer"]
+    assert saved["organism"]["low"] > 0 > saved["organism-small"]["high"]
+
+
 # The checks themselves can fail.
 
 TIDY = "from sdlab.walkthrough.record import record\nrecord(a=1)"
