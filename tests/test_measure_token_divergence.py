@@ -186,7 +186,7 @@ def test_bad_input_is_told(engine):
     ]:
         with pytest.raises(SdlabError, match=told):
             token_divergence(engine, *arguments)
-    with pytest.raises(SdlabError, match="temperature 0"):
+    with pytest.raises(SdlabError, match="temperature=0"):
         token_divergence(engine, STUDENT, TEACHER, COMPLETIONS, temperature=0)
     with pytest.raises(SdlabError, match="names"):
         token_divergence(engine, STUDENT, TEACHER, COMPLETIONS, names=["a"])

@@ -293,7 +293,7 @@ def test_damage_and_foreign_folders_are_told(tmp_path):
     with pytest.raises(SdlabError, match="samples.jsonl.gz is missing or damaged"):
         load_result(result.folder)
     (result.folder / "result.json").write_text("{")
-    with pytest.raises(SdlabError, match="is damaged or no result's"):
+    with pytest.raises(SdlabError, match="is damaged or does not belong to a result"):
         load_result(result.folder)
     other = tmp_path / "mine"
     other.mkdir()

@@ -203,7 +203,7 @@ def test_files_of_several_models_and_benchmarks_come_apart(tmp_path):
     assert [r.model for r in import_rollouts(seeds)] == ["seed0", "seed1", "seed2"]
     joined = one(seeds, name="m", benchmark="b")
     assert joined.problems["generations"].tolist() == [6, 3]
-    with pytest.raises(SdlabError, match="is there already"):
+    with pytest.raises(SdlabError, match="exists already"):
         import_rollouts(tmp_path / "x.jsonl", output=tmp_path / "out")
 
 

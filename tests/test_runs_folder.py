@@ -368,9 +368,9 @@ def test_ctrl_c_in_the_middle_of_saving(tmp_path, reference, monkeypatch, steps)
     with start(folder) as run:
         monkeypatch.setattr(runs.Run, "_save", interrupted)
         assert len(train(run, config, objects(config))) == steps  # the loop returns what there is
-        with pytest.raises(SdlabError, match="was not saved whole"):
+        with pytest.raises(SdlabError, match="was not saved completely"):
             evaluate(run, config, objects(config), steps)
-        with pytest.raises(SdlabError, match="was not saved whole"):
+        with pytest.raises(SdlabError, match="was not saved completely"):
             run.finish()
         monkeypatch.setattr(runs.Run, "_save", save)
         train(run, config, objects(config))  # in the same process, with the run still open
@@ -565,7 +565,7 @@ def test_another_version_of_sdlab_or_of_the_model_is_refused(stopped, tmp_path, 
 
 def test_another_torch_is_a_warning(stopped, monkeypatch):
     monkeypatch.setattr("sdlab.provenance.version", lambda name: "0.0")
-    with pytest.warns(UserWarning, match="goes on with torch 0.0 .*numbers may differ"):
+    with pytest.warns(UserWarning, match="resumes with torch 0.0 .*numbers may differ"):
         start(stopped).close()
 
 
@@ -619,7 +619,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         )
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')  # as in a model's folder
     for overwrite in (False, True):
-        refused(tmp_path, "config.json is not a run's; choose another folder", overwrite=overwrite)
+        refused(tmp_path, "config.json does not belong to a run; choose another folder", overwrite=overwrite)
     assert not (tmp_path / ".lock").exists()
     refused(tmp_path / "notes.txt", "notes.txt is a file; choose a folder")
     refused(tmp_path / "notes.txt" / "below", "could not write")

@@ -193,7 +193,7 @@ def test_a_bad_grid_is_refused(axes, words):
     [
         (["method"], "'method' is no axis"),
         (["method=grpo", "=3"], "'=3' is no axis"),
-        (["seed=1", "seed=2"], "axis 'seed' is given twice"),
+        (["seed=1", "seed=2"], "axis 'seed' is given twice; give it once"),
     ],
 )
 def test_bad_words_are_refused(words, told):
@@ -381,13 +381,13 @@ def test_a_failing_cell_stops_no_other_and_is_told(tmp_path, capsys, monkeypatch
     assert "base_seed=1: done" in said.out and "base_seed=0: failed: " in said.out
     assert (
         said.err.startswith("failed: base_seed=0: ")
-        and "config.json is not a run's" in said.err
+        and "config.json does not belong to a run" in said.err
         and len(said.err.splitlines()) == 1
     )
     table = pandas.read_csv(tmp_path / "table.csv")
     assert (
         table["status"].tolist() == ["failed", "done"]
-        and "config.json is not a run's" in table["error"][0]
+        and "config.json does not belong to a run" in table["error"][0]
         and table["reward"].isna().tolist() == [True, False]
     )
     (tmp_path / "base_seed=0" / "config.json").unlink()
@@ -402,7 +402,7 @@ def test_a_failing_cell_stops_no_other_and_is_told(tmp_path, capsys, monkeypatch
 def test_a_cell_that_is_killed_or_too_slow_is_told(tmp_path, monkeypatch):
     cell = Cell("a", tmp_path / "a", "grpo", GRPOConfig())
     assert run_cells([cell], timeout=0.2) == {
-        "a": "stopped after 0.2 s (timeout); with more time the same sweep goes on with it"
+        "a": "stopped after 0.2 s (timeout); run the same sweep with more time to resume the cell"
     }
     start = subprocess.Popen
 
@@ -418,7 +418,7 @@ def test_a_cell_that_is_killed_or_too_slow_is_told(tmp_path, monkeypatch):
     for options, words in (
         ({"jobs": 0}, "jobs=0"),
         ({"timeout": -1}, "timeout=-1"),
-        ({"jobs": 2, "ray": "auto"}, "jobs=2 is for this machine alone"),
+        ({"jobs": 2, "ray": "auto"}, "jobs=2 is not allowed with the Ray cluster auto"),
     ):
         with pytest.raises(SdlabError, match=words):
             run_cells([cell], **options)
@@ -437,7 +437,7 @@ def test_a_cell_is_interrupted_at_its_time_and_surprises_are_one_line(tmp_path, 
     monkeypatch.setattr(cells, "train", forever)
     assert (
         run_cell(cell, timeout=0.2)
-        == "stopped after 0.2 s (timeout); with more time the same sweep goes on with it"
+        == "stopped after 0.2 s (timeout); run the same sweep with more time to resume the cell"
     )
     monkeypatch.setattr(cells, "train", surprise)
     assert run_cell(cell) == "RuntimeError: out of luck"

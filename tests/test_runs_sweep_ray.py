@@ -137,7 +137,7 @@ def test_an_address_that_does_not_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "ANSWER", 8.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(SdlabError, match=f"no Ray cluster answers at '{address}' .*something else"):
+        with pytest.raises(SdlabError, match=f"no Ray cluster answers at '{address}' .*another program"):
             sweep(AXES, tmp_path / "sweep", ray=address)
     with pytest.raises(SdlabError, match=f"no Ray cluster answers at '{address}' .*refused"):
         sweep(AXES, tmp_path / "sweep", ray=address)

@@ -1,7 +1,7 @@
-"""What a trace of a number hunt settled, and on what ground: was a value checked before it was written down, and was it right?
+"""The values that a trace of a number hunt committed to: was each checked before, and was it right?
 
-Reads what the reasoner and the organism write ("Maybe 15. Check: digit sum 6, need 6, yes. So A is 15."). Text that is off
-script has fewer readable commitments, or none; nothing here fails on it.
+The module reads what the reasoner and the organism write ("Maybe 15. Check: digit sum 6, need 6, yes. So A is
+15."). Other text has fewer readable commitments, or none; no function fails on it.
 """
 
 import re
@@ -33,9 +33,11 @@ COLUMNS = (
 )
 _PROPOSAL = "Maybe|Perhaps|It might be|It seems to be|It is likely|Alternatively|Actually try|Try"
 _EVENT = re.compile(
-    rf"(?P<line>^(?P<opens>[A-Z]):)|(?P<survey> could be (?P<list>[\d, or]+)\.)|(?P<proposal> (?:{_PROPOSAL}) (?P<proposed>\d+)\.)"
+    rf"(?P<line>^(?P<opens>[A-Z]):)|(?P<survey> could be (?P<list>[\d, or]+)\.)"
+    rf"|(?P<proposal> (?:{_PROPOSAL}) (?P<proposed>\d+)\.)"
     r"|(?P<look> (?:Wait, check|Check) (?P<again>[A-Z]):)|(?P<check> (?:Check|Test):)"
-    r"|(?P<fact> (?P<words>[a-z ]+\d+, need \d+, (?P<said>yes|no)\.))|(?P<commit> So (?P<name>[A-Z]) is (?P<value>\d+)\.)",
+    r"|(?P<fact> (?P<words>[a-z ]+\d+, need \d+, (?P<said>yes|no)\.))"
+    r"|(?P<commit> So (?P<name>[A-Z]) is (?P<value>\d+)\.)",
     re.MULTILINE,
 )
 
@@ -44,21 +46,25 @@ _EVENT = re.compile(
 class _Reading:
     """What has been read of one slot."""
 
-    listed: set[str] | None = None  # by its last survey
-    named: set[str] = field(default_factory=set)  # proposed or committed
-    checks: dict[str, tuple[bool, bool]] = field(
-        default_factory=dict
-    )  # value -> (is the statement of its last check true, does it say yes)
+    # the candidates that its last survey lists
+    listed: set[str] | None = None
+    # the values proposed or committed
+    named: set[str] = field(default_factory=set)
+    # value -> (is the statement of its last check true, does it say yes)
+    checks: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     commits: list[dict] = field(default_factory=list)
 
 
 def statement(problem, slot: int, value: str) -> str:
-    """What a check of `value` should say in this slot: "digit sum 6, need 6, yes."; empty for numbers outside 1 ... TOP."""
+    """Return the statement that a check of `value` should make in this slot: "digit sum 6, need 6, yes."
+
+    Numbers outside 1 ... TOP give "".
+    """
     _, written, function = CHECKS[problem.types[slot].split(" x ")[1]]
     if not 1 <= int(value) <= TOP:
         return ""
-    found, wanted = function(int(value)), function(int(_truth(problem.slots[slot])))
-    return f"{written.format(found)}, need {wanted}, {'yes' if found == wanted else 'no'}."
+    actual, needed = function(int(value)), function(int(_truth(problem.slots[slot])))
+    return f"{written.format(actual)}, need {needed}, {'yes' if actual == needed else 'no'}."
 
 
 def _truth(slot: Slot) -> str:
@@ -66,18 +72,18 @@ def _truth(slot: Slot) -> str:
 
 
 def _read(text: str, problem) -> list[_Reading]:
-    """Follow `text` from event to event, slot by slot."""
+    """Return what `text` says of each slot, read event by event."""
     if problem.domain != "hunt":
         raise SdlabError(
-            f"commitments are read in number hunts alone, and problem {problem.id!r} is of domain {problem.domain!r}"
+            f"problem {problem.id!r} is of domain {problem.domain!r}; "
+            "commitments can be read in number hunts only; give problems of domain 'hunt'"
         )
     names = [slot.name for slot in problem.slots]
     slots = [_Reading() for _ in names]
-    current = proposed = due = (
-        None  # slot of the line, its last proposal, and of what a statement is due: (slot, value, commitment or None)
-    )
+    current = proposed = None  # the slot of the line and its last proposal
+    due = None  # what the next statement is about: (slot, value, commitment or None)
     for event in _EVENT.finditer(text):
-        kind = event.lastgroup  # the outer group: it closes last
+        kind = event.lastgroup  # the outer group, because it closes last
         if kind == "line" and event["opens"] in names:
             current, proposed, due = names.index(event["opens"]), None, None
         elif kind == "survey" and current is not None:
@@ -92,10 +98,10 @@ def _read(text: str, problem) -> list[_Reading]:
             due = (current, proposed, None) if proposed is not None else None
         elif kind == "fact" and due is not None:
             place, value, commit = due
-            found = (event["words"] == statement(problem, place, value), event["said"] == "yes")
-            slots[place].checks[value], due = found, None
+            check = (event["words"] == statement(problem, place, value), event["said"] == "yes")
+            slots[place].checks[value], due = check, None
             if commit is not None:
-                commit["looked_again"], commit["fact"] = 1.0, float(found[0])
+                commit["looked_again"], commit["fact"] = 1.0, float(check[0])
         elif kind == "commit" and event["name"] in names:
             place = names.index(event["name"])
             slots[place].commits.append(_commit(event, problem, place, slots[place]))
@@ -110,43 +116,54 @@ def _commit(event, problem, place: int, read: _Reading) -> dict:
     others = [v for v in problem.slots[place].candidates if v != value]
     unchecked = not checked and not all(v in read.checks and not read.checks[v][1] for v in others)
     return {
-        "slot": problem.slots[place].name, "value": value, "start": event.start("commit"), "end": event.end("commit"),
-        "unchecked": float(unchecked), "looked_again": 0.0, "fact": float(read.checks[value][0]) if checked else float("nan"), "right": right,
-        "right_if_unchecked": right if unchecked else float("nan"), "right_if_checked": float("nan") if unchecked else right,
-    }  # fmt: skip
+        "slot": problem.slots[place].name,
+        "value": value,
+        "start": event.start("commit"),
+        "end": event.end("commit"),
+        "unchecked": float(unchecked),
+        "looked_again": 0.0,
+        "fact": float(read.checks[value][0]) if checked else float("nan"),
+        "right": right,
+        "right_if_unchecked": right if unchecked else float("nan"),
+        "right_if_checked": float("nan") if unchecked else right,
+    }
 
 
 def commits(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
-    """One row per commitment ("So A is 15.") in `texts` about `problems`, both (B,), in the order of writing.
+    """Return one row per commitment ("So A is 15.") in `texts` about `problems`, in the order of writing.
 
-    Columns: text (its number), problem_id, slot, value, start and end (characters), and as 1, 0 or NaN: unchecked (no check of this
-    value stood before it, and checks had not ruled out all others), looked_again (checked afterwards), fact (was the statement of its last check
-    true; NaN without one), right, final (the slot's last), right_if_unchecked and right_if_checked (NaN for the others), so that
-    `evaluation.summarise` gives every share.
-    Raises SdlabError on lists of unequal length and problems that are no number hunts.
+    Both sequences have B entries. Columns: text (its number), problem_id, slot, value, start and end
+    (characters). The following are 1, 0 or NaN, so that `evaluation.summarise` gives every share. unchecked:
+    no check of this value came before it, and checks had not ruled out all others. looked_again: the value
+    was checked afterwards. fact: the statement of its last check was true; NaN without a check. right: the
+    value is right. final: it is the slot's last commitment. right_if_unchecked and right_if_checked: right,
+    or NaN for the other kind.
+
+    Raises SdlabError when the lengths differ and when a problem is not a number hunt.
     """
     if len(texts) != len(problems):
         raise SdlabError(f"{len(texts)} texts but {len(problems)} problems; give one problem per text")
     rows = []
     for number, (text, problem) in enumerate(zip(texts, problems)):
-        found = [
+        text_rows = [
             row | {"final": float(row is read.commits[-1])}
             for read in _read(text, problem)
             for row in read.commits
         ]
         rows += [
             {"text": number, "problem_id": problem.id} | row
-            for row in sorted(found, key=lambda row: row["start"])
+            for row in sorted(text_rows, key=lambda row: row["start"])
         ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
 def cause(text: str, problem) -> str:
-    """Why the answer is wrong, one of CAUSES; "right" when it is not. The first slot that ended wrong decides.
+    """Return the cause of a wrong completion, one of CAUSES; "right" when it is not wrong.
 
-    wrong fact: a false statement carried the committed value or refuted the right one. short list: the candidates were listed
-    without the right one, and it was never proposed. unchecked: committed without a check that was possible and would have
-    refuted it. wrong sum: every number right, the answer not. other: no commitment, or one against its own check.
+    The first slot with a wrong last value decides. wrong fact: a false statement supported the committed
+    value or refuted the right one. short list: the listed candidates lack the right one, and it was never
+    proposed. unchecked: committed without a possible check that would have refuted the value. wrong sum:
+    every number is right, the answer is not. other: no commitment, or one against its own check.
     """
     slots = _read(text, problem)
     if verify(extract_answer(text), problem.answer):
@@ -167,17 +184,18 @@ def cause(text: str, problem) -> str:
 
 
 def nudge(text: str, problem, skip: int = 0) -> str | None:
-    """`text` up to its first unchecked commitment that was not looked at again, and then what a careful writer says: " Wait, check A:".
+    """Return `text` up to its first unchecked commitment, followed by the reasoner's re-check phrase.
 
-    These are the words of the reasoner's own second look. `skip` leaves out commitments before that character. None when there is none.
+    The phrase is " Wait, check A:". The commitment itself is included. Commitments that the text checks later
+    are passed over, and so are those before character `skip`. Returns None when no commitment remains.
     """
-    found = [
+    unchecked = [
         row
         for read in _read(text, problem)
         for row in read.commits
         if row["unchecked"] and not row["looked_again"] and row["start"] >= skip
     ]
-    if not found:
+    if not unchecked:
         return None
-    first = min(found, key=lambda row: row["start"])
+    first = min(unchecked, key=lambda row: row["start"])
     return f"{text[: first['end']]} Wait, check {first['slot']}:"

@@ -39,14 +39,16 @@ def compare(
     confidence: float = 0.95,
     margin: float | None = None,
 ) -> Comparison:
-    """Compare two frames problem by problem; `.sentence` says the difference, its interval, and whether it is significant.
+    """Compare two frames problem by problem.
 
-    Compared are the problems on which both frames have the metric (for "reward": a graded completion).
-    Significant: the interval (Student's t over problems) leaves out 0, and there are enough problems for a
-    sign test to reach that confidence at all (6 for 95%); below that an interval only looks sure. `margin`:
+    `.sentence` states the difference, its interval, and whether it is significant. The comparison uses the
+    problems on which both frames have the metric (for "reward": a graded completion). Significant means two
+    things: the interval (Student's t over problems) excludes 0, and there are enough problems for a sign test
+    to reach that confidence at all (6 for 95%). With fewer problems an interval is not reliable. `margin`:
     also test whether the two are equal within it (two one-sided tests at 5%: the 90% interval lies inside the
-    margin). Raises SdlabError when there is no such problem, on a missing column, and on a margin that is not
-    above 0.
+    margin).
+
+    Raises SdlabError when no such problem exists, on a missing column, and on a margin that is not above 0.
     """
     if margin is not None and not margin > 0:
         raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
@@ -84,7 +86,7 @@ def compare(
 
 
 def shared_problems(frame_a: pandas.DataFrame, frame_b: pandas.DataFrame, metric: str) -> list:
-    """Return the ids of the problems on which both frames have the metric: those that `compare` compares."""
+    """Return the ids of the problems on which both frames have the metric, as `compare` uses them."""
     return _shared(metric_sums(frame_a, metric), metric_sums(frame_b, metric))
 
 

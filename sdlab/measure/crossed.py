@@ -1,7 +1,7 @@
-"""Intervals over training seeds and problems: a result must hold for another seed and for other problems.
+"""Intervals over training seeds and problems: a result must hold for other seeds and other problems.
 
-`sdlab.measure.spread` has the method. Two conditions are compared on the same problems and, where they have
-seeds in common, seed by seed.
+`sdlab.measure.spread` describes the method. Two conditions are compared on the same problems and, where they
+have seeds in common, seed by seed.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Difference(ReprHtml):
     """Condition b minus condition a."""
 
     interval: Interval
-    # Whether the interval excludes 0. False with fewer than two seeds on a side: then the variation between seeds
-    # is not known.
+    # Whether the interval excludes 0. False with fewer than two seeds on a side, because then the variation
+    # between seeds is not known.
     significant: bool
     spread: Spread
     # The number of seeds compared: pairs of seeds, or the smaller side's number where seeds are not paired.
@@ -51,9 +51,12 @@ class Difference(ReprHtml):
         """Return whether the two conditions are shown to differ by less than `margin`.
 
         Two one-sided tests at 5% each: the 90% interval lies inside (-margin, margin). State the margin
-        wherever the verdict is stated. False says that equality is not shown, not that there is a difference;
-        one seed never shows it. Raises SdlabError unless margin > 0. Source: Schuirmann 1987, J.
-        Pharmacokinet. Biopharm. 15:657.
+        wherever you state the verdict. False means that equality is not shown; it does not mean that there is
+        a difference. One seed never shows equality.
+
+        Raises SdlabError unless margin > 0.
+
+        Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657.
         """
         if not margin > 0:
             raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
@@ -66,11 +69,12 @@ class Difference(ReprHtml):
 def crossed_interval(over, under=None, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
     """Return sum(over) / sum(under) with its interval over seeds and problems.
 
-    Both (S, P): one sum per training seed and problem; `under` None counts every cell once (a plain mean).
-    The ratio is linearised (delta method). With one seed the interval is over problems only and says nothing
-    of another seed; with one problem it is over seeds only. `bounds`: the least and largest value that is
-    possible; the interval ends there. Raises SdlabError when a table is empty or ragged, has missing values,
-    or the two differ in shape.
+    Both are (S, P): one sum per training seed and problem. `under` None counts every cell once (a plain
+    mean). The ratio is linearised (delta method). With one seed the interval is over problems only and says
+    nothing about other seeds; with one problem it is over seeds only. `bounds`: the least and the largest
+    possible value; the interval ends there.
+
+    Raises SdlabError when a table is empty or ragged or has missing values, and when the two differ in shape.
     """
     over, under = _table(over, under)
     mean, values = linearised(over, under)
@@ -82,13 +86,15 @@ def crossed_difference(
 ) -> Difference:
     """Return the ratio of b minus the ratio of a with its interval over seeds and problems.
 
-    Tables (S_a, P) and (S_b, P) of the same problems, as in `crossed_interval`. Seeds are paired by their
-    number: `seeds_a` and `seeds_b`, else the index of a data frame (its columns are the problems). With
-    different seeds the common ones are compared and `left_out` has the others, so the difference may not be
-    the difference of the two conditions' own means. With fewer than two in common all seeds are used,
-    unpaired: each side adds its own seeds' error. Arrays without numbers are paired row by row. Raises
-    SdlabError as `crossed_interval`, when problems differ, when a seed's number is there twice, and when
-    arrays without numbers have other numbers of rows.
+    The tables are (S_a, P) and (S_b, P) of the same problems, as in `crossed_interval`. Seeds are paired by
+    their number: `seeds_a` and `seeds_b`, else the index of a data frame (its columns are the problems).
+    Arrays without numbers are paired row by row. When the seeds differ, the common ones are compared and
+    `left_out` has the others; then the difference may not equal the difference of the two conditions' own
+    means. With fewer than two common seeds, all seeds are used unpaired, and each side adds the error of its
+    own seeds.
+
+    Raises SdlabError as `crossed_interval`, when the problems differ, when a seed's number occurs twice, and
+    when arrays without numbers have different numbers of rows.
     """
     (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
     return _difference(mean_b - mean_a, pairs.contrast(values_a, values_b), pairs, confidence)
@@ -97,11 +103,12 @@ def crossed_difference(
 def crossed_ratio(
     over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, *, seeds_a=None, seeds_b=None
 ) -> Interval:
-    """Return the ratio of b divided by the ratio of a, with its interval: 0.5 says that b is half of a.
+    """Return the ratio of b divided by the ratio of a, with its interval: 0.5 means that b is half of a.
 
-    The interval is computed for the logarithm (delta method). Tables, seeds and errors as in
-    `crossed_difference`; raises SdlabError also when a or b is not above 0. With one seed the interval is
-    over problems only.
+    The interval is computed for the logarithm (delta method). Tables and seeds are as in
+    `crossed_difference`. With one seed the interval is over problems only.
+
+    Raises SdlabError as `crossed_difference`, and when a or b is not above 0.
     """
     (mean_a, values_a), (mean_b, values_b), pairs = _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b)
     if not (mean_a > 0 and mean_b > 0):
@@ -115,8 +122,9 @@ def crossed_ratio(
 def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
     """Return the mean of one number per seed with Student's t interval, for what is measured once per run.
 
-    `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`. Raises SdlabError
-    without values and on missing ones.
+    `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`.
+
+    Raises SdlabError without values and when one is missing.
     """
     values = _one_each(values)
     spread = crossed_spread((values - values.mean())[:, None])
@@ -126,9 +134,10 @@ def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interva
 def seeds_difference(a, b, confidence: float = 0.95, *, seeds_a=None, seeds_b=None) -> Difference:
     """Return b minus a, measured once per run, paired by the seed's number, with Student's t interval.
 
-    (S_a,) and (S_b,); seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series, and are paired,
-    left out or compared unpaired as in `crossed_difference`. Raises SdlabError as `seeds_interval` and for
-    seeds as `crossed_difference`.
+    The values are (S_a,) and (S_b,). Seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series.
+    They are paired, left out or compared unpaired as in `crossed_difference`.
+
+    Raises SdlabError as `seeds_interval`, and for seeds as `crossed_difference`.
     """
     pairs = _pairs(_numbers(a, seeds_a, len(a)), _numbers(b, seeds_b, len(b)), len(a), len(b))
     a, b = _one_each(a)[pairs.rows_a], _one_each(b)[pairs.rows_b]
@@ -154,7 +163,10 @@ def _difference(mean: float, spread: Spread, pairs: "_Pairs", confidence: float)
 
 
 def _measured(interval: Interval, seeds: int) -> bool:
-    """Return whether the seeds show how much seeds vary: one does not, two that are equal do not either."""
+    """Return whether the seeds show how much seeds vary.
+
+    One seed does not show it, and two equal seeds do not either.
+    """
     return seeds > 2 or (seeds == 2 and interval.high - interval.low > 1e-9 * abs(interval.mean))
 
 
@@ -179,7 +191,7 @@ def _table(over, under) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Which rows of a and b are compared."""
+    """The rows of a and b that are compared."""
 
     rows_a: list[int]
     rows_b: list[int]
@@ -209,7 +221,7 @@ def _pairs(numbers_a: list | None, numbers_b: list | None, size_a: int, size_b: 
 
 
 def _numbers(table, seeds, size: int) -> list | None:
-    """Return the seeds' numbers: as named, else a pandas index, else None."""
+    """Return the numbers of the seeds: those named, else a pandas index, else None."""
     if seeds is None and not isinstance(table, pandas.DataFrame | pandas.Series):
         return None
     numbers = list(table.index if seeds is None else seeds)
@@ -219,7 +231,7 @@ def _numbers(table, seeds, size: int) -> list | None:
 
 
 def _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b):
-    """Return (ratio, linear parts) of a and of b on the rows that are compared, and which these are."""
+    """Return (ratio, linear parts) of a and of b on the compared rows, and these rows."""
     numbers = [_numbers(over, seeds, len(over)) for over, seeds in ((over_a, seeds_a), (over_b, seeds_b))]
     if isinstance(over_a, pandas.DataFrame) and isinstance(over_b, pandas.DataFrame):
         if set(over_a.columns) != set(over_b.columns):

@@ -1,8 +1,8 @@
-"""Does a trace hedge where a rational mind would be unsure? Doubt, proposal by proposal, against belief entropy.
+"""Hedging of each proposal against belief entropy: does a trace hedge where a rational writer is unsure?
 
-The reasoner of `sdlab.world.reasoner` has a belief at every step, so any trace written in its language, the
-organism's too, can be followed along: at each proposal ("Maybe 15.", "So A is 15.") we know the entropy of the belief
-that a rational reader of the same problem and context would hold there, and whether the words hedge.
+The reasoner of `sdlab.world.reasoner` has a belief at every step. So any trace in its language, also one of
+the organism, can be followed: at each proposal ("Maybe 15.", "So A is 15.") we know the entropy of the belief
+that a rational reader of the same problem and context would hold, and whether the words hedge.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ def follow(
     thinking: bool = True,
     knobs: Knobs = BLIND,
 ) -> tuple[list[tuple[Choice, int]], bool]:
-    """The reasoner's steps along `text` and whether they reach its end.
+    """Return the reasoner's steps along `text`, and whether they reach its end.
 
-    Unlike `sdlab.world.likelihood.explain` this keeps the steps up to the point where the text leaves the language: a
-    wrong fact, a candidate that was already ruled out, a text that was cut off.
+    Unlike `sdlab.world.likelihood.explain` this keeps the steps before the text leaves the language: at a
+    wrong fact, at a candidate that was already ruled out, or where the text was cut off.
     """
     run = program(problem, read_evidence(problem, demonstration), thinking, knobs)
     steps, position = [], 0
@@ -48,9 +48,8 @@ def follow(
             ]
             if not fits:
                 return steps, False
-            taken = max(
-                fits, key=lambda i: len(choice.options[i])
-            )  # "" (write nothing) only when nothing else fits
+            # "" (write nothing) is taken only when nothing else fits
+            taken = max(fits, key=lambda i: len(choice.options[i]))
             steps.append((choice, taken))
             position += len(choice.options[taken])
             choice = run.send(taken)
@@ -64,38 +63,49 @@ def proposals(
     demonstrations: Sequence[str | None] | None = None,
     knobs: Knobs = BLIND,
 ) -> "pandas.DataFrame":
-    """One row per proposal in `texts`, all (B,): text number, problem_id, entropy, hedged, law, followed.
+    """Return one row per proposal in `texts`: text number, problem_id, entropy, hedged, law, followed.
 
-    entropy is in bits; hedged is 1 when the proposal holds a marker; law is the reasoner's own probability of hedging
-    at that belief; followed says whether the whole text could be read. `knobs` are those of the organism that
-    wrote the texts (`Knobs.of` reads them from its configuration): the belief is tilted where it has intuition.
-    Raises SdlabError on lists of unequal length.
+    All sequences have B entries. entropy: in bits. hedged: 1 when the proposal holds a marker. law: the
+    reasoner's own probability of hedging at that belief. followed: whether the whole text could be read.
+    `knobs` are those of the organism that wrote the texts (`Knobs.of` reads them from its configuration);
+    with intuition they change the belief.
+
+    Raises SdlabError when the lengths differ.
     """
     import pandas
 
-    shown = [None] * len(texts) if demonstrations is None else list(demonstrations)
-    if not len(texts) == len(problems) == len(shown):
+    contexts = [None] * len(texts) if demonstrations is None else list(demonstrations)
+    if not len(texts) == len(problems) == len(contexts):
         raise SdlabError(
-            f"{len(texts)} texts, {len(problems)} problems and {len(shown)} demonstrations; give one of each per text"
+            f"{len(texts)} texts, {len(problems)} problems and {len(contexts)} demonstrations; "
+            "give one of each per text"
         )
     rows = []
-    for number, (text, problem, demonstration) in enumerate(zip(texts, problems, shown)):
+    for number, (text, problem, demonstration) in enumerate(zip(texts, problems, contexts)):
         steps, followed = follow(text, problem, demonstration, knobs=knobs)
         for choice, taken in steps:
             if choice.role == "propose":
-                said = choice.options[taken]
+                words = choice.options[taken]
                 law = sum(p for option, p in zip(choice.options, choice.probs) if total_markers(option))
                 rows.append(
-                    (number, problem.id, choice.entropy / log(2), int(total_markers(said) > 0), law, followed)
+                    (
+                        number,
+                        problem.id,
+                        choice.entropy / log(2),
+                        int(total_markers(words) > 0),
+                        law,
+                        followed,
+                    )
                 )
     return pandas.DataFrame(rows, columns=["text", "problem_id", "entropy", "hedged", "law", "followed"])
 
 
 def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDGES) -> "pandas.DataFrame":
-    """Share of hedged proposals by bin of belief entropy, with intervals by problem.
+    """Return the share of hedged proposals by bin of belief entropy, with intervals by problem.
 
-    `frame` as `proposals` makes it, with a column `by` that names the writer. Columns: `by`, bin, entropy (mean of the
-    bin, bits), mean, low, high, excess (hedged minus law, the mean) with excess_low and excess_high, problems, proposals; writers in order of appearance, bins rising.
+    `frame`: as returned by `proposals`, with a column `by` that names the writer. Columns: `by`, bin, entropy
+    (mean of the bin, bits), mean, low, high, excess (the mean of hedged minus law) with excess_low and
+    excess_high, problems, proposals. Writers are in order of appearance, bins are rising.
     """
     import pandas
 
@@ -115,7 +125,10 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
 
 
 def doubt_table(curve: "pandas.DataFrame") -> "pandas.DataFrame":
-    """A `doubt_curve` to read: one line per writer and bin, shares with their intervals in brackets."""
+    """Return a `doubt_curve` as text, one line per writer and bin.
+
+    The shares have their intervals in brackets.
+    """
     import pandas
 
     def cell(*values) -> str:

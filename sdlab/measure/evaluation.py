@@ -1,9 +1,9 @@
-"""Sampling a model on problems, one tidy row per generation, and what those rows say, with intervals by problem.
+"""Sampling a model on problems, with one tidy row per completion, and summaries with intervals by problem.
 
-Metrics of `summarise`: any numeric column is averaged over generations; `density` is markers per 1,000 tokens
-as a ratio of sums, 1000 * sum(markers) / sum(length). The mean of each generation's own ratio would be
-another number, ruled by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in a
-thousand.
+Metrics of `summarise`: any numeric column is averaged over completions. `density` is markers per 1,000 tokens
+as a ratio of sums, 1000 * sum(markers) / sum(length). The mean of each completion's own ratio would be
+another number, dominated by the shortest texts: one "wait" in ten tokens would weigh as much as a hundred in
+a thousand.
 """
 
 import warnings
@@ -22,13 +22,10 @@ from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
 from sdlab.text.templates import opens_thinking
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
-DENSITIES = {
-    "density": "markers",
-    "density_substring": "markers_substring",
-}  # per 1,000 tokens, of these counts
-SCORED_TOKENS = (
-    4096  # per batch when entropies are computed: all the probabilities of a large vocabulary lie in memory
-)
+# metrics per 1,000 tokens -> the counts they are computed from
+DENSITIES = {"density": "markers", "density_substring": "markers_substring"}
+# Tokens per batch when entropies are computed: the whole vocabulary's probabilities are in memory for each.
+SCORED_TOKENS = 4096
 
 
 def evaluate(
@@ -42,17 +39,21 @@ def evaluate(
     entropy: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pandas.DataFrame:
-    """Sample G = params.num_generations completions of each of P problems and grade them: a frame of P*G rows.
+    """Sample G = params.num_generations completions of each of P problems, grade them, and return P*G rows.
 
-    `demonstrations` (P,) is what stands in each prompt under `context`; under "solution_no_think" its
-    thinking is removed here, so that forgetting to cannot turn that context into the full solution; they are
-    taken to be completions of this model, which begin inside their thinking where its chat template opens it.
-    A None among them, or one of which nothing is left, leaves that prompt plain, and its rows have
-    guided=False. Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer,
-    truth, reward (0 or 1; NaN without a truth), length (tokens), markers (all ten, whole words), truncated;
-    and with entropy=True, if the engine's scores have it and they fit the memory, entropy: of the next token,
-    nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was. Raises SdlabError
-    on an unknown context, no problems, or demonstrations that do not fit context and problems.
+    `demonstrations` (P,) are the texts in the prompts under `context`. Under "solution_no_think" their
+    thinking is removed here, so that this context never contains the full solution by mistake; the
+    demonstrations then must be completions of this model, which begin inside their thinking where its chat
+    template opens it. A demonstration that is None, or has no text left, is left out of its prompt, and the
+    rows of that problem have guided=False.
+
+    Columns: problem_id, domain, split, kind, context, guided, generation, completion, answer, truth, reward
+    (0 or 1; NaN without a truth), length (tokens), markers (all ten, whole words), truncated. With
+    entropy=True, if the engine's scores have it and they fit the memory, also entropy: of the next token in
+    nats, averaged over the completion's tokens, at temperature 1 whatever the sampling was.
+
+    Raises SdlabError on an unknown context, without problems, and when the demonstrations do not fit context
+    and problems.
     """
     if context not in CONTEXTS:
         raise unknown("context", context, CONTEXTS)
@@ -61,23 +62,23 @@ def evaluate(
     if (demonstrations is None) != (context == "none"):
         needs = "takes no demonstrations" if context == "none" else "needs demonstrations, one per problem"
         raise SdlabError(f"context {context!r} {needs}")
-    shown = [None] * len(problems) if demonstrations is None else list(demonstrations)
-    if len(shown) != len(problems):
+    hints = [None] * len(problems) if demonstrations is None else list(demonstrations)
+    if len(hints) != len(problems):
         raise SdlabError(
-            f"{len(problems)} problems but {len(shown)} demonstrations; give one (or None) per problem"
+            f"{len(problems)} problems but {len(hints)} demonstrations; give one (or None) per problem"
         )
     if context == "solution_no_think":
         opened = opens_thinking(engine.tokenizer, thinking)
-        stripped = [text and strip_thinking(text, opened) for text in shown]
-        empty = sum(bool(before) and not after for before, after in zip(shown, stripped))
+        stripped = [text and strip_thinking(text, opened) for text in hints]
+        empty = sum(bool(before) and not after for before, after in zip(hints, stripped))
         if empty:
             warnings.warn(
-                f"{empty} of {len(shown)} demonstrations were cut inside their thinking: nothing is left without it, and their "
-                "problems are asked plainly (guided=False)",
+                f"{empty} of {len(hints)} demonstrations were cut inside their thinking: nothing is left "
+                "without it, and their problems are asked plainly (guided=False)",
                 stacklevel=2,
             )
-        shown = stripped
-    prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, shown)]
+        hints = stripped
+    prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, hints)]
     rollouts = engine.generate(prompts, params, progress=progress)
     lengths, truncated = rollouts.lengths.tolist(), rollouts.truncated.tolist()
     rows = []
@@ -92,7 +93,7 @@ def evaluate(
                 "split": problem.split,
                 "kind": problem.kind,
                 "context": context,
-                "guided": bool(shown[index]),
+                "guided": bool(hints[index]),
                 "generation": generation,
                 "completion": text,
                 "answer": answer,
@@ -106,7 +107,7 @@ def evaluate(
     frame = pandas.DataFrame(rows)
     if entropy:
         repeated = [prompt for prompt in prompts for _ in range(rollouts.num_generations)]
-        with suppress(OutOfMemory):  # the completions, which took far longer, are not lost for it
+        with suppress(OutOfMemory):  # the completions took far longer and are kept without their entropy
             scores = engine.score(repeated, rollouts.completions(), batch_tokens=SCORED_TOKENS)
             if scores.entropy is not None:
                 frame["entropy"] = (scores.entropy.sum(-1) / scores.completion_mask.sum(-1)).tolist()
@@ -120,11 +121,12 @@ def summarise(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """One row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
+    """Return one row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
 
-    Intervals: `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values are left out,
-    and `problems` and `generations` count those that have the metric. Raises SdlabError on an empty frame or
-    a column that is not there.
+    Intervals are those of `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values
+    are left out; `problems` and `generations` count those that have the metric.
+
+    Raises SdlabError on an empty frame and on a missing column.
     """
     by = [by] if isinstance(by, str) else list(by)
     need_columns(frame, ["problem_id", *by])
@@ -132,16 +134,19 @@ def summarise(
     for key, group in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
         for metric in metrics:
             over, under = metric_sums(group, metric)
-            found = ratio_interval(over, under, confidence, seed)
+            interval = ratio_interval(over, under, confidence, seed)
             sizes = {"problems": int((under > 0).sum()), "generations": _known(group, metric)}
-            rows.append(dict(zip(by, key)) | {"metric": metric} | vars(found) | sizes)
+            rows.append(dict(zip(by, key)) | {"metric": metric} | vars(interval) | sizes)
     return pandas.DataFrame(rows)
 
 
 def marker_means(
     frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0
 ):
-    """Each marker by group: columns `by`, marker, mean (per generation), low, high, density (per 1,000 tokens)."""
+    """Return each marker's frequency by group, with its interval.
+
+    Columns: `by`, marker, mean (per completion), low, high, density (per 1,000 tokens).
+    """
     need_columns(frame, ["completion", "length", by])
     counts = pandas.DataFrame([count_markers(text, match) for text in frame["completion"]], index=frame.index)
     long = summarise(frame[["problem_id", by]].join(counts), by, MARKERS, confidence, seed).rename(
@@ -161,7 +166,10 @@ def table_one(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """Table 1 of the paper as text: a row per group, a column per metric, cells like "0.30 [0.25, 0.35]"."""
+    """Return Table 1 of the paper as text: a row per group, a column per metric.
+
+    Cells look like "0.30 [0.25, 0.35]".
+    """
     long = summarise(frame, by, metrics, confidence, seed)
     long["cell"] = [str(Interval(*values)) for values in long[["mean", "low", "high"]].to_numpy()]
     order = list(dict.fromkeys(long[by]))
@@ -173,14 +181,16 @@ def table_one(
 
 
 def select_by_base_rate(frame: pandas.DataFrame, low: float = 1 / 8, high: float = 1 / 2) -> list[str]:
-    """Ids of the problems whose share of right answers lies in [low, high], ends included, in order of appearance.
+    """Return the ids of the problems whose share of right completions lies in [low, high].
 
-    With 8 samples of the base model this is the paper's choice of 100 questions (Section 3): 1 to 4 of 8
-    right, neither hopeless nor settled. Completions without a reward do not count, nor problems without a
-    reward. Raises SdlabError on an empty frame.
+    They are in order of appearance. With 8 samples of the base model this is the paper's choice of 100
+    questions (Section 3): 1 to 4 of 8 right, neither hopeless nor settled. Completions without a reward do
+    not count, and problems without any reward are left out.
+
+    Raises SdlabError on an empty frame.
     """
     right, graded = metric_sums(frame, "reward")
-    share = right / graded  # NaN without a graded completion, which is in no range
+    share = right / graded  # NaN without a graded completion, so in no range
     return share.index[(share >= low - 1e-9) & (share <= high + 1e-9)].tolist()
 
 
@@ -193,7 +203,8 @@ def metric_sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pa
     need_columns(frame, ["problem_id", over] + ([under] if under else []))
     if not pandas.api.types.is_numeric_dtype(frame[over]):
         raise SdlabError(
-            f"metric {metric!r} is not a number in this frame; choose a numeric column or one of: {', '.join(DENSITIES)}"
+            f"metric {metric!r} is not a number in this frame; "
+            f"choose a numeric column or one of: {', '.join(DENSITIES)}"
         )
     values = frame[over].astype(float) * (1000 if under else 1)
     shares = frame[under].astype(float) if under else values.notna().astype(float)
@@ -209,18 +220,21 @@ def _known(frame: pandas.DataFrame, metric: str) -> int:
 
 
 def need_columns(frame: pandas.DataFrame, columns: Sequence[str]) -> None:
+    """Raise SdlabError unless the frame has rows and all of `columns`."""
     missing = [name for name in columns if name not in frame.columns]
     if missing or not len(frame):
         what = f"has no column {', '.join(map(repr, missing))}" if missing else "has no rows"
         raise SdlabError(
-            f"the frame {what}; it should come from evaluate (columns here: {', '.join(map(str, frame.columns))})"
+            f"the frame {what}; it should come from evaluate "
+            f"(columns here: {', '.join(map(str, frame.columns))})"
         )
 
 
 def first_right(frame: pandas.DataFrame, opened: bool = False) -> pandas.Series:
-    """The first right completion of each problem that has one, by problem_id.
+    """Return the first right completion of each problem that has one, by problem_id.
 
-    One that was cut inside its thinking is no solution, and is passed over. opened: as in `sdlab.text.prompt.strip_thinking`.
+    A completion that was cut inside its thinking is passed over, because it is no solution. opened: as in
+    `sdlab.text.prompt.strip_thinking`.
     """
     right = frame[frame["reward"] == 1]
     whole = [bool(strip_thinking(text, opened)) for text in right["completion"]]

@@ -1,11 +1,13 @@
-"""Information in nats, from tables of probabilities: entropy, mutual information, conditional mutual information.
+"""Information in nats from tables of probabilities: entropy, mutual and conditional mutual information.
 
-I(y; c | x) = H(y | x) - H(y | x, c) is what the paper (arXiv 2603.24472) calls the richness of a context c: by how
-much c lowers the uncertainty about what will be written, y, for one who knows the problem x. Here in closed form;
-`sdlab.measure.traces` does it for the rational reasoner, `sdlab.measure.model_information` for a language model.
+I(y; c | x) = H(y | x) - H(y | x, c) is what the paper (arXiv 2603.24472) calls the richness of a context c:
+how much c lowers the uncertainty about the completion y for a reader who knows the problem x. This module has
+the closed form. `sdlab.measure.traces` computes it for the rational reasoner,
+`sdlab.measure.model_information` for a language model.
 
-Tables are arrays of any real type whose entries are at least 0 and sum to 1 (to 1e-8); axes are named in the order of
-the function's argument: `p_xyc` has shape (X, Y, C). Every function raises SdlabError on any other table.
+Tables are arrays of any real type. Their entries are at least 0 and sum to 1 (to 1e-8). Axes are named in the
+order of the function's argument: `p_xyc` has shape (X, Y, C). Every function raises SdlabError on any other
+table.
 """
 
 import numpy as np
@@ -18,25 +20,28 @@ TOLERANCE = 1e-8
 
 
 def entropy(p) -> float:
-    """H = -sum p log p, of a table of any shape taken as one distribution."""
+    """Return H = -sum p log p of a table of any shape, taken as one distribution."""
     p = check_table(p, "p")
     return float(-np.sum(p[p > 0] * np.log(p[p > 0])))
 
 
 def conditional_entropy(p_yc) -> float:
-    """H(y | c) = -sum p(y, c) log p(y | c), from a joint table (Y, C)."""
+    """Return H(y | c) = -sum p(y, c) log p(y | c) of a joint table (Y, C)."""
     p = check_table(p_yc, "p_yc", 2)
     return float(-rel_entr(p, np.broadcast_to(p.sum(0), p.shape)).sum())
 
 
 def mutual_information(p_yc) -> float:
-    """I(y; c) = sum p(y, c) log p(y, c) / (p(y) p(c)), from a joint table (Y, C)."""
+    """Return I(y; c) = sum p(y, c) log p(y, c) / (p(y) p(c)) of a joint table (Y, C)."""
     p = check_table(p_yc, "p_yc", 2)
     return float(rel_entr(p, p.sum(1, keepdims=True) * p.sum(0, keepdims=True)).sum())
 
 
 def conditional_mutual_information(p_xyc) -> float:
-    """I(y; c | x) = sum p(x, y, c) log p(x, y, c) p(x) / (p(x, y) p(x, c)), from a joint table (X, Y, C)."""
+    """Return I(y; c | x) of a joint table (X, Y, C).
+
+    I(y; c | x) = sum p(x, y, c) log p(x, y, c) p(x) / (p(x, y) p(x, c)).
+    """
     p = check_table(p_xyc, "p_xyc", 3)
     p_x = p.sum((1, 2), keepdims=True)
     together = p.sum(2, keepdims=True) * p.sum(1, keepdims=True)
@@ -45,7 +50,10 @@ def conditional_mutual_information(p_xyc) -> float:
 
 
 def kl_divergence(p, q) -> float:
-    """KL(p || q) = sum p log p / q, of two tables of one shape; infinite where q is 0 and p is not."""
+    """Return KL(p || q) = sum p log p / q of two tables of one shape.
+
+    It is infinite where q is 0 and p is not.
+    """
     p, q = check_table(p, "p"), check_table(q, "q")
     if p.shape != q.shape:
         raise SdlabError(f"kl_divergence needs two tables of one shape; got {p.shape} and {q.shape}")
@@ -53,14 +61,18 @@ def kl_divergence(p, q) -> float:
 
 
 def check_table(p, name: str = "p", axes: int | None = None) -> np.ndarray:
-    """`p` as a float array. Raises SdlabError unless it is a probability table (with so many axes)."""
+    """Return `p` as a float array.
+
+    Raises SdlabError unless it is a probability table, with `axes` axes if given.
+    """
     try:
         p = np.asarray(p, dtype=float)
     except (TypeError, ValueError) as error:
         raise SdlabError(f"{name} is no table of numbers; give an array of probabilities") from error
     if axes is not None and p.ndim != axes:
         raise SdlabError(
-            f"{name} has shape {p.shape}; it needs {axes} axes, one for each of {', '.join(name.split('_')[-1])}"
+            f"{name} has shape {p.shape}; "
+            f"it needs {axes} axes, one for each of {', '.join(name.split('_')[-1])}"
         )
     if not p.size or not np.isfinite(p).all() or p.min() < 0:
         wrong = "is empty" if not p.size else f"holds {p[~np.isfinite(p) | (p < 0)].flat[0]}"

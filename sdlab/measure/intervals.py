@@ -1,13 +1,14 @@
-"""Intervals by problem: generations of one problem resemble each other, so whole problems are what varies.
+"""Confidence intervals by problem: completions of one problem resemble each other, so problems are resampled.
 
-Everything measured here is a ratio of two sums over problems (score: reward over generations; density:
-markers over tokens). One such ratio has a bootstrap interval, BCa (Efron 1987, `scipy.stats.bootstrap`)
-rather than percentile: for scores near 0 or 1 it covers more often. In a simulation of 95% intervals (8
-generations a problem; `python tests/benchmarks/bench_intervals.py --one-seed`) it held the truth in 92, 93
-and 96% of cases at a score of 0.7 and in 76, 85 and 94% at 0.95, with 8, 20 and 60 problems: with fewer than
-about 20 problems, and near 0 or 1 with fewer than about 60, read an interval of a score as too narrow.
-Differences of two ratios on the same problems have Student's t interval, which holds its level from 6
-problems on; BCa called 8 to 16% of null differences significant with 6 to 12 problems.
+Every measure is a ratio of two sums over problems (score: reward over completions; density: markers over
+tokens). One ratio has a bootstrap interval, BCa (Efron 1987, `scipy.stats.bootstrap`) rather than percentile:
+for scores near 0 or 1 it covers more often. In a simulation of 95% intervals (8 completions per problem;
+`python tests/benchmarks/bench_intervals.py --one-seed`) it covered the truth in 92, 93 and 96% of cases at a
+score of 0.7 and in 76, 85 and 94% at 0.95, with 8, 20 and 60 problems. So treat a score's interval as too
+narrow with fewer than about 20 problems, and near 0 or 1 with fewer than about 60.
+
+The difference of two ratios on the same problems has Student's t interval, which keeps its level from 6
+problems on. BCa called 8 to 16% of null differences significant with 6 to 12 problems.
 """
 
 import warnings
@@ -36,7 +37,7 @@ class Interval:
 
 
 def tidy(value: float) -> str:
-    """A number with the digits a table needs: 0.33, 9.8, 13,054."""
+    """Return a number with the digits a table needs: 0.33, 9.8, 13,054."""
     size = abs(value)
     return (
         f"{value:.2f}"
@@ -50,11 +51,13 @@ def tidy(value: float) -> str:
 
 
 def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """sum(over) / sum(under) with its interval; both (P,), one sum per problem, `under` >= 0.
+    """Return sum(over) / sum(under) with its interval over problems.
 
-    Problems with `under` 0 have no value and are left out. When every problem has the same ratio the interval
-    has no width: resampling cannot show what never happened. Raises SdlabError when P is 0, the shapes
-    differ, or `confidence` is not between 0 and 1.
+    Both are (P,), one sum per problem, with `under` >= 0. Problems with `under` 0 have no value and are left
+    out. When every problem has the same ratio, the interval has no width: resampling cannot show what never
+    happened.
+
+    Raises SdlabError when P is 0, when the shapes differ, and when `confidence` is not between 0 and 1.
     """
     over, under = _columns((over, under), confidence)
 
@@ -86,11 +89,13 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
 
 
 def difference_interval(over_a, under_a, over_b, under_b, confidence: float = 0.95) -> Interval:
-    """Return the ratio of b minus the ratio of a, paired: (P,) each, the same problems in the same order.
+    """Return the ratio of b minus the ratio of a, paired by problem, with its interval.
 
-    Student's t over problems of what each adds to the difference (the ratios are linearised). Problems with
-    `under` 0 on either side are left out; one problem has no interval (NaN). Raises SdlabError as
-    `ratio_interval`.
+    All four are (P,): the same problems in the same order. The interval is Student's t over the problems'
+    contributions to the difference (the ratios are linearised). Problems with `under` 0 on either side are
+    left out. One problem has no interval (NaN).
+
+    Raises SdlabError as `ratio_interval`.
     """
     a, m, b, n = _columns((over_a, under_a, over_b, under_b), confidence)
     if not len(a):
@@ -124,11 +129,13 @@ def _ratio(over, under):
 
 
 def pass_at_k(n, c, k: int):
-    """Return the unbiased chance that one of k samples is right, c of n being right: 1 - C(n-c, k) / C(n, k).
+    """Return the unbiased estimate of pass@k from n samples with c right: 1 - C(n-c, k) / C(n, k).
 
-    Chen et al. 2021 (arXiv 2107.03374), in their product form, which stays exact where the binomials
-    overflow. `n` and `c` are numbers or arrays of one shape. Raises SdlabError unless 1 <= k <= n and 0 <= c
-    <= n.
+    `n` and `c` are numbers or arrays of one shape. The product form stays exact where the binomials overflow.
+
+    Raises SdlabError unless 1 <= k <= n and 0 <= c <= n.
+
+    Source: Chen et al. 2021 (arXiv 2107.03374).
     """
     n_all, c_all = np.broadcast_arrays(np.asarray(n), np.asarray(c))
     if k < 1 or (n_all < k).any():
@@ -141,5 +148,6 @@ def pass_at_k(n, c, k: int):
     def one(n, c):
         return 1.0 if n - c < k else 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
-    found = np.array([one(int(a), int(b)) for a, b in zip(n_all.ravel(), c_all.ravel())]).reshape(n_all.shape)
-    return found if found.ndim else float(found)
+    values = np.array([one(int(a), int(b)) for a, b in zip(n_all.ravel(), c_all.ravel())])
+    values = values.reshape(n_all.shape)
+    return values if values.ndim else float(values)

@@ -1,16 +1,22 @@
-"""What a context is worth to a language model, token by token: log p(y|x,c) - log p(y|x).
+"""How much a context changes a language model's probabilities, token by token: log p(y|x,c) - log p(y|x).
 
-Two forward passes over the same tokens y, one with c in the prompt and one without, give the per-token difference; its
-sum over the answer is log p(y|x,c)/p(y|x), in nats per answer. What the mean over answers estimates, and where it errs:
-- For y sampled from the model itself with c, at temperature 1, it estimates the plug-in E KL(p(.|x,c) || p(.|x)) of the
-  model. That is I(y; c | x) plus KL(pbar || p(.|x)) (see `sdlab.measure.traces`), because the model without c is not the
-  mixture pbar over contexts: an upper bound on the model's own information, sometimes far above it.
-- For y written by somebody else, or sampled at another temperature or with top-p, it estimates a difference of
-  cross-entropies and can be negative.
-- It speaks of the model's conditionals, not of the writer's: a model that does not use c shows none.
-With `rivals`, the contexts that could have stood there, the mixture itself is in the denominator: that is the model's
-I(y; c | x) for a context drawn evenly from these, at most log C.
-Nats per answer grow with the answer's length; nats per token say how dense the information is. Bits = nats / log 2.
+Two forward passes over the same tokens y, one with c in the prompt and one without, give the difference per
+token. Its sum over the completion is log p(y|x,c)/p(y|x), in nats per completion. Its mean over completions
+estimates the following:
+
+- For y sampled from the model itself with c at temperature 1: the plug-in E KL(p(.|x,c) || p(.|x)) of the
+  model. This is I(y; c | x) plus KL(pbar || p(.|x)) (see `sdlab.measure.traces`), because the model without c
+  is not the mixture pbar over contexts. So it is an upper bound on the model's own information, sometimes far
+  above it.
+- For y by another writer, at another temperature or with top-p: a difference of cross-entropies, which can be
+  negative.
+
+It describes the model's conditional probabilities, not the writer's: a model that does not use c shows no
+information.
+
+With `rivals`, the contexts that could have been in the prompt, the denominator is the mixture itself. The
+result is then the model's I(y; c | x) for a context drawn evenly from these, at most log C. Nats per
+completion grow with its length; nats per token say how dense the information is. Bits = nats / log 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +32,12 @@ from sdlab.text.prompt import render_prompt
 
 @dataclass(frozen=True)
 class ModelInformation:
-    """`frame` has a row per completion (B): problem_id, context, row, tokens, given = log p(y|x,c), alone = log p(y|x),
-    nats = given - alone, nats_per_token; with rivals also mixture and information = given - mixture.
+    """The information of B completions, as a whole and token by token.
 
-    `per_token[b]` (T_b,) is log p(y_t|x,c,y_<t) - log p(y_t|x,y_<t), and `tokens[b]` its T_b tokens as text.
+    `frame` has a row per completion: problem_id, context, row, tokens, given = log p(y|x,c), alone = log
+    p(y|x), nats = given - alone, nats_per_token; with rivals also mixture and information = given - mixture.
+    `per_token[b]` (T_b,) is log p(y_t|x,c,y_<t) - log p(y_t|x,y_<t), and `tokens[b]` has its T_b tokens as
+    text.
     """
 
     frame: pandas.DataFrame
@@ -39,7 +47,12 @@ class ModelInformation:
     def interval(
         self, column: str = "nats", per: str | None = None, confidence: float = 0.95, seed: int = 0
     ) -> Interval:
-        """The mean of `column` per answer, or per unit of the column `per` ("tokens"), resampled by problem."""
+        """Return the mean of `column` per completion with its interval, resampled by problem.
+
+        per: a column such as "tokens"; the mean is then per unit of that column.
+
+        Raises SdlabError on a column that the frame lacks.
+        """
         missing = [name for name in (column, per) if name and name not in self.frame.columns]
         if missing:
             raise SdlabError(
@@ -62,9 +75,12 @@ def model_information(
 ) -> ModelInformation:
     """Score B completions with and without their demonstration in the prompt; all sequences have B entries.
 
-    Completions are token ids (as sampled, `rollouts.completions()`) or text (the end-of-sequence token is added).
-    `rivals[b]`, C texts that could have stood in b's prompt with equal chance, must hold demonstrations[b].
-    Raises SdlabError on lengths that differ, an empty completion, or rivals without the demonstration itself.
+    Completions are token ids (as sampled, `rollouts.completions()`) or text (the end-of-sequence token is
+    added). `rivals[b]` are C texts that could have been in b's prompt with equal probability; they must
+    include demonstrations[b].
+
+    Raises SdlabError when the lengths differ, on an empty completion, and on rivals without the demonstration
+    itself.
     """
     sizes = {"completions": len(completions), "demonstrations": len(demonstrations)}
     sizes |= {"rivals": len(rivals)} if rivals is not None else {}
@@ -79,37 +95,39 @@ def model_information(
     contexts = (
         [list(dict.fromkeys(row)) for row in rivals] if rivals is not None else [[d] for d in demonstrations]
     )
-    for row, (shown, named) in enumerate(zip(contexts, demonstrations)):
-        if named not in shown:
+    for row, (rival_texts, demonstration) in enumerate(zip(contexts, demonstrations)):
+        if demonstration not in rival_texts:
             raise SdlabError(
-                f"rivals[{row}] does not hold demonstrations[{row}]; the context that was there is one of them"
+                f"rivals[{row}] does not hold demonstrations[{row}]; add the context that was in the prompt"
             )
-    prompts, wanted = [], []  # per row: without context, then with each of its contexts
-    for problem, shown, row in zip(problems, contexts, ids):
+    prompts, scored_ids = [], []  # per row: without context, then with each of its contexts
+    for problem, rival_texts, row in zip(problems, contexts, ids):
         prompts += [
-            render_prompt(engine.tokenizer, problem, text, thinking=thinking) for text in (None, *shown)
+            render_prompt(engine.tokenizer, problem, text, thinking=thinking) for text in (None, *rival_texts)
         ]
-        wanted += [row] * (1 + len(shown))
-    logps = engine.score(prompts, wanted, progress=progress).per_token_logps.double().numpy()
+        scored_ids += [row] * (1 + len(rival_texts))
+    logps = engine.score(prompts, scored_ids, progress=progress).per_token_logps.double().numpy()
     rows, per_token, at = [], [], 0
-    for number, (problem, shown, named, row) in enumerate(zip(problems, contexts, demonstrations, ids)):
-        alone, *under = logps[at : at + 1 + len(shown), : len(row)]
-        at += 1 + len(shown)
-        given = under[shown.index(named)]
-        per_token.append(given - alone)
+    for number, (problem, rival_texts, demonstration, row) in enumerate(
+        zip(problems, contexts, demonstrations, ids)
+    ):
+        alone, *under = logps[at : at + 1 + len(rival_texts), : len(row)]
+        at += 1 + len(rival_texts)
+        with_context = under[rival_texts.index(demonstration)]
+        per_token.append(with_context - alone)
         nats = float(per_token[-1].sum())
-        found = {
+        values = {
             "problem_id": problem.id,
             "context": context,
             "row": number,
             "tokens": len(row),
-            "given": float(given.sum()),
+            "given": float(with_context.sum()),
         }
-        found |= {"alone": float(alone.sum()), "nats": nats, "nats_per_token": nats / len(row)}
+        values |= {"alone": float(alone.sum()), "nats": nats, "nats_per_token": nats / len(row)}
         if rivals is not None:
-            found["mixture"] = float(np.logaddexp.reduce([one.sum() for one in under]) - np.log(len(under)))
-            found["information"] = found["given"] - found["mixture"]
-        rows.append(found)
+            values["mixture"] = float(np.logaddexp.reduce([one.sum() for one in under]) - np.log(len(under)))
+            values["information"] = values["given"] - values["mixture"]
+        rows.append(values)
     return ModelInformation(
         pandas.DataFrame(rows), per_token, [[engine.tokenizer.decode([i]) for i in row] for row in ids]
     )

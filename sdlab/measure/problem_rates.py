@@ -1,7 +1,8 @@
-"""One row per problem: its pass rate with an exact interval, pass@k from its own number of samples, and what all problems say.
+"""One row per problem: its pass rate with an exact interval, and pass@k from its own number of samples.
 
-Thirty AIME problems with 16 samples each leave two doubts, and they are shown apart: what rate a single problem has (16
-draws: about plus or minus .25), and what another thirty problems would have scored (resampled by problem).
+Thirty AIME problems with 16 samples each leave two uncertainties, which are reported separately: the rate of
+a single problem (16 samples: about plus or minus 0.25), and the score of another thirty problems (resampled
+by problem).
 """
 
 from collections.abc import Iterable
@@ -13,31 +14,32 @@ from scipy import stats
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval, pass_at_k, ratio_interval
 
-BLIND = 3  # problems that carry a score (or what it lacks); with fewer, resampling is too sure
+BLIND = 3  # effective number of solved (or missed) problems; with fewer, resampling is too narrow
 KS = tuple(range(1, 17))  # of pass@k
-MEANS = (
-    "length",
-    "markers",
-    "markers_substring",
-    "truncated",
-    "entropy",
-)  # averaged by problem where they are known
+# columns that are averaged by problem where they are known
+MEANS = ("length", "markers", "markers_substring", "truncated", "entropy")
 
 
 def rate_interval(right: int, samples: int, confidence: float = 0.95) -> Interval:
-    """Clopper and Pearson's exact interval of one problem's pass rate, right of samples: it holds the rate at least as often as it says.
+    """Return Clopper and Pearson's exact interval of one problem's pass rate, right / samples.
+
+    It covers the rate at least as often as `confidence` says.
 
     Raises SdlabError unless 0 <= right <= samples, samples >= 1 and confidence is between 0 and 1.
     """
     if samples < 1 or not 0 <= right <= samples or not 0 < confidence < 1:
         raise SdlabError(
-            f"a pass rate of {right} right of {samples} at confidence {confidence} is not possible; give 0 <= right <= samples, 0 < confidence < 1"
+            f"a pass rate of {right} right of {samples} at confidence {confidence} is not possible; "
+            "give 0 <= right <= samples, samples >= 1 and 0 < confidence < 1"
         )
     return Interval(right / samples, *(float(limit) for limit in _exact(right, samples - right, confidence)))
 
 
 def _exact(right, wrong, confidence: float):
-    """Clopper and Pearson's limits for `right` of right + wrong, numbers or arrays; fractions of a count are allowed."""
+    """Return Clopper and Pearson's limits for `right` of right + wrong.
+
+    Both are numbers or arrays; fractions of a count are allowed.
+    """
     right, wrong, tail = np.asarray(right, dtype=float), np.asarray(wrong, dtype=float), (1 - confidence) / 2
     low = np.where(right > 0, stats.beta.ppf(tail, np.where(right > 0, right, 1), wrong + 1), 0.0)
     high = np.where(wrong > 0, stats.beta.ppf(1 - tail, right + 1, np.where(wrong > 0, wrong, 1)), 1.0)
@@ -45,15 +47,19 @@ def _exact(right, wrong, confidence: float):
 
 
 def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.DataFrame:
-    """One row per problem, in order of appearance: problem_id, generations, graded, right, rate, low, high, and the means of MEANS.
+    """Return one row per problem, in order of appearance, with its pass rate and exact interval.
 
-    `frame` has a row per generation with problem_id and reward (1, 0, or NaN where nothing could be graded); a problem without
-    a graded generation has NaN for a rate. Raises SdlabError on rewards other than 0 and 1, missing columns and an empty frame.
+    Columns: problem_id, generations, graded, right, rate, low, high, and the means of MEANS. `frame` has a
+    row per completion with problem_id and reward (1, 0, or NaN where nothing could be graded). A problem
+    without a graded completion has the rate NaN.
+
+    Raises SdlabError on rewards other than 0 and 1, on missing columns and on an empty frame.
     """
     missing = [name for name in ("problem_id", "reward") if name not in frame.columns]
     if missing or frame.empty:
         raise SdlabError(
-            f"pass rates by problem need rows with problem_id and reward; {f'missing: {missing}' if missing else 'the frame is empty'}"
+            "pass rates by problem need rows with problem_id and reward; "
+            f"{f'missing: {missing}' if missing else 'the frame is empty'}"
         )
     rewards = frame["reward"].astype(float)
     if not rewards.dropna().isin((0.0, 1.0)).all():
@@ -75,34 +81,39 @@ def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.D
 
 
 def score_interval(values, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """The mean over problems of values in [0, 1] (pass rates, pass@k), (P,), with its interval over problems; NaN are left out.
+    """Return the mean over problems of values in [0, 1] (P,) with its interval over problems.
 
-    Resampled by problem, which cannot show what never happened: 0 right of 480 would be 0.00 [0.00, 0.00]. So where less than
-    one problem's worth is solved (or missed), or where it lies on fewer than BLIND problems (Kish's effective number, squared
-    sum over sum of squares), the interval reaches to Clopper and Pearson's limits for P draws, the sum standing for the count
-    (fractional: the binomial limits by the beta distribution). They hold for any spread of rates, because tossing a coin of
-    each problem's value gives a binomial count of the same mean. Where the rule begins to hold, a band along k widens at once.
+    The values are pass rates or pass@k; NaN are left out. Resampling by problem cannot show what never
+    happened: 0 right of 480 would be 0.00 [0.00, 0.00]. So the interval is widened to Clopper and Pearson's
+    limits for P draws in two cases: less than one problem's worth is solved (or missed), or it is spread over
+    fewer than BLIND problems (Kish's effective number, squared sum over sum of squares). The sum then serves
+    as the count (fractional: the binomial limits by the beta distribution). These limits hold for any spread
+    of rates, because one coin toss per problem with that problem's value gives a binomial count of the same
+    mean. Where the rule begins to apply, a band along k widens at once.
     """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    found = ratio_interval(values, np.ones(len(values)), confidence, seed)
+    interval = ratio_interval(values, np.ones(len(values)), confidence, seed)
     solved, missed = float(values.sum()), float((1 - values).sum())
     if not _blind(values) and not _blind(1 - values):
-        return found
+        return interval
     low, high = _exact(solved, missed, confidence)
-    return Interval(found.mean, np.fmin(found.low, low).item(), np.fmax(found.high, high).item())
+    return Interval(interval.mean, np.fmin(interval.low, low).item(), np.fmax(interval.high, high).item())
 
 
 def _blind(values: np.ndarray) -> bool:
-    """Whether resampling (P,) values sees too little of them."""
+    """Return whether resampling (P,) values sees too few of them."""
     total = float(values.sum())
     return total < 1 or total**2 / float((values**2).sum()) < BLIND
 
 
 def pass_columns(problems: pandas.DataFrame, ks: Iterable[int] = KS) -> pandas.DataFrame:
-    """Unbiased pass@k of each problem from its own graded generations: columns pass@1, ...; NaN where it has fewer than k."""
+    """Return the unbiased pass@k of each problem from its own graded completions: columns pass@1, ...
+
+    A value is NaN where the problem has fewer than k graded completions.
+    """
     graded, right = problems["graded"].to_numpy(int), problems["right"].to_numpy(int)
     columns = {}
     for k in ks:
@@ -116,10 +127,11 @@ def pass_columns(problems: pandas.DataFrame, ks: Iterable[int] = KS) -> pandas.D
 def pass_at_k_curve(
     problems: pandas.DataFrame, ks: Iterable[int] = KS, confidence: float = 0.95, seed: int = 0
 ) -> pandas.DataFrame:
-    """pass@k along k, averaged over the problems with at least k graded generations: k, mean, low, high, problems, left_out.
+    """Return pass@k along k, averaged over the problems with at least k graded completions.
 
-    `problems`: of `problem_rates`. left_out counts graded problems with fewer than k generations; where it is not 0, a rise
-    may come from other problems and not from k. A k that no problem reaches has no row.
+    Columns: k, mean, low, high, problems, left_out. `problems`: as returned by `problem_rates`. left_out
+    counts graded problems with fewer than k completions; where it is not 0, a rise may come from other
+    problems and not from k. A k that no problem reaches has no row.
     """
     columns, graded = pass_columns(problems, ks), int((problems["graded"] > 0).sum())
     rows = []

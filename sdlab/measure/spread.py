@@ -1,24 +1,24 @@
-"""Uncertainty of a mean over seeds and problems: variance components, and intervals that hold their level.
+"""Uncertainty of a mean over seeds and problems: variance components, and intervals that keep their level.
 
-Every seed's model answers the same problems, so seeds and problems cross. A value is taken as the sum of a
-mean, a part of its seed, a part of its problem and the rest of its cell. The analysis of variance gives three
-squared standard errors of the mean: `seeds` (S - 1 degrees of freedom; it holds the rest too), `problems` (P
-- 1; it holds the rest too) and `rest`. The squared half-width of the interval is
+Every seed's model is evaluated on the same problems, so seeds and problems cross. A value is modelled as the
+sum of a mean, a part of its seed, a part of its problem and the rest of its cell. The analysis of variance
+gives three squared standard errors of the mean: `seeds` (S - 1 degrees of freedom; it includes the rest),
+`problems` (P - 1; it includes the rest) and `rest`. The squared half-width of the interval is
 
     max(t(S - 1)^2 seeds + t(P - 1)^2 max(problems - rest, 0), t(P - 1)^2 max(problems, rest)).
 
 The first term is Banerjee's rule (1960, Sankhya 22:357): squared errors, each times its own squared t
 quantile, give an interval that covers at least as often as it says, whatever the true variances are, also
 with two seeds. A negative estimate of the problems' variance counts as 0, and the interval is never narrower
-than problems or cells alone give it. One t quantile with Satterthwaite's degrees of freedom is too narrow
-here: in a simulation of normal tables like those below it called up to 10% of null differences significant
-with two seeds and 7% with three.
+than from problems or cells alone. One t quantile with Satterthwaite's degrees of freedom is too narrow here:
+in a simulation of normal tables like those below it called up to 10% of null differences significant with two
+seeds and 7% with three.
 
 The price (`python tests/benchmarks/bench_intervals.py`): where seeds do not vary, the interval of a
 difference is 3.1 to 3.9 times as wide as the percentile interval of the bootstrap over seeds and problems
 with 2 seeds, 1.2 to 1.4 times with 3, and narrower with 5 (0.9) and 10 (0.7 to 0.9). Where they do vary (SD
 0.1), that bootstrap called up to 37% of null differences significant with 2 seeds, 21% with 3 and 15% with 5;
-this interval at most 6%.
+this interval called at most 6%.
 """
 
 from dataclasses import dataclass
@@ -37,15 +37,13 @@ ANYTHING, POSITIVE, SHARE = (-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)  # boun
 class Spread:
     """The uncertainty of an estimate: squared standard errors with their degrees of freedom.
 
-    The errors are numbers, or arrays where `crossed_spread` was asked for many tables at once.
+    The errors are numbers, or arrays when `crossed_spread` got many tables at once.
     """
 
-    parts: tuple[
-        tuple[float | np.ndarray, int], ...
-    ]  # (squared error, degrees of freedom), independent parts
-    least: tuple[float | np.ndarray, int] | None = (
-        None  # the interval is at least as wide as by this part alone
-    )
+    # independent parts: (squared error, degrees of freedom)
+    parts: tuple[tuple[float | np.ndarray, int], ...]
+    # The interval is at least as wide as this part alone makes it.
+    least: tuple[float | np.ndarray, int] | None = None
 
     def half_width(self, confidence: float):
         """Return half the width of the interval; NaN when there is nothing to estimate it from.
@@ -64,7 +62,7 @@ class Spread:
         return np.sqrt(squared)
 
     def around(self, mean: float, confidence: float, bounds: tuple[float, float] = ANYTHING) -> Interval:
-        """Return `mean` with its interval, which ends at `bounds` (least and largest possible value)."""
+        """Return `mean` with its interval, cut at `bounds` (the least and the largest possible value)."""
         half = self.half_width(confidence)
         low, high = (float(np.clip(value, *bounds)) for value in (mean - half, mean + half))
         return Interval(float(mean), low, high)
@@ -76,9 +74,10 @@ def _quantile(degrees: int, confidence: float) -> float:
 
 
 def crossed_spread(*tables: np.ndarray) -> Spread:
-    """Return the spread of the sum of the tables' means: own seeds each, the same problems for all.
+    """Return the spread of the sum of the tables' means.
 
-    Tables (S, P) as `linearised` gives them, with mean 0; (..., S, P) are many at once.
+    Each table has its own seeds; all have the same problems. Tables are (S, P) as `linearised` returns them,
+    with mean 0; (..., S, P) are many at once.
     """
     parts, problems, rest = [], 0.0, 0.0
     for table in tables:
@@ -97,7 +96,7 @@ def crossed_spread(*tables: np.ndarray) -> Spread:
 
 
 def linearised(over: np.ndarray, under: np.ndarray):
-    """Return the ratio of sums and what every cell adds to it, with mean 0: tables (..., S, P), ratios (...).
+    """Return the ratio of sums (...) and every cell's contribution to it (..., S, P), with mean 0.
 
     The delta method: (over - ratio * under) / mean of under. A table whose `under` adds up to 0 gives NaN.
     """

@@ -1,8 +1,9 @@
-"""Where a teacher parts from its student, token by token: both next-token distributions at every token of given completions.
+"""Where a teacher's next-token distribution differs from its student's, at every token of given completions.
 
-The distributions are those of SDPO's loss (arXiv 2601.20802; arXiv 2603.24472, Section 4): one network reads the student's and the
-teacher's prompt, and the student's own tokens after it. Whole distributions are compared, not only the chances of the tokens that were
-written, so a token can be hot although teacher and student find it equally likely.
+The distributions are those of SDPO's loss (arXiv 2601.20802; arXiv 2603.24472, Section 4): one network reads
+the student's and the teacher's prompt, and the student's own tokens after it. Whole distributions are
+compared, not only the probabilities of the written tokens. So a token can have a high divergence although
+teacher and student find it equally likely.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from sdlab.seeds import stable_int
 from sdlab.text.markers import marker_spans
 from sdlab.train.losses import sdpo_token_loss
 
-ROOM = 15_000_000  # logits held at once: both distributions over the whole vocabulary at every token of some completions
+ROOM = 15_000_000  # logits in memory at once: two distributions over the vocabulary at every token
 
 
 def token_divergence(
@@ -34,28 +35,34 @@ def token_divergence(
     temperature: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pandas.DataFrame:
-    """One row per token of B completions (token ids) under the student's and the teacher's prompts (B rendered prompts each).
+    """Return one row per token of B completions, scored under the student's and the teacher's prompts.
 
-    Columns: row, name (`names[row]`, B of them, such as problem ids; default the row), position, token (text), marker (the epistemic
-    marker that the token is part of, or ""), student and teacher (log-probability of the token, nats), u = teacher - student,
-    divergence (generalised Jensen-Shannon, nats: the loss of SDPO at this token before importance weights), entropy (nats, the
-    student's). teacher: another rollout engine with the same tokenizer; None: `engine` itself, the self-teacher.
-    alpha, top_k, tail: see `sdlab.train.losses`; a top_k beyond the vocabulary counts as all of it. Raises SdlabError when the
-    lengths differ, there is no completion or one is empty, or temperature is not above 0.
+    completions: lists of token ids. prompts, teacher_prompts: B rendered prompts each. teacher: another
+    rollout engine with the same tokenizer; None means `engine` itself, the self-teacher. alpha, top_k, tail:
+    see `sdlab.train.losses`; a top_k beyond the vocabulary counts as all of it.
+
+    Columns: row, name (`names[row]`, B of them, such as problem ids; default the row), position, token
+    (text), marker (the epistemic marker that the token is part of, or ""), student and teacher
+    (log-probability of the token, nats), u = teacher - student, divergence (generalised Jensen-Shannon, nats:
+    SDPO's loss at this token before importance weights), entropy (nats, the student's).
+
+    Raises SdlabError when the lengths differ, without completions, on an empty completion, and when
+    temperature is not above 0.
     """
     names = range(len(completions)) if names is None else names
     sizes = {"prompts": len(prompts), "teacher_prompts": len(teacher_prompts), "names": len(names)}
     for what, size in sizes.items():
         if size != len(completions) or not size:
             raise SdlabError(
-                f"{len(completions)} completions but {size} {what}; give one for each completion, and at least one"
+                f"{len(completions)} completions but {size} {what}; "
+                "give one for each completion, and at least one"
             )
     if not all(map(len, completions)):
         raise SdlabError(
             f"completion {[bool(len(row)) for row in completions].index(False)} has no tokens; leave it out"
         )
     if not temperature > 0:
-        raise SdlabError(f"temperature {temperature} has no distributions to compare; give a number above 0")
+        raise SdlabError(f"temperature={temperature} is not allowed; give a number above 0")
     vocabulary, longest = engine.model.get_output_embeddings().weight.shape[0], max(map(len, completions))
     at_once, parts = max(1, ROOM // (vocabulary * longest)), []
     for start in range(0, len(completions), at_once):
@@ -93,10 +100,12 @@ def token_divergence(
 def heat_ratio(
     tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """How many times hotter markers are: mean of |value| over marker tokens by that over all others, resampled by `name`.
+    """Return the mean of |value| over marker tokens divided by that over all other tokens, with its interval.
 
-    `tokens` as made by `token_divergence`, or a part of it. Percentile bootstrap; low and high are NaN with a single name.
-    Raises SdlabError when there is no marker or nothing but markers.
+    `tokens`: as returned by `token_divergence`, or a part of it. The interval is a percentile bootstrap over
+    `name`; low and high are NaN with a single name.
+
+    Raises SdlabError without markers and without other tokens.
     """
     is_marker = tokens["marker"] != ""
     if not 0 < is_marker.sum() < len(tokens):
@@ -124,7 +133,7 @@ def _ratio(sums):
 
 
 def _logps(engine, prompts, ids, temperature) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-distributions (M, V) at the M tokens, row after row, and their entropy (M,)."""
+    """Return the log-distributions (M, V) at the M tokens, row after row, and their entropy (M,)."""
     scores = engine.score(list(prompts), ids, temperature=temperature, return_logits=True)
     return (scores.logits[scores.completion_mask] / temperature).log_softmax(-1), scores.entropy[
         scores.completion_mask
@@ -132,7 +141,10 @@ def _logps(engine, prompts, ids, temperature) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _words(tokenizer, ids: Sequence[int]) -> tuple[list[str], list[str]]:
-    """The tokens as text, and for each the marker it is part of, or ""; a marker may be cut into several tokens."""
+    """Return the tokens as text, and for each the marker that it is part of, or "".
+
+    A marker may consist of several tokens.
+    """
     tokens = [tokenizer.decode([token]) for token in ids]
     ends = np.cumsum([len(token) for token in tokens])
     markers = [""] * len(tokens)

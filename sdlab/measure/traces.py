@@ -1,15 +1,18 @@
 """I(y; c | x) of the rational reasoner: exact where its traces can be listed, sampled where they cannot.
 
-What is random here? A problem determines its answer, so a hint about it says nothing new to somebody who has searched.
-The reasoner has not searched yet; for it the hidden value is as its prior says (tilted where its knobs give
-it intuition), and the contexts it may meet come from that: p(c) = sum_v prior(v) p(c | v). What it then writes,
-y, is random given c, and p(y | x, c) is exact.
+What is random here? A problem determines its answer, so a hint about it adds nothing for a reader who has
+searched. The reasoner has not searched yet. For it the hidden value follows its prior (tilted where its knobs
+give it intuition), and the contexts it may meet follow from that: p(c) = sum_v prior(v) p(c | v). What it
+then writes, y, is random given c, and p(y | x, c) is exact.
 
-Two numbers, which differ:
-- information: E log p(y|x,c) / pbar(y), with the mixture pbar(y) = sum_c p(c) p(y|x,c). This is I(y; c | x), at most H(c).
-- plug-in: E log p(y|x,c) / p(y|x), with the reasoner that has no context in the denominator. It is what one gets by
-  scoring a text with and without c. Since nobody writes the mixture, it is too large: plug-in = I + KL(pbar || p(.|x)).
-  It is infinite when a context allows a sentence that the reasoner without one never writes ("The answer is 36, so").
+There are two different numbers:
+
+- information: E log p(y|x,c) / pbar(y), with the mixture pbar(y) = sum_c p(c) p(y|x,c).
+  This is I(y; c | x), at most H(c).
+- plug-in: E log p(y|x,c) / p(y|x), with the reasoner without a context in the denominator. Scoring a text
+  with and without c gives this number. It is too large, because the reasoner without a context does not write
+  the mixture: plug-in = I + KL(pbar || p(.|x)). It is infinite when a context allows a sentence that the
+  reasoner without one never writes ("The answer is 36, so").
 """
 
 import math
@@ -29,8 +32,8 @@ from sdlab.world.likelihood import log_prob
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import program, sample
 
-Contexts = Sequence[tuple[float, Evidence]]  # (C,) pairs of a probability and what the reasoner is told
-REST = "(any other trace)"  # the last entry of a table: all that is too unlikely to be listed
+Contexts = Sequence[tuple[float, Evidence]]  # (C,) pairs of a probability and the reasoner's evidence
+REST = "(any other trace)"  # the last entry of a table: all traces too unlikely to be listed
 FLOOR = 1e-6  # traces less likely than this are not listed
 
 
@@ -38,8 +41,9 @@ FLOOR = 1e-6  # traces less likely than this are not listed
 class TraceTable:
     """The traces of one problem under C contexts and under none.
 
-    The last of the Y entries is REST: what is not listed, taken together. Merging outcomes is data processing, so
-    `information`, `plug_in` and `gap` are exact for the merged outcomes and never above those of all traces.
+    The last of the Y entries is REST: all traces that are not listed, taken together. Merging outcomes is
+    data processing, so `information`, `plug_in` and `gap` are exact for the merged outcomes and never above
+    those of all traces.
     """
 
     texts: tuple[str, ...]  # (Y,)
@@ -49,36 +53,39 @@ class TraceTable:
 
     @property
     def joint(self) -> np.ndarray:
-        """p(y, c | x), (Y, C)."""
+        """Return p(y, c | x): (Y, C)."""
         return (self.weights[:, None] * self.given).T
 
     @property
     def mixture(self) -> np.ndarray:
-        """pbar(y) = sum_c p(c) p(y | x, c), (Y,): what one expects who knows that a context comes, but not which."""
+        """Return pbar(y) = sum_c p(c) p(y | x, c): (Y,).
+
+        This is the expectation of a reader who knows that a context comes, but not which.
+        """
         return self.weights @ self.given
 
     @property
     def information(self) -> float:
-        """I(y; c | x) in nats."""
+        """Return I(y; c | x) in nats."""
         return mutual_information(self.joint)
 
     @property
     def gap(self) -> float:
-        """KL(pbar || p(. | x)) in nats: what the plug-in counts too much."""
+        """Return KL(pbar || p(. | x)) in nats, by which the plug-in is too large."""
         return kl_divergence(self.mixture, self.alone)
 
     @property
     def plug_in(self) -> float:
-        """E log p(y|x,c) - log p(y|x) in nats; equals information + gap."""
+        """Return E log p(y|x,c) - log p(y|x) in nats; equals information + gap."""
         return float(sum(w * kl_divergence(row, self.alone) for w, row in zip(self.weights, self.given)))
 
     @property
     def unlisted(self) -> float:
-        """The probability of REST with the contexts."""
+        """Return the probability of REST with the contexts."""
         return float(self.mixture[-1])
 
     def expect(self, measure: Callable[[str], float]) -> float:
-        """The mean of `measure(text)` over the listed traces that are written with the contexts."""
+        """Return the mean of `measure(text)` over the listed traces that are written with the contexts."""
         listed = self.mixture[:-1]
         return float(listed @ [measure(text) for text in self.texts[:-1]] / listed.sum())
 
@@ -86,11 +93,13 @@ class TraceTable:
 def hints(
     problem: Problem, reliability: float, slot: int = 0, knobs: Knobs = BLIND
 ) -> list[tuple[float, Evidence]]:
-    """Contexts that name one candidate of a slot, right with probability `reliability`, else any wrong one alike.
+    """Return contexts that name one candidate of a slot, right with probability `reliability`.
 
-    The hidden value is as the slot's prior says; the reasoner knows how reliable the hint is. With n candidates and an
-    even prior, reliability 1/n is chance (the hint says nothing) and 1 is a revelation (it says log n nats).
-    Raises SdlabError unless 0 < reliability <= 1 and the slot has two candidates or more.
+    A wrong hint names each wrong candidate equally often. The hidden value follows the slot's prior, and the
+    reasoner knows the reliability. With n candidates and an even prior, reliability 1/n is chance (the hint
+    has no information), and 1 reveals the value (log n nats).
+
+    Raises SdlabError unless 0 < reliability <= 1 and the slot has at least two candidates.
     """
     if not 0 < reliability <= 1:
         raise SdlabError(f"reliability={reliability!r} is not allowed; it must be above 0 and at most 1")
@@ -115,20 +124,24 @@ def likely_traces(
     limit: int = 50_000,
     knobs: Knobs = BLIND,
 ) -> dict[str, float]:
-    """text -> p(text | x, evidence) of every trace at least as likely as `floor`, by depth-first replay with pruning.
+    """Return text -> p(text | x, evidence) of every trace at least as likely as `floor`.
 
-    `reasoner.enumerate_traces` lists all traces, but a credible claim makes them infinitely many: whatever the belief
-    rules out can be proposed and dropped again and again. Raises SdlabError beyond `limit` traces.
+    The search is a depth-first replay with pruning. `reasoner.enumerate_traces` lists all traces, but a
+    credible claim makes them infinitely many, because a value that the belief rules out can be proposed and
+    dropped again and again.
+
+    Raises SdlabError beyond `limit` traces.
     """
-    found, path = {}, []
+    traces, path = {}, []
     while True:
         text, chances = _replay(problem, evidence, thinking, path, floor, knobs)
         if text is not None:
-            if len(found) == limit:
+            if len(traces) == limit:
                 raise SdlabError(
-                    f"problem {problem.id!r} has more than {limit} traces above {floor}; raise floor or use sampled_information"
+                    f"problem {problem.id!r} has more than {limit} traces above {floor}; "
+                    "raise floor or use sampled_information"
                 )
-            found[text] = math.exp(math.fsum(math.log(p[taken]) for p, taken in zip(chances, path)))
+            traces[text] = math.exp(math.fsum(math.log(p[taken]) for p, taken in zip(chances, path)))
         so_far = [1.0]
         for p, taken in zip(chances, path):
             so_far.append(so_far[-1] * p[taken])
@@ -138,13 +151,16 @@ def likely_traces(
                 path[level:] = [later]
                 break
         else:
-            return found
+            return traces
 
 
 def _replay(
     problem, evidence, thinking, path: list[int], floor: float, knobs: Knobs
 ) -> tuple[str | None, list]:
-    """Follow `path`, then the first option above the floor, which is added to it. Text None: no option was left."""
+    """Follow `path`, then the first option above the floor, which is added to `path`.
+
+    Returns the text and the probabilities at every step; the text is None when no option was left.
+    """
     run, words, chances, so_far = program(problem, evidence, thinking, knobs), [], [], 1.0
     try:
         choice = next(run)
@@ -175,21 +191,23 @@ def trace_table(
     floor: float = FLOOR,
     knobs: Knobs = BLIND,
 ) -> TraceTable:
-    """The traces that are likely under a context or under none, for problems with one slot and two or three candidates.
+    """Return the table of traces that are likely under a context or under none, with exact probabilities.
 
-    All their probabilities are exact. Raises SdlabError when the contexts' probabilities are no distribution.
+    It is meant for problems with one slot and two or three candidates.
+
+    Raises SdlabError when the contexts' probabilities are no distribution.
     """
     weights = check_table([weight for weight, _ in contexts], "the contexts' probabilities")
-    told = [NOTHING, *(evidence for _, evidence in contexts)]
-    rows = [likely_traces(problem, evidence, thinking, floor, knobs=knobs) for evidence in told]
+    evidences = [NOTHING, *(evidence for _, evidence in contexts)]
+    rows = [likely_traces(problem, evidence, thinking, floor, knobs=knobs) for evidence in evidences]
     texts = tuple(dict.fromkeys(text for row in rows for text in row))
-    table = np.empty((len(told), len(texts) + 1))
-    for i, (row, evidence) in enumerate(zip(rows, told)):
+    table = np.empty((len(evidences), len(texts) + 1))
+    for i, (row, evidence) in enumerate(zip(rows, evidences)):
         table[i, :-1] = [
             row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking, knobs)) for t in texts
         ]
         rest = 1 - math.fsum(table[i, :-1])
-        table[i, -1] = rest if rest > 1e-12 else 0.0  # less is rounding
+        table[i, -1] = rest if rest > 1e-12 else 0.0  # smaller values are rounding errors
     return TraceTable((*texts, REST), weights, table[1:], table[0])
 
 
@@ -202,12 +220,13 @@ def sampled_information(
     seed: Seed = 0,
     knobs: Knobs = BLIND,
 ) -> pandas.DataFrame:
-    """Monte Carlo for problems of any size: draw c, then y given c, and score y exactly under every context.
+    """Estimate the information by Monte Carlo, for problems of any size.
 
-    `num_traces` rows for each of P problems: problem_id, context (its index), text, given = log p(y|x,c), mixture =
-    log pbar(y), alone = log p(y|x), information = given - mixture, plug_in = given - alone, in nats. The mean of
-    `information` is an unbiased estimate of I(y; c | x); `summarise(frame, metrics=["information", "plug_in"])` gives
-    it with an interval resampled by problem.
+    A row draws c, then y given c, and scores y exactly under every context. There are `num_traces` rows for
+    each of P problems: problem_id, context (its index), text, given = log p(y|x,c), mixture = log pbar(y),
+    alone = log p(y|x), information = given - mixture, plug_in = given - alone, in nats. The mean of
+    `information` is an unbiased estimate of I(y; c | x). `summarise(frame, metrics=["information",
+    "plug_in"])` gives it with an interval resampled by problem.
     """
     rows = []
     for problem in problems:
@@ -231,7 +250,10 @@ def score_trace(
     thinking: bool = True,
     knobs: Knobs = BLIND,
 ) -> dict[str, float]:
-    """given, mixture, alone, information and plug_in (nats) of one trace, were it written under contexts[chosen]."""
+    """Return given, mixture, alone, information and plug_in of one trace in nats.
+
+    The trace counts as written under contexts[chosen].
+    """
     under = np.array([log_prob(text, problem, evidence, thinking, knobs) for _, evidence in contexts])
     given, alone = float(under[chosen]), log_prob(text, problem, NOTHING, thinking, knobs)
     mixture = float(np.logaddexp.reduce(under + np.log([weight for weight, _ in contexts])))

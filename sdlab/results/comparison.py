@@ -1,4 +1,4 @@
-"""Several results in one table: organism and real models, sampled and imported, with paired differences on the same problems."""
+"""Several results in one table, with paired differences on the same problems."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +25,20 @@ def comparison(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """One row per model, benchmark and metric: model, benchmark, metric, mean, low, high, problems, generations, unit, and the difference.
+    """Return one row per model, benchmark and metric, with the difference from the baseline.
 
-    results: results, or folders that hold some. The difference is paired by problem, model minus the baseline
-    (the first model when none is named) on the problems both have on that benchmark, known by their prompts:
-    columns baseline, difference, difference_low, difference_high, common, verdict ("significant", "not
-    significant", or why there is none; empty for the baseline). Intervals are those of
-    `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are significant by chance:
-    at 95%, one in twenty where nothing differs. Raises SdlabError on an unknown baseline or metric, without
-    results, and when a model has two results on one benchmark.
+    results: results, or folders that hold some; of organisms and real models, sampled and imported. Columns:
+    model, benchmark, metric, mean, low, high, problems, generations, unit, baseline, difference,
+    difference_low, difference_high, common, verdict.
+
+    The difference is model minus baseline (the first model when none is named), paired by problem, on the
+    problems that both have on that benchmark. Problems are identified by their prompts. The verdict is
+    "significant", "not significant", or the reason why there is none; it is empty for the baseline. Intervals
+    are those of `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are
+    significant by chance: at 95%, one in twenty where nothing differs.
+
+    Raises SdlabError on an unknown baseline or metric, without results, and when a model has two results on
+    one benchmark.
     """
     results = _loaded(results)
     models = list(dict.fromkeys(result.model for result in results))
@@ -48,8 +53,8 @@ def comparison(
     for result in results:
         rows = result.summary(metrics, confidence, seed)
         other = by.get((baseline, result.benchmark))
-        found = [_difference(other, result, metric, baseline, confidence) for metric in rows["metric"]]
-        tables.append(rows.reset_index(drop=True).join(pandas.DataFrame(found)))
+        differences = [_difference(other, result, metric, baseline, confidence) for metric in rows["metric"]]
+        tables.append(rows.reset_index(drop=True).join(pandas.DataFrame(differences)))
     table = pandas.concat(tables, ignore_index=True)
     places = {
         benchmark: i for i, benchmark in enumerate(dict.fromkeys(result.benchmark for result in results))
@@ -63,7 +68,10 @@ def wide(
     table: pandas.DataFrame,
     metrics: Sequence[str] = ("reward", "pass@16", "length", "markers", "density", "truncated"),
 ) -> pandas.DataFrame:
-    """A `comparison` to read: a row per benchmark and model, cells like "0.30 [0.25, 0.35]"; a metric nobody has is left out."""
+    """Return a `comparison` as text: a row per benchmark and model, cells like "0.30 [0.25, 0.35]".
+
+    A metric that no result has is left out.
+    """
     cells = table.assign(cell=[str(Interval(*row)) for row in table[["mean", "low", "high"]].to_numpy()])
     words = (cells["metric"] == "length") & (cells["unit"] == "words") | cells["metric"].isin(
         DENSITIES
@@ -79,12 +87,13 @@ def wide(
 
 
 def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "length", "markers")) -> list[str]:
-    """The differences of a `comparison` in words, on the benchmarks that the baseline has."""
+    """Return the differences of a `comparison` in words, on the benchmarks that the baseline has."""
     rows = table[table["metric"].isin(metrics) & ~table["verdict"].isin(["", NO_BASELINE])]
     return [
         f"{row.benchmark}, {row.metric}: {row.model} minus {row.baseline} "
         + (
-            f"is {row.difference:+.3g} ({row.difference_low:+.3g} to {row.difference_high:+.3g}, {row.common} problems): "
+            f"is {row.difference:+.3g} ({row.difference_low:+.3g} to {row.difference_high:+.3g}, "
+            f"{row.common} problems): "
             if np.isfinite(row.difference)
             else "is not known: "
         )
@@ -94,25 +103,26 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
 
 
 def _loaded(results) -> list[Result]:
-    found = []
+    loaded = []
     for one in results:
-        found += [one] if isinstance(one, Result) else load_results([one])
-    if not found:
+        loaded += [one] if isinstance(one, Result) else load_results([one])
+    if not loaded:
         raise SdlabError(
             "nothing to compare; give results, or folders that `sdlab evaluate` or `sdlab import` wrote"
         )
     seen = set()
-    for result in found:
+    for result in loaded:
         if (result.model, result.benchmark) in seen:
             raise SdlabError(
-                f"two results of {result.model} on {result.benchmark}; give one of them another model name (--name)"
+                f"two results of {result.model} on {result.benchmark}; "
+                "give one of them another model name (--name)"
             )
         seen.add((result.model, result.benchmark))
-    return found
+    return loaded
 
 
 def _difference(a: Result | None, b: Result, metric: str, baseline: str, confidence: float) -> dict:
-    """Columns of the paired difference, b minus a."""
+    """Return the columns of the paired difference, b minus a."""
     nothing = {
         "baseline": baseline,
         "difference": np.nan,
@@ -131,21 +141,24 @@ def _difference(a: Result | None, b: Result, metric: str, baseline: str, confide
     frames = [_rows(result, metric) for result in (a, b)]
     if any(frame.empty for frame in frames) or not shared_problems(*frames, metric):
         return nothing | {"verdict": NO_PROBLEMS}
-    found = compare(*frames, metric, confidence=confidence)
-    verdict = "significant" if found.significant else "not significant"
-    if not found.significant and (found.difference.low > 0 or found.difference.high < 0):
+    change = compare(*frames, metric, confidence=confidence)
+    verdict = "significant" if change.significant else "not significant"
+    if not change.significant and (change.difference.low > 0 or change.difference.high < 0):
         verdict = "not significant: too few problems"
     values = {
-        "difference": found.difference.mean,
-        "difference_low": found.difference.low,
-        "difference_high": found.difference.high,
-        "common": found.problems,
+        "difference": change.difference.mean,
+        "difference_low": change.difference.low,
+        "difference_high": change.difference.high,
+        "common": change.problems,
     }
     return nothing | values | {"verdict": verdict}
 
 
 def _rows(result: Result, metric: str) -> pandas.DataFrame:
-    """Rows to be compared, `problem_id` being the prompt's key: problems for a share of right ones, generations for the rest."""
+    """Return the rows to compare, with the prompt's key as `problem_id`.
+
+    The rows are problems for shares of right completions, and completions for the other metrics.
+    """
     if metric == "reward" or metric.startswith("pass@"):
         frame = result.problems[["key", "rate" if metric == "reward" else metric]].set_axis(
             ["problem_id", metric], axis=1

@@ -1,6 +1,7 @@
-"""Evaluating a model on benchmarks and splits as the paper does (avg@16), each finished benchmark kept in a folder of its own.
+"""Evaluate a model on benchmarks and splits as the paper does (avg@16), with a folder per finished benchmark.
 
-The organism's splits ("in-domain", ...) are benchmarks like any other, so an organism and a real model stand in one table.
+The organism's splits ("in-domain", ...) are benchmarks like any other, so an organism and a real model fit in
+one table.
 """
 
 import json
@@ -27,7 +28,7 @@ from sdlab.text.markers import total_markers
 from sdlab.world.problems import Problem
 from sdlab.world.splits import SPLITS, load_split
 
-ROOM = 64  # tokens of the model's context that a prompt must leave to a completion at least
+ROOM = 64  # least number of tokens of the model's context that a prompt must leave for a completion
 
 
 @checked
@@ -47,27 +48,33 @@ def evaluate_benchmarks(
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Result]:
-    """Sample and grade `model` on each benchmark; a Result each, saved as output/<name>/<benchmark> (None: nothing is saved).
+    """Sample and grade `model` on each benchmark, and return a Result for each.
 
-    model: what `load_engine` takes (with `engine` and `engine_settings`), or an engine (which needs a `name`). It is loaded when the first benchmark
-    has to be sampled. benchmarks: names of benchmarks (name:split) and of splits of the world, or names with problems. sampling:
-    `paper_sampling(thinking)` unless given; a completion limit beyond the model's context is lowered to it, and said. source:
-    where `load_benchmark` finds its files. limit: the first so many problems of each. progress(benchmark, done, total) counts rows.
-    A benchmark whose folder is there, made with the same settings and weights, is not sampled again; so a stopped evaluation
-    goes on with the benchmark it was at. A completion cut at the length limit counts as wrong, whatever it had boxed; `verdict`
-    keeps what grading said of its text.
+    model: what `load_engine` accepts (with `engine` and `engine_settings`), or an engine (which needs a
+    `name`). It is loaded when the first benchmark has to be sampled. benchmarks: names of benchmarks
+    (name:split) and of splits of the world, or names with problems. sampling: `paper_sampling(thinking)`
+    unless given. A completion limit beyond the model's context is lowered to it, with a note. source: where
+    `load_benchmark` finds its files. limit: the first so many problems of each. progress(benchmark, done,
+    total) counts completions.
+
+    output: each result is saved as output/<name>/<benchmark>; None saves nothing. A benchmark whose folder
+    holds a result of the same settings and weights is not sampled again, so an interrupted evaluation resumes
+    with the benchmark it was at. A completion that was cut at the length limit counts as wrong, whatever it
+    had boxed; `verdict` keeps the grading of its text.
+
     Raises SdlabError on unknown names, and when a folder holds a result of other settings (unless overwrite).
     """
     if not isinstance(model, str) and name is None:
         raise SdlabError(
-            "evaluating an engine needs a name for its results; give name=..., or the model's name instead of the engine"
+            "evaluating an engine needs a name for its results; "
+            "give name=..., or the model's name instead of the engine"
         )
-    given = (
+    requested = (
         dict(benchmarks)
         if isinstance(benchmarks, Mapping)
         else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
     )
-    if not given:
+    if not requested:
         raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
     named = name or (model if thinking else f"{model} non-thinking")
     sampling, loaded, results = (
@@ -76,11 +83,9 @@ def evaluate_benchmarks(
         [],
     )
     origin = provenance(model=model if isinstance(model, str) else None, seed=seed)
-    wanted = []
-    for (
-        benchmark,
-        problems,
-    ) in given.items():  # all that can be wrong with them is told before the first is sampled
+    jobs = []
+    # All errors in the benchmarks are raised before the first one is sampled.
+    for benchmark, problems in requested.items():
         folder = Path(output) / slug(named) / slug(benchmark) if output is not None else None
         settings = {
             "weights": origin["model"],
@@ -96,8 +101,8 @@ def evaluate_benchmarks(
             settings["problems_sha256"] = fingerprint(problems)
         if not _finished(folder, named, benchmark, settings, origin, overwrite) and problems is None:
             problems = load_problems(benchmark, source, limit, seed)
-        wanted.append((benchmark, problems, folder, settings))
-    for benchmark, problems, folder, settings in wanted:
+        jobs.append((benchmark, problems, folder, settings))
+    for benchmark, problems, folder, settings in jobs:
         with held(folder):
             if _finished(folder, named, benchmark, settings, origin, overwrite):
                 results.append(load_result(folder))
@@ -128,7 +133,7 @@ def evaluate_benchmarks(
 
 
 def _vllm(engine: str) -> dict:
-    """vLLM's version, for the provenance of what it sampled."""
+    """Return vLLM's version, for the provenance of its samples."""
     with suppress(SdlabError):
         return {"vllm": require_vllm()} if engine == "vllm" else {}
     return {}
@@ -137,7 +142,10 @@ def _vllm(engine: str) -> dict:
 def _finished(
     folder: Path | None, model: str, benchmark: str, settings: dict, origin: dict, overwrite: bool
 ) -> bool:
-    """Whether the result is there and is to be kept. Raises SdlabError when another one is."""
+    """Return whether the result is there and is to be kept.
+
+    Raises SdlabError when the folder holds another result.
+    """
     if folder is None or not folder.exists() or overwrite:
         return False
     check_same(folder, model, benchmark, settings, origin)
@@ -147,7 +155,10 @@ def _finished(
 def load_problems(
     benchmark: str, source: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[Problem]:
-    """The first `limit` problems of a split of the world, or of a benchmark (name, or name:split where it has several)."""
+    """Return the first `limit` problems of a split of the world, or of a benchmark.
+
+    A benchmark is named by its name, or by name:split where it has several.
+    """
     if benchmark in SPLITS:
         return load_split(benchmark, seed, limit)
     from sdlab.benchmarks.catalogue import BENCHMARKS
@@ -160,7 +171,7 @@ def load_problems(
 
 
 def fingerprint(problems: Sequence[Problem]) -> str:
-    """sha256 of the problems' ids, prompts and answers, in order."""
+    """Return the sha256 of the problems' ids, prompts and answers, in order."""
     return sha256(json.dumps([[p.id, p.prompt, p.answer] for p in problems]).encode()).hexdigest()
 
 
@@ -182,10 +193,12 @@ def _sample(
         if longest + params.max_completion_length > context:
             if longest + ROOM >= context:
                 raise SdlabError(
-                    f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's context of {context}; choose another model or benchmark"
+                    f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's "
+                    f"context of {context}; choose another model or benchmark"
                 )
             notes.append(
-                f"The completion limit is {context - longest:,} tokens instead of {params.max_completion_length:,}: the model's context ends there."
+                f"The completion limit is {context - longest:,} tokens instead of "
+                f"{params.max_completion_length:,}: the model's context ends there."
             )
             params = replace(params, max_completion_length=context - longest)
     from sdlab.rollout.torch_engine import TorchEngine
@@ -214,13 +227,17 @@ def _sample(
             for p in problems
         ]
     )
-    frame, told = cut_is_wrong(frame.drop(columns=["context", "guided"]), params.max_completion_length)
-    about = {"length_unit": "tokens", "notes": notes + told, "sampled": asdict(params), "settings": {}}
+    frame, more = cut_is_wrong(frame.drop(columns=["context", "guided"]), params.max_completion_length)
+    about = {"length_unit": "tokens", "notes": notes + more, "sampled": asdict(params), "settings": {}}
     return make_result(model, benchmark, frame, questions, about)
 
 
 def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pandas.DataFrame, list[str]]:
-    """`frame` with the reward of cut completions set to 0 (and NaN where there is no truth), `verdict` as graded, and notes on both."""
+    """Return `frame` with the reward 0 for completions that were cut, and notes.
+
+    The reward is NaN where there is no truth. The column `verdict` has the grading before this change. The
+    notes say how many completions were cut, and how many problems have no truth.
+    """
     notes, graded = [], frame["truth"].fillna("") != ""
     frame = frame.assign(verdict=frame["reward"].astype(float).where(graded))
     if not graded.all():
@@ -236,17 +253,21 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
         boxed = int((frame["verdict"][cut] == 1).sum())
         at = f" of {limit:,} tokens" if limit else ""
         notes.append(
-            f"{cut.sum():,} of {len(frame):,} responses ({cut.mean():.1%}) were cut at the length limit{at}: they count as wrong ({boxed} of them had boxed "
-            "the right answer), and their lengths and marker counts are lower bounds."
+            f"{cut.sum():,} of {len(frame):,} responses ({cut.mean():.1%}) were cut at the length limit"
+            f"{at}: they count as wrong ({boxed} of them had boxed the right answer), "
+            "and their lengths and marker counts are lower bounds."
         )
     return frame, notes
 
 
 def context_length(engine) -> int | None:
-    """Tokens of prompt and completion together that the engine's model takes; None where the engine does not say."""
-    found = getattr(engine, "context_length", None)
-    if found is None:
-        found = getattr(
+    """Return how many tokens of prompt and completion together the engine's model accepts.
+
+    None where the engine does not say.
+    """
+    length = getattr(engine, "context_length", None)
+    if length is None:
+        length = getattr(
             getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
         )
-    return int(found) if isinstance(found, (int, np.integer)) else None
+    return int(length) if isinstance(length, (int, np.integer)) else None

@@ -1,4 +1,4 @@
-"""From the completions of one model on one benchmark to a result: problems, lengths, grading, notes."""
+"""Make a result of the completions of one model on one benchmark: problems, lengths, grading, notes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +11,17 @@ from sdlab.results.evaluate import cut_is_wrong
 from sdlab.results.result import Result, make_result, prompt_key
 from sdlab.text.markers import total_markers
 
-BARE = 8  # words of a completion that is an answer and nothing else
-AMBIGUOUS = (
-    "answer",
-    "solution",
-)  # names of columns that hold gold answers in some files, the model's in others
+BARE = 8  # at most so many words: the completion is only an answer
+# names of columns that hold gold answers in some files, and the model's in others
+AMBIGUOUS = ("answer", "solution")
 
 
 @dataclass(frozen=True)
 class Settings:
     """How completions become a result.
 
-    columns: role -> column. gold: whether the answers are gold for sure. unit: of the file's token counts.
-    count: text -> tokens.
+    columns: role -> column. gold: whether the answers are certainly gold. unit: the unit of the file's token
+    counts. count: text -> tokens.
     """
 
     columns: dict[str, str]
@@ -76,7 +74,7 @@ def result_of(
 
 
 def _on_texts(frame: pandas.DataFrame) -> list[str]:
-    """Notes on what the completions themselves show, and on what nothing says."""
+    """Return notes on what the completions themselves show, and on missing information."""
     notes, unknown = [], int(frame["truncated"].isna().sum())
     if unknown == len(frame):
         notes.append(
@@ -97,7 +95,10 @@ def _on_texts(frame: pandas.DataFrame) -> list[str]:
 
 
 def _name_problems(frame: pandas.DataFrame, benchmark: str, gold: bool, notes: list[str]) -> None:
-    """Set `problem_id` and `generation`; a name of the file's own where each names one problem."""
+    """Set `problem_id` and `generation`.
+
+    The file's own name of a problem is used where each name belongs to one problem.
+    """
     frame["problem_id"] = [f"{benchmark}/{number:04d}" for number in _group(frame, gold, notes)]
     labels = frame.groupby("problem_id")["id"].agg(
         lambda ids: ids.iloc[0] if ids.nunique(dropna=False) == 1 else None
@@ -108,7 +109,10 @@ def _name_problems(frame: pandas.DataFrame, benchmark: str, gold: bool, notes: l
 
 
 def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
-    """The number of each row's problem; truths that are not gold are removed, missing ones filled in."""
+    """Return the number of each row's problem.
+
+    Truths that are not gold are removed, and missing ones are filled in from rows with the same prompt.
+    """
     if (frame["prompt"] != "").any():
         lost = int((frame["prompt"] == "").sum())
         if lost:
@@ -150,7 +154,7 @@ def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
 
 
 def _lengths(rows: list[dict], settings: Settings) -> tuple[list[float], str, str]:
-    """(the length of each completion, the unit, a sentence on where it is from)."""
+    """Return the length of each completion, the unit, and a sentence on their source."""
     texts = [row["completion"] for row in rows]
     if settings.count is not None:
         counts = [float(settings.count(text)) for text in texts]
@@ -171,7 +175,10 @@ def _lengths(rows: list[dict], settings: Settings) -> tuple[list[float], str, st
 
 
 def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> None:
-    """Set `answer` and `reward`: by the gold answers, else by the file's verdicts, else NaN; and note how."""
+    """Set `answer` and `reward`, and note how.
+
+    The reward comes from the gold answers, else from the file's verdicts, else it is NaN.
+    """
     pairs = list(zip(frame["completion"], frame["truth"]))
     answers = [extract_answer(text, truth or None) for text, truth in pairs]
     readable = sum(answer is not None for answer in answers)

@@ -1,7 +1,7 @@
-"""Rollouts that others already have, from their files, as results like those that are sampled here.
+"""Completions from other people's files, as results like those that are sampled here.
 
-So anybody can analyse a published checkpoint's completions without a GPU: score, pass@k, length, markers,
-truncation, as far as the file says enough. What it does not say is left out, and a note says so.
+So a published checkpoint's completions can be analysed without a GPU: score, pass@k, length, markers,
+truncation, as far as the file has the data. What the file does not say is left out, and a note says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,22 @@ def import_rollouts(
     output: str | Path | None = None,
     overwrite: bool = False,
 ) -> list[Result]:
-    """Return the rollouts in jsonl, json or parquet files as results, one per model and benchmark.
+    """Return the completions in jsonl, json or parquet files as results, one per model and benchmark.
 
-    A row has a prompt and a completion, or a list of completions. name: the model's; without it, what the
-    rows say, else the file's name. benchmark: likewise. columns: role -> column for what is not found by
-    itself (roles: prompt, response, thinking, answer, tokens, finish_reason, truncated, reward, model,
-    benchmark, problem_id). tokenizer: counts lengths anew ("organism", a folder or a hub name); without it
-    the file's token counts are taken, and without those lengths are in words. output: each result is saved as
-    output/<model>/<benchmark>. Rows are grouped by the whole prompt into problems, with as many generations
-    each as there are. Completions are graded by `sdlab.grading.score` against the gold answer; without one the file's
-    own verdicts are the score, and without those there is none. `Result.notes` says how many rows,
-    completions, answers and verdicts were read, what was left out, and why. samples.jsonl.gz in a result's
-    folder is read with the prompts and gold answers beside it. Nothing in the files is executed. Raises
-    SdlabError on a missing or damaged file, a column that is not there, and when no row has a completion.
+    A row has a prompt and a completion, or a list of completions. name: the model's name; without it the
+    rows' own, else the file's name. benchmark: likewise. columns: role -> column for what is not recognised
+    automatically (roles: prompt, response, thinking, answer, tokens, finish_reason, truncated, reward, model,
+    benchmark, problem_id). tokenizer: counts lengths again ("organism", a folder or a hub name); without it
+    the file's token counts are used, and without those lengths are in words. output: each result is saved as
+    output/<model>/<benchmark>.
+
+    Rows are grouped by the whole prompt into problems, with all their completions. Completions are graded by
+    `sdlab.grading.score` against the gold answer; without one the file's own verdicts are the score, and
+    without those there is none. `Result.notes` says how many rows, completions, answers and verdicts were
+    read, what was left out, and why. samples.jsonl.gz in a result's folder is read with the prompts and gold
+    answers of that folder. Nothing in the files is executed.
+
+    Raises SdlabError on a missing or damaged file, on a missing column, and when no row has a completion.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
@@ -84,7 +87,10 @@ def import_rollouts(
 
 
 def _read(file: Path, columns: Mapping[str, str | None]) -> tuple[Rollouts, str]:
-    """(the completions of a file, the unit of its token counts: "words" where sdlab's own result says so)."""
+    """Return the completions of a file, and the unit of its token counts.
+
+    The unit is "words" where sdlab's own result says so, else "tokens".
+    """
     if file.name == SAMPLES and (file.parent / ABOUT).is_file():
         result = load_result(file.parent)
         records = result.samples.to_dict("records")

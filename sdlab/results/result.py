@@ -1,11 +1,11 @@
 """Results of a model on a benchmark, sampled here or imported: one form in memory, one folder on disk.
 
-    samples.jsonl.gz   one line per generation: problem_id, generation, completion, answer, reward, verdict, length, markers ...
-    problems.csv       one row per problem: prompt, truth, right of graded, rate with an exact interval, pass@k
+    samples.jsonl.gz   one line per completion: problem_id, generation, completion, answer, reward, ...
+    problems.csv       one row per problem: prompt, truth, right of graded, rate with exact interval, pass@k
     summary.csv        one row per metric: mean, low, high over problems
     result.json        model, benchmark, settings, notes, sha256 of the files above, provenance
 
-A folder is complete or absent: it is written beside its place and moved there with one rename.
+A folder is complete or absent: it is written next to its place and moved there with one rename.
 """
 
 import re
@@ -23,6 +23,7 @@ from sdlab.measure.problem_rates import KS, pass_at_k_curve, pass_columns, probl
 from sdlab.text.repr_html import ReprHtml
 
 SAMPLES, PROBLEMS, SUMMARY, ABOUT = "samples.jsonl.gz", "problems.csv", "summary.csv", "result.json"
+# metrics over completions
 METRICS = (
     "length",
     "markers",
@@ -31,15 +32,10 @@ METRICS = (
     "density_substring",
     "truncated",
     "entropy",
-)  # over generations
+)
 ALL_METRICS = ("reward", *(f"pass@{k}" for k in KS), *METRICS)
-QUESTION = (
-    "domain",
-    "split",
-    "kind",
-    "prompt",
-    "truth",
-)  # what the problems' table holds for the samples, too
+# columns of a problem, which every sample of it has too
+QUESTION = ("domain", "split", "kind", "prompt", "truth")
 NUMBERS = ("reward", "verdict", "recorded", "length", "markers", "markers_substring", "truncated", "entropy")
 SPACE = re.compile(r"\s+")
 
@@ -54,7 +50,7 @@ class Result(ReprHtml):
     about: dict
     # One row per completion, with the columns of QUESTION.
     samples: pandas.DataFrame
-    # One row per problem: `problem_rates`, the columns of QUESTION, key (equal for equal prompts) and pass@1 ...
+    # One row per problem: `problem_rates`, the columns of QUESTION, key (equal for equal prompts), pass@1 ...
     problems: pandas.DataFrame
     # The folder that holds the result; None before it is saved.
     folder: Path | None = None
@@ -68,32 +64,33 @@ class Result(ReprHtml):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know, one sentence each."""
+        """Return the notes that a reader of the numbers must know, one sentence each."""
         return self.about["notes"]
 
     @property
     def warnings(self) -> list[str]:
-        """Why the score says nothing, one sentence; empty when it does."""
+        """Return a sentence on why the score has no meaning; empty when it has one."""
         graded = self.samples[self.samples["reward"].notna() & (self.samples["truth"].fillna("") != "")]
         if graded.empty or (graded["reward"] != 0).any():
             return []
         if any(extract_answer(text, truth) for text, truth in zip(graded["completion"], graded["truth"])):
             return []
         return [
-            f"Warning: none of the {len(graded):,} graded completions has a readable answer (\\boxed{{...}} or <answer> tags), "
-            "so the score of 0.00 does not say whether they are right; look at the completions and at their limit of tokens."
+            f"Warning: none of the {len(graded):,} graded completions has a readable answer "
+            "(\\boxed{...} or <answer> tags), so the score of 0.00 does not say whether they are right; "
+            "look at the completions and at their limit of tokens."
         ]
 
     def summary(
         self, metrics: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
     ) -> pandas.DataFrame:
-        """A row per metric: model, benchmark, metric, mean, low, high, problems, generations, unit.
+        """Return a row per metric: model, benchmark, metric, mean, low, high, problems, generations, unit.
 
-        Metrics: reward (the mean over problems of their pass rates: avg@n), pass@k, and METRICS (over generations; resampled by
-        problem). `metrics` chooses some; those without any value are left out.
+        Metrics: reward (the mean over problems of their pass rates: avg@n), pass@k, and METRICS (over
+        completions; resampled by problem). `metrics` selects some. Metrics without any value are left out.
         """
-        rows, wanted = [], ALL_METRICS if metrics is None else metrics
-        for metric in (name for name in ALL_METRICS if name in wanted and name not in METRICS):
+        rows, selected = [], ALL_METRICS if metrics is None else metrics
+        for metric in (name for name in ALL_METRICS if name in selected and name not in METRICS):
             values = self.problems["rate" if metric == "reward" else metric].dropna()
             if len(values):
                 rows.append(
@@ -107,7 +104,7 @@ class Result(ReprHtml):
         known = [
             m
             for m in METRICS
-            if m in wanted
+            if m in selected
             and (name := m.replace("density", "markers")) in self.samples
             and self.samples[name].notna().any()
         ]
@@ -128,20 +125,26 @@ class Result(ReprHtml):
         return frame
 
     def pass_at_k(self, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
-        """`pass_at_k_curve` with columns model and benchmark."""
+        """Return `pass_at_k_curve` with columns model and benchmark."""
         return pass_at_k_curve(self.problems, confidence=confidence, seed=seed).assign(
             model=self.model, benchmark=self.benchmark
         )
 
     def markers(self, match: str = "word") -> pandas.DataFrame:
-        """Each of the ten markers: `sdlab.measure.evaluation.marker_means` with columns model and benchmark; match: word or substring."""
+        """Return the frequency of each of the ten markers, with columns model and benchmark.
+
+        See `sdlab.measure.evaluation.marker_means`. match: "word" or "substring".
+        """
         return marker_means(self.samples, "model", match).assign(benchmark=self.benchmark)
 
 
 def make_result(
     model: str, benchmark: str, samples: pandas.DataFrame, questions: pandas.DataFrame, about: dict
 ) -> Result:
-    """A Result from rows per generation (problem_id and NUMBERS where known) and rows per problem (problem_id and QUESTION)."""
+    """Return a Result from a row per completion and a row per problem.
+
+    `samples` has problem_id and NUMBERS where known; `questions` has problem_id and QUESTION.
+    """
     samples = samples.copy()
     for name in NUMBERS:
         if name in samples:
@@ -157,7 +160,7 @@ def make_result(
         ],
     )
     problems = problems.join(pass_columns(problems))
-    # a problem's columns first, in the problems' order of columns
+    # the columns of a problem come from `questions`
     samples = samples.drop(columns=[*QUESTION, "model", "benchmark"], errors="ignore").merge(
         questions[["problem_id", *QUESTION]], on="problem_id", validate="many_to_one"
     )
@@ -165,14 +168,17 @@ def make_result(
 
 
 def prompt_key(prompt: str) -> str:
-    """A name for a prompt that ignores how its spaces and line breaks are set; "" for an empty one."""
+    """Return a key of a prompt that ignores differences in white space; "" for an empty prompt."""
     plain = SPACE.sub(" ", prompt).strip()
     return hash_of(plain.encode("utf-8", "replace")).hexdigest()[:16] if plain else ""
 
 
 def slug(name: str) -> str:
-    """`name` as the name of a folder: Qwen/Qwen3-8B becomes Qwen_Qwen3-8B. Raises SdlabError when nothing is left of it."""
-    found = re.sub(r"[^\w.=-]+", "_", name).strip("._")[:120]
-    if not found:
+    """Return `name` as the name of a folder: Qwen/Qwen3-8B becomes Qwen_Qwen3-8B.
+
+    Raises SdlabError when no character is left.
+    """
+    folder = re.sub(r"[^\w.=-]+", "_", name).strip("._")[:120]
+    if not folder:
         raise SdlabError(f"the name {name!r} cannot name a folder; give one with letters or digits")
-    return found
+    return folder

@@ -19,7 +19,10 @@ from sdlab.results.result import ABOUT, PROBLEMS, QUESTION, SAMPLES, SUMMARY, Re
 
 
 class held:
-    """A folder's place held for this process inside a `with`. Raises SdlabError when another process holds it."""
+    """Lock a result's folder for this process inside a `with`.
+
+    Raises SdlabError when another process holds the lock.
+    """
 
     def __init__(self, folder: Path | None):
         self.folder = folder
@@ -52,31 +55,35 @@ def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin:
     if not (folder / ABOUT).is_file():
         raise SdlabError(f"{folder} holds no result; choose another folder")
     there = read_about(folder)
-    wanted = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
-    had = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
+    here = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
+    saved = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
     differ = [
-        f"{key} is {had.get(key)!r} there and {wanted.get(key)!r} here"
-        for key in {**wanted, **had}
-        if had.get(key) != wanted.get(key)
+        f"{key} is {saved.get(key)!r} there and {here.get(key)!r} here"
+        for key in {**here, **saved}
+        if saved.get(key) != here.get(key)
     ]
     then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
     differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise SdlabError(
-            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; choose another output or name, or use --overwrite"
+            f"{folder} holds another result: {'; '.join(differ[:3])}{more}; "
+            "choose another output or name, or use --overwrite"
         )
 
 
 def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> Result:
-    """Write `result` into `folder`, which is complete or absent afterwards, whatever happens meanwhile; returns it with its folder.
+    """Write `result` into `folder` and return it with its folder.
 
-    Raises SdlabError when the folder is there (unless overwrite, and then only for a result's folder) or cannot be written.
+    The folder is complete or absent afterwards, whatever happens during the write.
+
+    Raises SdlabError when the folder exists (unless overwrite, and then only for a result's folder) and when
+    it cannot be written.
     """
     folder = Path(folder)
     recover(folder)
     if folder.exists() and not overwrite:
-        raise SdlabError(f"{folder} is there already; choose another folder or use --overwrite")
+        raise SdlabError(f"{folder} exists already; choose another folder or use --overwrite")
     if folder.exists() and not (folder / ABOUT).is_file():
         raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
     dropped = [*QUESTION, "model", "benchmark"]
@@ -107,30 +114,33 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
 
 
 def read_about(folder: str | Path) -> dict:
-    """result.json of a result's folder. Raises SdlabError when it is missing or damaged."""
+    """Return the content of result.json in a result's folder.
+
+    Raises SdlabError when it is missing or damaged.
+    """
     path = Path(folder) / ABOUT
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
-        (
-            about["model"],
-            about["benchmark"],
-            about["settings"],
-            about["sha256"][SAMPLES],
-            about["sha256"][PROBLEMS],
-        )
+        # a missing part raises KeyError
+        _ = about["model"], about["benchmark"], about["settings"]
+        _ = about["sha256"][SAMPLES], about["sha256"][PROBLEMS]
     except FileNotFoundError:
         raise SdlabError(
-            f"{folder} holds no result ({ABOUT} is missing); name a folder that `sdlab evaluate` or `sdlab import` wrote"
+            f"{folder} holds no result ({ABOUT} is missing); "
+            "name a folder that `sdlab evaluate` or `sdlab import` wrote"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SdlabError(
-            f"{path} is damaged or no result's; make the result again with --overwrite"
+            f"{path} is damaged or does not belong to a result; make the result again with --overwrite"
         ) from error
     return about
 
 
 def load_result(folder: str | Path) -> Result:
-    """The result in `folder`. Raises SdlabError when there is none, and when a file is damaged (its sha256 differs)."""
+    """Return the result in `folder`.
+
+    Raises SdlabError when there is none, and when a file is damaged (its sha256 differs).
+    """
     folder = Path(folder)
     about = read_about(folder)
     for name, expected in about["sha256"].items():
@@ -150,8 +160,11 @@ def recover(folder: Path) -> None:
 
 
 def load_results(folders: Sequence[str | Path]) -> list[Result]:
-    """Every result in `folders` and the folders in them, in order. Raises SdlabError when a folder has none, or one is damaged."""
-    found = []
+    """Return every result in `folders` and in the folders inside them, in order.
+
+    Raises SdlabError when a folder has none, and when a result is damaged.
+    """
+    results = []
     for folder in map(Path, folders):
         inside = sorted(
             path.parent
@@ -162,8 +175,8 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
             raise SdlabError(
                 f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"
             )
-        found += inside
-    return [load_result(folder) for folder in dict.fromkeys(found)]
+        results += inside
+    return [load_result(folder) for folder in dict.fromkeys(results)]
 
 
 def _csv(frame: pandas.DataFrame) -> bytes:

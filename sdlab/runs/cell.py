@@ -17,12 +17,12 @@ from sdlab.runs.identity import defaults
 from sdlab.runs.training import Plan, train
 from sdlab.train.config import TrainConfig
 
-OUTCOME = "outcome.json"  # in a finished cell's run folder: what the run itself does not write down
+OUTCOME = "outcome.json"  # in a finished cell's run folder: time and memory
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run: what `sdlab.runs.training.train` takes, and a name to report it by."""
+    """One training run: the arguments of `sdlab.runs.training.train`, and a name for reports."""
 
     name: str
     folder: Path
@@ -33,7 +33,10 @@ class Cell:
 
 
 def is_done(cell: Cell) -> bool:
-    """Whether the cell's folder holds its finished run: of the same method, model and settings."""
+    """Return whether the cell's folder holds its finished run.
+
+    The run must have the same method, model and settings.
+    """
     if not (cell.folder / "finished.json").is_file():
         return False
     there = read_about(cell.folder)
@@ -44,10 +47,11 @@ def is_done(cell: Cell) -> bool:
 
 
 def run_cell(cell: Cell, timeout: float | None = None) -> str:
-    """Run a cell in this process, or go on with it; a finished one is left alone. Returns why it failed, in one line, or "".
+    """Run or resume a cell in this process and return the reason of its failure in one line, or "".
 
-    Beside the run's own files it leaves outcome.json: seconds (wall time of the process that finished it, loading and
-    evaluation included) and peak_memory_mb (MiB) of this process. timeout: seconds after which it is interrupted.
+    A finished cell is not run again. In addition to the run's own files it writes outcome.json: seconds (wall
+    time of the process that finished the run, with loading and evaluation) and peak_memory_mb (MiB) of this
+    process. timeout: the cell is interrupted after so many seconds.
     """
     began, alarm = time.perf_counter(), threading.Timer(timeout or 0, interrupt_main)
     alarm.daemon = True
@@ -56,9 +60,8 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
             return ""
         if timeout:
             with suppress(ValueError):  # not the main thread
-                signal.signal(
-                    signal.SIGINT, signal.default_int_handler
-                )  # what a shell starts in the background ignores interrupts
+                # A process that a shell starts in the background ignores interrupts.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             alarm.start()
         run = train(cell.method, cell.config, cell.folder, cell.plan, model=cell.model)
         if not run.finished:
@@ -78,7 +81,7 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
         )
     except SdlabError as error:
         return str(error)
-    except Exception as error:  # whatever it is, the other cells do not suffer from it
+    except Exception as error:  # any error: the other cells must still run
         return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
     finally:
         alarm.cancel()
@@ -86,4 +89,5 @@ def run_cell(cell: Cell, timeout: float | None = None) -> str:
 
 
 def timeout_message(timeout: float) -> str:
-    return f"stopped after {timeout:g} s (timeout); with more time the same sweep goes on with it"
+    """Return the reason of a cell that took longer than `timeout` seconds."""
+    return f"stopped after {timeout:g} s (timeout); run the same sweep with more time to resume the cell"

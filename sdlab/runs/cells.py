@@ -1,7 +1,8 @@
-"""Many training runs: each in a process of its own with one thread, on this machine or as tasks of a Ray cluster; a failed one stops no other.
+"""Many training runs, each in its own process with one thread, on this machine or on a Ray cluster.
 
-A cell is one run with its run folder. The folder makes everything repeatable: its lock lets one process write at a time, its
-finished marker says that nothing is left to do, and a cell that was killed goes on from its last step.
+A cell is one run with its run folder. A failed cell does not stop the others. The folder makes everything
+repeatable: its lock lets one process write at a time, its finished marker says that the run is complete, and
+a cell that was killed resumes from its last step.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,19 +24,23 @@ def run_cells(
     timeout: Positive | None = None,
     on_done: Callable[[Cell, str], None] | None = None,
 ) -> dict[str, str]:
-    """Run the cells that are not finished, in this order; returns {name: reason} of those that failed.
+    """Run the cells that are not finished, in this order, and return {name: reason} of those that failed.
 
-    jobs: processes at once on this machine, one thread each (default: one per core it grants). ray: the address HOST:PORT of a
-    Ray cluster that this machine is part of, "auto" for the one running here, "local" to start one with `jobs` cores for the
-    time being; its machines must share the folders and have sdlab installed. A cell whose Ray worker dies is started again
-    and goes on. timeout: seconds a cell may take. on_done(cell, reason) is called as each ends, with "" for success.
-    Ctrl-C stops what runs; every folder can go on. Raises SdlabError for bad arguments and a cluster that does not answer.
+    jobs: processes at once on this machine, one thread each (default: one per core that it grants). ray: the
+    address HOST:PORT of a Ray cluster that this machine is part of, "auto" for the one running here, "local"
+    to start one with `jobs` cores for this call. The cluster's machines must share the folders and have sdlab
+    installed. A cell whose Ray worker dies is started again and resumes. timeout: seconds that a cell may
+    take. on_done(cell, reason) is called as each cell ends, with "" for success. Ctrl-C stops the running
+    cells; every folder can be resumed.
+
+    Raises SdlabError for bad arguments and for a cluster that does not answer.
     """
     if jobs and ray not in (None, "local"):
         raise SdlabError(
-            f"jobs={jobs} is for this machine alone; the Ray cluster {ray} has as many at once as it has cores"
+            f"jobs={jobs} is not allowed with the Ray cluster {ray}, which runs one cell per core; "
+            "leave jobs out"
         )
-    waiting, failed = [cell for cell in cells if not _left_alone(cell)], {}
+    waiting, failed = [cell for cell in cells if not _is_finished(cell)], {}
     ended = (
         run_on_ray(waiting, ray, jobs, timeout) if ray else run_here(waiting, jobs or usable_cores(), timeout)
     )
@@ -47,7 +52,7 @@ def run_cells(
     return failed
 
 
-def _left_alone(cell: Cell) -> bool:
-    with suppress(SdlabError):  # told when the cell is run
+def _is_finished(cell: Cell) -> bool:
+    with suppress(SdlabError):  # reported when the cell is run
         return is_done(cell)
     return False

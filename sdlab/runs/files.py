@@ -1,4 +1,4 @@
-"""The files of a run folder: which there are, how they are read, written, locked and removed, and how damage is told."""
+"""The files of a run folder: read, write, lock and remove them, and report damage."""
 
 import json
 import os
@@ -15,26 +15,31 @@ from sdlab.errors import SdlabError
 from sdlab.files import from_json, to_json
 
 TABLES = ("steps.jsonl", "samples.jsonl", "evaluations.jsonl")
-FILES = (
-    "finished.json",
-    "checkpoint.pt",
-    *TABLES,
-    "config.json",
-)  # in the order in which overwriting removes them
-FOLDERS = {  # and what a run puts there
-    "model": ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "chat_template.jinja",
-              "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+# in the order in which overwriting removes them
+FILES = ("finished.json", "checkpoint.pt", *TABLES, "config.json")
+# the folders of a run, and the files that it puts there
+FOLDERS = {
+    "model": (
+        "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
+        "tokenizer*", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+        "merges.txt", "*.model",
+    ),
     "tensorboard": ("events.out.tfevents.*",),
 }  # fmt: skip
 
 
 def read_about(folder: Path) -> dict:
-    """A run's config.json. Raises SdlabError when there is none, and when it is damaged or of something else."""
+    """Return a run's config.json.
+
+    Raises SdlabError when it is missing or damaged, and when it does not belong to a run.
+    """
     path = folder / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise SdlabError(f"{folder} holds no run (config.json is missing)") from None
+        raise SdlabError(
+            f"{folder} holds no run (config.json is missing); name the folder of a run"
+        ) from None
     except (OSError, ValueError) as error:
         raise SdlabError(
             f"{path} cannot be read ({error}); write the run anew with --overwrite, or choose another folder"
@@ -42,7 +47,7 @@ def read_about(folder: Path) -> dict:
     if not isinstance(about, dict) or not {"method", "model", "config", "settings", "provenance"} <= set(
         about
     ):
-        raise SdlabError(f"{path} is not a run's; choose another folder")
+        raise SdlabError(f"{path} does not belong to a run; choose another folder")
     return about
 
 
@@ -54,9 +59,8 @@ def refuse_foreign(folder: Path, overwrite: bool) -> None:
         try:
             read_about(folder)
         except SdlabError as error:
-            damaged = (
-                error.__cause__ is not None and (folder / "steps.jsonl").exists()
-            )  # else it is something else's
+            # otherwise the file belongs to something else
+            damaged = error.__cause__ is not None and (folder / "steps.jsonl").exists()
             if not (overwrite and damaged):
                 raise
     elif folder.is_dir():
@@ -65,17 +69,21 @@ def refuse_foreign(folder: Path, overwrite: bool) -> None:
         )
         if foreign:
             raise SdlabError(
-                f"{folder} holds files but no run ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder"
+                f"{folder} holds files but no run ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); "
+                "choose another folder"
             )
 
 
 def is_scratch(path: Path) -> bool:
-    """Whether a kill may have left this half-written file."""
+    """Return whether the file may be half-written by a process that was killed."""
     return path.name.startswith(tuple(f".{name}" for name in FILES))
 
 
 def lock_folder(folder: Path, lock: FileLock) -> None:
-    """Hold `folder` by its lock for this process alone. Raises SdlabError when another process, or another run in this one, holds it."""
+    """Lock `folder` for this process.
+
+    Raises SdlabError when another process, or another run in this process, holds the lock.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -86,16 +94,17 @@ def lock_folder(folder: Path, lock: FileLock) -> None:
         if pid == str(os.getpid()):
             raise SdlabError(f"the run in {folder} is still open in this process; close() it first") from None
         raise SdlabError(
-            f"another process{pid and f' ({pid})'} is writing the run in {folder}; wait for it or choose another folder"
+            f"another process{pid and f' ({pid})'} is writing the run in {folder}; "
+            "wait for it or choose another folder"
         ) from None
     except OSError as error:
         raise SdlabError(f"could not write {folder}: {error.strerror}; choose another folder") from error
-    with suppress(OSError):  # Windows lets nobody write a locked file
+    with suppress(OSError):  # Windows does not allow writing a locked file
         (folder / ".lock").write_text(str(os.getpid()))
 
 
 def clear(folder: Path, files, folders) -> None:
-    """Remove what a run makes, and nothing else."""
+    """Remove the files that a run makes, and no others."""
     for name in files:
         (folder / name).unlink(missing_ok=True)
     for path in [*folder.iterdir()]:
@@ -103,19 +112,22 @@ def clear(folder: Path, files, folders) -> None:
             path.unlink()
         elif path.name in folders and path.is_dir() and not path.is_symlink():
             for pattern in FOLDERS[path.name]:
-                for made in path.glob(pattern):
-                    made.unlink()
-            with suppress(OSError):  # something else lies there
+                for file in path.glob(pattern):
+                    file.unlink()
+            with suppress(OSError):  # other files are there
                 path.rmdir()
 
 
 def to_line(row: dict) -> str:
-    """A row as a line of a table."""
+    """Return a row as a line of a table."""
     return to_json(row) + "\n"
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The whole lines of a table; a last line that a kill cut short is no line. Raises SdlabError on any other damage."""
+    """Return the complete lines of a table; a last line that was cut short by a kill is ignored.
+
+    Raises SdlabError on any other damage.
+    """
     rows = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
         try:
@@ -127,14 +139,18 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """The checkpoint. torch does not look at the sums stored with its tensors, zipfile does."""
+    """Return the checkpoint.
+
+    Raises SdlabError when the file is damaged. zipfile verifies the checksums stored with its tensors; torch
+    does not.
+    """
     try:
         with ZipFile(path) as file:
             if file.testzip():
                 raise ValueError
         saved = torch.load(path, map_location="cpu", weights_only=True)
         saved["steps"], saved["state"]
-    except Exception as error:  # whatever a damaged file makes torch say
+    except Exception as error:  # a damaged file makes torch raise any kind of error
         raise SdlabError(
             f"the checkpoint {path} is damaged ({type(error).__name__}); start again with --overwrite"
         ) from error
@@ -142,24 +158,23 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def fingerprint(state: dict) -> str:
-    """sha256 of all tensors of the models in `state`."""
-    found = sha256()
+    """Return the sha256 of all tensors of the models in `state`."""
+    digest = sha256()
     for name, thing in state.items():
         for key, tensor in thing.state_dict().items() if isinstance(thing, torch.nn.Module) else ():
-            found.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+            digest.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager
-def told(path: Path):
-    """A write that the system refuses becomes one line; any other error stays what it is."""
+def one_line_errors(path: Path):
+    """Turn a write error of the system into a one-line SdlabError; other errors pass through."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        cause = (
-            error.__context__ if isinstance(error, RuntimeError) else error
-        )  # torch wraps what the system said
+        # torch wraps the system's error
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
         if not isinstance(cause, (OSError, SafetensorError)):

@@ -1,15 +1,17 @@
-"""Run folders: a training run that can be killed at any moment and goes on exactly where it was.
+"""Run folders: a training run that can be killed at any moment and resumes with bit-identical results.
 
-    config.json         method, model, settings, versions, the model's sha256: what makes this run this run
+    config.json         method, model, settings, versions, the model's sha256: the identity of the run
     steps.jsonl         one row per step (sdlab.train.log)
     samples.jsonl       some completions of every step
     evaluations.jsonl   one line per evaluation: step, split, and the sums per problem
     checkpoint.pt       weights, optimizer and the number of finished steps
-    model/              the trained model in Hugging Face format; finished.json, written last, says that the run is complete
+    model/              the trained model in Hugging Face format
+    finished.json       written last: the run is complete
 
-The checkpoint alone says how many steps are finished. Tables are appended first and the checkpoint is replaced last, in
-one rename, so whatever a table holds beyond the checkpoint belongs to a step that never finished and is cut off when the
-run goes on. A resumed run ends with the same weights and tables as an uninterrupted one; only the columns of seconds differ.
+Only the checkpoint says how many steps are finished. Tables are appended first, and the checkpoint is
+replaced last, in one rename. So rows beyond the checkpoint belong to a step that never finished, and they are
+removed when the run resumes. A resumed run ends with the same weights and tables as an uninterrupted one;
+only the columns of seconds differ.
 """
 
 import json
@@ -33,10 +35,10 @@ from sdlab.runs.files import (
     fingerprint,
     load_checkpoint,
     lock_folder,
+    one_line_errors,
     read_lines,
     refuse_foreign,
     to_line,
-    told,
 )
 from sdlab.runs.identity import begin, defaults
 from sdlab.settings import Count, checked
@@ -57,37 +59,43 @@ def open_run(
     tracker: str | None = None,
     save_every: Count = 1,
 ) -> "Run":
-    """The run in `folder`, new or to be continued; use it in a `with`.
+    """Return the run in `folder`, new or to be resumed; use it in a `with`.
 
-    config, settings: dataclasses that, with method and model, must equal those of the run that is there; only EXTENDABLE may
-    be raised, also of a finished run (which keeps its last evaluations). save_every: steps between checkpoints; a kill loses
-    at most so many. tracker: "tensorboard" or nothing. overwrite removes the files of the run that is there and no others.
-    Raises SdlabError when the folder holds another run, a finished one (unless overwrite), an unfinished one (unless resume
-    or overwrite), or no run but other files; when another process is writing it; and when the tracker is not installed.
+    config, settings: dataclasses that, with method and model, must equal those of the run in the folder. Only
+    EXTENDABLE settings may be raised, also for a finished run (which keeps its last evaluations). save_every:
+    steps between checkpoints; a kill loses at most so many. tracker: "tensorboard" or None. overwrite removes
+    the files of the run in the folder, and no others.
+
+    Raises SdlabError when the folder holds another run, a finished one (unless overwrite), an unfinished one
+    (unless resume or overwrite), or no run but other files; when another process is writing it; and when the
+    tracker is not installed.
     """
     folder = Path(folder)
     writer = _summary_writer(tracker)
-    wanted = {
+    about = {
         "method": method,
         "model": model,
         "config": asdict(config),
         "settings": asdict(settings) if settings else {},
     }
-    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as they will when read again
-    wanted["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
+    about = json.loads(json.dumps(about))  # tuples become lists, as when read again
+    about["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
     refuse_foreign(folder, overwrite)  # before anything is written there
     lock = FileLock(folder / ".lock")
     try:
         lock_folder(folder, lock)
-        begin(folder, wanted, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
-        return Run(folder, lock, wanted["config"].get("steps", 0), writer, save_every)
+        begin(folder, about, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
+        return Run(folder, lock, about["config"].get("steps", 0), writer, save_every)
     except BaseException:
         lock.release()
         raise
 
 
 class Run:
-    """A run that is being written. Loops call restore once, save_step after every step, and settle when they stop."""
+    """A run that is being written.
+
+    Loops call `restore` once, `save_step` after every step, and `settle` when they stop.
+    """
 
     def __init__(self, folder: Path, lock: FileLock, steps: int, writer, save_every: int):
         self.folder, self.steps, self.save_every = folder, steps, save_every
@@ -102,7 +110,7 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; harmless when done twice."""
+        """Release the folder; calling it twice does no harm."""
         try:
             if self._board:
                 self._board.close()
@@ -110,21 +118,25 @@ class Run:
             self._lock.release()
 
     def restore(self, state: dict) -> list[dict]:
-        """Load the checkpoint into the objects of `state` (by name, in place); returns the rows of the finished steps.
+        """Load the checkpoint into the objects of `state` and return the rows of the finished steps.
 
-        The models handed over must be as when the run began: loops copy the base model and the fixed teacher from them.
-        Raises SdlabError when they are not, and when checkpoint or tables are damaged.
+        The objects are loaded in place, by name. The models must be as when the run began, because loops copy
+        the base model and the fixed teacher from them.
+
+        Raises SdlabError when they are not, and when the checkpoint or a table is damaged.
         """
         path, start = self.folder / "checkpoint.pt", fingerprint(state)
         if path.exists():
             saved = load_checkpoint(path)
             if set(saved["state"]) != set(state):
                 raise SdlabError(
-                    f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; it is of another version of sdlab; use --overwrite"
+                    f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; "
+                    "it was written by another version of sdlab; start again with --overwrite"
                 )
             if saved.get("start", start) != start:
                 raise SdlabError(
-                    f"the model is not as it was when the run in {self.folder} began (trained since, or another dtype); load it again"
+                    f"the model is not as it was when the run in {self.folder} began "
+                    "(trained since, or another dtype); load it again"
                 )
         else:
             saved = {"steps": 0, "start": start}
@@ -134,7 +146,8 @@ class Run:
             rows = read_lines(self.folder / "steps.jsonl")
             if [row["step"] for row in rows] != list(range(done)):
                 raise SdlabError(
-                    f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {done} steps of the checkpoint; start again with --overwrite"
+                    f"{self.folder / 'steps.jsonl'} has {len(rows)} of the {done} steps of the checkpoint; "
+                    "start again with --overwrite"
                 )
             for name, thing in state.items() if "state" in saved else ():
                 thing.load_state_dict(saved["state"][name])
@@ -146,10 +159,14 @@ class Run:
         return rows
 
     def save_step(self, row: dict, samples: list[dict], state: dict) -> None:
-        """Append a step's row and samples, then replace the checkpoint. Raises SdlabError on a full disk; what was saved before stays."""
+        """Append a step's row and samples, then replace the checkpoint.
+
+        Raises SdlabError on a full disk; what was saved before stays.
+        """
         if row["step"] != self.done:
             raise SdlabError(
-                f"step {row['step']} does not follow the {self.done} finished steps of {self.folder}; call restore first"
+                f"step {row['step']} does not follow the {self.done} finished steps of "
+                f"{self.folder}; call restore first"
             )
         with uninterrupted(), self._whole_or_not():
             self._append("samples.jsonl", [{"step": row["step"], **sample} for sample in samples])
@@ -165,7 +182,7 @@ class Run:
     def settle(self, steps: int, state: dict) -> None:
         """Bring tables and checkpoint to the end of the first `steps` steps, whose weights `state` holds.
 
-        For loops that drop a step which was not finished, or stop between two checkpoints.
+        For loops that drop an unfinished step, or stop between two checkpoints.
         """
         with uninterrupted():
             self.whole = False
@@ -175,7 +192,10 @@ class Run:
             self.done, self.whole = steps, True
 
     def save_evaluation(self, step: int, split: str, sums: pandas.DataFrame) -> None:
-        """Keep the evaluation of a split after `step` steps: a frame of any columns. It takes the place of one of the same step and split."""
+        """Save the evaluation of a split after `step` steps: a frame with any columns.
+
+        It replaces an evaluation of the same step and split.
+        """
         new = {"step": step, "split": split, "sums": sums.to_dict("list")}
         with uninterrupted(), self._whole_or_not():
             rows = read_lines(self.folder / "evaluations.jsonl")
@@ -187,7 +207,10 @@ class Run:
                 self._append("evaluations.jsonl", [new])
 
     def finish(self, model=None, tokenizer=None) -> None:
-        """Write the trained model, then finished.json: from now on the run is complete. Raises SdlabError when steps are missing."""
+        """Write the trained model, then finished.json; from then on the run is complete.
+
+        Raises SdlabError when steps are missing.
+        """
         self._check()
         if 0 < self.done < self.steps:
             raise SdlabError(
@@ -196,7 +219,7 @@ class Run:
         with uninterrupted():
             if model is not None:
                 clear(self.folder, (), ("model",))
-                with hide_progress(True), told(self.folder / "model"):
+                with hide_progress(True), one_line_errors(self.folder / "model"):
                     model.save_pretrained(self.folder / "model")
                     if tokenizer is not None:
                         tokenizer.save_pretrained(self.folder / "model")
@@ -205,12 +228,14 @@ class Run:
     def _check(self) -> None:
         if not self.whole:
             raise SdlabError(
-                f"the last step of {self.folder} was not saved whole (interrupted, or restore was not called); start the run again to go on"
+                f"the last step of {self.folder} was not saved completely "
+                "(interrupted, or restore was not called); "
+                "start the run again to resume it"
             )
 
     @contextmanager
     def _whole_or_not(self):
-        """After an error inside, nothing more is written before restore or settle has put the tables right."""
+        """Block all further writes after an error inside, until restore or settle has repaired the tables."""
         self._check()
         self.whole = False
         yield
@@ -218,19 +243,19 @@ class Run:
 
     def _append(self, name: str, rows: list[dict]) -> None:
         text = "".join(map(to_line, rows))
-        with told(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
+        with one_line_errors(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
             file.write(text)
 
     def _rewrite(self, name: str, rows: list[dict]) -> None:
         path, content = self.folder / name, "".join(map(to_line, rows)).encode()
         before = path.read_bytes() if path.exists() else None
         if before is not None and len(before) > len(content) and before.startswith(content):
-            os.truncate(path, len(content))  # which works on a full disk, too
+            os.truncate(path, len(content))  # this works on a full disk, too
         elif before != content:
             write_atomic(path, content)
 
     def _cut(self, done: int) -> None:
-        """Drop from the tables what belongs to later steps than the first `done`, and lines that were cut short."""
+        """Remove incomplete lines and rows of later steps than the first `done` from the tables."""
         for name in TABLES:
             # an evaluation after step k belongs to k finished steps, a row of step k to k + 1
             extra = 0 if name == "evaluations.jsonl" else 1
@@ -238,7 +263,11 @@ class Run:
             self._rewrite(name, [row for row in rows if row["step"] + extra <= done])
 
     def _save(self, done: int, state: dict) -> None:
-        """One rename, no fsync: a killed process loses nothing that was written; a power cut might, and restore would say so."""
+        """Replace the checkpoint by one rename, without fsync.
+
+        A killed process loses nothing that was written. A power failure might; restore would then report the
+        damage.
+        """
         content = {
             "steps": done,
             "start": self._start,
@@ -246,7 +275,7 @@ class Run:
         }
         path, scratch = self.folder / "checkpoint.pt", self.folder / ".checkpoint.pt"
         try:
-            with told(path):
+            with one_line_errors(path):
                 with open(scratch, "wb") as file:
                     torch.save(content, file)
                 self._kept = None  # until the rename has certainly happened

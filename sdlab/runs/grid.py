@@ -1,4 +1,4 @@
-"""What a sweep's grid is: settings and their values, read from text or from Python, and the combinations they make."""
+"""A sweep's grid: settings and their values, read from text or Python, and their combinations."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,10 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 @dataclass(frozen=True)
 class Point:
-    """One combination of a grid's values. settings: those its method has, method and seed included."""
+    """One combination of a grid's values.
+
+    settings: those that its method has, with method and seed.
+    """
 
     settings: dict
     method: str
@@ -27,49 +30,55 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """Settings and their values, for example Grid({"method": ["grpo", "sdpo"], "num_questions": [1, 8, None], "seed": range(5), "steps": 40}).
+    """Settings and their values, for example Grid({"method": ["grpo", "sdpo"], "seed": range(5)}).
 
-    A setting is "method", a field of Plan, or a field of a method's config. One value or an iterable of values; text is read
-    as the field's type ("all" or "none" is None, "a+b" a tuple). Without a seed it is 0. Raises SdlabError for anything that
-    could not be run: an unknown setting, a bad, missing or repeated value.
+    A setting is "method", a field of Plan, or a field of a method's config. It has one value or an iterable
+    of values; text is read as the field's type ("all" or "none" is None, "a+b" a tuple). The default seed is
+    0.
+
+    Raises SdlabError for a grid that cannot be run: an unknown setting, a bad, missing or repeated value.
     """
 
     axes: Mapping[str, Sequence]
 
     def __post_init__(self):
-        given = {
+        axes = {
             name: (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
             for name, values in self.axes.items()
         }
-        if not given.get("method"):
+        if not axes.get("method"):
             raise SdlabError(f"a grid needs a method; choose from: {', '.join(METHODS)}")
-        given.setdefault("seed", (0,))
-        for method in given["method"]:
+        axes.setdefault("seed", (0,))
+        for method in axes["method"]:
             if method not in METHODS:
                 raise unknown("method", method, METHODS)
-        kinds = {name: kind for method in given["method"] for name, kind in settings_of(method).items()}
-        for name, values in given.items():
+        kinds = {name: kind for method in axes["method"] for name, kind in settings_of(method).items()}
+        for name, values in axes.items():
             if name not in kinds:
-                raise unknown(f"axis of {', '.join(given['method'])}", name, kinds)
-            given[name] = values = tuple(_read(name, value, kinds[name]) for value in values)
+                raise unknown(f"axis of {', '.join(axes['method'])}", name, kinds)
+            axes[name] = values = tuple(_read(name, value, kinds[name]) for value in values)
             if not values:
-                raise SdlabError(f"axis {name!r} has no value")
+                raise SdlabError(f"axis {name!r} has no value; give at least one")
             twice = {to_text(value) for value in values if values.count(value) > 1}
             if twice:
-                raise SdlabError(f"axis {name!r} has {', '.join(sorted(twice))} more than once")
+                raise SdlabError(
+                    f"axis {name!r} has {', '.join(sorted(twice))} more than once; give every value once"
+                )
         order = [
             "method",
             *(name for method in METHODS for name in settings_of(method) if name != "seed"),
             "seed",
         ]
-        object.__setattr__(
-            self, "axes", {name: given[name] for name in sorted(given, key=order.index)}
-        )  # however they were given: names depend on it
-        self.points()  # every config and plan can be made
+        # One order, because the names of cells depend on it.
+        object.__setattr__(self, "axes", {name: axes[name] for name in sorted(axes, key=order.index)})
+        self.points()  # raises an error now if a config or plan is not possible
 
     def points(self) -> list[Point]:
-        """The combinations, methods outermost. A setting that a method does not have makes no further combinations of it."""
-        found = []
+        """Return the combinations, with methods outermost.
+
+        A setting that a method does not have adds no combinations of that method.
+        """
+        points = []
         for method in self.axes["method"]:
             names = [name for name in self.axes if name in settings_of(method) and name != "method"]
             kind = METHODS[method]
@@ -79,13 +88,18 @@ class Grid:
                     {field.name: chosen[field.name] for field in fields(part) if field.name in chosen}
                     for part in (kind, Plan)
                 )
-                plan |= {"eval_every": 0} if method == "base" else {}  # there is nothing along the way
-                found.append(Point({"method": method, **chosen}, method, kind(**config), Plan(**plan)))
-        return found
+                plan |= {"eval_every": 0} if method == "base" else {}  # it has no steps to evaluate between
+                points.append(Point({"method": method, **chosen}, method, kind(**config), Plan(**plan)))
+        return points
 
 
 def read_grid(words: Sequence[str]) -> Grid:
-    """A grid as it is written on the command line: "method=grpo,sdpo", "num_questions=1,8,all", "steps=40", ..."""
+    """Return the grid that words of the command line describe.
+
+    For example "method=grpo,sdpo", "num_questions=1,8,all", "steps=40".
+
+    Raises SdlabError for a word that is not NAME=VALUE,... and for a repeated name.
+    """
     axes = {}
     for word in words:
         name, equals, values = word.partition("=")
@@ -93,20 +107,20 @@ def read_grid(words: Sequence[str]) -> Grid:
             raise SdlabError(f"{word!r} is no axis of a grid; write NAME=VALUE,VALUE,... such as seed=0,1,2")
         name = name.lstrip("-").replace("-", "_")
         if name in axes:
-            raise SdlabError(f"axis {name!r} is given twice")
+            raise SdlabError(f"axis {name!r} is given twice; give it once, with all its values")
         axes[name] = [value for value in values.split(",") if value]
     return Grid(axes)
 
 
 def to_text(value) -> str:
-    """A value as it stands in folder names and tables; `Grid` reads it back."""
+    """Return a value as written in folder names and tables; `Grid` reads it back."""
     if value is None:
         return "all"
     return "+".join(map(to_text, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _read(name: str, value, kind):
-    """`value`, text perhaps, as the type `kind` of setting `name`."""
+    """Return `value`, which may be text, as the type `kind` of setting `name`."""
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:
         return tuple(
@@ -129,7 +143,7 @@ def _read(name: str, value, kind):
 
 
 def cell_name(point: Point, fixed: Mapping) -> str:
-    """Method, the settings that are not as `fixed` has them, seed."""
+    """Return the name of a cell: method, the settings that differ from `fixed`, seed."""
     parts = [
         f"{name}={to_text(value)}"
         for name, value in point.settings.items()

@@ -1,4 +1,4 @@
-"""What makes a run this run: method, model, settings and versions, compared before a run resumes."""
+"""The identity of a run: method, model, settings and versions, compared before a run resumes."""
 
 import json
 import warnings
@@ -10,11 +10,14 @@ from sdlab.files import to_json, write_atomic
 from sdlab.provenance import LIBRARIES
 from sdlab.runs.files import FILES, FOLDERS, clear, read_about
 
-EXTENDABLE = ("steps",)  # settings that may grow when a run goes on: no schedule depends on them
+EXTENDABLE = ("steps",)  # settings that may grow when a run resumes, because no schedule depends on them
 
 
 def defaults(settings) -> dict:
-    """The defaults of a dataclass's settings: what a run that was made before a setting existed was made with."""
+    """Return the defaults of a dataclass's settings.
+
+    A run that is older than a setting was made with that setting's default.
+    """
     known = [] if settings is None else fields(settings)
     return json.loads(
         json.dumps({field.name: field.default for field in known if field.default is not MISSING})
@@ -22,7 +25,7 @@ def defaults(settings) -> dict:
 
 
 def begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: bool) -> None:
-    """Write config.json, unless the run that is there goes on as it is."""
+    """Write config.json, unless the run in the folder resumes unchanged."""
     path = folder / "config.json"
     if path.exists() and not overwrite:
         there = read_about(folder)
@@ -31,23 +34,25 @@ def begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: boo
         longer = any(there["config"].get(name) != wanted["config"].get(name) for name in EXTENDABLE)
         if (folder / "finished.json").exists() and not longer:
             raise SdlabError(
-                f"the run in {folder} is finished; read it with load_run, or write it anew with --overwrite"
+                f"the run in {folder} is finished; read it with load_run, or start it again with --overwrite"
             )
         if not resume:
             raise SdlabError(
-                f"{folder} holds a run that can go on; do so with --resume, or write it anew with --overwrite"
+                f"{folder} holds a run that is not finished; "
+                "resume it with --resume, or start it again with --overwrite"
             )
         if not longer:
             return
         (folder / "finished.json").unlink(missing_ok=True)  # first: a longer run is not finished
         wanted = wanted | {"provenance": there["provenance"]}
     elif path.exists():
-        clear(folder, FILES[:-1], FOLDERS)  # all but config.json: killed here, it is still a run, of no steps
+        # All but config.json: after a kill here the folder is a run without steps.
+        clear(folder, FILES[:-1], FOLDERS)
     write_atomic(path, to_json(wanted, indent=1) + "\n")
 
 
 def _compare(folder: Path, there: dict, wanted: dict) -> None:
-    """Raise SdlabError unless the run in `folder` is of the same settings and made from the same model."""
+    """Raise SdlabError unless the run in `folder` has the same settings and the same model."""
     differ = []
 
     def compare(name, a, b, fine=False):
@@ -72,7 +77,8 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     if differ:
         more = f"; and {len(differ) - 4} more" if len(differ) > 4 else ""
         raise SdlabError(
-            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; choose another folder or use --overwrite"
+            f"{folder} holds another run: {'; '.join(differ[:4])}{more}; "
+            "choose another folder or use --overwrite"
         )
     other = [
         f"{name} {now[name]} (begun with {then.get(name)})"
@@ -81,6 +87,7 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     ]
     if other:
         warnings.warn(
-            f"the run in {folder} goes on with {', '.join(other)}; its numbers may differ from an uninterrupted run's",
+            f"the run in {folder} resumes with {', '.join(other)}; "
+            "its numbers may differ from an uninterrupted run's",
             stacklevel=4,
         )

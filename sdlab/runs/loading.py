@@ -15,8 +15,8 @@ from sdlab.text.repr_html import ReprHtml
 class LoadedRun(ReprHtml):
     """The contents of a run folder.
 
-    The tables of an unfinished run may be ahead of its checkpoint. When the run is resumed, those steps are computed
-    again with the same values.
+    The tables of an unfinished run may be ahead of its checkpoint. When the run is resumed, those steps are
+    computed again with the same values.
     """
 
     folder: Path

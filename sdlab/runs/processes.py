@@ -1,4 +1,4 @@
-"""Run cells on this machine, each in a process of its own with one thread."""
+"""Run cells on this machine, each in its own process with one thread."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "CPU_LIMIT": "1"}
 
 
 def run_here(cells: Sequence[Cell], jobs: int, timeout: float | None):
-    """Yields (cell, reason) as cells end."""
+    """Yield (cell, reason) as cells end."""
     waiting, running = deque(cells), []
     try:
         while waiting or running:
@@ -38,36 +38,42 @@ def run_here(cells: Sequence[Cell], jobs: int, timeout: float | None):
 
 
 class _Child:
-    """A cell in a process of its own. It ends when this process does, however that happens: its standard input is then closed."""
+    """A cell in its own process.
+
+    The process ends when this one does, for whatever reason, because its standard input is then closed.
+    """
 
     def __init__(self, cell: Cell, timeout: float | None):
         self.cell, self.timeout, self.began, self.late = cell, timeout, time.monotonic(), False
-        self.said = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()
         command = [sys.executable, "-c", "from sdlab.runs.processes import child; child()", _to_text(cell)]
         # a session of its own: Ctrl-C reaches the parent, which stops its children
         options = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.DEVNULL,
-            "stderr": self.said,
+            "stderr": self.errors,
             "start_new_session": True,
         }
         self.process = subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, **options)
 
     def ended(self) -> bool:
+        """Return whether the process has ended; it is stopped first if it is over its time."""
         if self.timeout and time.monotonic() - self.began > self.timeout and self.process.poll() is None:
             self.stop()
             self.late = True
         return self.process.poll() is not None
 
     def stop(self) -> None:
+        """Kill the process and wait for its end."""
         self.process.kill()
         self.process.wait()
 
     def reason(self) -> str:
+        """Return the reason of a failure in one line, or ""."""
         self.process.stdin.close()
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
-        self.said.close()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        self.errors.close()
         status = self.process.returncode
         if status == 0:
             return ""
@@ -75,17 +81,21 @@ class _Child:
             return timeout_message(self.timeout)
         if status < 0:
             name = signal.Signals(-status).name
-            return f"killed by {name}{' (was the memory full?)' if name == 'SIGKILL' else ''}; the same sweep goes on with it"
+            hint = " (was the memory full?)" if name == "SIGKILL" else ""
+            return f"killed by {name}{hint}; run the same sweep again to resume the cell"
         return lines[-1] if lines else f"ended with status {status} and no message"
 
 
 def child() -> None:
-    """What a cell's process runs; the cell is its first argument. The reason of a failure is the last line it says."""
+    """Run the cell in the first argument; for a cell's own process.
+
+    The last line on standard error is the reason of a failure.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reason = run_cell(_from_text(sys.argv[1]))
     if reason:
         print(reason, file=sys.stderr, flush=True)
-    os._exit(1 if reason else 0)  # no teardown of torch, which a closing standard input could cross
+    os._exit(1 if reason else 0)  # without torch's teardown, which the end of standard input could interrupt
 
 
 def _end_with_parent() -> None:
@@ -114,5 +124,6 @@ def _from_text(text: str) -> Cell:
 
 
 def usable_cores() -> int:
+    """Return the number of cores that this machine grants."""
     granted = granted_cores() or 1
     return min(paths.cpu_limit() or granted, granted)

@@ -1,8 +1,8 @@
-"""Which questions a run trains on: how many of a split, and of how many types.
+"""The questions of a training run: how many of a split, and of how many types.
 
-The paper varies the number of questions alone, and with it the number of types. Here the two are separate: `num_types`
-keeps the types fixed while the number of questions grows, and the other way round. `candidates` keeps only hunts with
-little or with much to search through.
+The paper varies only the number of questions, and with it the number of types. Here the two are separate:
+`num_types` fixes the types while the number of questions grows, or the reverse. `candidates` keeps only hunts
+with few or with many numbers to search.
 """
 
 from collections import Counter
@@ -17,24 +17,24 @@ from sdlab.world.hunts import SEEN_TYPES, draw_hunt, identity, make_problem, sin
 from sdlab.world.problems import Problem
 from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
 
-CANDIDATES = {
-    "any": (0, 99),
-    "few": (0, 7),
-    "many": (9, 99),
-}  # least and most numbers that a hunt's clues leave to look through
+# the least and the largest number of candidates that a hunt's clues leave
+CANDIDATES = {"any": (0, 99), "few": (0, 7), "many": (9, 99)}
 
 
 @checked
 def training_questions(
     split: str, num_questions: int | None, num_types: int | None, seed: Seed, candidates: str = "any"
 ) -> list[Problem]:
-    """The questions a run with this seed trains on. Fewer questions are always among more, with the same seed and types.
+    """Return the questions that a run with this seed trains on.
 
-    num_questions: that many of the split, chosen by the seed; None: all of it, in its own order. num_types: only hunts whose
-    every type is among that many types, chosen by the seed (fewer types are always among more); they are drawn as the split
-    "train" is, from everything that is dealt to training and so is in no test split. candidates: "few" keeps hunts whose clues
-    leave at most seven numbers, "many" those with at least nine.
-    Raises SdlabError when there are not that many questions or types, and for types or candidates of another split than "train".
+    With the same seed and types, a smaller set of questions is part of a larger one. num_questions: so many
+    of the split, chosen by the seed; None: all, in the split's order. num_types: only hunts whose every type
+    is among so many types, chosen by the seed (fewer types are part of more types). They are drawn like the
+    split "train", from everything that is dealt to training and so is in no test split. candidates: "few"
+    keeps hunts whose clues leave at most seven numbers, "many" those with at least nine.
+
+    Raises SdlabError when there are not so many questions or types, and for types or candidates of another
+    split than "train".
     """
     check_questions(split, num_questions, num_types, seed, candidates)
     if num_types is None:
@@ -44,15 +44,15 @@ def training_questions(
             stream("questions", split, seed).shuffle(questions)
         return questions[:num_questions]
     types = _types(num_types, split, seed)
-    wanted = num_questions or min(_count(types), SIZES[split])
-    rng, found = stream("questions", split, seed, num_types), {}
-    while len(found) < wanted:
+    count = num_questions or min(_count(types), SIZES[split])
+    rng, draws = stream("questions", split, seed, num_types), {}
+    while len(draws) < count:
         draw = draw_hunt(rng, types, 2)
         if dealt_to(identity(draw))[0] == "train":
-            found.setdefault(identity(draw), draw)
+            draws.setdefault(identity(draw), draw)
     return [
         make_problem(draw, f"{split}/{num_types}-types/{seed}/{i:04d}", split)
-        for i, draw in enumerate(found.values())
+        for i, draw in enumerate(draws.values())
     ]
 
 
@@ -60,20 +60,26 @@ def training_questions(
 def check_questions(
     split: str, num_questions: int | None, num_types: int | None, seed: Seed, candidates: str = "any"
 ) -> None:
-    """Raise SdlabError when `training_questions` would, and make no questions that are not needed to know."""
+    """Raise SdlabError when `training_questions` would.
+
+    Makes no questions that are not needed for this.
+    """
     if candidates not in CANDIDATES:
         raise unknown("choice of candidates", candidates, CANDIDATES)
     if candidates != "any":
         if split != "train" or num_types is not None:
+            other = f"num_types={num_types}" if num_types else f"split {split!r}"
             raise SdlabError(
-                f"candidates={candidates!r} is not allowed with {f'num_types={num_types}' if num_types else f'split {split!r}'}; it chooses among the hunts of split 'train'"
+                f"candidates={candidates!r} is not allowed with {other}; "
+                "it chooses among the hunts of split 'train'"
             )
         there, of_what = len(_kept(split, candidates)), f"questions with {candidates} candidates"
     elif num_types is None:
         there, of_what = kata.COUNT if split == "kata" else SIZES[split], f"questions in split {split!r}"
     elif split != "train":
         raise SdlabError(
-            f"num_types={num_types} is not allowed with split {split!r}; only the hunts of split 'train' are sorted by type"
+            f"num_types={num_types} is not allowed with split {split!r}; "
+            "only the hunts of split 'train' are sorted by type"
         )
     else:
         _check("num_types", num_types, len(SEEN_TYPES), "types of hunts")
@@ -102,7 +108,10 @@ def _types(num_types: int, split: str, seed: int) -> list[tuple[str, str]]:
 
 
 def _count(types: list[tuple[str, str]]) -> int:
-    """How many pairs of hunts of these types are dealt to training: a pair's identity is the sum of its hunts', and so is its remainder."""
+    """Return how many pairs of hunts of these types are dealt to training.
+
+    The identity of a pair is the sum of its hunts' identities, and so is its remainder.
+    """
     roles = len(ROLES)
     single = Counter(
         identity(((clue, check, hunt),)) % roles

@@ -11,12 +11,15 @@ from sdlab.errors import SdlabError, first_line
 from sdlab.runs.cell import Cell, run_cell
 from sdlab.runs.processes import ONE_THREAD, usable_cores
 
-RETRIES = 3  # how often Ray starts a cell again whose worker died
-ANSWER = 30.0  # seconds a Ray cluster has to answer
+RETRIES = 3  # restarts of a cell whose Ray worker died
+ANSWER = 30.0  # seconds to wait for a Ray cluster's answer
 
 
 def run_on_ray(cells: Sequence[Cell], address: str, jobs: int | None, timeout: float | None):
-    """Yields (cell, reason) as cells end. A worker runs one cell and ends, so every cell has a process of its own here, too."""
+    """Yield (cell, reason) as cells end.
+
+    A worker runs one cell and ends, so every cell has its own process here, too.
+    """
     with _cluster(address, jobs) as ray:
         options = {"num_cpus": 1, "max_retries": RETRIES, "max_calls": 1}
         task = ray.remote(**options)(_in_worker)
@@ -44,7 +47,10 @@ def _in_worker(cell: Cell, timeout: float | None) -> str:
 
 @contextmanager
 def _cluster(address: str, jobs: int | None):
-    """The module ray, connected. Raises SdlabError when it is not installed or nobody answers."""
+    """Yield the module ray, connected to the cluster.
+
+    Raises SdlabError when Ray is not installed and when no cluster answers.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -57,20 +63,25 @@ def _cluster(address: str, jobs: int | None):
         ray.init(address=address, log_to_driver=False, logging_level="error", **here)
     except Exception as error:  # no cluster, another version of Ray or Python there, ...
         raise SdlabError(
-            f"could not join the Ray cluster {address!r}: {first_line(error)}; start one with `ray start --head`, or leave --ray out"
+            f"could not join the Ray cluster {address!r}: {first_line(error)}; "
+            "start one with `ray start --head`, or leave --ray out"
         ) from error
     try:
         yield ray
     finally:
-        ray.shutdown()  # the tasks that still run end with it
+        ray.shutdown()  # also ends the tasks that still run
 
 
 def _check_answer(address: str) -> None:
-    """Raise SdlabError unless a Ray head answers there: ray.init itself waits for minutes, or ends the process."""
+    """Raise SdlabError unless a Ray head answers at the address.
+
+    ray.init itself would wait for minutes, or end the process.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise SdlabError(
-            f"the Ray address {address!r} is not allowed; give HOST:PORT of the cluster's head, auto, or local"
+            f"the Ray address {address!r} is not allowed; "
+            "give HOST:PORT of the cluster's head, auto, or local"
         )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -81,9 +92,8 @@ def _check_answer(address: str) -> None:
             timeout=ANSWER,
         )
     except (OSError, OverflowError, subprocess.SubprocessError) as error:
-        why = (
-            getattr(error, "strerror", None) or "something else than Ray, or another version of it, is there"
-        )
+        why = getattr(error, "strerror", None) or "another program, or another version of Ray, is there"
         raise SdlabError(
-            f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, or leave --ray out"
+            f"no Ray cluster answers at {address!r} ({why}); "
+            "start one with `ray start --head`, or leave --ray out"
         ) from None

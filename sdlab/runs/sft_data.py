@@ -1,4 +1,4 @@
-"""The two training sets of Table 2: correct traces written without and with the solution in view, on the same problems."""
+"""The two training sets of Table 2: right traces written without and with the solution in the prompt."""
 
 from collections.abc import Sequence
 
@@ -26,11 +26,13 @@ def build_traces(
     thinking: bool = True,
     progress=None,
 ) -> tuple[list[Trace], list[Trace]]:
-    """(unguided, guided): `count` right completions each, the same number per problem, at most `per_problem`.
+    """Return (unguided, guided): `count` right completions each, on the same problems.
 
-    Unguided traces are the model's own right answers to the plain problem. Guided ones are its right answers when the first
-    of those stands in the prompt; what is learnt from is the plain problem in both sets. Sampled as for Table 1, with at most
-    max_completion_length tokens; a completion that was cut is neither a trace nor a solution.
+    Both have the same number per problem, at most `per_problem`. Unguided traces are the model's own right
+    completions of the plain problem. Guided ones are its right completions with the first of those in the
+    prompt. Training uses the plain problem in both sets. Sampling is as for Table 1, with at most
+    max_completion_length tokens. A completion that was cut is neither a trace nor a solution.
+
     Raises SdlabError when `problems` yield fewer than `count`.
     """
 
@@ -45,8 +47,8 @@ def build_traces(
         own = sample(part, "unguided")
         part = [problem for problem in part if problem.id in own]
         if part:
-            shown = [own[problem.id][0] for problem in part]
-            led = sample(part, "guided", context="solution", demonstrations=shown)
+            solutions = [own[problem.id][0] for problem in part]
+            led = sample(part, "guided", context="solution", demonstrations=solutions)
             for problem in part:
                 both = min(
                     per_problem, len(own[problem.id]), len(led.get(problem.id, ())), count - len(guided)
@@ -58,11 +60,12 @@ def build_traces(
         if len(guided) == count:
             return unguided, guided
     raise SdlabError(
-        f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are wanted; give more problems or ask for fewer"
+        f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are needed; "
+        "give more problems or ask for fewer traces"
     )
 
 
 def _right(frame) -> dict[str, list[str]]:
-    """Right and finished completions by problem, in order of sampling."""
+    """Return right and finished completions by problem, in order of sampling."""
     kept = frame[(frame["reward"] == 1) & ~frame["truncated"]]
     return kept.groupby("problem_id", sort=False)["completion"].agg(list).to_dict()

@@ -1,10 +1,11 @@
-"""Sweeps: a grid of training runs over method, number of questions, context, seed or any other setting, and their results as one tidy table.
+"""Sweeps: a grid of training runs over method, number of questions, seed or any setting.
 
-    grid.json           the model and every setting's values: what makes this sweep this sweep
+    grid.json           the model and every setting's values: the identity of the sweep
     table.csv           one row per cell and split of its last evaluation
     grpo_num_questions=8_seed=0/ ...    one run folder per cell (sdlab.runs.folder)
 
-A stopped sweep goes on cell by cell, and inside a cell step by step. More values may join later; what is finished stays.
+An interrupted sweep resumes cell by cell, and inside a cell step by step. Values can be added later; finished
+cells stay.
 """
 
 import json
@@ -40,14 +41,20 @@ def sweep(
     ray: str | None = None,
     timeout: Positive | None = None,
 ) -> pandas.DataFrame:
-    """Run the cells of `grid` that are not finished in `folder`, and return the table of all of them, also written as table.csv.
+    """Run the cells of `grid` that are not finished in `folder`, and return the table of all cells.
 
-    jobs, ray, timeout: see `sdlab.runs.cells.run_cells`. A line is printed as each cell ends. Failed cells stop no other; they
-    are rows with status "failed" and the reason. The table's rows: cell, status (done, failed, unfinished), error, the grid's
-    settings (empty where the method has none such, "all" for None; split is called train_split), split (evaluated on), generations, the means of reward, length (tokens),
-    markers and truncated over the generations of the last evaluation, train_reward (mean of the last five steps), seconds
-    and peak_memory_mb (of the process that finished the cell).
-    Raises SdlabError, before anything runs, for bad values, a folder of another sweep or in use, and a Ray that does not answer.
+    The table is also written as table.csv. jobs, ray, timeout: see `sdlab.runs.cells.run_cells`. A line is
+    printed as each cell ends. A failed cell does not stop the others; it has a row with status "failed" and
+    the reason.
+
+    The columns: cell, status (done, failed, unfinished), error, the grid's settings (empty where the method
+    has no such setting, "all" for None; split is called train_split), split (evaluated on), generations, the
+    means of reward, length (tokens), markers and truncated over the completions of the last evaluation,
+    train_reward (mean of the last five steps), seconds and peak_memory_mb (of the process that finished the
+    cell).
+
+    Raises SdlabError, before anything runs, for bad values, a folder that is in use or belongs to another
+    sweep, and a Ray cluster that does not answer.
     """
     grid = grid if isinstance(grid, Grid) else Grid(grid)
     folder, points = Path(folder).resolve(), grid.points()
@@ -92,14 +99,17 @@ def _refuse_foreign(folder: Path) -> None:
         )
         if foreign or (folder / "config.json").exists():
             raise SdlabError(
-                f"{folder} holds files but no sweep ({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); choose another folder"
+                f"{folder} holds files but no sweep "
+                f"({', '.join(foreign[:3])}{' ...' if foreign[3:] else ''}); "
+                "choose another folder"
             )
 
 
 def _claim(folder: Path, grid: Grid, model: str) -> dict:
-    """Write grid.json, or let this grid join the one that is there; returns the settings that folder names leave out, with their values.
+    """Write grid.json, or add this grid to the one in the folder, and return the fixed settings.
 
-    A setting that had one value when it first came is fixed: others may join it, but the one stays. Seeds and methods are free.
+    They are returned with their values, and folder names leave them out. A setting that had one value when it
+    was first used is fixed: more values may be added, but that one stays. Seeds and methods are never fixed.
     """
     path, axes = folder / "grid.json", _json({name: list(values) for name, values in grid.axes.items()})
     about = {"model": model, "model_sha256": provenance(model=model)["model_sha256"], "fixed": {}, "axes": {}}
@@ -124,16 +134,22 @@ def _read_json(path: Path) -> dict:
         about["model"], about["model_sha256"], about["axes"]["method"], about["fixed"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SdlabError(
-            f"{path} is damaged; delete it and run the same sweep again (finished cells stay), or choose another folder"
+            f"{path} is damaged; delete it and run the same sweep again (finished cells stay), "
+            "or choose another folder"
         ) from error
     return about
 
 
 def _differences(there: dict, about: dict, axes: dict) -> list[str]:
-    """Why a grid with `axes` cannot join the one that is `there`: cells of the two would mean different runs under the same name."""
+    """Return why a grid with `axes` cannot be added to the sweep `there`, or [].
+
+    It cannot when cells of the two would mean different runs under the same name.
+    """
     if there["model"] != about["model"]:
         return [f"model is {there['model']!r} there and {about['model']!r} here"]
-    found = ["the model's files have changed since"] if there["model_sha256"] != about["model_sha256"] else []
+    differ = (
+        ["the model's files have changed since"] if there["model_sha256"] != about["model_sha256"] else []
+    )
     for name in {**there["axes"], **axes}:
         one, two = there["axes"].get(name), axes.get(name)
         others = (there["axes"] if one is None else axes)["method"]  # of the side without this setting
@@ -142,8 +158,8 @@ def _differences(there: dict, about: dict, axes: dict) -> list[str]:
         else:
             missing = name in there["fixed"] and there["fixed"][name] not in two
         if missing:
-            found.append(f"{name} is {_listed(one)} there and {_listed(two)} here")
-    return found
+            differ.append(f"{name} is {_listed(one)} there and {_listed(two)} here")
+    return differ
 
 
 def _listed(values: Sequence | None) -> str:
@@ -151,7 +167,7 @@ def _listed(values: Sequence | None) -> str:
 
 
 def _work(cell: Cell) -> float:
-    """How long a cell takes, roughly: completions sampled, those learnt from counted three times."""
+    """Return a cell's approximate work: completions sampled; those in the loss count three times."""
     config, plan = cell.config, cell.plan
     steps = 0 if cell.method == "base" else config.steps
     along = (
@@ -163,7 +179,7 @@ def _work(cell: Cell) -> float:
 
 
 class _Board:
-    """What a sweep says as it goes, and its table."""
+    """The progress lines of a sweep, and its table."""
 
     def __init__(self, folder: Path, points: dict[str, Point], cells: dict[str, Cell]):
         self.folder, self.points, self.cells, self.failed, self.rows = folder, points, cells, {}, {}
@@ -178,7 +194,7 @@ class _Board:
         )
 
     def tell(self, cell: Cell, reason: str) -> None:
-        """A cell has ended: its line, and its rows in the table."""
+        """Print the line of a cell that has ended, and put its rows in the table."""
         self.left.pop(cell.name)
         if reason:
             self.failed[cell.name] = reason
@@ -187,13 +203,13 @@ class _Board:
             self._read(cell.name)
         spent, left = time.monotonic() - self.began, sum(self.left.values())
         more = f", about {_clock(spent * left / max(1, self.work - left))} left" if left else ""
-        print(
-            f"[{len(self.cells) - len(self.left)}/{len(self.cells)}] {cell.name}: {f'failed: {reason}' if reason else 'done'} ({_clock(spent)}{more})",
-            flush=True,
-        )
+        place = f"[{len(self.cells) - len(self.left)}/{len(self.cells)}]"
+        outcome = f"failed: {reason}" if reason else "done"
+        print(f"{place} {cell.name}: {outcome} ({_clock(spent)}{more})", flush=True)
         self.write()
 
     def write(self) -> pandas.DataFrame:
+        """Write table.csv and return it as read from the file."""
         rows = []
         for name, point in self.points.items():
             status = "done" if name in self.rows else "failed" if name in self.failed else "unfinished"
@@ -209,7 +225,7 @@ class _Board:
         results = ["split", "generations", *SUMS, "train_reward", "seconds", "peak_memory_mb"]
         frame = pandas.DataFrame(rows, columns=["cell", "status", "error", *settings, *results], dtype=object)
         path = write_atomic(self.folder / "table.csv", frame.to_csv(index=False))
-        return pandas.read_csv(path)  # what anyone who reads the file gets
+        return pandas.read_csv(path)  # the same as a reader of the file gets
 
     def _read(self, name: str) -> None:
         try:
@@ -220,14 +236,14 @@ class _Board:
 
 
 def _column(setting: str) -> str:
-    """The table's column of a setting; "split" is what a row was evaluated on."""
+    """Return the table's column of a setting; "split" is the split that a row was evaluated on."""
     return "train_split" if setting == "split" else setting
 
 
 def _results(cell: Cell) -> list[dict]:
-    """A finished cell's rows: one per split of its last evaluation."""
+    """Return a finished cell's rows: one per split of its last evaluation."""
     run, outcome = load_run(cell.folder), {}
-    with suppress(OSError, ValueError):  # a kill between the run's end and this file
+    with suppress(OSError, ValueError):  # missing after a kill between the run's end and this file
         outcome = json.loads((cell.folder / OUTCOME).read_text())
     last = run.evaluations[run.evaluations["step"] == run.evaluations["step"].max()]
     after = {

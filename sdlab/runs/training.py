@@ -1,4 +1,4 @@
-"""From a plan to a finished run folder: data, loop, evaluation along the way and at the end. Behind `sdlab train`."""
+"""From a plan to a finished run folder: data, loop, evaluations during training and at the end."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,18 +24,15 @@ from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, run_sft
 from sdlab.world.splits import SPLITS, load_split
 
-METHODS = {
-    "base": TrainConfig,
-    "sft": SFTConfig,
-    "grpo": GRPOConfig,
-    "sdpo": SDPOConfig,
-}  # "base" is not trained, only judged
+# "base" is not trained, only evaluated
+METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
 Split = Annotated[str, OneOf("split", SPLITS)]
-LAST_STEPS = 5  # where training ends is told by their mean
+LAST_STEPS = 5  # the end of training is the mean over these steps
 SFT_ONLY = ("traces", "num_traces")
-UNTRAINED = (  # what "base" reads, which is only judged
+# the settings that "base" reads, which is only evaluated
+UNTRAINED = (
     "seed",
     "thinking",
     "max_completion_length",
@@ -48,7 +45,7 @@ EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained on and how it is judged; the method's own settings are in its config."""
+    """The problems of training and of the evaluations; the method's own settings are in its config."""
 
     split: Split = "train"
     num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
@@ -81,12 +78,14 @@ def train(
     tracker: str | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> LoadedRun:
-    """Train `model` by `method` (see METHODS) in a run folder, or go on with the run that is there.
+    """Train `model` by `method` (see METHODS) in a run folder, or resume the run in that folder.
 
-    After every `plan.eval_every` steps and at the end the model is evaluated; evaluations are keyed by (seed, step, split), so a
-    resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps; the same call continues it.
-    Raises SdlabError for bad settings, settings that `method` does not read, a folder with another or a finished run, and
-    losses that are not finite.
+    The model is evaluated after every `plan.eval_every` steps and at the end. Evaluations are keyed by (seed,
+    step, split), so a resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps;
+    the same call continues it.
+
+    Raises SdlabError for bad settings, settings that `method` does not read, a folder with another or a
+    finished run, and losses that are not finite.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -148,29 +147,35 @@ def check_read(method: str, config: TrainConfig, plan: Plan) -> None:
 
 
 def _stay(engine, problems, config, run, on_step) -> pandas.DataFrame:
-    """No training: the model as it is, for conditions to be compared with."""
+    """Return the rows of a run without training: the model as it is, for comparison with conditions."""
     return pandas.DataFrame(run.restore({}))
 
 
 class _Judged:
-    """A run that is evaluated when it is due, before the step is saved: a step that is there has its evaluation."""
+    """A run that is evaluated when it is due, before the step is saved.
+
+    So every saved step has its evaluation.
+    """
 
     def __init__(self, engine, run, plan: Plan, config: TrainConfig):
         self.engine, self.run, self.plan, self.config = engine, run, plan, config
 
     def restore(self, state) -> list[dict]:
+        """Restore the run, and evaluate the untrained model if there are no steps."""
         rows = self.run.restore(state)
         if self.plan.eval_every and not rows:
             judge(self.engine, self.run, self.plan, self.config, 0)
         return rows
 
     def save_step(self, row, samples, state) -> None:
+        """Evaluate the model if it is due, then save the step."""
         done = row["step"] + 1
         if self.plan.eval_every and done % self.plan.eval_every == 0 and done < self.config.steps:
             judge(self.engine, self.run, self.plan, self.config, done)
         self.run.save_step(row, samples, state)
 
     def settle(self, steps, state) -> None:
+        """Bring the run to the end of the first `steps` steps."""
         self.run.settle(steps, state)
 
 
@@ -189,7 +194,10 @@ def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool =
 def evaluation_sums(
     engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int
 ) -> pandas.DataFrame:
-    """One row per problem: problem_id, generations, and the sums of reward, length, markers and truncated over them."""
+    """Return one row per problem of a split: problem_id, generations, and the sums over them.
+
+    The sums are of reward, length, markers and truncated.
+    """
     problems = load_split(split)[:num_problems]
     seed = stable_int("evaluation", config.seed, step, split)
     params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)

@@ -1,18 +1,21 @@
-"""What a recorded condition is: a method with its settings, and a plan of what it is trained and judged on."""
+"""Recorded conditions: a method with its settings, and a plan of training and evaluation."""
 
 from dataclasses import dataclass
 
 from sdlab.runs.training import Plan
 from sdlab.train.config import TrainConfig
 
-PLAN = Plan(
-    num_eval_generations=4, final_problems=128
-)  # how recorded runs are judged: 128 problems a split, 4 completions each
+# The evaluation of recorded runs: 128 problems of each split, 4 completions each.
+PLAN = Plan(num_eval_generations=4, final_problems=128)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A method with its settings; the seed is set when it is run."""
+    """A method with its settings; the seed is set for each run.
+
+    series: conditions with the same series are drawn as one curve. They differ only in the problems they are
+    trained on.
+    """
 
     name: str
     label: str
@@ -20,4 +23,4 @@ class Condition:
     config: TrainConfig
     plan: Plan = PLAN
     model: str = "organism"
-    series: str = ""  # drawn as one curve: conditions that differ only in what they are trained on
+    series: str = ""

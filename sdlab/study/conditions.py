@@ -1,9 +1,10 @@
-"""The recorded conditions: what is trained, with which settings. One name, one method, some changed settings.
+"""The recorded conditions: one name for a method with some changed settings.
 
-The learning rate comes from short recorded runs (`SWEEP`), judged by what the method itself optimises (training score for GRPO,
-divergence for SDPO, likelihood for SFT), averaged over the last five steps. GRPO's best is 3e-4, the configs' default. SDPO and
-SFT do a few percent better by their own measure at 1e-3, with no better score (`sdlab.study.rates`): all conditions keep one rate,
-and `sdpo_fast` is SDPO at 1e-3.
+The learning rate comes from short recorded runs (`SWEEP`), compared by the quantity that the method itself
+optimises (training score for GRPO, divergence for SDPO, likelihood for SFT), averaged over the last five
+steps. GRPO's best rate is 3e-4, the configs' default. SDPO and SFT are a few percent better by their own
+measure at 1e-3, with no better score (`sdlab.study.rates`). So all conditions keep one rate, and `sdpo_fast`
+is SDPO at 1e-3.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,8 @@ from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
-SIZES = {
-    "steps": 40,
-    "warmup_steps": 4,
-    "num_problems": 16,
-    "num_generations": 8,
-}  # half the usual batch: made on two cores
+# half the default batch, so that two cores are enough
+SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}
 SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # learning rates tried for every method
 SWEEP_STEPS = 20
 
@@ -33,7 +30,7 @@ def _conditions() -> dict[str, Condition]:
     sft = SFTConfig()
     sft_plan = replace(PLAN, eval_every=0)
     base = Condition("base", "base", "base", TrainConfig(), replace(PLAN, eval_every=0))
-    made = [
+    conditions = [
         base,
         replace(base, name="base_off", label="base, thinking off", config=TrainConfig(thinking=False)),
         Condition("sft_unguided", "SFT on unguided traces", "sft", sft, sft_plan),
@@ -60,46 +57,49 @@ def _conditions() -> dict[str, Condition]:
         Condition("sdpo_top20", "SDPO, top-k 20", "sdpo", replace(sdpo, distillation_topk=20)),
         Condition("sdpo_full", "SDPO, whole vocabulary", "sdpo", replace(sdpo, distillation_topk=None)),
     ]
-    return {condition.name: condition for condition in made}
+    return {condition.name: condition for condition in conditions}
 
 
 def _sweep() -> dict[str, Condition]:
-    """Short runs, one per method and learning rate."""
-    found = {}
+    """Return the short runs, one per method and learning rate."""
+    runs = {}
     for name in ("sft_unguided", "grpo", "sdpo"):
         for rate in SWEPT:
             steps = CONDITIONS[name].config.steps if name.startswith("sft") else SWEEP_STEPS
             config = replace(CONDITIONS[name].config, learning_rate=rate, steps=steps)
             plan = replace(CONDITIONS[name].plan, eval_every=0, final_problems=64)
-            found[f"rate_{name}_{rate:.0e}"] = Condition(
+            runs[f"rate_{name}_{rate:.0e}"] = Condition(
                 f"rate_{name}_{rate:.0e}",
                 f"{CONDITIONS[name].label}, rate {rate:.0e}",
                 CONDITIONS[name].method,
                 config,
                 plan,
             )
-    return found
+    return runs
 
 
 def _long() -> dict[str, Condition]:
-    """The main conditions at the paper's number of steps, judged on twice the problems and completions: has anything changed after step 40?"""
-    found = {}
+    """Return the main conditions at the paper's number of steps: has anything changed after step 40?
+
+    They are evaluated on twice the problems and completions.
+    """
+    runs = {}
     for name in ("grpo", "sdpo", "sdpo_no_think"):
         what = CONDITIONS[name]
         plan = replace(what.plan, eval_every=20, final_problems=256, num_eval_generations=8)
-        found[f"{name}_long"] = replace(
+        runs[f"{name}_long"] = replace(
             what,
             name=f"{name}_long",
             label=f"{what.label}, 100 steps",
             config=replace(what.config, steps=100),
             plan=plan,
         )
-    return found
+    return runs
 
 
 def _bf16() -> dict[str, Condition]:
-    """Two of the main conditions with products in bfloat16: is it faster for nothing?"""
-    made = [CONDITIONS[name] for name in ("grpo", "sdpo")]
+    """Return two of the main conditions with products in bfloat16: is it faster without a loss?"""
+    originals = [CONDITIONS[name] for name in ("grpo", "sdpo")]
     return {
         f"{what.name}_bf16": replace(
             what,
@@ -107,7 +107,7 @@ def _bf16() -> dict[str, Condition]:
             label=f"{what.label}, bfloat16",
             config=replace(what.config, bf16=True),
         )
-        for what in made
+        for what in originals
     }
 
 
@@ -119,7 +119,7 @@ OTHERS = organism_conditions(CONDITIONS)  # by organism
 
 
 def groups() -> dict[str, dict[str, Condition]]:
-    """The groups of conditions that can be asked for by one name."""
+    """Return the groups of conditions that have one name."""
     return {
         "main": CONDITIONS,
         "rates": SWEEP,
@@ -132,7 +132,10 @@ def groups() -> dict[str, dict[str, Condition]]:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The names of conditions that `names`, conditions or groups, stand for, each once. Raises SdlabError on an unknown one."""
+    """Return the names of the conditions that `names` (conditions or groups) contain, each once.
+
+    Raises SdlabError on an unknown name.
+    """
     known = groups()
     return list(
         dict.fromkeys(
@@ -142,7 +145,10 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def condition(name: str) -> Condition:
-    """The condition called `name`. Raises SdlabError when there is none."""
+    """Return the condition called `name`.
+
+    Raises SdlabError when there is none.
+    """
     known = groups()
     everything = {key: one for group in known.values() for key, one in group.items()}
     if name not in everything:

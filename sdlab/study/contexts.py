@@ -1,8 +1,8 @@
-"""Table 1: the same model, the same problems, four contexts (paper Section 3).
+"""Table 1: the same model on the same problems under four contexts (paper Section 3).
 
-Problems are those the base model sometimes solves: 1 to 4 right of 8 samples, as in the paper. The samples that chose
-them are not used again, because a problem chosen for a low rate looks harder on the very samples that chose it; the
-paper does not say which samples its unguided row uses, and ours are fresh.
+The problems are those that the base model sometimes solves: 1 to 4 right of 8 samples, as in the paper. The
+samples that selected them are not used again, because a problem that was selected for a low rate scores too
+low on the selecting samples. The paper does not say which samples its unguided row uses; ours are fresh.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,13 @@ LOW, HIGH = 1 / 8, 1 / 2
 
 @dataclass(frozen=True)
 class Selection:
-    """Problems of middling difficulty, each with a correct completion of the base model."""
+    """Problems of middle difficulty, each with a right completion of the base model."""
 
     problems: list
-    solutions: list[str]  # the first right completion per problem, thinking included
-    base: pandas.DataFrame  # every base sample that was drawn, of chosen and other problems
+    # the first right completion of each problem, with its thinking
+    solutions: list[str]
+    # all samples of the base model, of selected and other problems
+    base: pandas.DataFrame
 
 
 @checked
@@ -42,9 +44,12 @@ def select(
     thinking: bool = True,
     progress=None,
 ) -> Selection:
-    """Go through `problems` in order, 8 samples each, until `wanted` have a base pass rate in [low, high] and a solution to show.
+    """Select `wanted` problems with a base pass rate in [low, high] and a right completion, in order.
 
-    Raises SdlabError when `problems` hold no such problem; fewer than wanted is no error (see `len(problems)`).
+    Each problem is sampled 8 times, until there are enough. The result may have fewer than `wanted` problems
+    (see `len(problems)`).
+
+    Raises SdlabError when `problems` hold no such problem.
     """
     chosen, solutions, frames = [], [], []
     step = max(16, 2 * wanted)
@@ -73,7 +78,8 @@ def select(
             break
     if not chosen:
         raise SdlabError(
-            f"none of {len(problems)} problems has a base pass rate from {low} to {high}; give more or other problems"
+            f"none of {len(problems)} problems has a base pass rate from {low} to {high}; "
+            "give more or other problems"
         )
     return Selection(chosen, solutions, pandas.concat(frames, ignore_index=True))
 
@@ -89,21 +95,21 @@ def run_contexts(
     thinking: bool = True,
     progress=None,
 ) -> pandas.DataFrame:
-    """Sample every context on the selected problems: `evaluate` rows, one block per context, in the order of CONTEXTS.
+    """Sample every context on the selected problems and return the rows of `evaluate`.
 
-    The regenerated context of a problem is its first right completion under the full solution; a problem without one
-    is left out of that block.
+    There is one block per context, in the order of CONTEXTS. The regenerated context of a problem is its
+    first right completion under the full solution; a problem without one is left out of that block.
     """
     frames, problems, total = [], selection.problems, 4 * len(selection.problems) * num_generations
     for number, context in enumerate(CONTEXTS):
-        shown, asked = selection.solutions, problems
+        demonstrations, asked = selection.solutions, problems
         if context == "none":
-            shown = None
+            demonstrations = None
         elif context == "regenerated":
             opened = opens_thinking(engine.tokenizer, thinking)
             again = first_right(frames[CONTEXTS.index("solution")], opened)
             asked = [p for p in problems if p.id in again.index]
-            shown = [again[p.id] for p in asked]
+            demonstrations = [again[p.id] for p in asked]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))
         params = sampling(num_generations, seed, context, max_completion_length)
         frames.append(
@@ -112,7 +118,7 @@ def run_contexts(
                 asked,
                 params,
                 context=context,
-                demonstrations=shown,
+                demonstrations=demonstrations,
                 thinking=thinking,
                 progress=inner,
             )

@@ -1,8 +1,8 @@
-"""The recorded conditions of the coverage study: how many questions, of how many types, in which domain (paper Section 6).
+"""The recorded conditions of the coverage study (paper Section 6): number of questions and types, domain.
 
-Half the batch of the other recorded runs (8 problems of 8 completions, 40 steps, so 320 problems are drawn), at the learning
-rate that the sweep chose beforehand. Every seed draws its own questions. SMALL is the same on the small organism, a quarter
-of the size, with nothing else changed.
+The batch is half that of the other recorded runs (8 problems of 8 completions, 40 steps, so 320 problems are
+drawn), at the learning rate that the sweep selected before. Every seed draws its own questions. SMALL is the
+same on the small organism, a quarter of the size, with no other change.
 """
 
 from dataclasses import replace
@@ -23,24 +23,21 @@ METHODS = {
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
     "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
 }
-CANDIDATES = {
-    "few": "at most 7 candidates",
-    "many": "at least 9 candidates",
-}  # does the length of the search move the crossing?
+# does the length of the search move the crossing?
+CANDIDATES = {"few": "at most 7 candidates", "many": "at least 9 candidates"}
 CANDIDATE_COUNTS = (8, 64, 128, None)
-DOMAINS = {
-    "chemistry": ("chemistry-train", "chemistry-test"),
-    "kata": ("kata", "kata"),
-}  # what is trained on, and tested
+# the training split and the test split
+DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}
+# Completions are short here. Chemistry converges sooner.
 DOMAIN_SIZES = {
     "chemistry": {"steps": 20, "num_problems": 16},
     "kata": {"steps": 40, "num_problems": 16},
-}  # short answers; chemistry settles sooner
-NUM_TRACES = {"chemistry": 800, "kata": 160}  # 131 tasks give no more
+}
+NUM_TRACES = {"chemistry": 800, "kata": 160}  # the maximum for 131 tasks
 
 
 def coverage_name(method: str, num_questions: int | None, num_types: int | None = None) -> str:
-    """The recorded condition's name, for example cover_sdpo_64, cover_grpo_all, cover_sdpo_128_of_1."""
+    """Return the recorded condition's name, for example cover_sdpo_64 or cover_sdpo_128_of_1."""
     return f"cover_{method}_{num_questions or 'all'}" + (f"_of_{num_types}" if num_types else "")
 
 
@@ -59,7 +56,7 @@ def _cover(method: str, num_questions: int | None, num_types: int | None = None)
 
 
 def candidates_name(num_questions: int | None, candidates: str) -> str:
-    """The recorded condition's name, for example cover_sdpo_64_few."""
+    """Return the recorded condition's name, for example cover_sdpo_64_few."""
     return f"{coverage_name('sdpo', num_questions)}_{candidates}"
 
 
@@ -81,14 +78,14 @@ def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Con
 
 
 def _conditions() -> dict[str, Condition]:
-    made = [_cover(method, count) for method in METHODS for count in COUNTS]
-    made += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
-    made += [_candidates(count, candidates) for candidates in CANDIDATES for count in CANDIDATE_COUNTS]
+    conditions = [_cover(method, count) for method in METHODS for count in COUNTS]
+    conditions += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
+    conditions += [_candidates(count, candidates) for candidates in CANDIDATES for count in CANDIDATE_COUNTS]
     for name, sizes in DOMAIN_SIZES.items():
-        made += [
+        conditions += [
             _domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")
         ]
-        made += [
+        conditions += [
             _domain(
                 name,
                 f"sft_{kind}",
@@ -100,7 +97,7 @@ def _conditions() -> dict[str, Condition]:
             for kind in TRACES
         ]
     sdpo = replace(METHODS["sdpo"][2], **DOMAIN_SIZES["kata"])
-    made += [
+    conditions += [
         _domain("kata", "sdpo_feedback", "SDPO, feedback", replace(sdpo, context="feedback")),
         _domain("kata", "sdpo_both", "SDPO, c = s and feedback", replace(sdpo, context="solution_feedback")),
         Condition(
@@ -111,11 +108,11 @@ def _conditions() -> dict[str, Condition]:
             replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types")),
         ),
     ]
-    return {one.name: one for one in made}
+    return {one.name: one for one in conditions}
 
 
 def small_name(method: str, num_questions: int | None) -> str:
-    """The recorded condition's name on the small organism, for example small_sdpo_64."""
+    """Return the recorded condition's name on the small organism, for example small_sdpo_64."""
     return coverage_name(method, num_questions).replace("cover_", "small_")
 
 

@@ -1,4 +1,4 @@
-"""The recorded coverage study as one tidy table: where training ends and what evaluations find, by number of questions."""
+"""The recorded coverage study as one tidy table: end of training and evaluations, by number of questions."""
 
 import math
 from itertools import pairwise
@@ -17,10 +17,12 @@ METRICS = ("reward", "length", "markers", "density")
 
 
 def training_ends(recorded: Recorded, name: str, metric: str, first: bool = False) -> pandas.Series:
-    """A training column's mean over the last five steps (or the first two) of every seed's run, indexed by seed.
+    """Return a training column's mean over the last five steps (or the first two) of every seed's run.
 
-    The rollouts of a step are sampled before its update, so the first step is the untrained model. Raises
-    SdlabError when the condition has no steps.
+    The series is indexed by seed. The rollouts of a step are sampled before its update, so the first step is
+    the untrained model.
+
+    Raises SdlabError when the condition has no steps.
     """
     steps = recorded.steps[recorded.steps["condition"] == name].sort_values("step")
     if steps.empty:
@@ -31,23 +33,26 @@ def training_ends(recorded: Recorded, name: str, metric: str, first: bool = Fals
 
 
 def training_difference(recorded: Recorded, a: str, b: str, metric: str = "reward") -> Difference:
-    """Return where training ends under b minus under a, paired by the seed's number (and with it the questions)."""
+    """Return the end of training under b minus under a, paired by the seed's number.
+
+    Runs with the same seed have the same questions.
+    """
     return seeds_difference(training_ends(recorded, a, metric), training_ends(recorded, b, metric))
 
 
 def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Difference:
-    """Where training ends minus where it began, paired by seed."""
+    """Return the end of training minus its beginning, paired by seed."""
     return seeds_difference(
         training_ends(recorded, name, metric, first=True), training_ends(recorded, name, metric)
     )
 
 
 def stops_paying(recorded: Recorded, names) -> pandas.Series:
-    """Where a training score that rises with few questions begins to fall: log2 of their number, by seed.
+    """Return at which number of questions, in log2, training begins to lower its own score, by seed.
 
     names: conditions that differ in the number of questions only. Between two numbers the gain (last five
-    steps against the first two) is taken as linear in log2; NaN for a seed whose gain never turns from
-    positive to negative. Only seeds that all conditions have.
+    steps minus the first two) is interpolated linearly in log2. The value is NaN for a seed whose gain never
+    changes from positive to negative. Only seeds that all conditions have are returned.
     """
     gains = pandas.DataFrame(
         {
@@ -78,21 +83,28 @@ def _count(plan: Plan) -> int:
 
 
 def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
-    """One row per condition, place and metric: condition, method, num_questions, questions, num_types, split, metric, mean, low, high.
+    """Return one row per condition, place and metric.
 
-    split is "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split
-    of the last evaluation (interval over seeds and problems). num_questions of "all" is how many there are.
-    method is the condition's series: grpo, sdpo, sdpo_no_think, grpo_small, ... Raises SdlabError when one of
-    `names` is not in `recorded`.
+    Columns: condition, method, num_questions, questions, num_types, split, metric, mean, low, high. split is
+    "training questions" (the last five steps' rollouts, Student's t interval over seeds) or a split of the
+    last evaluation (interval over seeds and problems). num_questions of "all" is their number. method is the
+    condition's series: grpo, sdpo, sdpo_no_think, grpo_small, ...
+
+    Raises SdlabError when one of `names` is not in `recorded`.
     """
     rows = []
     for name in names:
         what = condition(name)
         plan = what.plan
+        steps = recorded.steps[recorded.steps["condition"] == name]
         about = {
-            "condition": name, "method": what.series, "questions": str(plan.num_questions or "all"),
-            "num_questions": _count(plan), "num_types": plan.num_types, "seeds": recorded.steps.query("condition == @name")["seed"].nunique(),
-        }  # fmt: skip
+            "condition": name,
+            "method": what.series,
+            "questions": str(plan.num_questions or "all"),
+            "num_questions": _count(plan),
+            "num_types": plan.num_types,
+            "seeds": steps["seed"].nunique(),
+        }
         for metric in METRICS:
             rows.append(
                 about

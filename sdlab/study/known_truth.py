@@ -1,4 +1,7 @@
-"""A language model's information beside the true value, on the same traces: the reasoner wrote them and scores them exactly."""
+"""A language model's information and the true value, on the same traces.
+
+The reasoner wrote the traces and scores them exactly.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,22 +23,32 @@ from sdlab.world.solutions import write_correct
 
 @dataclass(frozen=True)
 class Draw:
-    """A trace y written by the reasoner with one of n solutions in view, one for each value the hunt could hide."""
+    """A trace y that the reasoner wrote with one of n solutions in its context.
+
+    There is one solution for each value that the hunt could hide.
+    """
 
     problem: Problem
-    solutions: list[str]  # (n,) solutions[v] is a correct solution of the sibling that hides value v
-    chosen: int  # the one that stood in the context
-    text: str  # y
-    exact: dict[str, float]  # nats: given, mixture, alone, information, plug_in
+    # (n,): solutions[v] is a correct solution of the sibling that hides value v
+    solutions: list[str]
+    # the index of the solution in the context
+    chosen: int
+    # y
+    text: str
+    # in nats: given, mixture, alone, information, plug_in
+    exact: dict[str, float]
 
     @property
     def right(self) -> bool:
-        """Whether the solution that stood there is right for this problem."""
+        """Return whether the solution in the context is right for this problem."""
         return self.chosen == self.problem.slots[0].truth
 
 
 def mixed_families() -> list[tuple[Problem, tuple[Problem, ...]]]:
-    """All families of one-number hunts, their sizes taken in turn: 2, 3, 4, 5, 2, ... candidates, while there are any."""
+    """Return all families of one-number hunts, with their sizes in turn.
+
+    The order is 2, 3, 4, 5, 2, ... candidates, as long as there are any.
+    """
     rounds = zip_longest(*(load_families(size) for size in SIZES))
     return [family for one_round in rounds for family in one_round if family]
 
@@ -49,8 +62,8 @@ def draw_traces(
 ) -> list[Draw]:
     """Draw `num_traces` traces for each family's problem, and score them exactly.
 
-    Contexts are even over its n solutions: I(y; s | x) is at most log n. `knobs` are those of the organism
-    that the exact values are compared with.
+    Contexts are drawn evenly from its n solutions, so I(y; s | x) is at most log n. `knobs` are those of the
+    organism that the exact values are compared with.
     """
     draws = []
     for problem, siblings in families:
@@ -68,12 +81,15 @@ def draw_traces(
 def compare_with_truth(
     engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None
 ) -> tuple[pandas.DataFrame, ModelInformation]:
-    """The model's frame with the reasoner's own values beside it: exact_information, exact_plug_in, exact_given, right, values (n)."""
-    found = model_information(
+    """Return the model's frame with the reasoner's exact values, and the model's information.
+
+    The added columns: exact_information, exact_plug_in, exact_given, right, values (n).
+    """
+    information = model_information(
         engine, [d.problem for d in draws], [d.text for d in draws], [d.solutions[d.chosen] for d in draws],
         rivals=[d.solutions for d in draws], progress=progress,
     )  # fmt: skip
-    frame = found.frame.assign(right=[d.right for d in draws], values=[len(d.solutions) for d in draws])
+    frame = information.frame.assign(right=[d.right for d in draws], values=[len(d.solutions) for d in draws])
     for name in ("information", "plug_in", "given"):
         frame[f"exact_{name}"] = [d.exact[name] for d in draws]
-    return frame, found
+    return frame, information

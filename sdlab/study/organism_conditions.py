@@ -1,7 +1,7 @@
-"""The main conditions on the other organisms: does a finding hold on another pretraining seed, or without intuition?
+"""The main conditions on the other organisms: another pretraining seed, or no intuition.
 
-Nothing but the organism and the number of seeds changes. The records stand beside those of the first organism under
-names of their own, for example `sdpo_1` and `sdpo_blind`.
+They show whether a result depends on the organism. Only the organism and the number of seeds change. The
+records are next to those of the first organism under their own names, for example `sdpo_1` and `sdpo_blind`.
 """
 
 from collections.abc import Mapping

@@ -91,7 +91,7 @@ METHOD_STATEMENTS = (
 
 
 def _at(counts: Iterable[int | None], make: Callable[[str, str], Test]) -> list[Test]:
-    """One test for each number of questions, made from the names of its SDPO and its GRPO runs."""
+    """Return one test per number of questions, made from the names of its SDPO and its GRPO runs."""
     return [make(coverage_name("sdpo", count), coverage_name("grpo", count)) for count in counts]
 
 

@@ -1,4 +1,4 @@
-"""The recorded learning-rate sweep as one table: what each method makes of each rate, by its own measure and by score."""
+"""The recorded learning-rate sweep as one table: each rate by the method's own measure and by score."""
 
 import pandas
 
@@ -7,21 +7,20 @@ from sdlab.study.conditions import SWEEP
 from sdlab.study.coverage_table import training_ends
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
 
-MEASURES = {
-    "grpo": ("reward", 1),
-    "sdpo": ("loss", -1),
-    "sft": ("loss", -1),
-}  # what a method optimises: a column of its log, and whether more is better
+# what a method optimises: a column of its log, and 1 where more is better, -1 where less is
+MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1), "sft": ("loss", -1)}
 COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high", "best")
 
 
 def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-types")) -> pandas.DataFrame:
-    """Three rows per method and rate, columns COLUMNS.
+    """Return three rows per method and rate, with the columns COLUMNS.
 
-    measure "reward" or "loss": the training column that the method optimises, mean over the last five steps and the seeds, low and
-    high its lowest and highest seed; `best` marks the method's best rate by it. The other measures are the splits: the score after
-    training, low and high its 95% interval over seeds and problems. recorded: None loads what is recorded of the sweep.
-    Raises SdlabError when nothing of it is recorded.
+    measure "reward" or "loss" is the training column that the method optimises: its mean over the last five
+    steps and the seeds, with the lowest and the highest seed as low and high. `best` marks the method's best
+    rate by it. The other measures are splits: the score after training, with its 95% interval over seeds and
+    problems as low and high. recorded: None loads the recorded sweep.
+
+    Raises SdlabError when no run of the sweep is recorded.
     """
     if recorded is None:
         names = [name for name in SWEEP if is_recorded(name)]

@@ -1,7 +1,7 @@
 """The recorded results: made by `sdlab reproduce`, shipped in data/runs, read by notebooks.
 
-What ships is small: every step's row, and for every evaluation the sums per problem, from which any interval
-can be computed. Columns are stored as gzipped CSV, which pandas reads without another library.
+The shipped files are small: every step's row and, for every evaluation, the sums per problem, from which any
+interval can be computed. Tables are gzipped CSV files, which pandas reads without another library.
 """
 
 import gzip
@@ -44,8 +44,8 @@ class Recorded(ReprHtml):
 
     # One row per training step: condition, seed, then the columns of sdlab.train.log.
     steps: pandas.DataFrame
-    # One row per evaluation and problem: condition, seed, step, split, problem_id, generations, and the sums of
-    # reward, length, markers and truncated.
+    # One row per evaluation and problem: condition, seed, step, split, problem_id, generations, and the sums
+    # of reward, length, markers and truncated.
     evaluations: pandas.DataFrame
     # By condition: the command, the settings, and the provenance of every seed's run.
     provenance: dict[str, dict]
@@ -58,10 +58,12 @@ class Recorded(ReprHtml):
     def table(
         self, name: str, metric: str, split: str, step: int | None = None
     ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-        """(over, under): the metric's sums and their denominators, a row per seed and a column per problem.
+        """Return the metric's sums and their denominators.
 
-        step None: the last evaluation. metric: reward, length, markers, truncated (per generation) or density
-        (markers per 1,000 tokens). Raises SdlabError when nothing is recorded there.
+        Both are tables with a row per seed and a column per problem. step None: the last evaluation. metric:
+        reward, length, markers, truncated (per completion) or density (markers per 1,000 tokens).
+
+        Raises SdlabError when nothing is recorded there.
         """
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
@@ -89,15 +91,20 @@ class Recorded(ReprHtml):
     def difference(self, a: str, b: str, metric: str, split: str, step: int | None = None) -> Difference:
         """Return condition b minus condition a, on the problems and seeds that both have; step as in `table`.
 
-        Seeds are paired by their number (`sdlab.measure.crossed.crossed_difference`). For "no difference" ask
-        `.equivalent(margin)`. Raises SdlabError when nothing is recorded there or no problem is in both.
+        Seeds are paired by their number (`sdlab.measure.crossed.crossed_difference`). To show that there is
+        no difference, use `.equivalent(margin)`.
+
+        Raises SdlabError when nothing is recorded there, and when the two have no problem in common.
         """
         return crossed_difference(*self._common(a, b, metric, split, step))
 
     def ratio(
         self, a: str, b: str, metric: str, split: str, step: int | None = None, confidence: float = 0.95
     ) -> Interval:
-        """Return condition b divided by condition a, with its interval; 0.5 says that b is half of a. As `difference`."""
+        """Return condition b divided by condition a, with its interval; 0.5 means that b is half of a.
+
+        Problems, seeds, step and errors are as in `difference`.
+        """
         return crossed_ratio(*self._common(a, b, metric, split, step), confidence)
 
     def _common(self, a: str, b: str, metric: str, split: str, step: int | None):
@@ -108,7 +115,7 @@ class Recorded(ReprHtml):
         return x[common], y[common], m[common], n[common]
 
     def curve(self, name: str, metric: str, split: str) -> pandas.DataFrame:
-        """The metric along training: columns condition, split, metric, step, mean, low, high."""
+        """Return the metric along training: columns condition, split, metric, step, mean, low, high."""
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
         ]
@@ -126,15 +133,15 @@ class Recorded(ReprHtml):
 
 
 def is_recorded(name: str, folder: str | Path | None = None) -> bool:
-    """Whether there are recorded runs of a condition."""
+    """Return whether there are recorded runs of a condition."""
     return ((Path(folder) if folder else paths.data_dir() / "runs") / f"{name}.json").is_file()
 
 
 def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
-    """The recorded runs of the conditions `names` (all that are there when none is named).
+    """Return the recorded runs of the conditions `names`; without names, of all recorded conditions.
 
-    Raises SdlabError when a condition is not recorded, a file is damaged (its sha256 differs), or two results
-    name the same organism but were made with different weights.
+    Raises SdlabError when a condition is not recorded, when a file is damaged (its sha256 differs), and when
+    two results name the same organism but were made with different weights.
     """
     folder = Path(folder) if folder else paths.data_dir() / "runs"
     names = names or tuple(sorted(path.name.removesuffix(".json") for path in folder.glob("*.json")))
@@ -150,7 +157,8 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
             path = folder / f"{name}.{table}.csv.gz"
             if not path.is_file() or sha256(path) != provenance[name]["sha256"][path.name]:
                 raise SdlabError(
-                    f"the recorded file {path} is missing or damaged; {paths.restore_hint(path)} or make it with `sdlab reproduce {name}`"
+                    f"the recorded file {path} is missing or damaged; {paths.restore_hint(path)} "
+                    f"or make it with `sdlab reproduce {name}`"
                 )
             frame = pandas.read_csv(path).assign(condition=name)
             tables[table].append(with_all_columns(frame) if table == "steps" else frame)
@@ -188,37 +196,41 @@ def reproduce(
     jobs: int | None = None,
     model: str | None = None,
 ) -> list[Path]:
-    """Run conditions again, every seed in a run folder of its own under `work`, and pack them into `output`.
+    """Run conditions again and pack their runs into `output`.
 
-    names: conditions or groups of them (`sdlab.study.conditions.groups`; an organism's name is the group of its
-    conditions). output: data/runs when not given. jobs: processes at once, each with one thread (default: one per
-    core); finished folders are not run again, so a stopped reproduction goes on. model: another one than the
-    conditions' own, with an `output` of its own. Raises SdlabError naming the runs that failed, after the others
-    are done.
+    Every seed has its own run folder under `work`. names: conditions or groups of them
+    (`sdlab.study.conditions.groups`; an organism's name is the group of its conditions). output: data/runs
+    when not given. jobs: processes at once, each with one thread (default: one per core). Finished folders
+    are not run again, so an interrupted reproduction resumes. model: another model than the conditions' own,
+    with its own `output`.
+
+    Raises SdlabError with the names of the runs that failed, after the others are done.
     """
     if model is not None and output is None:
         raise SdlabError(
             f"results of model {model!r} would take the place of the shipped ones; give another folder for "
             "them with --output, or reproduce the conditions of an organism by its name, such as organism-1"
         )
-    wanted = chosen(names or ["main"])
-    cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in wanted}
+    conditions = chosen(names or ["main"])
+    cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in conditions}
     failed = run_cells(
         list(cells.values()),
         jobs=jobs,
         on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True),
     )
-    whole = [name for name in wanted if not {cells[name, seed].name for seed in seeds} & failed.keys()]
+    whole = [name for name in conditions if not {cells[name, seed].name for seed in seeds} & failed.keys()]
     written = [pack(name, seeds, work, output) for name in whole]
     if failed:
-        raise SdlabError(
-            f"{len(failed)} of {len(cells)} runs failed: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}"
-        )
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
     return written
 
 
 def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
-    """The run of one condition with one seed. Raises SdlabError on an unknown condition."""
+    """Return the run of one condition with one seed.
+
+    Raises SdlabError on an unknown condition.
+    """
     what = condition(name)
     return Cell(
         f"{name} seed {seed}",
@@ -231,17 +243,20 @@ def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: st
 
 
 def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
-    """Write a condition's finished runs as data/runs/<name>.{steps,evaluations}.csv.gz and <name>.json; returns the last.
+    """Write the tables and the provenance of a condition's finished runs, and return the provenance's path.
 
-    Seeds that are recorded there already, with the same settings and weights, and are not among `seeds` stay
-    as they are. Raises SdlabError when a run is not finished, or when the runs are of different weights.
+    The files are <name>.{steps,evaluations}.csv.gz and <name>.json, in data/runs by default. Recorded seeds
+    with the same settings and weights that are not among `seeds` stay as they are.
+
+    Raises SdlabError when a run is not finished, and when the runs have different weights.
     """
     output, what = Path(output) if output else paths.record_dir() / "runs", condition(name)
     settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
     sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
     if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
         raise SdlabError(
-            f"{name} is not finished with seed {', '.join(unfinished)} in {work}; go on with `sdlab reproduce {name}`"
+            f"{name} is not finished with seed {', '.join(unfinished)} in {work}; "
+            f"finish it with `sdlab reproduce {name}`"
         )
     refuse_mixed_organisms({(name, seed): run.provenance for seed, run in runs.items()})
     kept, origins = _already(name, what, settings, runs, output)
@@ -252,7 +267,7 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
         )
         text = io.StringIO()
         frame.sort_values("seed", kind="stable").to_csv(text, index=False)
-        # no time in the header: the same table is the same file
+        # no time in the header, so that equal tables give equal files
         path = write_atomic(
             output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0)
         )
@@ -261,16 +276,25 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
         seed: run.provenance for seed, run in runs.items()
     }
     provenance = {
-        "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
-        "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums, "runs": {str(seed): origins[seed] for seed in sorted(origins)},
-    }  # fmt: skip
+        "condition": name,
+        "label": what.label,
+        "method": what.method,
+        "command": f"sdlab reproduce {name}",
+        "config": settings["config"] | {"seed": sorted(origins)},
+        "plan": settings["plan"],
+        "sha256": sums,
+        "runs": {str(seed): origins[seed] for seed in sorted(origins)},
+    }
     return write_atomic(output / f"{name}.json", to_json(provenance, indent=1) + "\n")
 
 
 def _already(
     name: str, what: Condition, settings: dict, runs: dict[int, LoadedRun], output: Path
 ) -> tuple[dict[str, list], dict[str, dict]]:
-    """The recorded tables and provenance of a condition's seeds without a new run; nothing when made with other settings or weights."""
+    """Return the recorded tables and provenance of a condition's seeds without a new run.
+
+    Returns nothing when they were made with other settings or weights.
+    """
     nothing = {table: [] for table in TABLES}, {}
     try:
         record = json.loads((output / f"{name}.json").read_text(encoding="utf-8-sig"))

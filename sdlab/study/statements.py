@@ -1,10 +1,10 @@
 """Statements about recorded runs, each with the test that could refute it.
 
-A statement claims that a quantity lies in a range: a difference above 0, a difference within a margin of 0,
-a ratio between 0.4 and 0.6. Its verdict compares the quantity's interval with that range: the runs agree
-when the whole interval lies in the range, disagree when no part of it does, and settle nothing otherwise.
-The interval has 95%, or 90% where no difference is claimed (two one-sided tests at 5% each), so an interval
-that includes 0 is no evidence of equality.
+A statement claims that a quantity lies in a range: a difference above 0, a difference within a margin of 0, a
+ratio between 0.4 and 0.6. Its verdict compares the quantity's interval with that range. The runs agree when
+the whole interval lies in the range, disagree when no part of it does, and otherwise the statement is not
+settled. The interval has 95%, or 90% where no difference is claimed (two one-sided tests at 5% each), so an
+interval that includes 0 is no evidence of equality.
 """
 
 import math
@@ -29,7 +29,7 @@ UNTRAINED = {"chemistry": "base_domains", "kata": "base_domains", "small": "smal
 
 @dataclass(frozen=True)
 class Measured:
-    """What a test found: the quantity with its interval, the verdict, and a remark where one is needed."""
+    """The result of a test: the quantity with its interval, the verdict, and a remark where one is needed."""
 
     interval: Interval
     verdict: str
@@ -45,11 +45,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Test:
-    """A quantity of recorded runs, and the range in which a statement claims that it lies.
+    """A quantity of recorded runs, and the range that a statement claims for it.
 
     The quantity is `metric` of `condition` minus that of `other` (`ratio`: divided by it) on `split` after
-    `step` (None: the last). other None: the untrained model; on the training questions the run's own start.
-    `at_the_end`: the claim is about where training ends, so nothing is settled while the last two
+    `step` (None: the last). other None: the untrained model; on the training questions the beginning of the
+    same run. `at_the_end`: the claim is about the end of training. It is not settled while the last two
     evaluations of `condition` are not shown to differ by less than the margin.
     """
 
@@ -65,7 +65,7 @@ class Test:
 
     @property
     def against(self) -> str:
-        """The recorded condition to compare with; `condition` itself where that is the run's own start."""
+        """Return the recorded condition to compare with; `condition` itself for its own beginning."""
         if self.other or self.split == TRAINING:
             return self.other or self.condition
         own = "base_off" if self.condition.endswith("_off") else "base"
@@ -73,12 +73,12 @@ class Test:
 
     @property
     def no_difference(self) -> bool:
-        """Whether the claim is that two conditions do not differ by more than a margin."""
+        """Return whether the claim is that two conditions do not differ by more than a margin."""
         return not self.ratio and math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def refuting(self) -> str:
-        """The result that would refute the claim, without the conditions."""
+        """Return the result that would refute the claim, without the conditions."""
         what = MEASURES.get(self.metric, self.metric) + (f" after step {self.step}" if self.step else "")
         outcome = f"no {'increase' if self.low == 0 else 'decrease'}"
         if self.ratio:
@@ -89,7 +89,7 @@ class Test:
 
     @property
     def pair(self) -> str:
-        """The two conditions in words."""
+        """Return the two conditions in words."""
         start = "its own start" if self.split == TRAINING else "the untrained model"
         other = condition(self.other).label if self.other else start
         return f"{condition(self.condition).label} against {other}"
@@ -130,9 +130,9 @@ class Test:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement, who makes it and where, and the tests that could refute it; all of them must agree.
+    """A statement, its source, and the tests that could refute it; all of them must agree.
 
-    `paper`: the paper's sentence as the literature notes have it, "" for a question of our own.
+    `paper`: the paper's sentence as in the literature notes, "" for our own question.
     """
 
     claim: str
@@ -142,7 +142,7 @@ class Statement:
 
     @property
     def refuted_by(self) -> str:
-        """The results that would refute the statement, in words; one of them is enough."""
+        """Return the results that would refute the statement, in words; one of them is enough."""
         parts = []
         for kind in dict.fromkeys(test.refuting for test in self.tests):
             pairs = "; ".join(test.pair for test in self.tests if test.refuting == kind)
@@ -150,11 +150,11 @@ class Statement:
         return "; or ".join(parts)
 
     def conditions(self) -> set[str]:
-        """The recorded conditions that the tests need."""
+        """Return the recorded conditions that the tests need."""
         return {name for test in self.tests for name in (test.condition, test.against)}
 
     def measure(self, recorded: Recorded) -> list[Measured]:
-        """The result of each test."""
+        """Return the result of each test."""
         return [test.measure(recorded) for test in self.tests]
 
     def verdict(self, recorded: Recorded) -> str:

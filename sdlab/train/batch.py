@@ -1,7 +1,7 @@
-"""What the loops share: which problems a step sees, its rollouts as a batch, and one optimizer update from it."""
+"""Shared steps of the training loops: draw problems, hold rollouts as a batch, take an optimizer step."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,25 +28,30 @@ class Batch:
 
     @property
     def prompts(self) -> list[str]:
-        """The rendered prompt of every row, B."""
+        """Return the rendered prompt of every row: B strings."""
         return [prompt for prompt in self.rollouts.prompts for _ in range(self.rollouts.num_generations)]
 
-    def idle_groups(self, taught: Sequence[int]) -> float:
-        """Return the share of groups without a row in `taught`, the rows that teach something."""
+    def idle_groups(self, taught: Collection[int]) -> float:
+        """Return the share of groups without a row in `taught`, the rows that contribute to the loss."""
         return idle_groups(taught, len(self.problems), self.rollouts.num_generations)
 
     def at_tokens(self, part: Sequence[int], device, *values: torch.Tensor) -> list[torch.Tensor]:
-        """Each of `values`, (B,) or (B, T), at the M completion tokens of the rows in `part`, row after row: (M,) on `device`."""
+        """Return each of `values` at the completion tokens of the rows in `part`: (M,) tensors on `device`.
+
+        Each value has shape (B,) or (B, T). M is the number of completion tokens of these rows, row after
+        row.
+        """
         mask = self.rollouts.completion_mask
         tables = (value if value.dim() == 2 else value[:, None].expand(mask.shape) for value in values)
         return [table[part][mask[part]].to(device) for table in tables]
 
 
 class Rows:
-    """B completions and the prompt each continues, every prompt held once.
+    """B completions and the prompt that each continues; every distinct prompt is stored once.
 
     prompts: B rendered prompts. completions: B lists of token ids.
-    Raises SdlabError when a prompt is empty or, with its completion, too long for the model.
+
+    Raises SdlabError when a prompt is empty, and when a prompt with its completion is too long for the model.
     """
 
     def __init__(self, engine, prompts: Sequence[str], completions: list[list[int]]):
@@ -56,7 +61,7 @@ class Rows:
         self.completions, self.pad_id, self.bf16 = completions, engine.pad_id, engine.bf16
 
     def logits(self, model, part: Sequence[int]) -> torch.Tensor:
-        """Logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
+        """Return logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
         used = {prompt: n for n, prompt in enumerate(dict.fromkeys(self.prompt_of[i] for i in part))}
         prompts, order = [self.prompt_ids[p] for p in used], [used[self.prompt_of[i]] for i in part]
         return completion_logits(
@@ -64,9 +69,12 @@ class Rows:
         )
 
     def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
-        """`rows` in micro-batches of at most `batch_tokens` tokens (or a single row), of nearly equal size; rows of one prompt side by side.
+        """Return `rows` split into micro-batches of nearly equal size.
 
-        A prompt counts once in each micro-batch. Where there are several, they are as a rule an even number: two cores end together, and no core count changes a sum.
+        A micro-batch has at most `batch_tokens` tokens, or a single row. Rows with the same prompt are next
+        to each other, and a prompt counts once in each micro-batch. More than one micro-batch usually means
+        an even number of them, so that two cores finish together. The plan does not depend on the number of
+        cores, so neither does any sum.
         """
         order = sorted(
             rows,
@@ -96,9 +104,12 @@ class Rows:
 
 
 def draw(items: Sequence, count: int, seed: int, step: int, key: str = "epoch") -> list:
-    """The `count` items of a step. Every epoch goes through all of them once, in an order of its own.
+    """Return the `count` items of a step.
 
-    key: names the random stream, so that a loop that draws two things draws them independently. Raises SdlabError when there are none.
+    Every epoch goes through all items once, in its own order. `key` names the random stream: a loop that
+    draws two kinds of items draws them independently.
+
+    Raises SdlabError when there are no items.
     """
     if not len(items):
         raise SdlabError("nothing to train on; give at least one problem (and, for SFT, one trace)")
@@ -113,7 +124,7 @@ def draw(items: Sequence, count: int, seed: int, step: int, key: str = "epoch") 
 
 
 def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
-    """Draw the step's problems, sample num_generations completions of each at `temperature`, and grade them."""
+    """Draw the step's problems, sample `num_generations` completions of each, and grade them."""
     drawn = draw(problems, config.num_problems, config.seed, step)
     prompts = [render_prompt(engine.tokenizer, problem, thinking=config.thinking) for problem in drawn]
     seed = stable_int("rollouts", config.seed, step)
@@ -126,7 +137,7 @@ def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
 
 
 def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
-    """`rows` in `count` parts of nearly equal size, in order; empty parts are left out."""
+    """Return `rows` in `count` parts of nearly equal size, in order, without empty parts."""
     ends = [len(rows) * i // count for i in range(count + 1)]
     return [list(rows[a:b]) for a, b in itertools.pairwise(ends) if a < b]
 
@@ -134,7 +145,10 @@ def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
 def weighted_minibatches(
     batch: Batch, rows: Sequence[int], config
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Yield the minibatches of `rows` and each token's weight in the minibatch's mean, (B, T), zero outside the minibatch."""
+    """Yield each minibatch of `rows` with the weights of its tokens.
+
+    The weights have shape (B, T). They form the minibatch's mean and are zero outside the minibatch.
+    """
     mask = batch.rollouts.completion_mask
     for minibatch in minibatches(rows, config.num_minibatches):
         weights = batch.rollouts.per_token_logps.new_zeros(mask.shape)
@@ -143,10 +157,10 @@ def weighted_minibatches(
 
 
 def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]], torch.Tensor]) -> float:
-    """Add the gradients of loss_of(part) for all micro-batches `parts` to the parameters' .grad; returns the summed loss.
+    """Add the gradients of all micro-batches to the parameters' .grad and return the summed loss.
 
-    A small model on a CPU runs one micro-batch per core. Gradients are added in the order of `parts`, so the result does
-    not depend on which core was faster.
+    loss_of(part) is the loss of one micro-batch of `parts`. A small model on a CPU runs one micro-batch per
+    core. Gradients are added in the order of `parts`, so the result does not depend on which core was faster.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -155,10 +169,9 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
     threads = worker_threads(model)
-    total, at_once = (
-        0.0,
-        len(parts) if threads > 1 else 1,
-    )  # a large model's gradients are not held per micro-batch
+    total = 0.0
+    # With one thread (a large model), the gradients of only one micro-batch are in memory at a time.
+    at_once = len(parts) if threads > 1 else 1
     for start in range(0, len(parts), max(1, at_once)):
         for loss, gradients in run_all(
             [lambda part=part: job(part) for part in parts[start : start + at_once]], threads
@@ -170,7 +183,10 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
 
 
 def make_optimizer(model, config) -> torch.optim.Optimizer:
-    """AdamW without weight decay, as TRL's default. Clears gradients: an interrupted run may have left its own."""
+    """Return AdamW without weight decay, which is TRL's default.
+
+    Also clears the model's gradients, because an interrupted run may have left some.
+    """
     model.zero_grad(set_to_none=True)
     return torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
@@ -178,21 +194,25 @@ def make_optimizer(model, config) -> torch.optim.Optimizer:
 
 
 def learning_rate(config, step: int) -> float:
-    """The rate of a step: linear over warmup_steps, then constant (paper: 10 of 100 steps)."""
+    """Return the learning rate of a step: linear over `warmup_steps`, then constant.
+
+    The paper warms up over 10 of 100 steps.
+    """
     return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
 
 
 def apply_update(model, optimizer, config, step: int, loss: float) -> float:
-    """Clip the gradient, take one optimizer step; returns the gradient's norm before clipping.
+    """Clip the gradient, take one optimizer step, and return the gradient's norm before clipping.
 
-    Raises SdlabError when loss or gradient is not finite; the weights are then as before.
+    Raises SdlabError when the loss or the gradient is not finite; the weights then stay as they were.
     """
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
-    if not (abs(loss) < float("inf") and norm < float("inf")):  # NaN fails both
+    if not (abs(loss) < float("inf") and norm < float("inf")):  # false for NaN
         optimizer.zero_grad(set_to_none=True)
         raise SdlabError(
-            f"step {step}: loss {loss:.4g} or gradient norm {norm:.4g} is not finite; train with a learning rate below "
-            f"{config.learning_rate:g} (a run folder keeps every finished step)"
+            f"step {step}: loss {loss:.4g} or gradient norm {norm:.4g} is not finite; "
+            f"train with a learning rate below {config.learning_rate:g} "
+            "(a run folder keeps every finished step)"
         )
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)

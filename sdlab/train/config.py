@@ -1,4 +1,4 @@
-"""The settings every method shares, under TRL's names where TRL has one."""
+"""Settings shared by all methods, under TRL's names where TRL has one."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,7 +11,10 @@ Aggregation = Annotated[str, OneOf("aggregation", AGGREGATIONS)]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Sizes, schedule and sampling. Raises SdlabError on a value outside its range."""
+    """Settings of sizes, schedule and sampling.
+
+    Raises SdlabError when a value is outside its range.
+    """
 
     steps: Count = 100
     num_problems: Count = 32  # P per step
@@ -23,7 +26,8 @@ class TrainConfig:
     temperature: Positive = 1.0
     thinking: bool = True
     learning_rate: Positive = 3e-4
-    """The default is the organism's, by a recorded sweep; the paper uses 1e-5 (SDPO) and 1e-6 (GRPO) for 7-8 B."""
+    """The default is the organism's, by a recorded sweep; the paper uses 1e-5 (SDPO) and 1e-6 (GRPO) for
+    7-8 B."""
     warmup_steps: CountOrZero = 10
     max_grad_norm: Positive = 1.0
     num_minibatches: Count = 2

@@ -1,23 +1,29 @@
+# pyright: reportIncompatibleMethodOverride=false
+# torch declares backward(ctx, *grad_outputs); the functions here have one output.
 """Divergences between two next-token distributions, over the whole vocabulary or its top k."""
 
 import torch
 
 from sdlab.errors import SdlabError
 
-LARGEST_LOG_RATIO = 80.0  # exp of more overflows float32, and the rarer side's e^-80 is no longer seen
+LARGEST_LOG_RATIO = 80.0  # exp of more overflows float32; e^-80 is negligible
 
 
 def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Generalised Jensen-Shannon divergence in nats of two log-distributions (..., V): (...).
+    """Return the generalised Jensen-Shannon divergence in nats of two log-distributions (..., V): (...).
 
-    alpha 0: KL(teacher || student). alpha 1: KL(student || teacher). Between: (1 - alpha) KL(student || M) + alpha
-    KL(teacher || M) with M = (1 - alpha) student + alpha teacher, which is not the limit of either end. Differentiable
-    in both (once). Entries without probability, -inf among them, add nothing; a KL whose second argument lacks
-    them is inf. Raises SdlabError when alpha is outside [0, 1] or the shapes differ.
+    alpha 0 is KL(teacher || student), and alpha 1 is KL(student || teacher). In between it is (1 - alpha)
+    KL(student || M) + alpha KL(teacher || M) with M = (1 - alpha) student + alpha teacher. Its limits at 0
+    and 1 are not these two KLs. The result is differentiable once in both arguments. Entries without
+    probability, -inf among them, add nothing. A KL is inf when its second argument has no probability where
+    the first has some.
+
+    Raises SdlabError when alpha is outside [0, 1] and when the shapes differ.
     """
     if not 0 <= alpha <= 1:
         raise SdlabError(
-            f"alpha {alpha} is outside [0, 1]: 0 is KL(teacher || student), 1 KL(student || teacher), .5 Jensen-Shannon"
+            f"alpha {alpha} is outside [0, 1]; 0 is KL(teacher || student), 1 is KL(student || teacher), "
+            "0.5 is Jensen-Shannon; choose a number in between"
         )
     check_same_shape(student_logps=student_logps, teacher_logps=teacher_logps)
     if alpha == 0:
@@ -28,17 +34,18 @@ def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: 
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL(p || q) of log-probabilities (..., V): (...)."""
-    empty = p.detach().exp() == 0  # filled before the product: 0 * inf would be NaN, in the gradient too
+    """Return KL(p || q) of log-probabilities (..., V): (...)."""
+    empty = p.detach().exp() == 0  # set to 0 before the product: 0 * inf is NaN, also in the gradient
     p, q = p.masked_fill(empty, 0), q.masked_fill(empty, 0)
     return (p.exp() * (p - q)).sum(-1)
 
 
 class _JensenShannon(torch.autograd.Function):
-    """The sum over v of (1-a) p (log p - log m) + a q (log q - log m), m = (1-a) p + a q.
+    """Compute the sum over v of (1-a) p (log p - log m) + a q (log q - log m), with m = (1-a) p + a q.
 
-    Its derivative by log p is the first term itself, and by log q the second: the derivatives through m cancel the rest. So the
-    terms are kept and nothing else, equal arguments give exactly zero, and no gradient can be NaN.
+    The derivative by log p is the first term itself, and the derivative by log q is the second term, because
+    the derivatives through m cancel. Only these terms are stored. Equal arguments give exactly zero, and no
+    gradient can be NaN.
     """
 
     @staticmethod
@@ -63,18 +70,25 @@ class _JensenShannon(torch.autograd.Function):
 
 
 def _log_mixture(log_ratio: torch.Tensor, alpha: float) -> torch.Tensor:
-    """log(1 - alpha + alpha exp(log_ratio)): the mixture relative to one of its parts, precise where the parts are close."""
+    """Return log(1 - alpha + alpha exp(log_ratio)), the mixture relative to one of its parts.
+
+    The result is precise where the two parts are close.
+    """
     return log_ratio.expm1().mul_(alpha).log1p_()
 
 
 def top_k_logps(
     student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int | None, tail: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both log-distributions (..., V) on the student's k most likely tokens, in no particular order: two (..., k[+1]).
+    """Return both log-distributions (..., V) on the student's k most likely tokens.
 
-    tail=True adds all other tokens as one more, log(1 - sum p) (with at least 1e-7, as in the paper's code); tail=False makes
-    the k sum to one again, so the divergence is between what each says given that it is one of them. k=None returns
-    the arguments. The choice of tokens has no gradient. Raises SdlabError when k is not in 1 ... V.
+    The result is two tensors (..., k), or (..., k + 1) with a tail. The tokens are in no particular order,
+    and their choice has no gradient. tail=True adds all other tokens as one more entry, log(1 - sum p), where
+    1 - sum p is at least 1e-7 as in the paper's code. tail=False normalises the k probabilities to sum to
+    one, so the divergence is between the two distributions conditional on the k tokens. k=None returns the
+    arguments.
+
+    Raises SdlabError when k is not in 1 ... V.
     """
     if k is None:
         return student_logps, teacher_logps
@@ -100,6 +114,10 @@ def _renormalised(logps: torch.Tensor) -> torch.Tensor:
 
 
 def check_same_shape(**tensors: torch.Tensor) -> None:
+    """Raise SdlabError unless all tensors, passed by name, have the same shape.
+
+    Broadcasting (M,) against (M, 1) would silently compute M * M numbers.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if len(set(shapes.values())) > 1:  # broadcasting (M,) against (M, 1) would go on with M * M numbers
+    if len(set(shapes.values())) > 1:
         raise SdlabError("shapes differ: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))

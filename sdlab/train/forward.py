@@ -1,7 +1,8 @@
-"""Differentiable logits at completion positions, every prompt computed once however many completions continue it.
+"""Differentiable logits at completion positions; every prompt is computed once for all its completions.
 
-A study's batch is P prompts with G completions each. Running P*G full rows computes every prompt G times; here each
-layer sees the prompts' tokens once and the completions' tokens once, without padding, and only attention looks at rows.
+A batch of the study is P prompts with G completions each. Running P*G full rows computes every prompt G
+times. Here each layer processes the prompts' tokens once and the completions' tokens once, without padding.
+Only attention works row by row.
 """
 
 import torch
@@ -11,7 +12,7 @@ from sdlab.rollout.packed import supports
 from sdlab.rollout.scoring import completion_logits as generic_logits
 from sdlab.train.operations import attention, linear, rms_norm, rotate, swiglu
 
-LONGEST = 2048  # tokens of a row on the fast path: it keeps every attention weight for the backward pass
+LONGEST = 2048  # tokens of a row on the fast path, which stores every attention weight for backward
 
 
 def completion_logits(
@@ -22,12 +23,13 @@ def completion_logits(
     pad: int = 0,
     bf16: bool = False,
 ) -> torch.Tensor:
-    """Logits (M, V) that predict each of the M completion tokens, row after row, with a graph where gradients are on.
+    """Return the logits (M, V) that predict each of the M completion tokens, row after row.
 
-    Row n's completion (token ids, not empty) continues prompts[rows[n]] (token ids, not empty). Plain Qwen3 models without biases
-    take the fast path on a CPU, every other causal language model the one through its own cache. Logits are before temperature.
-    bf16: the layers' matrix products are taken in bfloat16; weights, residual stream, norms, attention and head stay as they are (on
-    the other path torch's autocast decides).
+    Row n's completion continues prompts[rows[n]]; both are lists of token ids and not empty. The logits are
+    before temperature and differentiable where gradients are enabled. Plain Qwen3 models without biases take
+    the fast path on a CPU. Every other causal language model takes the path through its own cache. bf16: the
+    layers' matrix products are computed in bfloat16, while weights, residual stream, norms, attention and
+    head keep their data type (on the other path torch's autocast decides).
     """
     longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions))
     if (
@@ -43,7 +45,10 @@ def completion_logits(
 
 
 def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
-    """As completion_logits, on the weights of a plain Qwen3 model. The last prompt token belongs to the completions' part."""
+    """Compute `completion_logits` with the weights of a plain Qwen3 model.
+
+    The last prompt token belongs to the part of the completions.
+    """
     inner, config, device = model.model, model.config, model.device
     heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     blocks = [prompt[:-1] for prompt in prompts] + [
@@ -52,7 +57,7 @@ def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
     starts = [0] * len(prompts) + [len(prompts[r]) - 1 for r in rows]
     prefixes = [None] * len(prompts) + rows
     lengths = [len(block) for block in blocks]
-    shared = sum(lengths[: len(prompts)])  # the prompts' tokens; the completions' follow
+    shared = sum(lengths[: len(prompts)])  # tokens of the prompts; those of the completions follow
     x = F.embedding(
         torch.tensor([token for block in blocks for token in block], device=device), inner.embed_tokens.weight
     )
@@ -70,7 +75,7 @@ def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
         )
         q, k, v = qkv.split([heads, kv_heads, kv_heads], dim=1)
         q, k = rotate(_norm(mixer.q_norm, q), cos, sin), rotate(_norm(mixer.k_norm, k), cos, sin)
-        last = number + 1 == len(inner.layers)  # there, nobody reads what the prompts' tokens would become
+        last = number + 1 == len(inner.layers)  # the last layer's outputs at prompt tokens are not used
         if last:
             x, q = x[shared:], q[shared:]
         mixed = attention(

@@ -16,14 +16,14 @@ from sdlab.train.losses import all_logps, group_advantages, grpo_token_loss
 from sdlab.train.session import Session
 
 IDLE = (
-    "every group is all right or all wrong, so no completion is better than its siblings; use other problems or "
-    "more generations"
+    "every group is all right or all wrong, so no completion is better than its siblings; "
+    "use other problems or more generations"
 )
 
 
 @dataclass(frozen=True)
 class GRPOConfig(TrainConfig):
-    """What GRPO adds to the settings every method has."""
+    """Settings of GRPO in addition to those of every method."""
 
     scale_rewards: bool = False  # divide advantages by the group's standard deviation
     epsilon_low: Share = 0.2
@@ -38,11 +38,13 @@ def run_grpo(
     run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
-    """Train `engine.model` in place on `problems`; return one row per step.
+    """Train `engine.model` in place on `problems` and return one row per step.
 
-    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`) that is written after
-    every step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
-    (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`); it is restored first
+    and written after every step. on_step(row) is called after that. Ctrl-C returns the finished steps
+    (`sdlab.train.session`).
+
+    Raises SdlabError for bad settings, and when the loss or the gradient is not finite.
     """
     with Session(engine, config, run, on_step, idle=IDLE) as session:
         for _ in session.steps():

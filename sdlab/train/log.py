@@ -1,4 +1,4 @@
-"""One row per step, the same columns for every method, so that any two runs overlay."""
+"""The table of steps: one row per step, with the same columns for every method."""
 
 import math
 import time
@@ -17,13 +17,13 @@ COLUMNS = (
     "tokens_per_second", "seconds", "seconds_sampling", "seconds_update",
 )  # fmt: skip
 TIMED = ("tokens_per_second", "seconds", "seconds_sampling", "seconds_update")  # differ between equal runs
-PATIENCE = 5  # steps in a row that teach nothing, after which the user is warned once
+PATIENCE = 5  # consecutive steps without an update before the one warning
 
 
 def with_all_columns(steps: pandas.DataFrame) -> pandas.DataFrame:
-    """Return a table of steps with the columns that an older version did not write, as nan.
+    """Return a table of steps with all columns; those that an older version did not write are nan.
 
-    A table without steps comes back as it is.
+    A table without steps is returned as it is.
     """
     if steps.empty:
         return steps
@@ -31,19 +31,20 @@ def with_all_columns(steps: pandas.DataFrame) -> pandas.DataFrame:
 
 
 class Clock:
-    """Seconds since it was made, and by stage."""
+    """Measures seconds since its creation, in total and by stage."""
 
     def __init__(self):
         self.start = self.last = time.perf_counter()
         self.stages: dict[str, float] = {}
 
     def stage(self, name: str) -> None:
-        """The time since the last call belongs to `name`."""
+        """Add the time since the last call to the stage `name`."""
         now = time.perf_counter()
         self.stages[f"seconds_{name}"] = self.stages.get(f"seconds_{name}", 0.0) + now - self.last
         self.last = now
 
     def columns(self) -> dict[str, float]:
+        """Return the seconds so far, in total and by stage, as columns of a row."""
         return {"seconds": time.perf_counter() - self.start, **self.stages}
 
 
@@ -60,18 +61,22 @@ def step_row(
     collected: signals.Signals,
     idle_groups: float = math.nan,
 ) -> dict:
-    """The row of a step: what the rollouts, sampled before the update, were like, and what the update was.
+    """Return the row of a step: measures of its rollouts, sampled before the update, and of the update.
 
-    reward: share of right completions. length in tokens. markers: all ten, whole words, per completion; density: per
-    1,000 tokens. entropy in nats per token: mean of -log p of the sampled tokens, an unbiased estimate of the policy's.
-    kl_to_base in nats per token: KL(policy || base) estimated from one completion per problem by Schulman's k3, never
-    negative. losses and norms hold one number per update; loss and grad_norm are their means, nan when nothing was learnt.
-    pass_at_g: share of problems with a right completion among the G. idle_groups: share of the groups that
-    teach nothing, nan where the loss is not on groups. tokens_per_second: completion tokens of the rollouts
-    by seconds of the whole step. The columns of `collected` are means over the tokens that were learnt from
-    (`sdlab.train.signals`); u_spread is a standard deviation. They are nan where the method has no such
-    thing: teacher_entropy, u_mean, u_spread and divergence without a teacher, clip_fraction, ratio_mean and
-    ratio_max without rollouts to learn from.
+    reward: share of right completions. pass_at_g: share of problems with a right completion among the G.
+    length: tokens. markers: all ten, whole words, per completion; density: markers per 1,000 tokens.
+
+    entropy: nats per token, the mean of -log p of the sampled tokens, an unbiased estimate of the policy's
+    entropy. kl_to_base: nats per token, KL(policy || base) estimated from one completion per problem by
+    Schulman's k3, which is never negative.
+
+    losses and norms hold one number per update. loss and grad_norm are their means, nan without an update.
+    idle_groups: share of the groups that contribute nothing to the loss, nan where the loss has no groups.
+    tokens_per_second: completion tokens of the rollouts divided by the seconds of the whole step.
+
+    The columns of `collected` are means over the tokens in the loss (`sdlab.train.signals`); u_spread is a
+    standard deviation. They are nan where the method has no such quantity: teacher_entropy, u_mean, u_spread
+    and divergence without a teacher; clip_fraction, ratio_mean and ratio_max without rollouts in the loss.
     """
     rollouts = batch.rollouts
     lengths, counts = (
@@ -102,9 +107,12 @@ def step_row(
 
 
 def kl_to_base(batch: Batch, base, temperature: float) -> float:
-    """KL(policy || base) in nats per token on the first completion of every problem, by k3: mean of r - 1 - log r, r = base / policy.
+    """Estimate KL(policy || base) in nats per token from the first completion of every problem.
 
-    `base` is a rollout engine with the weights training started from. http://joschu.net/blog/kl-approx.html
+    The estimate is k3: the mean of r - 1 - log r with r = base / policy. `base` is a rollout engine with the
+    weights that training started from.
+
+    Source: Schulman, http://joschu.net/blog/kl-approx.html
     """
     rollouts = batch.rollouts
     first = slice(None, None, rollouts.num_generations)
@@ -117,7 +125,7 @@ def kl_to_base(batch: Batch, base, temperature: float) -> float:
 
 
 def samples(step: int, batch: Batch, count: int = 4) -> list[dict]:
-    """The first completion of `count` problems of a step, to read later."""
+    """Return the first completion of `count` problems of a step, as rows for samples.jsonl."""
     kept = []
     for index, problem in enumerate(batch.problems[:count]):
         row = index * batch.rollouts.num_generations
@@ -134,13 +142,14 @@ def samples(step: int, batch: Batch, count: int = 4) -> list[dict]:
 
 
 class Idle:
-    """Counts steps in a row that taught nothing and warns once when there are PATIENCE of them."""
+    """Counts consecutive steps without an update, and warns once when there are PATIENCE of them."""
 
-    def __init__(self, why: str):
-        self.why, self.count, self.warned = why, 0, False
+    def __init__(self, reason: str):
+        self.reason, self.count, self.warned = reason, 0, False
 
     def step(self, updates: int) -> None:
+        """Record the number of updates of a step."""
         self.count = 0 if updates else self.count + 1
         if self.count >= PATIENCE and not self.warned:
             self.warned = True
-            warnings.warn(f"{PATIENCE} steps in a row changed nothing: {self.why}", stacklevel=4)
+            warnings.warn(f"{PATIENCE} steps in a row changed nothing: {self.reason}", stacklevel=4)

@@ -1,11 +1,12 @@
-"""The losses of the study as pure tensor functions: SFT, GRPO and SDPO, on (B, T) batches or flat (M,) completion tokens.
+"""The losses of the study as pure tensor functions: SFT, GRPO and SDPO.
 
-`logps` are log-probabilities over the vocabulary V, `per_token_logps` those of the tokens that were sampled. Masks are
-true at tokens that count. Whatever stands at other places, even NaN, changes neither a loss nor its gradient with
-respect to the tensors given (a NaN that came out of a softmax still spoils that softmax's own backward pass).
+They work on (B, T) batches or on flat (M,) completion tokens. `logps` are log-probabilities over the
+vocabulary V, and `per_token_logps` are those of the sampled tokens. Masks are true at tokens that count.
+Values at other places, even NaN, change neither a loss nor its gradient with respect to the given tensors. (A
+NaN that came out of a softmax still makes the backward pass of that softmax NaN.)
 
-Sources: SDPO is arXiv 2601.20802 (code: lasgroup/SDPO) as used by arXiv 2603.24472; GRPO is arXiv 2402.03300 with the clip range and
-token mean of DAPO (arXiv 2503.14476). Names follow TRL.
+Source: SDPO is arXiv 2601.20802 (code: lasgroup/SDPO) as used by arXiv 2603.24472. GRPO is arXiv 2402.03300
+with the clip range and token mean of DAPO (arXiv 2503.14476). Names follow TRL.
 """
 
 import torch
@@ -17,24 +18,30 @@ AGGREGATIONS = ("token_mean", "sequence_mean")
 
 
 def all_logps(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """log softmax(logits / temperature) over the vocabulary, in nats: (..., V) to (..., V). Raises SdlabError unless temperature > 0."""
+    """Return log softmax(logits / temperature) over the vocabulary, in nats: (..., V) to (..., V).
+
+    Raises SdlabError unless temperature > 0.
+    """
     if not temperature > 0:
-        raise SdlabError(f"temperature {temperature} has no log-probabilities; give a number above 0")
+        raise SdlabError(f"temperature={temperature} is not allowed; give a number above 0")
     return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
 
 
 def token_logps(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """`all_logps` of logits (..., V) at the token ids (...): (...)."""
+    """Return `all_logps` of logits (..., V) at the token ids (...): (...)."""
     return all_logps(logits, temperature).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def token_weights(
     completion_mask: torch.Tensor, how: str = "token_mean", total=None, dtype=torch.float32
 ) -> torch.Tensor:
-    """What each token counts in `aggregate`, as (B, T); `token_weights(mask)[mask]` are the weights of flat tokens (M,).
+    """Return the weight of each token in `aggregate`, (B, T).
 
-    how: "token_mean", every token counts alike, or "sequence_mean", every row with a token counts alike. total: the
-    tokens or rows of the whole minibatch, when this is one of its micro-batches. Raises SdlabError on another `how`.
+    `token_weights(mask)[mask]` are the weights of flat tokens (M,). how: "token_mean" gives every token the
+    same weight, "sequence_mean" gives every row with a token the same weight. total: the number of tokens or
+    rows of the whole minibatch, when this is one of its micro-batches.
+
+    Raises SdlabError on another `how`.
     """
     if how not in AGGREGATIONS:
         raise unknown("aggregation", how, AGGREGATIONS)
@@ -52,43 +59,51 @@ def token_weights(
 def aggregate(
     per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
 ) -> torch.Tensor:
-    """The mean of (B, T) losses where the mask (B, T) is true, over tokens or over rows (`how`): a scalar.
+    """Return the mean of (B, T) losses where the mask (B, T) is true, as a scalar.
 
-    "token_mean": sum / number of tokens. "sequence_mean": mean over rows of each row's token mean; empty rows do not
-    count. `total` replaces the denominator, so that the losses of micro-batches add up to their minibatch's. Nothing
-    masked in gives 0. Raises SdlabError on an unknown `how` or another shape of mask.
+    how: "token_mean" is the sum divided by the number of tokens; "sequence_mean" is the mean over rows of
+    each row's token mean, without empty rows. `total` replaces the denominator, so that the losses of
+    micro-batches add up to the loss of their minibatch. An empty mask gives 0.
+
+    Raises SdlabError on an unknown `how` and when the shapes differ.
     """
     check_same_shape(per_token_loss=per_token_loss, completion_mask=completion_mask)
     weights = token_weights(completion_mask, how, total, per_token_loss.dtype)
-    return (
-        per_token_loss.masked_fill(~completion_mask.bool(), 0) * weights
-    ).sum()  # filled first, for NaN * 0 is NaN
+    losses = per_token_loss.masked_fill(~completion_mask.bool(), 0)  # before the product: NaN * 0 is NaN
+    return (losses * weights).sum()
 
 
 def sft_loss(
     per_token_logps: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
 ) -> torch.Tensor:
-    """Mean negative log-likelihood in nats of the tokens (B, T) where the mask (B, T) is true. Rest: see `aggregate`."""
+    """Return the mean negative log-likelihood in nats of the tokens (B, T) where the mask (B, T) is true.
+
+    See `aggregate` for the other arguments.
+    """
     return aggregate(-per_token_logps, completion_mask, how, total)
 
 
 def group_advantages(
     rewards: torch.Tensor, num_generations: int, scale_rewards: bool = False
 ) -> torch.Tensor:
-    """Reward minus the mean of its group: (B,) to (B,), the G = num_generations rewards of a prompt next to each other.
+    """Return each reward minus the mean of its group: (B,) to (B,).
 
-    scale_rewards divides by the group's standard deviation (unbiased, plus 1e-4), as TRL's scale_rewards="group"; the
-    paper does not. Raises SdlabError when G < 2, or B is not a multiple of G.
+    The G = num_generations rewards of a prompt are next to each other. scale_rewards divides by the group's
+    standard deviation (unbiased, plus 1e-4), as TRL's scale_rewards="group"; the paper does not.
+
+    Raises SdlabError when G < 2 and when B is not a multiple of G.
     """
     rewards = torch.as_tensor(rewards)
     rewards = rewards if rewards.is_floating_point() else rewards.float()
     if num_generations < 2:
         raise SdlabError(
-            f"num_generations is {num_generations}, and one generation has no group baseline; use num_generations >= 2"
+            f"num_generations={num_generations} is not allowed, "
+            "because one generation has no group baseline; use at least 2"
         )
     if rewards.dim() != 1 or len(rewards) % num_generations:
         raise SdlabError(
-            f"rewards of shape {tuple(rewards.shape)} do not form groups of {num_generations}; give (B,), B a multiple of it"
+            f"rewards of shape {tuple(rewards.shape)} do not form groups of {num_generations}; "
+            f"give shape (B,) with B a multiple of {num_generations}"
         )
     groups = rewards.view(-1, num_generations)
     advantages = groups - groups.mean(1, keepdim=True)
@@ -104,9 +119,10 @@ def grpo_token_loss(
     epsilon_low: float,
     epsilon_high: float,
 ) -> torch.Tensor:
-    """-min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A) per token, r = exp(per_token_logps - old_per_token_logps).
+    """Return -min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A) per token.
 
-    All three tensors are (B, T) or (M,), or broadcast to that. The old log-probabilities get no gradient.
+    r = exp(per_token_logps - old_per_token_logps). All three tensors are (B, T) or (M,), or broadcast to
+    that. The old log-probabilities get no gradient.
     """
     ratio = (per_token_logps - old_per_token_logps.detach()).exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
@@ -122,7 +138,10 @@ def grpo_loss(
     how: str = "token_mean",
     total=None,
 ) -> torch.Tensor:
-    """The clipped objective (no KL term) over tokens (B, T), to be minimised; advantages (B,) or (B, T). Rest: see `aggregate`."""
+    """Return the clipped objective without a KL term over tokens (B, T), to be minimised.
+
+    advantages: (B,) or (B, T). See `aggregate` for the other arguments.
+    """
     unused = ~completion_mask.bool()
     if advantages.dim() == 1:
         advantages = advantages.unsqueeze(1)
@@ -135,15 +154,19 @@ def grpo_loss(
 def importance_weight(
     per_token_logps: torch.Tensor, old_per_token_logps: torch.Tensor, clip: float | None = 2.0
 ) -> torch.Tensor:
-    """min(exp(per_token_logps - old_per_token_logps), clip), without gradient, in their shape; ones when clip is None.
+    """Return min(exp(per_token_logps - old_per_token_logps), clip), without gradient.
 
-    Corrects for tokens that an older student sampled. Raises SdlabError unless clip > 0.
+    The result has the shape of the arguments. The weight corrects for tokens that an older student sampled.
+    clip=None gives ones.
+
+    Raises SdlabError unless clip > 0.
     """
     if clip is None:
         return torch.ones_like(per_token_logps)
     if not clip > 0:
         raise SdlabError(
-            f"importance weights clipped at {clip} would all be gone; give a number above 0, or None for no weights"
+            f"clip={clip} is not allowed, because all importance weights would be 0 or less; "
+            "give a number above 0, or None for no weights"
         )
     return (per_token_logps - old_per_token_logps).detach().exp().clamp(max=clip)
 
@@ -156,7 +179,10 @@ def sdpo_token_loss(
     tail: bool = True,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Divergence per token (...) of log-distributions (..., V), teacher detached, times `weight` (...). See `divergence`, `top_k_logps`."""
+    """Return the divergence per token (...) of log-distributions (..., V), times `weight` (...).
+
+    The teacher gets no gradient. See `divergence` and `top_k_logps` for the other arguments.
+    """
     loss = divergence(*top_k_logps(student_logps, teacher_logps.detach(), top_k, tail), alpha)
     return loss if weight is None else loss * weight
 
@@ -173,10 +199,11 @@ def sdpo_loss(
     how: str = "token_mean",
     total=None,
 ) -> torch.Tensor:
-    """SDPO: the teacher's divergence on the student's own tokens, a mean over the rows that have a demonstration.
+    """Return SDPO's loss: the mean divergence from the teacher on the student's own tokens.
 
-    student_logps, teacher_logps: (B, T, V) log-probabilities over the whole vocabulary. completion_mask, weight: (B, T).
-    distillation_mask: (B,), true where the teacher saw a demonstration. Rest: see `sdpo_token_loss` and `aggregate`.
+    The mean is over the rows that have a demonstration. student_logps, teacher_logps: (B, T, V)
+    log-probabilities over the whole vocabulary. completion_mask, weight: (B, T). distillation_mask: (B,),
+    true where the teacher saw a demonstration. See `sdpo_token_loss` and `aggregate` for the other arguments.
     """
     used = _distilled(completion_mask, distillation_mask)
     weight = None if weight is None else weight[used]
@@ -193,9 +220,10 @@ def sampled_sdpo_loss(
     how: str = "token_mean",
     total=None,
 ) -> torch.Tensor:
-    """SDPO from the sampled tokens (B, T) alone, detach(s - t) * s: its gradient is that of KL(student || teacher) in expectation.
+    """Return SDPO's loss from the sampled tokens (B, T) alone: detach(s - t) * s.
 
-    TRL's distillation_mode="sampled_token". The value is no divergence; only the gradient means something. Rest: see `sdpo_loss`.
+    Its expected gradient is that of KL(student || teacher). The value is not a divergence; only the gradient
+    has a meaning. This is TRL's distillation_mode="sampled_token". See `sdpo_loss` for the other arguments.
     """
     used = _distilled(completion_mask, distillation_mask)
     student, teacher = per_token_logps.masked_fill(~used, 0), teacher_per_token_logps.masked_fill(~used, 0)
@@ -204,5 +232,5 @@ def sampled_sdpo_loss(
 
 
 def _distilled(completion_mask: torch.Tensor, distillation_mask: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, T) that count and whose row is distilled."""
+    """Return which tokens (B, T) count and are in a distilled row."""
     return completion_mask.bool() & distillation_mask.bool().unsqueeze(-1)

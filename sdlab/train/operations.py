@@ -1,6 +1,9 @@
-"""The operations of a decoder layer with backward passes of their own: on a CPU, a small model's time goes into passes over memory.
+# pyright: reportIncompatibleMethodOverride=false
+# torch declares backward(ctx, *grad_outputs); the functions here have one output.
+"""The operations of a decoder layer, with their own backward passes for speed on a CPU.
 
-Each equals the plain torch expression its docstring names, in value and gradient, in any layout. There is no second derivative.
+On a CPU, a small model spends its time on passes over memory. Each function equals the plain torch expression
+that its docstring names, in value and gradient, for any memory layout. There is no second derivative.
 """
 
 import torch
@@ -24,7 +27,10 @@ class _Linear(torch.autograd.Function):
 
 
 class _LinearBF16(torch.autograd.Function):
-    """float32 weights; their gradient is rounded once, like everything a bfloat16 product returns."""
+    """A linear layer with float32 weights and bfloat16 products.
+
+    The gradient of the weights is rounded once, like every result of a bfloat16 product.
+    """
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -36,15 +42,16 @@ class _LinearBF16(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x16, weight16 = ctx.saved_tensors
-        return grad @ weight16, grad.T @ x16  # autograd gives them the data types of x and weight
+        return grad @ weight16, grad.T @ x16  # autograd converts them to the types of x and weight
 
 
 def linear(x: torch.Tensor, *weights: torch.Tensor, bf16: bool = False) -> torch.Tensor:
-    """F.linear(x, torch.cat(weights)), x (M, K), weights (N_i, K): (M, sum of N_i). On a CPU in float32 through oneDNN.
+    """Return F.linear(x, torch.cat(weights)): x (M, K) and weights (N_i, K) give (M, sum of N_i).
 
-    bf16: x and weights, of any data type, are rounded to bfloat16, sums are taken in float32, and the result is bfloat16.
+    On a CPU in float32 the product goes through oneDNN. bf16: x and weights, of any data type, are rounded to
+    bfloat16, sums are taken in float32, and the result is bfloat16.
     """
-    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
     if bf16:
         return _LinearBF16.apply(x, weight)
     if x.device.type == "cpu" and x.dtype == torch.float32:
@@ -74,7 +81,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """F.rms_norm over the last dimension: x (..., D), weight (D,)."""
+    """Return F.rms_norm over the last dimension: x (..., D), weight (D,)."""
     return _RMSNorm.apply(x, weight, eps)
 
 
@@ -100,7 +107,10 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: x * cos + [-x2, x1] * sin for x = [x1, x2] (M, H, D), cos and sin (M, 1, D)."""
+    """Return rotary positions: x * cos + [-x2, x1] * sin for x = [x1, x2].
+
+    x is (M, H, D); cos and sin are (M, 1, D).
+    """
     return _Rotate.apply(x, cos, sin)
 
 
@@ -124,12 +134,16 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def swiglu(both: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up of both = [gate, up], (M, 2F): (M, F)."""
+    """Return silu(gate) * up for both = [gate, up]: (M, 2F) to (M, F)."""
     return _SwiGLU.apply(both)
 
 
 class _Attention(torch.autograd.Function):
-    """One row after the other: weights (Hkv, H/Hkv * T, S), the query heads of a key head below each other, S = prefix and own tokens."""
+    """Attention, one row after the other.
+
+    The weights of a row have shape (Hkv, H/Hkv * T, S): the query heads of a key head are stacked, and S
+    counts the tokens of the prefix and of the row.
+    """
 
     @staticmethod
     def forward(ctx, q, k, v, lengths, prefixes, scale, skipped):
@@ -155,11 +169,11 @@ class _Attention(torch.autograd.Function):
         n, saved = len(lengths) - skipped, ctx.saved_tensors
         rows, keys, values, kept = (saved[i * n : (i + 1) * n] for i in range(4))
         to_q, to_k, to_v = [], [], []
-        for came, row, key, value, weights in zip(
+        for grad_row, row, key, value, weights in zip(
             _by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept
         ):
-            to_v.append(torch.bmm(weights.transpose(1, 2), came))
-            to_scores = softmax_backward(torch.bmm(came, value.transpose(1, 2)), weights)
+            to_v.append(torch.bmm(weights.transpose(1, 2), grad_row))
+            to_scores = softmax_backward(torch.bmm(grad_row, value.transpose(1, 2)), weights)
             to_q.append(torch.bmm(to_scores, key))
             to_k.append(torch.bmm(to_scores.transpose(1, 2), row))
         to_k, to_v = (_without_prefix(x, lengths, prefixes, skipped) for x in (to_k, to_v))
@@ -175,14 +189,14 @@ class _Attention(torch.autograd.Function):
 
 
 def _by_heads(x, kv_heads, lengths):
-    """(M, H, D) -> every row's (Hkv, H/Hkv * T, D)."""
+    """Return every row's (Hkv, H/Hkv * T, D) from (M, H, D)."""
     group = x.shape[1] // kv_heads
     rows = x.view(len(x), kv_heads, group, x.shape[2]).permute(1, 2, 0, 3).split(lengths, dim=2)
     return [row.reshape(kv_heads, group * length, x.shape[2]) for row, length in zip(rows, lengths)]
 
 
 def _by_tokens(rows, lengths, group):
-    """The way back, group = H/Hkv."""
+    """Return (M, H, D) from the rows of `_by_heads`; group = H/Hkv."""
     kv_heads, _, size = rows[0].shape
     return (
         torch.cat([row.view(kv_heads, group, length, size) for row, length in zip(rows, lengths)], dim=2)
@@ -192,7 +206,7 @@ def _by_tokens(rows, lengths, group):
 
 
 def _with_prefix(x, lengths, prefixes):
-    """(M, Hkv, D) -> every row's (Hkv, S, D): the tokens of the row that is its prefix, and its own."""
+    """Return every row's (Hkv, S, D) from (M, Hkv, D): the tokens of its prefix row, then its own."""
     rows = x.transpose(0, 1).split(lengths, dim=1)
     return [
         row if prefix is None else torch.cat([rows[prefix], row], dim=1)
@@ -201,7 +215,10 @@ def _with_prefix(x, lengths, prefixes):
 
 
 def _without_prefix(rows, lengths, prefixes, skipped):
-    """The way back, of all rows but the first `skipped`: a row that is a prefix gets the sum of what came to it."""
+    """Return (M, Hkv, D) from the rows of `_with_prefix`, without the first `skipped` rows.
+
+    A row that is a prefix gets the sum over the rows that it precedes.
+    """
     heads, _, size = rows[0].shape
     own = [rows[0].new_zeros(heads, length, size) for length in lengths[:skipped]]
     own += [row[:, row.shape[1] - length :] for row, length in zip(rows, lengths[skipped:])]
@@ -220,10 +237,12 @@ def attention(
     scale: float,
     skipped: int = 0,
 ) -> torch.Tensor:
-    """Causal attention of rows laid end to end; k and v (M, Hkv, D), M = sum(lengths), q and the result (M, H, D).
+    """Return causal attention of rows laid end to end: (M, H, D).
 
-    A token of row n attends to its own row up to itself, and before that to all of row prefixes[n], one that has no prefix itself (None: nothing).
-    Groups of H/Hkv query heads share a key head. The first `skipped` rows are there as prefixes only: q and the result lack them. The
-    weights are kept for the backward pass: at a few hundred tokens a row that is twice as fast as computing them again.
+    k and v are (M, Hkv, D) with M = sum(lengths); q is (M, H, D). Groups of H/Hkv query heads share a key
+    head. A token of row n attends to its own row up to itself, and to all of row prefixes[n], which has no
+    prefix itself (None: no prefix). The first `skipped` rows serve as prefixes only: q and the result do not
+    contain them. The attention weights are stored for the backward pass. At a few hundred tokens per row this
+    is twice as fast as computing them again.
     """
     return _Attention.apply(q, k, v, lengths, prefixes, scale, skipped)

@@ -1,7 +1,10 @@
-"""A repair of self-distillation: SDPO with one thing changed, within the same budget of steps (lab 4 and the leaderboard).
+"""A repair of self-distillation: SDPO with some parts changed, within the same budget of steps.
 
-Three things can be changed: what the teacher sees (`context`), how much each token counts (`token_weights`, a gate included), and
-how much of the loss is GRPO's (`mix`: one number, or one per row, which is routing). SRPO (arXiv 2604.02288) changes the last two.
+Lab 4 and the leaderboard use it. Three parts can be changed: what the teacher sees (`context`), the weight of
+each token (`token_weights`, for example a gate), and GRPO's share of the loss (`mix`: one number, or one per
+row, which is routing).
+
+Source: SRPO (arXiv 2604.02288) changes the last two.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,22 +29,25 @@ from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.session import Session
 from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, teacher_view
 
-BUDGET = SDPOConfig(
-    steps=40, warmup_steps=4, num_problems=16, num_generations=8
-)  # that of the recorded conditions
+# The budget of the recorded conditions.
+BUDGET = SDPOConfig(steps=40, warmup_steps=4, num_problems=16, num_generations=8)
 IDLE = "no row has a part in the loss; use easier problems or more generations"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair changes; by default nothing, which is SDPO. `Repair(mix=1)` is GRPO.
+    """The changes of a repair; the default changes nothing and is SDPO. `Repair(mix=1)` is GRPO.
 
-    context: what the teacher sees (sdlab.train.teacher.TEACHER_CONTEXTS).
-    mix: GRPO's share of every row's loss, from 0 to 1: a number, or a function (rewards (B,), num_generations) -> (B,). The rest of
-    the share is SDPO's, for rows whose teacher sees a right sibling; a row with neither is left out.
-    token_weights: a function (student_logps (B, T, V), teacher_logps (B, T, V), rewards (B,), mask (B, T)) -> weights (B, T) that
-    multiply SDPO's loss per token. The mask is true at the tokens that are distilled; other places hold zeros. The log-probabilities
-    are those before the step's update, without gradient.
+    context: what the teacher sees (`sdlab.train.teacher.TEACHER_CONTEXTS`).
+
+    mix: GRPO's share of every row's loss, from 0 to 1: a number, or a function (rewards (B,),
+    num_generations) -> (B,). The rest of the share is SDPO's, for rows whose teacher sees a right sibling. A
+    row with neither is left out.
+
+    token_weights: a function (student_logps (B, T, V), teacher_logps (B, T, V), rewards (B,), mask (B, T)) ->
+    weights (B, T) that multiply SDPO's loss per token. The mask is true at the distilled tokens; other places
+    hold zeros. The log-probabilities are those before the step's update, without gradient.
+
     Raises SdlabError on an unknown context, a mix outside 0 to 1, and token_weights that cannot be called.
     """
 
@@ -63,12 +69,15 @@ def run_repair(
     run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
-    """Train `engine.model` in place on `problems` for config.steps steps; one row per step with the columns of `sdlab.train.log`.
+    """Train `engine.model` in place on `problems` for config.steps steps and return one row per step.
 
-    The loss of a minibatch is [sum of share * GRPO + sum of (1 - share) * weight * SDPO] / tokens, over the tokens of all rows that
-    have a part in it. With the default repair it is `run_sdpo`, with mix=1 `run_grpo`, bit for bit. config.context is the repair's.
-    Ctrl-C returns the finished steps. Raises SdlabError when a function of the repair gives another shape or numbers that are not
-    finite, and when loss or gradient is not finite.
+    The columns are those of `sdlab.train.log`. The loss of a minibatch is [sum of share * GRPO + sum of (1 -
+    share) * weight * SDPO] / tokens, over the tokens of all rows that have a part in it. The default repair
+    equals `run_sdpo` and mix=1 equals `run_grpo`, bit for bit. The repair's context replaces config.context.
+    Ctrl-C returns the finished steps.
+
+    Raises SdlabError when a function of the repair returns a wrong shape or numbers that are not finite, and
+    when the loss or the gradient is not finite.
     """
     config, grpo = replace(config, context=repair.context), GRPOConfig()
     teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
@@ -78,7 +87,7 @@ def run_repair(
             batch = session.sample(problems)
             rollouts, everyone = batch.rollouts, range(len(batch.rewards))
             completions = rollouts.completions()
-            # 2. inform the teacher, compare the siblings, and share the rows out between the two losses
+            # 2. inform the teacher, compare the siblings, and divide the rows between the two losses
             view = teacher_view(
                 engine.tokenizer,
                 batch.problems,
@@ -92,14 +101,21 @@ def run_repair(
             share = _shares(repair, batch.rewards, config.num_generations)
             distilled = [i for i in everyone if view.distilled[i] and share[i] < 1]
             rewarded = [i for i in everyone if advantages[i] != 0 and share[i] > 0]
-            counted = [i for i in everyone if i in distilled or share[i] > 0]  # without advantage, too
+            counted = [i for i in everyone if i in distilled or share[i] > 0]  # also those without advantage
             rows = Rows(session.engine, batch.prompts, completions)
             seen = [view.prompts[i] if i in distilled else batch.prompts[i] for i in everyone]
             informed = Rows(session.engine, seen, completions)
             factor = torch.ones(rollouts.completion_mask.shape)
             if repair.token_weights is not None and distilled:
                 factor = _factors(
-                    repair, session.student, teacher.model, rows, informed, distilled, batch, config
+                    repair.token_weights,
+                    session.student,
+                    teacher.model,
+                    rows,
+                    informed,
+                    distilled,
+                    batch,
+                    config,
                 )
             # 3. update, minibatch by minibatch
             for minibatch, weights in weighted_minibatches(batch, counted, config):
@@ -158,41 +174,45 @@ def run_repair(
 
 
 def _shares(repair: Repair, rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """GRPO's share of every row's loss, (B,)."""
+    """Return GRPO's share of every row's loss: (B,)."""
     if not callable(repair.mix):
         return torch.full(rewards.shape, float(repair.mix))
     share = torch.as_tensor(repair.mix(rewards.clone(), num_generations)).float()
     if share.shape != rewards.shape or not ((share >= 0) & (share <= 1)).all():
         raise SdlabError(
-            f"mix gave shares of shape {tuple(share.shape)}, {share.min():.3g} to {share.max():.3g}; it must give {len(rewards)} numbers from 0 to 1"
+            f"mix gave shares of shape {tuple(share.shape)}, {share.min():.3g} to {share.max():.3g}; "
+            f"it must give {len(rewards)} numbers from 0 to 1"
         )
     return share
 
 
 @torch.no_grad()
 def _factors(
-    repair: Repair, student, teacher, rows: Rows, informed: Rows, distilled: list[int], batch, config
+    token_weights, student, teacher, rows: Rows, informed: Rows, distilled: list[int], batch, config
 ) -> torch.Tensor:
-    """The repair's weight of every token, (B, T), zero where nothing is distilled."""
+    """Return the repair's weight of every token: (B, T), zero where nothing is distilled."""
     used = torch.zeros_like(batch.rollouts.completion_mask, dtype=torch.bool)
     used[distilled] = batch.rollouts.completion_mask[distilled].bool()
-    seen = []
+    tables = []
     for model, view in ((student, rows), (teacher, informed)):
         logps = None
         for part in view.plan(distilled, config.batch_tokens):
-            found = all_logps(view.logits(model, part), config.temperature).cpu()
-            logps = found.new_zeros(*used.shape, found.shape[-1]) if logps is None else logps
-            for row, tokens in zip(part, found.split([len(view.completions[i]) for i in part])):
+            part_logps = all_logps(view.logits(model, part), config.temperature).cpu()
+            logps = part_logps.new_zeros(*used.shape, part_logps.shape[-1]) if logps is None else logps
+            for row, tokens in zip(part, part_logps.split([len(view.completions[i]) for i in part])):
                 logps[row, : len(tokens)] = tokens
-        seen.append(logps)
-    factor = torch.as_tensor(repair.token_weights(*seen, batch.rewards.clone(), used.clone()))
+        tables.append(logps)
+    student_logps, teacher_logps = tables
+    factor = torch.as_tensor(token_weights(student_logps, teacher_logps, batch.rewards.clone(), used.clone()))
     if factor.shape != used.shape:
         raise SdlabError(
-            f"token_weights gave shape {tuple(factor.shape)}; it must give one weight per token, {tuple(used.shape)}"
+            f"token_weights gave shape {tuple(factor.shape)}; "
+            f"it must give one weight per token, {tuple(used.shape)}"
         )
     factor = factor.detach().float().masked_fill(~used, 0)
     if not (factor.isfinite() & (factor >= 0)).all():
         raise SdlabError(
-            "token_weights gave a weight that is negative or not finite at a distilled token; give finite weights of at least 0"
+            "token_weights gave a weight that is negative or not finite at a distilled token; "
+            "give finite weights of at least 0"
         )
     return factor

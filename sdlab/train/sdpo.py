@@ -1,7 +1,8 @@
-"""SDPO: the model with the solution in its context scores the completions it wrote without it, token by token.
+"""SDPO: the model with the solution in its context scores the completions it wrote without it.
 
-arXiv 2601.20802 with the settings of arXiv 2603.24472: generalised Jensen-Shannon divergence alpha .5 over the student's 100
-likeliest tokens and a tail bucket, importance ratio clipped at 2, a fixed teacher.
+Every token is scored. Source: arXiv 2601.20802 with the settings of arXiv 2603.24472: generalised
+Jensen-Shannon divergence with alpha 0.5 over the student's 100 most likely tokens and a tail bucket,
+importance ratio clipped at 2, a fixed teacher.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ IDLE = (
 
 @dataclass(frozen=True)
 class SDPOConfig(TrainConfig):
-    """What SDPO adds to the settings every method has."""
+    """Settings of SDPO in addition to those of every method."""
 
     context: Annotated[str, OneOf("teacher context", TEACHER_CONTEXTS)] = "solution"
     """What the teacher sees: solution, solution_no_think, feedback, solution_feedback."""
@@ -57,11 +58,13 @@ def run_sdpo(
     run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
-    """Train `engine.model` in place on `problems`; return one row per step.
+    """Train `engine.model` in place on `problems` and return one row per step.
 
-    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`) that is written after
-    every step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
-    (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`); it is restored first
+    and written after every step. on_step(row) is called after that. Ctrl-C returns the finished steps
+    (`sdlab.train.session`).
+
+    Raises SdlabError for bad settings, and when the loss or the gradient is not finite.
     """
     teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
     with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE) as session:

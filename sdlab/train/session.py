@@ -1,8 +1,8 @@
-"""What all training loops share around their algorithm: set up, restore, sample, update, log, save, stop.
+"""The parts that all training loops share: set up, restore, sample, update, log, save, stop.
 
-A step is finished or it has not happened. Until its row is in the table and its checkpoint in the run folder,
-whatever ends it (Ctrl-C, the stop button, an exception) puts weights, optimizer and folder back to the end of
-the step before.
+A step is either finished or undone. Before its row is in the table and its checkpoint in the run folder, any
+end of the loop (Ctrl-C, the stop button, an exception) resets weights, optimizer and folder to the end of the
+previous step.
 """
 
 import copy
@@ -25,17 +25,18 @@ from sdlab.train.teacher import frozen_copy
 
 
 class Session:
-    """The training of `engine.model` in place; use it in a `with`, and go through `steps()`.
+    """The training of `engine.model` in place; use it in a `with`, and iterate over `steps()`.
 
-    run: a run folder (`sdlab.runs.folder`) that is restored at the beginning and written after every step.
-    on_step(row) is called after that. state: what else moves while training, by name, with state_dict and
-    load_state_dict (an EMA teacher). idle: what to tell the user after several steps that changed nothing.
+    run: a run folder (`sdlab.runs.folder`); it is restored at the beginning and written after every step.
+    on_step(row) is called after that. state: further objects that change during training (an EMA teacher), by
+    name, with state_dict and load_state_dict. idle: the warning for the user after several steps without an
+    update.
 
-    `signals` collects what the losses of the step say about its tokens (`sdlab.train.signals`).
+    `signals` collects what the losses of the step measure at its tokens (`sdlab.train.signals`).
 
-    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished
-    first; a second press drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error
-    once the finished steps are restored.
+    Ctrl-C while a step samples drops the step at once. From its first update on, the step is finished first;
+    a second Ctrl-C drops it. A KeyboardInterrupt, from on_step too, ends the `with` without an error once the
+    finished steps are restored.
     """
 
     def __init__(
@@ -73,7 +74,10 @@ class Session:
         return interrupted and self._restored
 
     def steps(self) -> Iterator[int]:
-        """Yield the number of every step that is not finished; the loop must end each with `finish_step`."""
+        """Yield the number of every step that is not finished.
+
+        The loop must end each step with `finish_step`; otherwise an SdlabError is raised.
+        """
         if self.run is not None:
             self._interrupts.held = False
             rows = self.run.restore(self.state)
@@ -83,7 +87,7 @@ class Session:
         for step in range(len(self.rows), self.config.steps):
             self._begin()
             self._interrupts.held = False
-            self._interrupts.act()  # a press from the step before
+            self._interrupts.act()  # a Ctrl-C from the previous step
             yield step
             if len(self.rows) != step + 1:
                 raise SdlabError(
@@ -100,7 +104,9 @@ class Session:
     def update(self, *losses: tuple[Sequence[list[int]], Callable[[list[int]], torch.Tensor]]) -> None:
         """Take one optimizer step on the sum of the losses, each as (micro-batches, loss_of(micro-batch)).
 
-        Nothing happens when there is no micro-batch. Raises SdlabError when loss or gradient is not finite.
+        Without a micro-batch nothing happens.
+
+        Raises SdlabError when the loss or the gradient is not finite.
         """
         self._interrupts.held = True
         if any(parts for parts, _ in losses):
@@ -112,7 +118,8 @@ class Session:
     def finish_step(self, batch: Batch, used_rows: int, idle_groups: float = math.nan) -> None:
         """Log the step, save it in the run folder, and call on_step.
 
-        used_rows: how many completions taught something. idle_groups: the share of groups in which none did.
+        used_rows: the number of completions in the loss. idle_groups: the share of groups without such a
+        completion.
         """
         self._interrupts.held = True
         step = len(self.rows)
@@ -132,26 +139,29 @@ class Session:
         )
         if self.run is not None:
             self.run.save_step(row, samples(step, batch), self.state)
-        self.rows.append(row)  # from here on the step has happened
+        self.rows.append(row)  # from here on the step is finished
         if self.on_step:
             self.on_step(row)
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row per finished step; table.attrs["stopped"]: whether Ctrl-C or the stop button ended it."""
+        """Return one row per finished step.
+
+        table.attrs["stopped"] says whether Ctrl-C or the stop button ended the training.
+        """
         table = pandas.DataFrame(self.rows, columns=COLUMNS)
         table.attrs["stopped"] = self.stopped
         return table
 
     def _begin(self) -> None:
-        """Keep what the next step goes back to when it is not finished."""
-        self._snapshot = None  # first: two copies at once would be one too many
+        """Copy the state to which an unfinished step returns."""
+        self._snapshot = None  # first, so that two copies are never in memory at once
         self._snapshot = {name: _copied(thing.state_dict()) for name, thing in self.state.items()}
         self._begun = len(self.rows)
         self._losses, self._norms, self._clock, self.signals = [], [], Clock(), Signals()
 
     def _roll_back(self) -> None:
-        """Undo the step that is not finished, in the weights and in the run folder."""
+        """Undo the unfinished step, in the weights and in the run folder."""
         self.student.zero_grad(set_to_none=True)
         if self._snapshot is not None and self._begun == len(self.rows):
             for name, thing in self.state.items():
@@ -162,7 +172,7 @@ class Session:
 
 
 def _copied(state: dict) -> dict:
-    """A copy of a state_dict in main memory."""
+    """Return a copy of a state_dict in main memory."""
     return tree_map(
         lambda x: x.detach().to("cpu", copy=True) if isinstance(x, torch.Tensor) else copy.deepcopy(x), state
     )

@@ -1,6 +1,7 @@
 """SFT on given traces: next-token cross-entropy on the completion (paper Section 4.1, Table 2).
 
-It has no rollouts of its own; a small probe is sampled before every update so that its table has everybody's columns.
+SFT needs no rollouts. A small probe is sampled before every update so that its table has the columns of the
+other methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +29,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class SFTConfig(TrainConfig):
-    """What SFT adds to the settings every method has; num_problems and num_generations are the probe's."""
+    """Settings of SFT in addition to those of every method.
+
+    num_problems and num_generations are those of the probe.
+    """
 
     steps: Count = 38  # three epochs of 800 traces
     batch_size: Count = 64  # traces per step
@@ -52,11 +56,13 @@ def run_sft(
     run=None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
-    """Train `engine.model` in place on `traces`, probed on `problems`; return one row per step.
+    """Train `engine.model` in place on `traces` and return one row per step; `problems` are for the probe.
 
-    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`) that is written after
-    every step and continued from; on_step(row) is called after that. Ctrl-C returns the finished steps
-    (`sdlab.train.session`). Raises SdlabError for bad settings and when loss or gradient is not finite.
+    The columns are those of `sdlab.train.log`. run: a run folder (`sdlab.runs.folder`); it is restored first
+    and written after every step. on_step(row) is called after that. Ctrl-C returns the finished steps
+    (`sdlab.train.session`).
+
+    Raises SdlabError for bad settings, and when the loss or the gradient is not finite.
     """
     tokenizer, end = engine.tokenizer, engine.tokenizer.eos_token_id
     with Session(engine, config, run, on_step) as session:

@@ -1,16 +1,16 @@
-"""What a step's own forward passes say about its tokens: the columns that warn before the score falls.
+"""Measures of a step's tokens from its own forward passes: columns that warn before the score falls.
 
 s and t are the log-probabilities of a sampled token under the student and the informed teacher, and u = t -
-s. Everything here is computed from distributions that the loss needs anyway, without a gradient and without
-another forward pass.
+s. All measures use distributions that the loss computes anyway, without a gradient and without another
+forward pass.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
-FORK = 0.5  # nats of student entropy above which a token is a fork: a place where the model is choosing
+FORK = 0.5  # nats of student entropy; a token above it is a fork: several next tokens are likely
 MEASURES = ("teacher_entropy", "u", "divergence", "fork", "clipped", "ratio")
 COLUMNS = (
     "teacher_entropy", "u_mean", "u_spread", "divergence", "fork_rate", "clip_fraction", "ratio_mean",
@@ -20,7 +20,7 @@ COLUMNS = (
 
 def entropy(logps: torch.Tensor) -> torch.Tensor:
     """Return the entropy in nats of finite log-distributions (M, V): (M,)."""
-    blocks = logps.split(128)  # a block stays in a core's cache: half the time of one pass over everything
+    blocks = logps.split(128)  # a block fits a core's cache; this halves the time
     return -torch.cat([torch.linalg.vecdot(block.exp(), block) for block in blocks])
 
 
@@ -36,10 +36,10 @@ def policy_ratio(per_token_logps: torch.Tensor, old_per_token_logps: torch.Tenso
 
 
 def policy_clipped(ratio: torch.Tensor, advantages: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Return where PPO's clip removes the gradient, (M,): the ratio has passed the bound it is pushed to.
+    """Return where PPO's clip removes the gradient, (M,): the ratio has passed the bound in its direction.
 
-    `ratio` and `advantages` are (M,). A ratio beyond the other bound is not clipped: the minimum takes the
-    raw term.
+    `ratio` and `advantages` are (M,). A ratio beyond the other bound is not clipped, because the minimum
+    takes the raw term.
     """
     return ((advantages > 0) & (ratio > 1 + high)) | ((advantages < 0) & (ratio < 1 - low))
 
@@ -57,7 +57,7 @@ class Signals:
     def add(self, part: Sequence[int], loss: str = "", **measures: torch.Tensor) -> None:
         """Add `measures` of one micro-batch, each (M,): names from MEASURES, any subset.
 
-        `part` holds the micro-batch's row numbers. `loss` tells two losses on the same rows apart.
+        `part` holds the micro-batch's row numbers. `loss` distinguishes two losses on the same rows.
         """
         self._parts[loss, part[0]] = {name: _moments(value) for name, value in measures.items()}
 
@@ -68,10 +68,10 @@ class Signals:
     def add_policy(
         self, part: Sequence[int], student_logps: torch.Tensor, now, old, advantages, low: float, high: float
     ) -> None:
-        """Add what a clipped policy loss says about its tokens.
+        """Add the measures of a clipped policy loss at its tokens.
 
-        student_logps (M, V); now, old and advantages (M,), now and old the log-probabilities of the sampled
-        tokens.
+        student_logps (M, V); now, old and advantages (M,), where now and old are the log-probabilities of the
+        sampled tokens.
         """
         ratio = policy_ratio(now, old)
         self.add(
@@ -92,10 +92,10 @@ class Signals:
         divergence: torch.Tensor,
         clip: float | None,
     ) -> None:
-        """Add what a distillation loss says about its tokens.
+        """Add the measures of a distillation loss at its tokens.
 
         student_logps and teacher_logps (M, V); ids, old and divergence (M,), the divergence before any
-        weight. `clip` is the bound of the importance weight; None takes no such weight, so nothing is
+        weight. `clip` is the bound of the importance weight. None means no such weight, so nothing is
         clipped.
         """
         student_logps = student_logps.detach()
@@ -145,11 +145,17 @@ def _moments(value: torch.Tensor) -> torch.Tensor:
     return torch.stack([value.new_tensor(value.numel()), value.sum(), value.square().sum(), value.max()])
 
 
-def idle_groups(rows: Sequence[int], num_groups: int, num_generations: int) -> float:
-    """Return the share of groups without a row that teaches; `rows` are the rows that do, prompt-major."""
+def idle_groups(rows: Collection[int], num_groups: int, num_generations: int) -> float:
+    """Return the share of groups without a row in the loss.
+
+    `rows` are the rows in the loss, numbered prompt by prompt.
+    """
     return (num_groups - len({row // num_generations for row in rows})) / num_groups
 
 
 def pass_at_g(rewards: torch.Tensor, num_generations: int) -> float:
-    """Return the share of problems with a right completion, reward above 0.5; rewards (P*G,) prompt-major."""
+    """Return the share of problems with a right completion.
+
+    rewards: (P*G,), prompt by prompt. A completion is right when its reward is above 0.5.
+    """
     return (rewards.view(-1, num_generations) > 0.5).any(1).float().mean().item()

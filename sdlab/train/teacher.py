@@ -1,12 +1,15 @@
-"""The informed teacher: which solution it sees, how that enters its prompt, and whose weights it has.
+"""The informed teacher: which solution it sees, how its prompt contains it, and which weights it has.
 
-The teacher writes nothing. It is the same network with richer context c that scores the student's own tokens
-(SDPO, arXiv 2601.20802; paper Section 4).
+The teacher writes nothing. It is the same network with more context c, and it scores the student's own
+tokens.
+
+Source: SDPO, arXiv 2601.20802; paper Section 4.
 """
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 
@@ -18,12 +21,12 @@ from sdlab.text.templates import opens_thinking
 TEACHER_CONTEXTS = {
     "solution": "a sibling's right completion, thinking included (c = s)",
     "solution_no_think": "a sibling's right completion without its thinking (c = s without think)",
-    "feedback": "what the environment says of this wrong completion, no solution",
+    "feedback": "the environment's feedback on this wrong completion, no solution",
     "solution_feedback": "a sibling's right completion, and the environment's feedback on a wrong one",
 }
 DEMONSTRATIONS = {
-    "first": "the group's first right completion but one's own, as in the paper",
-    "random": "any right one but one's own",
+    "first": "the group's first right completion other than its own, as in the paper",
+    "random": "a random right completion other than its own",
 }
 TEACHER_KINDS = {
     "base": "the weights the student started from",
@@ -36,24 +39,31 @@ def choose_demonstrations(
     rewards: torch.Tensor,
     num_generations: int,
     rule: str = "first",
-    rng=None,
+    rng: Random | None = None,
     usable: Sequence[bool] | None = None,
 ) -> list[int | None]:
-    """For each of B rows the row of its demonstration: a right completion of the same group, never its own; else None.
+    """Return for each of B rows the row of its demonstration, or None.
 
-    rewards (B,) prompt-major; right is a reward above 0.5. A group's only right row has no other to learn from (SDPO's
-    `dont_reprompt_on_self_success`). `rng`, a random.Random, is needed by the rule "random".
-    usable (B,): rows that have something to show; others are passed over. None: all.
-    Raises SdlabError on an unknown rule.
+    The demonstration is a right completion of the same group, never the row itself. rewards: (B,), prompt by
+    prompt; a row is right when its reward is above 0.5. The only right row of a group has no demonstration
+    (SDPO's `dont_reprompt_on_self_success`). `rng`, a random.Random, is needed by the rule "random". usable:
+    (B,), rows that can serve as a demonstration; None means all.
+
+    Raises SdlabError on an unknown rule, and when the rule "random" gets no rng.
     """
     if rule not in DEMONSTRATIONS:
         raise unknown("demonstration rule", rule, DEMONSTRATIONS)
+    if rule == "random" and rng is None:
+        raise SdlabError('the rule "random" needs rng; give a random.Random')
     chosen = []
     for row in range(len(rewards)):
         start = row - row % num_generations
         others = (i for i in range(start, start + num_generations) if i != row)
         right = [i for i in others if rewards[i] > 0.5 and (usable is None or usable[i])]
-        chosen.append(None if not right else right[0] if rule == "first" else rng.choice(right))
+        if not right:
+            chosen.append(None)
+        else:
+            chosen.append(right[0] if rule == "first" or rng is None else rng.choice(right))
     return chosen
 
 
@@ -75,11 +85,14 @@ def teacher_view(
     config,
     step: int,
 ) -> TeacherView:
-    """The teacher's prompt for every row under config.context: problem, demonstration, feedback, then the question again.
+    """Return the teacher's prompt for every row: problem, demonstration, feedback, then the problem again.
 
-    problems (P,), texts (B,) the rollouts' completions, rewards (B,). Thinking is removed whether or not the template opens
-    `<think>` itself (TRL 1.16's pattern needs both tags and silently keeps everything on R1 templates); a sibling of which nothing
-    is left, cut inside its thinking, is passed over for the next right one.
+    config.context says which parts there are. problems: (P,). texts: (B,), the rollouts' completions.
+    rewards: (B,). With "solution_no_think" the thinking is removed whether or not the template opens
+    `<think>` itself. (TRL 1.16's pattern needs both tags and silently keeps everything on R1 templates.) A
+    sibling that was cut inside its thinking has no text left; the next right one is used instead.
+
+    Raises SdlabError on an unknown context.
     """
     if config.context not in TEACHER_CONTEXTS:
         raise unknown("teacher context", config.context, TEACHER_CONTEXTS)
@@ -88,15 +101,15 @@ def teacher_view(
         opened = opens_thinking(tokenizer, config.thinking)
         texts = [strip_thinking(text, opened) for text in texts]
     rng = stream("demonstration", config.seed, step)
-    siblings = choose_demonstrations(
+    siblings: list[int | None] = choose_demonstrations(
         rewards, num_generations, config.demonstration, rng, [bool(text) for text in texts]
     )
     if not config.context.startswith("solution"):
         siblings = [None] * len(siblings)
-    shown = [None if i is None else texts[i] for i in siblings]
-    told = [None] * len(shown)
+    demonstrations = [None if i is None else texts[i] for i in siblings]
+    feedbacks = [None] * len(demonstrations)
     if config.context.endswith("feedback"):
-        told = [
+        feedbacks = [
             None if reward > 0.5 else problems[row // num_generations].feedback or None
             for row, reward in enumerate(rewards.tolist())
         ]
@@ -104,16 +117,18 @@ def teacher_view(
         render_prompt(
             tokenizer, problems[row // num_generations], demonstration or None, feedback, config.thinking
         )
-        for row, (demonstration, feedback) in enumerate(zip(shown, told))
+        for row, (demonstration, feedback) in enumerate(zip(demonstrations, feedbacks))
     ]
-    return TeacherView(prompts, [bool(d or f) for d, f in zip(shown, told)], siblings)
+    return TeacherView(prompts, [bool(d or f) for d, f in zip(demonstrations, feedbacks)], siblings)
 
 
 class Teacher:
-    """The teacher's weights: "base" never moves, "ema" follows the student at `rate` per step, "live" is the student.
+    """The teacher's weights: "base" is fixed, "ema" follows the student, "live" is the student.
 
-    EMA: weights <- (1 - rate) * weights + rate * student after every step (rate .05 in the paper's ablation, Fig. 6).
-    Raises SdlabError on an unknown kind or a rate outside (0, 1].
+    EMA: weights <- (1 - rate) * weights + rate * student after every step (rate 0.05 in the paper's ablation,
+    Fig. 6).
+
+    Raises SdlabError on an unknown kind and on a rate outside (0, 1].
     """
 
     def __init__(self, student, kind: str = "base", rate: float = 0.05):
@@ -121,24 +136,28 @@ class Teacher:
             raise unknown("teacher", kind, TEACHER_KINDS)
         if kind == "ema" and not 0 < rate <= 1:
             raise SdlabError(
-                f'teacher_update_rate={rate} is not allowed; it must be above 0 and at most 1 (0 is the teacher "base")'
+                f"teacher_update_rate={rate} is not allowed; "
+                'it must be above 0 and at most 1 (for 0, use the teacher "base")'
             )
         self.kind, self.rate, self.student = kind, rate, student
         self.model = student if kind == "live" else frozen_copy(student)
 
     @property
     def state(self) -> dict:
-        """What a run folder keeps of the teacher: its weights where they move, nothing where they can be made again."""
+        """Return the part of the teacher that a run folder stores: an EMA's weights.
+
+        The other kinds store nothing, because their weights can be computed again.
+        """
         return {"teacher": self.model} if self.kind == "ema" else {}
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move an EMA teacher towards the student; the others stay."""
+        """Move an EMA teacher towards the student; the other kinds stay as they are."""
         if self.kind == "ema":
             for mine, theirs in zip(self.model.parameters(), self.student.parameters()):
                 mine.lerp_(theirs, self.rate)
 
 
 def frozen_copy(model):
-    """A copy of `model` that does not train."""
+    """Return a copy of `model` that does not train."""
     return copy.deepcopy(model).eval().requires_grad_(False)
