@@ -42,8 +42,7 @@ def bounds(metric: str) -> tuple[float, float]:
 class Recorded(ReprHtml):
     """The recorded runs of some conditions."""
 
-    # One row per training step: condition, seed, then the columns of sdlab.train.log.
-    steps: pandas.DataFrame
+    steps: pandas.DataFrame  # one row per training step: condition, seed, then the columns of sdlab.train.log
     # One row per evaluation and problem: condition, seed, step, split, problem_id, generations, and the sums
     # of reward, length, markers and truncated.
     evaluations: pandas.DataFrame
@@ -119,14 +118,9 @@ class Recorded(ReprHtml):
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
         ]
+        about = {"condition": name, "split": split, "metric": metric}
         rows = [
-            {
-                "condition": name,
-                "split": split,
-                "metric": metric,
-                "step": step,
-                **vars(self.interval(name, metric, split, step)),
-            }
+            {**about, "step": step, **vars(self.interval(name, metric, split, step))}
             for step in sorted(frame["step"].unique())
         ]
         return pandas.DataFrame(rows)
@@ -156,10 +150,8 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
         for table in TABLES:
             path = folder / f"{name}.{table}.csv.gz"
             if not path.is_file() or sha256(path) != provenance[name]["sha256"][path.name]:
-                raise SdlabError(
-                    f"the recorded file {path} is missing or damaged; {paths.restore_hint(path)} "
-                    f"or make it with `sdlab reproduce {name}`"
-                )
+                hint = f"{paths.restore_hint(path)} or make it with `sdlab reproduce {name}`"
+                raise SdlabError(f"the recorded file {path} is missing or damaged; {hint}")
             frame = pandas.read_csv(path).assign(condition=name)
             tables[table].append(with_all_columns(frame) if table == "steps" else frame)
     if not names:
@@ -227,10 +219,7 @@ def reproduce(
 
 
 def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
-    """Return the run of one condition with one seed.
-
-    Raises SdlabError on an unknown condition.
-    """
+    """Return the run of one condition with one seed; raises SdlabError on an unknown condition."""
     what = condition(name)
     return Cell(
         f"{name} seed {seed}",
@@ -276,15 +265,10 @@ def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None
         seed: run.provenance for seed, run in runs.items()
     }
     provenance = {
-        "condition": name,
-        "label": what.label,
-        "method": what.method,
-        "command": f"sdlab reproduce {name}",
-        "config": settings["config"] | {"seed": sorted(origins)},
-        "plan": settings["plan"],
-        "sha256": sums,
+        "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
+        "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums,
         "runs": {str(seed): origins[seed] for seed in sorted(origins)},
-    }
+    }  # fmt: skip
     return write_atomic(output / f"{name}.json", to_json(provenance, indent=1) + "\n")
 
 
