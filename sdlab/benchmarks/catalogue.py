@@ -1,9 +1,9 @@
-"""The real benchmarks of the study: where each comes from, at which commit, under which licence, and how many problems it has.
+"""The real benchmarks of the study: source, commit, licence and number of problems.
 
-Every hub source is pinned to a commit. The commits were read off public repositories that pin the same data sets and agree with
-each other or with the hub's own page; nothing could be downloaded where this was written. They are checked on every load: the
-hub itself refuses a commit it does not have, and `sdlab.benchmarks.load` refuses rows that a cache holds from another one.
-`distinct` is what the study's notes, SDPO's split or the pinned files give; a load that finds another number says so.
+Every hub source is pinned to a commit. The commits come from public repositories that pin the same data sets,
+and they agree with each other or with the hub's own page. They are checked on every load: the hub refuses a
+commit that it does not have, and `sdlab.benchmarks.load` refuses rows that a cache holds from another one.
+`distinct` comes from the study's notes, SDPO's split or the pinned files; a load with another number says so.
 """
 
 from dataclasses import dataclass, field
@@ -13,11 +13,13 @@ from sdlab.errors import SdlabError, unknown
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark. files: split -> its name in a folder of local data. distinct: split -> problems expected, where known.
+    """One benchmark.
 
-    repo "" means that no hub has it; hub_file names one file of the repo to read where the repo itself cannot be loaded.
-    drawn: (questions, copies of each) of a training subset, whose repeated rows are kept; all others lose theirs.
-    grading: "math" (boxed), "choice" (a letter), "calls" (tool calls) or "" (listed only; programs are never run).
+    files: split -> its name in a folder of local data. distinct: split -> expected number of problems, where
+    known. repo "" means that no hub has it; hub_file names one file of the repo to read where the repo itself
+    cannot be loaded. drawn: (questions, copies of each) of a training subset, whose repeated rows are kept;
+    all other benchmarks lose theirs. grading: "math" (boxed), "choice" (a letter), "calls" (tool calls) or ""
+    (listed only; programs are never run).
     """
 
     name: str
@@ -35,7 +37,10 @@ class Benchmark:
     drawn: tuple[int, int] | None = None
 
     def split(self, split: str | None) -> str:
-        """`split`, or the only one for None. Raises SdlabError for an unknown one, and for None when there are several."""
+        """Return `split`, or the only split for None.
+
+        Raises SdlabError for an unknown split, and for None when there are several.
+        """
         if split is None and len(self.files) > 1:
             raise SdlabError(
                 f"{self.name} has the splits {' and '.join(self.files)}; say which, for example split={next(iter(self.files))!r}"
@@ -46,7 +51,7 @@ class Benchmark:
 
     @property
     def hub(self) -> str:
-        """Repository, commit and file in one line, "" when no hub has it."""
+        """Return repository, commit and file in one line, "" when no hub has it."""
         return (
             f"{self.repo}@{self.revision}{f'/{self.hub_file}' if self.hub_file else ''}" if self.repo else ""
         )
@@ -119,7 +124,10 @@ BENCHMARKS = {one.name: one for one in _ALL}
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. Raises SdlabError for an unknown one, naming them all."""
+    """Return the benchmark of that name.
+
+    Raises SdlabError for an unknown name, with the known ones.
+    """
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
     return BENCHMARKS[name]

@@ -1,13 +1,19 @@
-"""Types of questions found in free text: which wordings keep together, at two scales, and whether they would be found again.
+"""Types of questions in free text: groups of similar wording at two scales, and their stability.
 
 The method has no seed and no number of types set by hand:
-1. Boilerplate is taken off (`sdlab.benchmarks.duplicates`); every distinct question counts once.
-2. Words are letters between white space, punctuation at their ends aside: formulas, SMILES and numbers are no words.
-   Weights are TF-IDF with 1 + log(tf); words in fewer than 1% of the questions (or in one only) are left out.
+
+1. Boilerplate is removed (`sdlab.benchmarks.duplicates`); every distinct question counts once.
+
+2. Words are letters between white space, without punctuation at their ends: formulas, SMILES and numbers are
+no words. Weights are TF-IDF with 1 + log(tf); words in fewer than 1% of the questions (or in only one) are
+left out.
+
 3. Average linkage on cosine distances gives one tree, which is cut into k = 2, 3, ..., MOST groups.
-4. The silhouette (Rousseeuw 1987) says how well each cut fits. A *peak* is a k whose silhouette is above both neighbours'
-   (k = 1 counts as 0) and at least .25 (below it, no substantial structure: Kaufman and Rousseeuw 1990, Table 4).
-   The first peak gives `types`, the coarsest division that holds; the highest gives `wordings`. None when no peak is there.
+
+4. The silhouette (Rousseeuw 1987) says how well each cut fits. A *peak* is a k whose silhouette is above both
+neighbours' (k = 1 counts as 0) and at least 0.25 (below it there is no substantial structure: Kaufman and
+Rousseeuw 1990, Table 4). The first peak gives `types`, the coarsest division that holds; the highest gives
+`wordings`. Both are None without a peak.
 """
 
 import math
@@ -30,7 +36,10 @@ STRUCTURE = 0.25
 
 @dataclass(frozen=True)
 class Division:
-    """One cut of the tree. labels: (N,) group of each given text, by size from 0; -1 for texts without a word."""
+    """One cut of the tree.
+
+    labels: (N,) group of each text, numbered by size from 0; -1 for texts without a word.
+    """
 
     count: int
     silhouette: float
@@ -42,7 +51,10 @@ class Division:
 
 @dataclass(frozen=True)
 class Types:
-    """What `find_types` found. curve: k -> silhouette. best: the cut with the highest silhouette, peak or not."""
+    """The result of `find_types`.
+
+    curve: k -> silhouette. best: the cut with the highest silhouette, whether or not it is a peak.
+    """
 
     curve: dict[int, float]
     types: Division | None
@@ -53,9 +65,10 @@ class Types:
 
 
 def find_types(texts: Sequence[str], most: int = MOST) -> Types:
-    """Groups of like wording among `texts`, at two scales (method: see the module).
+    """Return groups of similar wording among `texts`, at two scales (method: see the module).
 
-    Raises SdlabError when fewer than four distinct texts hold words that another one holds too, or `most` is below 3.
+    Raises SdlabError when fewer than four distinct texts share words with another one, and when `most` is
+    below 3.
     """
     from scipy.cluster.hierarchy import cut_tree, linkage
     from scipy.spatial.distance import squareform
@@ -102,7 +115,10 @@ def find_types(texts: Sequence[str], most: int = MOST) -> Types:
 
 
 def peaks_of(curve: dict[int, float]) -> list[int]:
-    """The k whose silhouette is at least STRUCTURE and above those of k - 1 and k + 1; the last k has no neighbour and is none."""
+    """Return the k whose silhouette is at least STRUCTURE and above those of k - 1 and k + 1.
+
+    The last k has no neighbour and is no peak.
+    """
     return [
         k
         for k in sorted(curve)[:-1]
@@ -111,7 +127,10 @@ def peaks_of(curve: dict[int, float]) -> list[int]:
 
 
 def word_vectors(texts: Sequence[str]):
-    """(TF-IDF vectors (N, W) of length 1 or 0, W words) of the texts without their boilerplate. Raises SdlabError when no two share a word."""
+    """Return TF-IDF vectors (N, W) of length 1 or 0, and the W words, of texts without boilerplate.
+
+    Raises SdlabError when no two texts share a word.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     maker = TfidfVectorizer(token_pattern=WORD, min_df=max(2, math.ceil(len(texts) / 100)), sublinear_tf=True)
@@ -131,10 +150,11 @@ def stability(
     resamples: CountOrZero = 10,
     share: Annotated[float, Range(above=0, most=1)] = 0.8,
 ) -> dict[str, dict]:
-    """Would other questions of the same kind give the same groups? Again on `resamples` random parts of the distinct texts.
+    """Return whether other questions of the same kind would give the same groups.
 
-    Per scale ("types", "wordings"): counts {number of groups: times; 0: none}, and the mean adjusted Rand index between a part's
-    groups and those of the whole set (1: the same groups, 0: no more alike than chance); None where nothing was found.
+    The search is repeated on `resamples` random parts of the distinct texts. Per scale ("types", "wordings"):
+    counts {number of groups: times; 0: none}, and the mean adjusted Rand index between a part's groups and
+    those of the whole set (1: the same groups, 0: no more alike than by chance); None without groups.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -155,7 +175,10 @@ def stability(
 
 
 def agreement(labels: Sequence, kinds: Sequence[str]) -> float:
-    """The adjusted Rand index (Hubert and Arabie 1985) of groups and known types, texts without a word left out."""
+    """Return the adjusted Rand index of groups and known types, without texts that have no word.
+
+    Source: Hubert and Arabie 1985.
+    """
     from sklearn.metrics import adjusted_rand_score
 
     pairs = [(label, kind) for label, kind in zip(labels, kinds, strict=True) if label >= 0]
@@ -164,11 +187,15 @@ def agreement(labels: Sequence, kinds: Sequence[str]) -> float:
 
 @checked
 def variety(texts: Sequence[str], sizes: Sequence[int], resamples: Count = 20) -> list[float]:
-    """Effective number of unlike questions among n, for each n in `sizes`: mean over random parts of the distinct texts with words.
+    """Return the effective number of different questions among n, for each n in `sizes`.
 
-    The Vendi score (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n, K the cosine similarities of
-    `word_vectors`. 1 when all are worded alike, n when no two share a word; a Hill number of order 1 that needs no types.
+    It is the Vendi score, averaged over random parts of the distinct texts with words: exp of the entropy of
+    the eigenvalues of K / n, where K holds the cosine similarities of `word_vectors`. It is 1 when all have
+    the same wording, and n when no two share a word. It is a Hill number of order 1 that needs no types.
+
     Raises SdlabError when a size is larger than the number of such texts.
+
+    Source: Friedman and Dieng 2023.
     """
     first, _ = _distinct(texts)
     vectors, _ = word_vectors([texts[i] for i in first])
@@ -190,7 +217,7 @@ def variety(texts: Sequence[str], sizes: Sequence[int], resamples: Count = 20) -
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
-    """(index of the first of each distinct text, for each text its place among them)."""
+    """Return the index of the first of each distinct text, and each text's place among them."""
     if not len(texts):
         raise SdlabError("the set of problems is empty; give at least one problem")
     found = normalised(texts)

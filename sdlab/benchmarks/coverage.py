@@ -1,8 +1,8 @@
-"""How much ground a set of problems covers: distinct problems, types and their effective number, exposures under a sampling plan.
+"""The coverage of a set of problems: distinct problems, effective number of types, exposures under a plan.
 
-One formula carries most of it. Draw n of M rows without replacement; something that m of the rows have is met with
-probability 1 - C(M - m, n) / C(M, n). Summed over distinct problems that is how many are seen after n draws; summed over
-types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
+One formula is used throughout. Draw n of M rows without replacement; something that m of the rows have is met
+with probability 1 - C(M - m, n) / C(M, n). Summed over distinct problems this is how many are seen after n
+draws; summed over types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
 """
 
 from collections import Counter
@@ -21,9 +21,10 @@ from sdlab.world.problems import Problem
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """A sampling plan: `num_problems` rows a step for `steps` steps, `num_generations` answers to each.
+    """A sampling plan: `num_problems` rows per step for `steps` steps, `num_generations` completions of each.
 
-    replacement False: epochs, as sdlab's own loops and verl's go (every row once before any comes again).
+    replacement False means epochs, as in sdlab's own loops and verl's (every row once before any is
+    repeated).
     """
 
     steps: Count
@@ -36,6 +37,7 @@ class SamplingPlan:
 
     @property
     def draws(self) -> int:
+        """Return the number of rows drawn in all steps."""
         return self.steps * self.num_problems
 
 
@@ -43,14 +45,20 @@ PAPER_PLAN = SamplingPlan(steps=100, num_problems=256, num_generations=8)  # arX
 
 
 def copies_of(problems: Sequence[Problem]) -> np.ndarray:
-    """How many rows each distinct question has, (distinct,), in order of first appearance. Raises SdlabError when there are no problems."""
+    """Return how many rows each distinct question has, (distinct,), in order of first appearance.
+
+    Raises SdlabError without problems.
+    """
     return np.array(list(Counter(normalised([one.prompt for one in _some(problems)])).values()))
 
 
 def types_of(problems: Sequence[Problem]) -> dict[str, float]:
-    """Type -> weight. A problem of several types ("remainder x half; between x letters") counts 1/number for each of its places.
+    """Return type -> weight.
 
-    Raises SdlabError when there are no problems or one has no kind; then cluster the questions (`sdlab.benchmarks.clusters`).
+    A problem of several types ("remainder x half; between x letters") counts 1/number for each of them.
+
+    Raises SdlabError without problems, and when a problem has no kind; then cluster the questions
+    (`sdlab.benchmarks.clusters`).
     """
     weights: dict[str, float] = {}
     for one in _some(problems):
@@ -65,10 +73,14 @@ def types_of(problems: Sequence[Problem]) -> dict[str, float]:
 
 @checked
 def hill_number(weights: Iterable[float], order: Annotated[float, Range(0)] = 1) -> float:
-    """The effective number of types: how many equally common types would be as diverse as these (Hill 1973; Jost 2006).
+    """Return the effective number of types: how many equally common types would be as diverse.
 
-    weights: one non-negative number per type. Order 0 counts the types; order 1 is exp(Shannon entropy); order 2 is one over the
-    chance that two random problems have the same type. Raises SdlabError when weights are negative, not finite or all zero.
+    weights: one non-negative number per type. Order 0 counts the types; order 1 is exp(Shannon entropy);
+    order 2 is one over the probability that two random problems have the same type.
+
+    Raises SdlabError when weights are negative, not finite or all zero.
+
+    Source: Hill 1973; Jost 2006.
     """
     counts = np.asarray(list(weights), dtype=float)
     if not counts.size or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
@@ -84,10 +96,12 @@ def hill_number(weights: Iterable[float], order: Annotated[float, Range(0)] = 1)
 def expected_met(
     copies: Iterable[int], draws: int | Sequence[int], replacement: bool = False, rows: int | None = None
 ) -> np.ndarray | float:
-    """How many distinct things are met, on average, in so many draws; copies[i] of the `rows` rows have thing i.
+    """Return how many distinct things are met, on average, in so many draws.
 
-    rows: M, by default the sum of `copies` (each row has one thing). Without replacement the rows are gone through in epochs.
-    draws: a number, or several. Raises SdlabError when nothing is there to draw or draws are negative.
+    copies[i] of the `rows` rows have thing i. rows: M, by default the sum of `copies` (each row has one
+    thing). Without replacement the rows are drawn in epochs. draws: a number, or several.
+
+    Raises SdlabError when there is nothing to draw and when draws are negative.
     """
     from scipy.special import gammaln
 
@@ -113,9 +127,11 @@ def expected_met(
 
 
 def accumulation(kinds: Sequence[Sequence[str]], sizes: Sequence[int]) -> np.ndarray:
-    """How many distinct types are met, on average, in n problems drawn without replacement; n in `sizes`, (len(sizes),).
+    """Return how many distinct types are met, on average, in n problems drawn without replacement.
 
-    kinds: the types of each problem (one or more). Raises SdlabError when a size is larger than the number of problems.
+    n takes the values of `sizes`: (len(sizes),). kinds: the types of each problem (one or more).
+
+    Raises SdlabError when a size is larger than the number of problems.
     """
     if not len(kinds):
         raise SdlabError("the set of problems is empty; give at least one problem")
@@ -127,9 +143,12 @@ def accumulation(kinds: Sequence[Sequence[str]], sizes: Sequence[int]) -> np.nda
 
 
 def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
-    """P(a distinct problem is asked k times), k = 0, 1, ..., averaged over the distinct problems; the mean is draws / distinct.
+    """Return P(a distinct problem is drawn k times), k = 0, 1, ..., averaged over the distinct problems.
 
-    Binomial with replacement; full epochs plus a hypergeometric rest without. Raises SdlabError when there is nothing to draw.
+    The mean is draws / distinct. The distribution is binomial with replacement; without, full epochs plus a
+    hypergeometric rest.
+
+    Raises SdlabError when there is nothing to draw.
     """
     from scipy.stats import binom, hypergeom
 
@@ -154,7 +173,12 @@ def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
 
 @checked
 def draw_plan(items: Sequence, plan: SamplingPlan, seed: Seed = 0) -> list:
-    """The items that one run of the plan sees, in order; epochs are those of `sdlab.train.batch.draw`. Raises SdlabError when there are none."""
+    """Return the items that one run of the plan sees, in order.
+
+    Epochs are those of `sdlab.train.batch.draw`.
+
+    Raises SdlabError without items.
+    """
     if not len(items):
         raise SdlabError("the set of problems is empty; give at least one problem")
     if plan.replacement:
@@ -166,11 +190,13 @@ def draw_plan(items: Sequence, plan: SamplingPlan, seed: Seed = 0) -> list:
 
 
 def measure_coverage(problems: Sequence[Problem], plan: SamplingPlan = PAPER_PLAN) -> dict:
-    """One row of Table 3, of problems whose types are known or not: plain numbers, JSON-ready.
+    """Return one row of Table 3 for problems with known or unknown types: plain numbers, JSON-ready.
 
-    questions (rows), distinct, then for the plan: draws, touched (expected distinct questions met) and its share, exposures
-    per distinct question; types (None where no kind is given): richness, effective numbers of order 1 and 2, and
-    combinations of types. Raises SdlabError when there are no problems.
+    questions (rows) and distinct; for the plan: draws, touched (expected distinct questions met) and its
+    share, exposures per distinct question; types (None where no kind is given): richness, effective numbers
+    of order 1 and 2, and combinations of types.
+
+    Raises SdlabError without problems.
     """
     copies = copies_of(problems)
     touched = expected_met(copies, plan.draws, plan.replacement)

@@ -1,7 +1,8 @@
-"""Questions that are the same, or nearly: shared boilerplate taken off, exact copies, near copies by rapidfuzz.
+"""Equal and nearly equal questions: shared boilerplate is removed, then copies are counted with rapidfuzz.
 
-Near means a normalised Indel similarity (`rapidfuzz.fuzz.ratio`) of at least `near`, from 0 to 100. It compares letters, not
-meaning: two questions about molecules that differ in one atom are near, and have different answers.
+Near means a normalised Indel similarity (`rapidfuzz.fuzz.ratio`) of at least `near`, from 0 to 100. It
+compares letters, not meaning: two questions about molecules that differ in one atom are near, and have
+different answers.
 """
 
 import os
@@ -18,9 +19,10 @@ CHUNK = 256  # rows of the similarity matrix held at once
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of `test` distinct test questions: `exact` stand in the training set, `near` more have a near copy there.
+    """The overlap of a test set with a training set.
 
-    pairs: (test index, training index, similarity), best first, into the lists of texts that were given.
+    Of `test` distinct test questions, `exact` are in the training set, and `near` more have a near copy
+    there. pairs: (test index, training index, similarity), best first, with indices into the lists of texts.
     """
 
     train: int
@@ -31,10 +33,11 @@ class Overlap:
 
 
 def boilerplate(texts: Sequence[str]) -> tuple[str, str]:
-    """(prefix, suffix) that all distinct texts share, cut at white space; empty for fewer than two distinct texts.
+    r"""Return the prefix and suffix that all distinct texts share, cut at white space.
 
-    A template such as "Please reason step by step, and put your final answer within \\boxed{}." is found, not listed. A text
-    that would be left without a word keeps its share: then nothing is boilerplate.
+    Both are empty for fewer than two distinct texts. A template such as "Please reason step by step, and put
+    your final answer within \boxed{}." is detected, not listed. If a text would be left without a word,
+    nothing counts as boilerplate.
     """
     distinct = list(dict.fromkeys(text.strip() for text in texts))
     if len(distinct) < 2:
@@ -49,18 +52,24 @@ def boilerplate(texts: Sequence[str]) -> tuple[str, str]:
 
 
 def stripped(texts: Sequence[str]) -> list[str]:
-    """The texts without the `boilerplate` they share."""
+    """Return the texts without the `boilerplate` they share."""
     prefix, suffix = boilerplate(texts)
     return [text.strip().removeprefix(prefix).removesuffix(suffix).strip() for text in texts]
 
 
 def normalised(texts: Sequence[str]) -> list[str]:
-    """The texts for comparison: without shared boilerplate, runs of white space as one space. Case stays: in a SMILES formula it has a meaning."""
+    """Return the texts for comparison: without shared boilerplate, runs of white space as one space.
+
+    The case stays, because it has a meaning in a SMILES formula.
+    """
     return [" ".join(text.split()) for text in stripped(texts)]
 
 
 def near_copies(texts: Sequence[str], near: float = NEAR) -> list[tuple[int, int, float]]:
-    """(later index, earlier index, similarity) of every distinct text that has a near copy among the distinct ones before it, its best one."""
+    """Return (later index, earlier index, similarity) of every distinct text that has a near copy before it.
+
+    The earlier text is its best near copy among the distinct ones.
+    """
     distinct = first_places(normalised(texts))
     found = []
     names = list(distinct)
@@ -75,9 +84,11 @@ def near_copies(texts: Sequence[str], near: float = NEAR) -> list[tuple[int, int
 
 
 def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Overlap:
-    """How many of the test questions stand in the training set, word for word or nearly.
+    """Return how many of the test questions are in the training set, word for word or nearly.
 
-    Each set loses its own boilerplate first. Raises SdlabError when a set is empty or `near` is not in (0, 100].
+    Each set loses its own boilerplate first.
+
+    Raises SdlabError when a set is empty and when `near` is not in (0, 100].
     """
     if not len(train) or not len(test):
         raise SdlabError(
@@ -99,7 +110,7 @@ def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Ov
 
 
 def first_places(texts: list[str]) -> dict[str, int]:
-    """Distinct text -> index of its first appearance."""
+    """Return distinct text -> index of its first appearance."""
     found: dict[str, int] = {}
     for index, text in enumerate(texts):
         found.setdefault(text, index)
@@ -107,7 +118,7 @@ def first_places(texts: list[str]) -> dict[str, int]:
 
 
 def _scores(rows: list[str], columns: list[str], near: float):
-    """(first row, similarities (<= CHUNK, columns)) piece by piece; what is below `near` is 0."""
+    """Yield (first row, similarities (<= CHUNK, columns)) block by block; values below `near` are 0."""
     from rapidfuzz import fuzz, process
 
     if not 0 < near <= 100:

@@ -1,4 +1,4 @@
-"""Reading the questions of real benchmarks from their files into the one form every problem has."""
+"""Read the questions of real benchmarks from their files as problems."""
 
 import importlib.util
 import json
@@ -16,14 +16,15 @@ LAYOUTS = {"verl": ("prompt", "reward_model"), "question and answer": ("prompt",
 
 
 def load_problems(path: str | Path, limit: int | None = None, split: str | None = None) -> list[Problem]:
-    """The questions of a json, jsonl or parquet file, in the file's order, repeated rows included.
+    """Return the questions of a json, jsonl or parquet file, in the file's order, with repeated rows.
 
-    Two layouts are known by their columns: verl's (`prompt` a chat, `reward_model` with the `ground_truth`; DAPO-Math, AIME,
-    AMC, MATH-500) and plain rows (`prompt`, `answer`; SDPO's SciKnowEval and ToolAlpaca files). Cells may be JSON text.
-    `prompt` is the last user message; `kind` is the file's own type of question where it says one, else "". `split` defaults
-    to the file's name, and so does the id, with the row's number.
-    Raises SdlabError on a missing or damaged file, an unknown layout, a row without question or extractable answer, pyarrow missing for
-    parquet, and more questions asked for than the file has.
+    Two layouts are recognised by their columns: verl's (`prompt` a chat, `reward_model` with the
+    `ground_truth`; DAPO-Math, AIME, AMC, MATH-500) and plain rows (`prompt`, `answer`; SDPO's SciKnowEval and
+    ToolAlpaca files). Cells may be JSON text. `prompt` is the last user message. `kind` is the file's own
+    type of question, or "". `split` defaults to the file's name, and so does the id, with the row's number.
+
+    Raises SdlabError on a missing or damaged file, an unknown layout, a row without a question or an
+    extractable answer, a missing pyarrow for parquet, and a limit beyond the file's questions.
     """
     path = Path(path)
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -56,7 +57,7 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
 
 
 def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, str, str]]:
-    """row -> (question, answer, domain, kind), for the layout that has these columns."""
+    """Return the function row -> (question, answer, domain, kind) for the layout with these columns."""
     if set(LAYOUTS["verl"]) <= set(columns):
         return read_verl
     if set(LAYOUTS["question and answer"]) <= set(columns):
@@ -73,7 +74,7 @@ def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, 
 
 
 def read_verl(row: dict) -> tuple[str, str, str, str]:
-    """(question, answer, domain, kind) of a row in verl's layout."""
+    """Return (question, answer, domain, kind) of a row in verl's layout."""
     reward, extra = unpacked(row["reward_model"]), unpacked(row.get("extra_info"))
     truth = truth_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
     index = text_of(extra.get("index")) if isinstance(extra, dict) else ""
@@ -108,7 +109,7 @@ def truth_of(cell) -> str:
 
 
 def question_of(cell) -> str:
-    """The last user message of a chat, or the text itself."""
+    """Return the last user message of a chat, or the text itself."""
     cell = unpacked(cell)
     if isinstance(cell, str):
         return cell.strip()
@@ -121,7 +122,7 @@ def question_of(cell) -> str:
 
 
 def unpacked(cell):
-    """A cell without its wrapping: arrays as lists, JSON text as what it says."""
+    """Return a cell without its wrapping: arrays as lists, JSON text as its content."""
     if hasattr(cell, "tolist"):  # parquet gives numpy arrays
         cell = cell.tolist()
     if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
@@ -133,7 +134,7 @@ def unpacked(cell):
 
 
 def text_of(cell) -> str:
-    """A cell as text, "" for a missing one."""
+    """Return a cell as text, "" for a missing one."""
     return (
         "" if cell is None or cell != cell else str(cell)
     )  # a missing number is NaN, which differs from itself

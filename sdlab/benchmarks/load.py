@@ -1,10 +1,12 @@
-"""Loading a benchmark by name: from files, from the folder of real data, or from the hub at a pinned commit; all through `datasets`.
+"""Load a benchmark by name: from files, from the folder of real data, or from the hub at a pinned commit.
 
-Where the rows come from, in this order: `source` when it is given; the folder of real data (`sdlab.paths.real_data`) when it holds the
-benchmark's file; the hub. A subset of DAPO-Math-17k whose file is not there is drawn from the whole set, deterministically: as many
-questions, nested as the study's are (8 among the 64 among the 512), but not the study's own; the report says so.
-SciKnowEval's hub rows are split as SDPO does it: level 3, four choices, `train_test_split(test_size=0.1, seed=42)`. On the study's
-2,100 chemistry questions that gives its 210 test questions in their order.
+All reading goes through `datasets`. The rows come from the first of these: `source` when it is given; the
+folder of real data (`sdlab.paths.real_data`) when it holds the benchmark's file; the hub. A subset of
+DAPO-Math-17k whose file is missing is drawn from the whole set, deterministically. It has as many questions,
+nested like the study's (8 among the 64 among the 512), but other ones; the report says so.
+
+SciKnowEval's hub rows are split like SDPO's: level 3, four choices, `train_test_split(test_size=0.1,
+seed=42)`. For the study's 2,100 chemistry questions this gives its 210 test questions in their order.
 """
 
 import datetime
@@ -29,10 +31,11 @@ FROM, UNTIL = "2025-02-01", "2025-05-01"  # contest dates of LiveCodeBench v6 in
 
 @dataclass(frozen=True)
 class Report:
-    """Where a benchmark's problems came from and how many there are.
+    """The source of a benchmark's problems, and their number.
 
-    used: file, or repository and commit. raw: rows; distinct: different questions among them; problems: those kept.
-    conflicts: different rows that ask a question again with another answer (the first is kept). notes: what a reader should know of this load.
+    used: file, or repository and commit. raw: rows; distinct: different questions among them; problems: those
+    kept. conflicts: different rows that repeat a question with another answer (the first is kept). notes:
+    what a reader should know of this load.
     """
 
     name: str
@@ -48,14 +51,17 @@ class Report:
 def load_benchmark(
     name: str, *, split: str | None = None, source: str | Path | None = None, limit: int | None = None
 ) -> list[Problem]:
-    """The problems of a benchmark (`sdlab.benchmarks.catalogue`), in the order of its rows, repeated questions taken out.
+    """Return the problems of a benchmark in the order of its rows, without repeated questions.
 
-    Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the study trains on them.
-    split: None for the only one. source: a parquet, json or jsonl file, or a folder with files named as in the catalogue.
-    limit: the first so many. Prompts ask for the form that is graded (`sdlab.benchmarks.rows`); LiveCodeBench has no answers:
-    its hidden tests are never decoded and programs never run, so `sdlab.grading.score.grade` refuses it.
-    Raises SdlabError for an unknown name or split, missing packages, an unreadable or absent source, the hub out of reach or at
-    another commit, a missing column, a row without question or answer, no rows, and more problems asked for than there are.
+    Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the
+    study trains on them. split: None for the only one. source: a parquet, json or jsonl file, or a folder
+    with files named as in the catalogue. limit: the first so many. Prompts ask for the form that is graded
+    (`sdlab.benchmarks.rows`). LiveCodeBench has no answers: its hidden tests are never decoded and programs
+    never run, so `sdlab.grading.score.grade` refuses it.
+
+    Raises SdlabError for an unknown name or split, missing packages, an unreadable or missing source, an
+    unreachable hub or another commit, a missing column, a row without question or answer, no rows, and a
+    limit beyond the number of problems.
     """
     problems, _ = load_with_report(name, split=split, source=source)
     if limit is not None and not 1 <= limit <= len(problems):
@@ -66,14 +72,14 @@ def load_benchmark(
 
 
 def describe(name: str, *, split: str | None = None, source: str | Path | None = None) -> Report:
-    """What `load_benchmark` finds with these arguments, and raises."""
+    """Return the report on `load_benchmark` with these arguments; raises the same errors."""
     return load_with_report(name, split=split, source=source)[1]
 
 
 def load_with_report(
     name: str, *, split: str | None = None, source: str | Path | None = None
 ) -> tuple[list[Problem], Report]:
-    """The problems and where they came from; see `load_benchmark`."""
+    """Return the problems and the report on their source; see `load_benchmark`."""
     benchmark = find_benchmark(name)
     split = benchmark.split(split)
     file = local_file(benchmark, split, source)
@@ -94,7 +100,10 @@ def load_with_report(
 
 
 def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dataset":
-    """The rows of the split: files hold it as it is; the hub's SciKnowEval and LiveCodeBench are cut to what the study takes."""
+    """Return the rows of the split.
+
+    Files hold the split already. The hub's SciKnowEval and LiveCodeBench are reduced to the study's rows.
+    """
     if HIDDEN in table.column_names:
         table = table.remove_columns(HIDDEN)
     if benchmark.grading == "choice" and "choices" in table.column_names:
@@ -133,7 +142,7 @@ def _day(date) -> str:
 def _problems(
     benchmark: Benchmark, split: str, table: "Dataset", used: str
 ) -> tuple[list[Problem], int, int, int]:
-    """(problems, rows, distinct questions, different rows that repeat a question with another answer)."""
+    """Return problems, rows, distinct questions, and rows that repeat a question with another answer."""
     needed, read = reader(benchmark.grading, table.column_names, used)
     known: dict[str, Row] = {}  # a row with the cells of an earlier one is not read again
     answers: dict[str, str] = {}  # question, white space aside -> its first answer
@@ -160,14 +169,20 @@ def _problems(
 
 
 def _rows(table: "Dataset") -> Iterator[dict]:
-    """The rows as dictionaries; by batches, which is ten times as fast as one by one (DAPO-Math-17k has 1.8 million)."""
+    """Yield the rows as dictionaries.
+
+    Reading by batches is ten times as fast as one by one (DAPO-Math-17k has 1.8 million).
+    """
     for batch in table.iter(batch_size=1000):
         for cells in zip(*batch.values()):
             yield dict(zip(batch, cells))
 
 
 def _drawn(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple[list[Problem], Report]:
-    """A subset drawn from the whole set: `stream("benchmarks", "dapo subsets")` orders the questions, the first are taken, in turns."""
+    """Return a subset drawn from the whole set, and its report.
+
+    `stream("benchmarks", "dapo subsets")` orders the questions; the first are taken, in turns.
+    """
     try:
         whole, report = load_with_report(DAPO, source=source)
     except SdlabError as error:

@@ -1,7 +1,8 @@
-"""The coverage of the real files: measured from them, recorded in data/coverage/real.json, read where the files are not there.
+"""The coverage of the real files: measured, recorded in data/coverage/real.json, and read from there.
 
-The real data are not part of this repository; their measures are (numbers, words that set groups apart, sha256 of the files;
-no question). With the files in `shared/real` (or the folder SDLAB_REAL_DATA names) the record is made again by
+The real data are not part of this repository; their measures are (numbers, words that distinguish groups,
+sha256 of the files; no question). With the files in `shared/real` (or the folder in SDLAB_REAL_DATA) the
+record is made again by
 
     python -c "from sdlab.benchmarks.recorded import record_coverage; record_coverage()"
 """
@@ -38,10 +39,12 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 
 @checked
 def measure_texts(problems, resamples: CountOrZero = 10) -> dict:
-    """What can be said of any questions from their text alone, JSON-ready; `groups` and `variety` None where there are too few.
+    """Return the measures of any questions that need only their text, JSON-ready.
 
-    template: characters of boilerplate; near: distinct questions with a near copy before them; chinese: distinct questions with a
-    Han character; groups: what `find_types` finds, with its `stability` over `resamples` parts (0: not asked); variety: {n: effective number}.
+    template: characters of boilerplate. near: distinct questions with a near copy before them. chinese:
+    distinct questions with a Han character. groups: the result of `find_types`, with its `stability` over
+    `resamples` parts (0: not computed). variety: {n: effective number}. `groups` and `variety` are None where
+    there are too few questions.
     """
     texts = [one.prompt for one in problems]
     prefix, suffix = boilerplate(texts)
@@ -85,7 +88,10 @@ def _plain(division: Division | None) -> dict | None:
 
 @checked
 def measure_set(folder: str | Path, name: str, resamples: CountOrZero = 10) -> dict:
-    """All measures of the set `name` of SETS, from its files in `folder`. Raises SdlabError when a file is missing."""
+    """Return all measures of the set `name` of SETS, from its files in `folder`.
+
+    Raises SdlabError when a file is missing.
+    """
     problems = [one for file in SETS[name] for one in load_problems(Path(folder) / file)]
     plan = SMALL_PLAN if name.startswith("DAPO") else PAPER_PLAN
     counted = {str(k): v for k, v in sorted(Counter(copies_of(problems).tolist()).items())}
@@ -98,7 +104,10 @@ def measure_set(folder: str | Path, name: str, resamples: CountOrZero = 10) -> d
 
 
 def measure_overlaps(folder: str | Path) -> list[dict]:
-    """Exact and near overlap of each pair of OVERLAPS; near at 90, 95 and 99, exact copies not among them."""
+    """Return exact and near overlap of each pair of OVERLAPS.
+
+    Near is at 90, 95 and 99, without exact copies.
+    """
     rows = []
     for train, test in OVERLAPS:
         old, new = ([one.prompt for one in load_problems(Path(folder) / file)] for file in (train, test))
@@ -113,7 +122,10 @@ def measure_overlaps(folder: str | Path) -> list[dict]:
 
 @checked
 def measure_real(folder: str | Path, resamples: CountOrZero = 10) -> dict:
-    """Everything the record holds, measured now. Raises SdlabError when a file is missing."""
+    """Return the whole content of the record, measured now.
+
+    Raises SdlabError when a file is missing.
+    """
     from importlib.metadata import version
 
     folder = Path(folder)
@@ -130,9 +142,11 @@ def measure_real(folder: str | Path, resamples: CountOrZero = 10) -> dict:
 
 
 def real_folder(folder: str = "") -> Path | None:
-    """The folder with the real files: the one named, else where `sdlab.paths.real_data` looks; None when they are not there.
+    """Return the folder with the real files, None when they are not there.
 
-    Raises SdlabError when a folder is named that does not exist.
+    It is the named folder, or else where `sdlab.paths.real_data` looks.
+
+    Raises SdlabError when the named folder does not exist.
     """
     if folder:
         if not Path(folder).is_dir():
@@ -145,11 +159,15 @@ def real_folder(folder: str = "") -> Path | None:
 
 
 def record_path() -> Path:
+    """Return the path of the record."""
     return paths.data_dir() / "coverage" / "real.json"
 
 
 def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
-    """Measure the real files and write the record (about a minute); returns its path. Raises SdlabError when files are missing."""
+    """Measure the real files (about a minute), write the record and return its path.
+
+    Raises SdlabError when files are missing.
+    """
     found = real_folder(folder)
     if found is None:
         raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
@@ -160,7 +178,10 @@ def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
 
 
 def load_record() -> dict:
-    """The recorded measures. Raises SdlabError when the record is missing or damaged."""
+    """Return the recorded measures.
+
+    Raises SdlabError when the record is missing or damaged.
+    """
     try:
         found = json.loads(record_path().read_text(encoding="utf-8-sig"))
         return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
@@ -177,10 +198,12 @@ def _damaged(why: str):
 
 
 def real_coverage(folder: str = "") -> tuple[dict, str]:
-    """(measures of the real files, a sentence on where they come from).
+    """Return the measures of the real files, and a sentence on their source.
 
-    The recorded ones where the files are not there, or are byte for byte those that were measured; else they are measured now.
-    Raises SdlabError when a folder is named that does not exist or lacks a file.
+    They are the recorded ones where the files are missing, or equal the measured files byte for byte; else
+    they are measured now.
+
+    Raises SdlabError when a named folder does not exist or lacks a file.
     """
     recorded, found = load_record(), real_folder(folder)
     if found is None:

@@ -1,8 +1,9 @@
-"""Rows of every layout the benchmarks come in, read into prompt, answer and type; prompts ask for the form that is graded.
+r"""Read rows of every benchmark layout as prompt, answer and type; prompts ask for the form that is graded.
 
-Mathematics asks for a box: "Prompts reformatted to \\boxed{}" (arXiv 2603.24472; its change_math_prompts.py does the same to DAPO's
-texts). Multiple choice keeps what SDPO's system message says, `<answer>A</answer>`, which its reward reads: a problem is one user
-message here, so the system message stands before the question.
+Mathematics asks for a box: "Prompts reformatted to \boxed{}" (arXiv 2603.24472; its change_math_prompts.py
+does the same to DAPO's texts). Multiple choice keeps the format of SDPO's system message,
+`<answer>A</answer>`, which SDPO's reward reads. A problem is one user message here, so the system message
+comes before the question.
 """
 
 import re
@@ -30,15 +31,18 @@ CHOICE = (
 
 
 class Row(NamedTuple):
+    """A row of a benchmark."""
+
     prompt: str
     answer: str
     kind: str
 
 
 def boxed_prompt(question: str) -> str:
-    r"""`question` with the instruction to answer within \boxed{} on its last line, in place of DAPO's "Answer: $Answer" lines.
+    r"""Return `question` with the instruction to answer within \boxed{} on its last line.
 
-    Idempotent; an instruction to box that is there already is brought to the same form. The question itself is not touched.
+    The instruction replaces DAPO's "Answer: $Answer" lines. The function is idempotent: an existing
+    instruction to box is brought to the same form. The question itself is not changed.
     """
     text = question.strip()
     opening = _ANSWER_FIRST.match(text)
@@ -127,9 +131,9 @@ LAYOUTS: dict[str, dict[tuple[str, ...], Callable[[dict], Row]]] = {
 
 
 def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...], Callable[[dict], Row]]:
-    """(the columns that hold question and answer, how to read a row) of a table with these columns.
+    """Return the columns that hold question and answer, and the function that reads a row.
 
-    Raises SdlabError naming the missing column and those that are there.
+    Raises SdlabError with the missing column and the existing ones.
     """
     layouts = LAYOUTS[grading]
     for needed, read in layouts.items():
@@ -144,7 +148,7 @@ def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...
 
 
 def _checked(grading: str, read: Callable[[dict], Row]) -> Callable[[dict], Row]:
-    """`read`, with a truth of the form that this kind of grading needs: a letter, or a list of tool calls."""
+    """Return `read` with a check of the truth's form: a letter, or a list of tool calls."""
 
     def checked(row: dict) -> Row:
         found = read(row)
@@ -158,7 +162,10 @@ def _checked(grading: str, read: Callable[[dict], Row]) -> Callable[[dict], Row]
 
 
 def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, graded: bool) -> Row:
-    """One row read. Raises SdlabError when it has no question, no answer though it is `graded`, or cells of the wrong shape."""
+    """Return one row, read by `read`.
+
+    Raises SdlabError when it has no question, no answer although it is `graded`, or cells of the wrong shape.
+    """
     try:
         found = read(row)
     except SdlabError as error:

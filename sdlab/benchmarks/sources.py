@@ -19,7 +19,10 @@ _NO_DATA = "corresponds to no data"  # what datasets says of a table without row
 
 
 def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> Path | None:
-    """The file to read, None for none. Raises SdlabError when `source` is not there, or is a folder without the benchmark's file."""
+    """Return the file to read, None when there is none.
+
+    Raises SdlabError when `source` does not exist, and when it is a folder without the benchmark's file.
+    """
     name = benchmark.files[split]
     if source is None:
         return paths.real_data(name)
@@ -50,6 +53,10 @@ def _libraries() -> None:
 
 
 def rows_from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
+    """Return the rows of a local file, its path, and notes on it.
+
+    Raises SdlabError when the file is empty or cannot be read, and when a package is missing.
+    """
     _libraries()
     import datasets
 
@@ -84,6 +91,11 @@ def rows_from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
 
 
 def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]]:
+    """Return the rows of a benchmark from the hub at its pinned commit, their address, and notes.
+
+    Raises SdlabError when the hub cannot be reached, when a cache holds another commit, and when a package is
+    missing.
+    """
     if not benchmark.repo:
         names = " or ".join(benchmark.files.values())
         raise SdlabError(
@@ -116,7 +128,7 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
 
 
 def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
-    """What to do about an error of the hub."""
+    """Return the error that says what to do about an error of the hub."""
     files = " or ".join(benchmark.files.values())
     instead = f"give a local copy with source= (a file, or a folder with {files}), or set SDLAB_REAL_DATA to such a folder"
     if "scripts are no longer supported" in str(error):
@@ -144,4 +156,5 @@ def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
 
 
 def one_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type's name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

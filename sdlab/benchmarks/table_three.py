@@ -1,7 +1,7 @@
-"""The paper's Table 3 beside what its files hold today and what the organism's splits hold.
+"""The paper's Table 3, with the contents of its files today and of the organism's splits.
 
-The paper's numbers are those of arXiv 2603.24472 as noted in the project's literature file (second-hand); None where the notes
-give none.
+The paper's numbers are those of arXiv 2603.24472 as noted in the project's literature file (second-hand);
+None where the notes give none.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PAPER_TOUCHED, PAPER_SHARE = 14_000, 0.78  # of 25,600 draws over 100 steps
 
 @dataclass(frozen=True)
 class PaperRow:
-    """What the paper says of a data set, the measured set beside it, and the organism's split that stands in for it."""
+    """A data set of the paper, the measured set for it, and the organism's split that represents it."""
 
     name: str
     questions: int | None
@@ -44,7 +44,7 @@ SUBSETS = {
 
 
 def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame":
-    """One row per data set of the paper: what the paper says, what the files hold, what the stand-in holds.
+    """Return one row per data set of the paper: the paper's numbers, the files', and the organism's.
 
     measures: `real_coverage()[0]`. organism: split -> `measure_coverage` row. Missing numbers are None.
     """
@@ -65,7 +65,10 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
 
 
 def _overlap(measures: dict, name: str) -> str | None:
-    """What the test files of a set share with its training file, all tests together; subsets of the training file are no tests."""
+    """Return the overlap of all test files of a set with its training file, in words.
+
+    Subsets of the training file do not count as tests.
+    """
     rows = [
         row
         for row in measures["overlaps"]
@@ -76,15 +79,16 @@ def _overlap(measures: dict, name: str) -> str | None:
 
 
 def _count(groups: dict, scale: str) -> int | str | None:
-    """How many groups were found; "none" when they were looked for."""
+    """Return the number of groups; "none" when the search found no groups, None without a search."""
     return groups[scale]["count"] if groups.get(scale) else "none" if groups else None
 
 
 def touched_under(populations: dict[str, int], copies: int = 100) -> "pandas.DataFrame":
-    """Distinct questions that 25,600 draws meet on average, for each population and way of drawing, beside the paper's numbers.
+    """Return how many distinct questions 25,600 draws meet on average, with the paper's numbers.
 
-    Ways: one epoch over rows that are all distinct; with replacement; one epoch over a file that holds every question `copies`
-    times (DAPO-Math-17k as published: 1.79 million rows of about 17,900 questions, BytedTsinghua-SIA/DAPO issue 36).
+    There is a row for each population and way of drawing: one epoch over rows that are all distinct; with
+    replacement; one epoch over a file that holds every question `copies` times (DAPO-Math-17k as published:
+    1.79 million rows of about 17,900 questions, BytedTsinghua-SIA/DAPO issue 36).
     """
     import pandas
 
@@ -111,7 +115,7 @@ def touched_under(populations: dict[str, int], copies: int = 100) -> "pandas.Dat
 
 
 def comparisons(measures: dict) -> list[dict]:
-    """Every number of the paper that a file can be held against: what, paper, file, agrees; computed, nothing left out."""
+    """Return every number of the paper that a file can be compared with: what, paper, file, agrees."""
     sets, rows = measures["sets"], []
 
     def compare(what: str, paper, found) -> None:
