@@ -332,6 +332,18 @@ def test_a_tidy_notebook_has_no_problems():
     assert problems(notebook) == []
 
 
+def test_a_cut_stream_is_joined():
+    """Only neighbours of one stream: what stands between them, and the other stream, stay where they are."""
+    notebook = make(TIDY)
+    out, err = (
+        lambda text, name=name: new_output("stream", name=name, text=text) for name in ("stdout", "stderr")
+    )
+    picture = new_output("display_data", data={"text/plain": "a"})
+    notebook.cells[-1].outputs = [out("a"), out("b\n"), err("c"), out("d"), picture, out("e"), out("f")]
+    joined = [one.get("text") for one in clean(notebook).cells[-1].outputs]
+    assert joined == ["ab\n", "c", "d", None, "ef"]
+
+
 def spoilt(change) -> list[str]:
     notebook = tidy("print(1)")
     change(notebook)

@@ -33,15 +33,26 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         )
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [
-                _clean(output, ids) for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})
-            ]
+            kept = [output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
+            cell.outputs = [_clean(output, ids) for output in _merged(kept)]
     return notebook
 
 
 def write_text(notebook: nbformat.NotebookNode) -> str:
     """The notebook file's text, as JupyterLab would write it."""
     return nbformat.writes(notebook) + "\n"
+
+
+def _merged(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one output: where a kernel cuts its text depends on its load."""
+    merged = []
+    for output in outputs:
+        before = merged[-1] if merged else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            before.text += output.text
+        else:
+            merged.append(output)
+    return merged
 
 
 def _clean(output, ids: dict[str, str]):
