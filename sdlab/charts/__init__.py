@@ -1,4 +1,4 @@
-"""Charts of tables: every function takes a tidy DataFrame and returns an Altair chart with a text alternative.
+"""Charts of tables: a tidy DataFrame in, an Altair chart with a text alternative out.
 
 Modules are loaded when first used, so importing this package costs nothing.
 """

@@ -36,7 +36,10 @@ def interval_bars(
     y_title: str | None = None,
     width: int = 420,
 ):
-    """Horizontal bars of `x` (a number) for each `y` (a name) with a line from `low` to `high` and the value."""
+    """Draw horizontal bars of `x` (a number) for each `y` (a name), with its interval and value.
+
+    The interval is a line from `low` to `high`.
+    """
     return _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width, bars=True)
 
 
@@ -53,7 +56,10 @@ def interval_points(
     y_title: str | None = None,
     width: int = 420,
 ):
-    """Dots of `x` (a number) for each `y` (a name) with a line from `low` to `high` and the value."""
+    """Draw dots of `x` (a number) for each `y` (a name), with its interval and value.
+
+    The interval is a line from `low` to `high`.
+    """
     return _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width, bars=False)
 
 
@@ -107,7 +113,7 @@ def context_table_chart(
     title: str = "Score, length and markers by context",
     subtitle: str = "",
 ):
-    """Table 1 as a picture: one panel per metric, one bar per context, with intervals.
+    """Draw Table 1: one panel per metric, one bar per context, with intervals.
 
     `summary`: columns context, metric, mean, low, high. Metrics that are absent are left out.
     """
@@ -151,7 +157,10 @@ def marker_breakdown(
     subtitle: str = "",
     unit: str = "per answer",
 ):
-    """A heat map, marker by context, with the numbers in the cells. Columns context, marker and `value`."""
+    """Draw a heat map of markers by context, with the numbers in the cells.
+
+    Columns: context, marker and `value`.
+    """
     import altair as alt
 
     need(frame, ["context", "marker", value], "marker_breakdown")

@@ -1,4 +1,4 @@
-"""Pictures of coverage: what is met as problems are drawn, how often a problem is asked, and how well groups of wordings hold."""
+"""Charts of coverage: types met as problems are drawn, exposures per problem, and groups of wordings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COLOURS = (*OKABE_ITO[:6], "#767676", "#000000", "#8c510a", "#a6d96a")
 
 
 def _ticks(values) -> list[float]:
-    """1, 2, 5, 10, 20, 50, ... within the range of `values`: what a logarithmic axis is labelled with."""
+    """Return the ticks of a logarithmic axis within the range of `values`: 1, 2, 5, 10, 20, 50, ..."""
     low, high = float(min(values)), float(max(values))
     return [m * 10**e for e in range(7) for m in (1, 2, 5) if low <= m * 10**e <= high]
 
@@ -18,7 +18,10 @@ def _ticks(values) -> list[float]:
 def accumulation_chart(
     frame, *, title: str, y_title: str, subtitle: str = "", width: int = 430, height: int = 280
 ):
-    """Lines against the number of problems drawn, both axes in powers: columns set, n, met. At most ten sets."""
+    """Draw lines against the number of problems drawn, on logarithmic axes.
+
+    Columns: set, n, met. At most ten sets.
+    """
     import altair as alt
 
     need(frame, ["set", "n", "met"], "accumulation_chart")
@@ -68,7 +71,10 @@ def exposure_bars(
     subtitle: str = "",
     x_title: str = "times that a distinct question is asked (log scale)",
 ):
-    """Exposures per distinct question, a dot per set on a log scale: columns set, exposures, and who (a colour)."""
+    """Draw exposures per distinct problem, one dot per set on a logarithmic scale.
+
+    Columns: set, exposures, and who (a colour).
+    """
     import altair as alt
 
     need(frame, ["set", "exposures", "who"], "exposure_bars")
@@ -97,7 +103,10 @@ def exposure_bars(
 
 
 def exposure_histogram(frame, *, title: str, subtitle: str = "", columns: int = 3):
-    """How many times a question is asked: columns plan, times, share; one panel per plan."""
+    """Draw how often problems are used in training, one panel per plan.
+
+    Columns: plan, times, share.
+    """
     import altair as alt
 
     need(frame, ["plan", "times", "share"], "exposure_histogram")
@@ -122,7 +131,10 @@ def exposure_histogram(frame, *, title: str, subtitle: str = "", columns: int = 
 
 
 def silhouette_chart(frame, *, floor: float, title: str, subtitle: str = ""):
-    """Silhouette against the number of groups: columns set, groups, silhouette, and peak ("" where there is none)."""
+    """Draw the silhouette against the number of groups.
+
+    Columns: set, groups, silhouette, and peak ("" where there is none).
+    """
     import altair as alt
 
     need(frame, ["set", "groups", "silhouette", "peak"], "silhouette_chart")

@@ -1,6 +1,7 @@
-"""Curves of recorded training runs: what the rollouts were like step by step, and what evaluations along the way found.
+"""Curves of recorded training runs: rollouts step by step, and the evaluations during training.
 
-One colour per condition. Bands are over training seeds (`run_curves`) or over seeds and problems (`split_curves`).
+One colour per condition. Bands are over training seeds (`run_curves`) or over seeds and problems
+(`split_curves`).
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ def run_curves(
     columns: int = 3,
     width: int = 210,
 ):
-    """Training columns against the step: one panel per metric, one colour per `by`; line: mean over seeds, band: lowest to highest seed.
+    """Draw training columns against the step: one panel per metric, one colour per `by`.
 
-    `steps`: a row per step and seed, columns step, seed (may be missing: one run), `by` and the metrics, as `Recorded.steps`.
-    `labels`: what to call the values of `by` (default: the recorded conditions' labels). Raises SdlabError when the frame is
-    empty or lacks a column, or none of the metrics holds a number.
+    Lines are means over seeds; bands reach from the lowest to the highest seed. `steps`: a row per step and
+    seed, columns step, seed (may be missing: one run), `by` and the metrics, as in `Recorded.steps`.
+    `labels`: names for the values of `by` (default: the labels of the recorded conditions).
+
+    Raises SdlabError when the frame is empty or lacks a column, or when no metric holds a number.
     """
     import altair as alt
 
@@ -60,7 +63,8 @@ def run_curves(
     missing = [metric for metric in metrics if metric not in steps.columns]
     if missing:
         raise SdlabError(
-            f"run_curves found no column {', '.join(missing)}; the frame has {', '.join(map(str, steps.columns))}"
+            f"run_curves found no column {', '.join(missing)}; the frame has "
+            f"{', '.join(map(str, steps.columns))}"
         )
     shown = [metric for metric in metrics if steps[metric].notna().any()]
     if not shown:
@@ -106,11 +110,14 @@ def split_curves(
     columns: int = 2,
     width: int = 300,
 ):
-    """Evaluations along training with 95% bands over seeds and problems: one colour per condition, the first split solid, others dashed.
+    """Draw evaluations along training with 95% bands over seeds and problems, one colour per condition.
 
-    `recorded`: a `sdlab.study.recorded.Recorded`; `names`: its conditions; `metric`: one of `Recorded.table`, or several (a panel
-    each). Every curve is on the problems judged at all its steps, so it has no jump where the last evaluation takes more. A
-    condition judged only once (base) is a dot. Raises SdlabError when a condition was not judged on a split.
+    The first split is solid, the others dashed. `recorded`: a `sdlab.study.recorded.Recorded`; `names`: its
+    conditions; `metric`: one of `Recorded.table`, or several (a panel each). Every curve uses the problems
+    that were evaluated at all its steps, so it has no jump where the last evaluation has more problems. A
+    condition with one evaluation (base) is a dot.
+
+    Raises SdlabError when a condition was not evaluated on a split.
     """
     import altair as alt
     import pandas
@@ -147,14 +154,17 @@ def split_curves(
 
 
 def _named(labels: Mapping[str, str] | None) -> dict[str, str]:
-    """What to call each condition: its recorded label unless `labels` has another."""
+    """Return a name for each condition: its recorded label unless `labels` has another."""
     from sdlab.study.conditions import CONDITIONS, LONG
 
     return {name: condition.label for name, condition in (CONDITIONS | LONG).items()} | dict(labels or {})
 
 
 def _on_common_problems(recorded, names, splits):
-    """`recorded` with those problems only that its condition was judged on, in that split, at every step."""
+    """Return `recorded` with only the problems that its condition was evaluated on at every step.
+
+    The steps are those of the same split.
+    """
     import pandas
 
     frame, kept = recorded.evaluations, []
@@ -172,7 +182,10 @@ def _on_common_problems(recorded, names, splits):
 
 
 def _panel(rows, metric: str, names, shades, splits, width: int, band: bool):
-    """One metric against the step; rows: label, step, mean, low, high and, when `splits` are given, split."""
+    """Draw one metric against the step.
+
+    Rows: label, step, mean, low, high and, when `splits` are given, split.
+    """
     import altair as alt
 
     told = (
@@ -244,10 +257,13 @@ def _panel(rows, metric: str, names, shades, splits, width: int, band: bool):
 
 
 def _travel(rows, name: str, interval: bool = False) -> str:
-    """A curve in words: where it starts and where it ends."""
+    """Describe a curve in words: where it starts and where it ends."""
     rows = rows.sort_values("step")
     first, last = rows.iloc[0], rows.iloc[-1]
     end = number(last["mean"]) + (f" ({number(last['low'])} to {number(last['high'])})" if interval else "")
     if len(rows) == 1:
         return f"{name} {end}"
-    return f"{name} from {number(first['mean'])} at step {int(first['step'])} to {end} at step {int(last['step'])}"
+    return (
+        f"{name} from {number(first['mean'])} at step {int(first['step'])} to {end} at step "
+        f"{int(last['step'])}"
+    )

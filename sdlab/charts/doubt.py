@@ -1,4 +1,4 @@
-"""Charts of doubt: one fall measured in two ways, and hedging against the reasoner's belief."""
+"""Charts of doubt: one fall measured in two ways, and hedging against the belief of the reasoner."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ APART = 0.035  # bits between the dots of two writers in one bin
 
 
 def fall_chart(table, *, title: str = "One fall, told twice", subtitle: str = ""):
-    """Count per answer and density per context, as shares of their first row, on a scale where each line halves.
+    """Draw marker count and marker density per context, as shares of their first row, on a logarithmic scale.
 
-    `table`: index context, columns markers (per answer) and density (per 1,000 tokens); the first row is the whole.
+    `table`: index context, columns markers (per completion) and density (per 1,000 tokens); the first row is
+    the whole.
     """
     import altair as alt
 
@@ -63,10 +64,11 @@ def doubt_chart(
     title: str = "Share of hedged proposals against the belief's entropy",
     subtitle: str = "line: the reasoner's rule; dots: measured, 95% intervals by problem, set apart a little",
 ):
-    """Share of hedged proposals against belief entropy: one dot with its interval per writer and bin, and the rule as a line.
+    """Draw the share of hedged proposals against belief entropy, with the reasoner's rule as a line.
 
-    `curve` as `sdlab.measure.doubt.doubt_curve` makes it; bins of fewer than `fewest` problems are left out.
-    `law`: entropy in bits -> probability. `habit`: where a flat line would lie, drawn dotted when given.
+    One dot with its interval per writer and bin. `curve`: from `sdlab.measure.doubt.doubt_curve`; bins of
+    fewer than `fewest` problems are left out. `law`: entropy in bits -> probability. `habit`: height of a
+    flat line, drawn dotted.
     """
     import altair as alt
     import pandas

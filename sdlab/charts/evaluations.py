@@ -1,4 +1,4 @@
-"""Charts of evaluations: every problem's pass rate, pass@k, and score against length, the organism and real models side by side.
+"""Charts of evaluations: pass rates per problem, pass@k, and score against length, for any models.
 
 They take the frames of `sdlab.results.result` and `sdlab.results.comparison`.
 """
@@ -21,23 +21,29 @@ SOLID = {
 
 
 def models_and_colours(frame):
-    """Models in order of appearance, and their colours; more than the palette has take them again."""
+    """Return the models in order of appearance, and their colours.
+
+    Colours repeat when there are more models than the palette has.
+    """
     names = list(dict.fromkeys(frame["model"]))
     return names, [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))]
 
 
 def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: str = "", width: int = 420):
-    """One row per problem, sorted by the first model's rate: a dot per model with its exact 95% interval.
+    """Draw one row per problem, with a dot per model and its exact 95% interval.
 
-    `results`: `sdlab.results.result.Result` of one or several models on one benchmark; problems are matched by their prompts.
-    Problems without a grade are left out. Raises SdlabError on results of several benchmarks and when nothing was graded.
+    Rows are sorted by the first model's rate. `results`: `sdlab.results.result.Result` of one or several
+    models on one benchmark; problems are matched by their prompts. Problems without a grade are left out.
+
+    Raises SdlabError on results of several benchmarks and when nothing was graded.
     """
     import altair as alt
     import pandas
 
     if len({result.benchmark for result in results}) != 1:
         raise SdlabError(
-            f"pass_rates shows one benchmark; got {len({result.benchmark for result in results})}: choose the results of one"
+            f"pass_rates shows one benchmark; got {len({result.benchmark for result in results})}: choose "
+            f"the results of one"
         )
     frame = pandas.concat(
         [result.problems.assign(model=result.model) for result in results], ignore_index=True
@@ -59,7 +65,10 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
     frame["problem"] = frame["key"].map(labels)
     several, named = len(names) > 1, len(order) <= NAMED
     axis = alt.Axis(labels=named, ticks=False, domain=False, grid=named, labelLimit=160)
-    told = "datum.problem + ', ' + datum.model + ': ' + datum.right + ' of ' + datum.graded + ' right, ' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+    told = (
+        "datum.problem + ', ' + datum.model + ': ' + datum.right + ' of ' + datum.graded + ' right, ' + "
+        "format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+    )
     base = alt.Chart(frame).encode(
         y=alt.Y(
             "problem:N",
@@ -88,7 +97,8 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
         own = frame[frame["model"] == name]
         gap = (own["high"] - own["low"]).median()
         words.append(
-            f"{name}: {(own['rate'] == 0).sum()} of {len(own)} problems never solved, {(own['rate'] == 1).sum()} always; "
+            f"{name}: {(own['rate'] == 0).sum()} of {len(own)} problems never solved, "
+            f"{(own['rate'] == 1).sum()} always; "
             f"mean {own['rate'].mean():.2f}; half of the intervals are wider than {gap:.2f}"
         )
     step = (11 if several else 16) if named else max(1, 600 // (len(order) * len(names)))
@@ -108,17 +118,21 @@ def pass_at_k_curves(
     columns: int = 3,
     width: int = 220,
 ):
-    """One panel per benchmark: pass@k against k with its band, a colour per model.
+    """Draw pass@k against k with its band: one panel per benchmark, a colour per model.
 
-    `curves`: frames of `Result.pass_at_k`, one below the other (columns model, benchmark, k, mean, low, high, left_out). A
-    larger, hollow point is over fewer problems than pass@1, because some have fewer than k generations.
+    `curves`: frames of `Result.pass_at_k`, one below the other (columns model, benchmark, k, mean, low, high,
+    left_out). A larger, hollow point is over fewer problems than pass@1, because some have fewer than k
+    generations.
     """
     import altair as alt
 
     need(curves, ["model", "benchmark", "k", "mean", "low", "high", "left_out"], "pass_at_k_curves")
     names, shades = models_and_colours(curves)
     panels, words = [], []
-    told = "datum.model + ', pass@' + datum.k + ': ' + format(datum.mean, '.3f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f') + ')'"
+    told = (
+        "datum.model + ', pass@' + datum.k + ': ' + format(datum.mean, '.3f') + ' (' + format(datum.low, "
+        "'.2f') + ' to ' + format(datum.high, '.2f') + ')'"
+    )
     colour = alt.Color(
         "model:N",
         title=None,

@@ -68,7 +68,10 @@ def entropy_markers(
     x_title: str = "entropy of the belief (bits)",
     y_title: str = "markers per step",
 ):
-    """Markers against the entropy of the reasoner's belief, one row per bin, with intervals (`low=None`: without)."""
+    """Draw markers against the entropy of the reasoner's belief, one row per bin.
+
+    Intervals are drawn unless `low` is None.
+    """
     return _curve(frame, x, y, low, high, None, title, subtitle, x_title, y_title, "entropy_markers")
 
 
@@ -86,7 +89,7 @@ def information_curve(
     x_title: str = "how reliable the hint is",
     y_title: str = "I(y; c | x) (bits)",
 ):
-    """Information against something that varies (a hint's reliability); `at` marks the value now chosen."""
+    """Draw information against a parameter (such as the reliability of a hint); `at` marks the chosen value."""
     import altair as alt
 
     chart = _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, "information_curve")
@@ -118,7 +121,7 @@ def information_markers(
     x_title: str = "I(y; c | x) (nats per answer)",
     y_title: str = "markers per answer",
 ):
-    """One dot per context: information against markers, with an interval in each direction where columns are named."""
+    """Draw information against markers, one dot per context, with intervals where their columns are named."""
     import altair as alt
 
     need(

@@ -16,9 +16,10 @@ def clip_chart(
     title: str = "Far enough is enough",
     subtitle: str = "where the line is flat the token is no longer pushed; dashed: the clip range",
 ):
-    """GRPO's objective of one token against its ratio, a line per advantage; dots: single cases; dashed: the two `limits` of the ratio.
+    """Draw GRPO's objective of one token against its ratio, a line per advantage.
 
-    `lines`: columns ratio, objective, advantage; `cases`: the same and push, the derivative by the token's log-probability.
+    Dots are single cases; dashed lines are the two `limits` of the ratio. `lines`: columns ratio, objective,
+    advantage. `cases`: the same columns and push, the derivative by the token's log-probability.
     """
     import altair as alt
     import pandas
@@ -46,7 +47,8 @@ def clip_chart(
         .encode(x=x)
     )
     words = "; ".join(
-        f"advantage {row.advantage:+.0f}, ratio {row.ratio}: objective {row.objective:.2f}, push {row.push:.2f}"
+        f"advantage {row.advantage:+.0f}, ratio {row.ratio}: objective {row.objective:.2f}, push "
+        f"{row.push:.2f}"
         for row in cases.itertuples()
     )
     return alt.layer(rules, curve, points).properties(
@@ -55,7 +57,10 @@ def clip_chart(
 
 
 def divergence_chart(lines, *, title: str = "One token, one objection (dashed: log 2)"):
-    """The divergence between two distributions as the teacher's chance for a word goes to zero: columns p, alpha (a name) and nats."""
+    """Draw the divergence of two distributions as the teacher's probability of a word goes to zero.
+
+    Columns: p, alpha (a name) and nats.
+    """
     import altair as alt
     import pandas
 

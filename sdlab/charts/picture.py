@@ -1,4 +1,4 @@
-"""From an Altair chart to something every viewer can show: one theme, one renderer, no JavaScript, no network.
+"""Turn an Altair chart into a picture that every viewer shows, without JavaScript and network.
 
 JupyterLab 4.6 does not draw Vega-Lite 6 itself, the usual HTML renderer fetches JavaScript from a CDN and the
 self-contained one costs 900 KB a chart. So a chart leaves the kernel as finished pictures:
@@ -23,7 +23,7 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "
 
 
 def theme_config() -> dict:
-    """The configuration every chart gets: Okabe-Ito colours, title on the left, light grid, white card."""
+    """Return the configuration of every chart: Okabe-Ito colours, title on the left, light grid, white card."""
     return {
         "config": {
             "background": "white",
@@ -84,7 +84,7 @@ def enable() -> None:
 
 
 def picture_bundle(spec: dict) -> dict[str, str]:
-    """The mime bundle of a Vega-Lite `spec`: text/html, image/png (base64) and text/plain."""
+    """Return the mime bundle of a Vega-Lite `spec`: text/html, image/png (base64) and text/plain."""
     svg, png = draw(spec)
     words = alt_text(spec)
     png64 = base64.b64encode(png).decode()
@@ -92,7 +92,7 @@ def picture_bundle(spec: dict) -> dict[str, str]:
 
 
 def draw(spec: dict) -> tuple[str, bytes]:
-    """(svg text, png bytes at 1.5 pixels a point) of a Vega-Lite specification, drawn by vl-convert."""
+    """Return (svg text, png bytes at 1.5 pixels per point) of a Vega-Lite specification, drawn by vl-convert."""
     import vl_convert
 
     text = json.dumps(spec)
@@ -102,7 +102,7 @@ def draw(spec: dict) -> tuple[str, bytes]:
 
 
 def chart_html(chart, fallback: bool = True) -> str:
-    """The text/html of one Altair chart, for views that hold several (a flip book, a live board).
+    """Return the text/html of one Altair chart, for views that hold several (a flip book, a live board).
 
     Without `fallback` there is no <img> inside: a viewer that removes <object> then shows nothing.
     """
@@ -113,7 +113,7 @@ def chart_html(chart, fallback: bool = True) -> str:
 
 
 def svg_of(spec: dict) -> str:
-    """Plain SVG text of a Vega-Lite specification."""
+    """Return the plain SVG text of a Vega-Lite specification."""
     import vl_convert
 
     return vl_convert.vegalite_to_svg(json.dumps(spec))
@@ -128,7 +128,7 @@ def with_theme() -> None:
 
 
 def picture_html(svg: str, png64: str, words: str) -> str:
-    """<object> holding the SVG, with the PNG and its alt text as what is left when <object> is not allowed."""
+    """Return an <object> with the SVG; the PNG and its alt text remain where <object> is not allowed."""
     width, height = (
         float(value) for value in re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg).groups()
     )
@@ -189,7 +189,7 @@ def squeeze_png(png: bytes) -> bytes:
 
 
 def alt_text(spec: dict) -> str:
-    """What a chart shows, in words: its title, subtitle and description, or the names of its axes."""
+    """Return the content of a chart in words: its title, subtitle and description, or the names of its axes."""
     title = spec.get("title") or ""
     parts = []
     if isinstance(title, dict):
@@ -206,7 +206,7 @@ def alt_text(spec: dict) -> str:
 
 
 def _fields(node) -> list[str]:
-    """Titles or names of everything encoded by position, colour or facet, in order."""
+    """Return the titles or names of everything encoded by position, colour or facet, in order."""
     found = []
     if isinstance(node, dict):
         for channel, value in node.get("encoding", {}).items():

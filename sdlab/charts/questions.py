@@ -1,4 +1,4 @@
-"""Charts against the number of training questions: the coverage study's figures (paper Figures 7 and 8)."""
+"""Charts against the number of training problems: the figures of the coverage study (paper Figures 7 and 8)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,14 @@ def question_curves(
     columns: int = 3,
     width: int = 220,
 ):
-    """One panel per metric against the number of training questions, a colour per method, a dash per split, 95% bands.
+    """Draw metrics against the number of training problems, with 95% bands.
 
-    `table`: `sdlab.study.coverage_table.coverage_table` (columns method, questions, num_questions, split, metric, mean, low, high).
-    `base`: rows split, metric, mean of the untrained model, drawn as a grey line. `live`: rows like the table's, drawn as
-    diamonds. Raises SdlabError when a column is missing or nothing is left.
+    One panel per metric, a colour per method, a dash per split. `table`:
+    `sdlab.study.coverage_table.coverage_table` (columns method, questions, num_questions, split, metric,
+    mean, low, high). `base`: rows split, metric, mean of the untrained model, drawn as a grey line. `live`:
+    rows like those of `table`, drawn as diamonds.
+
+    Raises SdlabError when a column is missing or nothing is left.
     """
     import altair as alt
     import pandas
@@ -118,7 +121,10 @@ def _panel(rows, metric: str, order, names, shades, splits, grey, fresh, width: 
         if len(splits) > 1
         else alt.Undefined
     )
-    told = "datum.label + ', ' + datum.split + ', ' + datum.questions + ' questions: ' + format(datum.mean, '.3~g')"
+    told = (
+        "datum.label + ', ' + datum.split + ', ' + datum.questions + ' questions: ' + format(datum.mean, "
+        "'.3~g')"
+    )
     told += " + ' (' + format(datum.low, '.3~g') + ' to ' + format(datum.high, '.3~g') + ')'"
     line = alt.Chart(rows[["label", "questions", "split", "mean", "low", "high"]]).encode(x=x, color=colour)
     layers = [
@@ -156,15 +162,21 @@ def transfer_points(
     x_title: str = "change of score against the untrained model",
     width: int = 420,
 ):
-    """Dots with intervals: for every row of training (`label`) what it changes, a colour per place it is measured (`place`).
+    """Draw what every row of training changes, with intervals.
 
-    `table`: columns label, place, mean, low, high, in the order to show. Raises SdlabError when one is missing or none is left.
+    A row is named by `label`; a colour is a place of measurement (`place`). `table`: columns label, place,
+    mean, low, high, in the order to draw.
+
+    Raises SdlabError when one is missing or none is left.
     """
     import altair as alt
 
     need(table, ["label", "place", "mean", "low", "high"], "transfer_points")
     labels, places = (list(dict.fromkeys(table[column])) for column in ("label", "place"))
-    told = "datum.label + ', ' + datum.place + ': ' + format(datum.mean, '+.3~f') + ' (' + format(datum.low, '.3~f') + ' to ' + format(datum.high, '.3~f') + ')'"
+    told = (
+        "datum.label + ', ' + datum.place + ': ' + format(datum.mean, '+.3~f') + ' (' + format(datum.low, "
+        "'.3~f') + ' to ' + format(datum.high, '.3~f') + ')'"
+    )
     base = alt.Chart(table[["label", "place", "mean", "low", "high"]]).encode(
         y=alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(labelLimit=300)),
         yOffset=alt.YOffset("place:N", sort=places),
@@ -192,7 +204,7 @@ def transfer_points(
 
 
 def _told(rows, name: str, split: str, order) -> str:
-    """A curve in words."""
+    """Describe a curve in words."""
     own = rows[(rows["label"] == name) & (rows["split"] == split)].set_index("questions")
     return f"{name}, {split}: " + ", ".join(
         f"{number(own.loc[q, 'mean'])} at {q}" for q in order if q in own.index

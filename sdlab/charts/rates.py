@@ -1,4 +1,4 @@
-"""The learning-rate sweep as a picture: does a method lose at every rate, or only at the one it was run with?"""
+"""Charts of the learning-rate sweep: does a method lose at every rate, or only at one?"""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ def rate_curves(
     subtitle: str = "",
     width: int = 300,
 ):
-    """Score against the learning rate (log scale), one panel per split, a colour per method, bars for the intervals.
+    """Draw score against the learning rate: one panel per split, a colour per method.
 
-    `table`: `sdlab.study.rates.sweep_table` (columns method, learning_rate, measure, mean, low, high). `base`: score of the untrained
-    model by split, drawn as a grey line. Raises SdlabError when a column is missing or no split is there.
+    The rate has a logarithmic axis; bars are intervals. `table`: `sdlab.study.rates.sweep_table` (columns
+    method, learning_rate, measure, mean, low, high). `base`: score of the untrained model by split, drawn as
+    a grey line.
+
+    Raises SdlabError when a column is missing or no split is there.
     """
     import altair as alt
     import pandas
@@ -52,7 +55,10 @@ def rate_curves(
         scale=alt.Scale(domain=names, range=shades),
         legend=alt.Legend(**STROKES) if len(names) > 1 else None,
     )
-    told = "datum.label + ', learning rate ' + format(datum.learning_rate, '~e') + ': ' + format(datum.mean, '.2~f') + ' (' + format(datum.low, '.2~f') + ' to ' + format(datum.high, '.2~f') + ')'"
+    told = (
+        "datum.label + ', learning rate ' + format(datum.learning_rate, '~e') + ': ' + format(datum.mean, "
+        "'.2~f') + ' (' + format(datum.low, '.2~f') + ' to ' + format(datum.high, '.2~f') + ')'"
+    )
     panels, words = [], []
     for split in (split for split in splits if split in set(frame["measure"])):
         rows = frame[frame["measure"] == split]

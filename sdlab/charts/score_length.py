@@ -28,10 +28,12 @@ def score_against_length(
     width: int = 460,
     height: int = 300,
 ):
-    """A point per model and benchmark: score against mean length (logarithmic), with both intervals; colour by model, shape by benchmark.
+    """Draw score against mean length (logarithmic), a point per model and benchmark, with both intervals.
 
-    `table`: of `sdlab.results.comparison.comparison`. Results whose lengths are in words are drawn hollow. Raises SdlabError when
-    no result has both a score and a length.
+    Colour by model, shape by benchmark. `table`: from `sdlab.results.comparison.comparison`. Results whose
+    lengths are in words are drawn hollow.
+
+    Raises SdlabError when no result has both a score and a length.
     """
     import altair as alt
 
@@ -52,7 +54,8 @@ def score_against_length(
     names, shades = models_and_colours(frame)
     places = list(dict.fromkeys(frame["benchmark"]))
     told = (
-        "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+        "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + "
+        "format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
         " + '), length ' + format(datum.mean_length, ',.0f') + ' ' + datum.unit"
     )
     units = list(dict.fromkeys(frame["unit"]))
@@ -93,7 +96,8 @@ def score_against_length(
             )
         )
     rows = [
-        f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) at {number(row.mean_length)} {row.unit}"
+        f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) "
+        f"at {number(row.mean_length)} {row.unit}"
         for row in frame.head(TOLD).itertuples()
     ]
     words = "; ".join(rows) + ("; and more" if len(frame) > TOLD else "")

@@ -1,6 +1,7 @@
-"""Pictures made for one place of the walkthrough: the figure to come (00), a fall told twice and doubt against belief (02), and more.
+"""Charts that one place of the walkthrough needs.
 
-Base pass rates (03), what two training sets cost and what made answers wrong (04), the clipped objective (05), a capped divergence (06).
+The figure to come (00), base pass rates (03), the cost of two training sets and the causes of wrong
+completions (04).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ GREY = "#8c8c8c"
 
 
 def figure_to_come(summary, *, title: str = "The figure to come"):
-    """Score against training, before there is any training: a measured start, a measured goal, and a question mark.
+    """Draw score against training before any training: a start, a goal, and a question mark.
 
-    `summary` as `sdlab.measure.evaluation.summarise(frame, "context")` makes it, with contexts none and solution.
+    Start and goal are measured. `summary`: from `sdlab.measure.evaluation.summarise(frame, "context")`, with
+    contexts none and solution.
     """
     import altair as alt
 
@@ -56,7 +58,8 @@ def figure_to_come(summary, *, title: str = "The figure to come"):
         ),
     ]
     words = (
-        f"A blue dot at {number(start['mean'].iloc[0])} where training starts, a dashed line at {number(goal['mean'].iloc[0])} "
+        f"A blue dot at {number(start['mean'].iloc[0])} where training starts, a dashed line at "
+        f"{number(goal['mean'].iloc[0])} "
         "for the score with the solution in view, and between them a question mark"
     )
     subtitle = "the dot and the dashed line are measured above; the curve is for you to guess"
@@ -68,9 +71,10 @@ def figure_to_come(summary, *, title: str = "The figure to come"):
 def base_rate_chart(
     rates, samples: int, low: float, high: float, *, title: str = "How often the base model is right"
 ):
-    """How many problems were solved in how many of `samples` tries; those with a rate from `low` to `high` are the chosen ones.
+    """Draw how many problems were solved in how many of `samples` completions.
 
-    `rates`: a Series, the share of right answers of every problem that was tried.
+    Problems with a rate from `low` to `high` are the selected ones. `rates`: a Series, the share of right
+    completions of every problem.
     """
     import altair as alt
     import numpy as np
@@ -89,14 +93,18 @@ def base_rate_chart(
         .mark_bar(size=26)
         .encode(x=x, y=alt.Y("problems:Q"), color=alt.Color("used:N", title=None, scale=colours))
     )
-    words = f"Histogram of base pass rates; those from {low * samples:.0f}/{samples} to {high * samples:.0f}/{samples} are chosen"
+    words = (
+        f"Histogram of base pass rates; those from {low * samples:.0f}/{samples} to "
+        f"{high * samples:.0f}/{samples} are chosen"
+    )
     return bars.properties(width=420, height=180, title=title, description=words)
 
 
 def relative_changes(changes, *, title: str, subtitle: str = ""):
-    """Changes of the score as shares of what it was: a row per `who`, a dot per model, a line from low to high where they are given.
+    """Draw changes of the score as shares of the score before: a row per `who`, a dot per model.
 
-    `changes`: columns who, model (a method's name), change, low, high, in the order to show.
+    A line from low to high is drawn where both are given. `changes`: columns who, model (a method's name),
+    change, low, high, in the order to draw.
     """
     import altair as alt
 
@@ -121,9 +129,10 @@ def relative_changes(changes, *, title: str, subtitle: str = ""):
 
 
 def causes_chart(causes, *, title: str = "What made the answers wrong"):
-    """Wrong answers by cause, as shares of all answers: stacked bars, one per method, a panel per split.
+    """Draw wrong completions by cause, as shares of all completions, one bar per method.
 
-    `causes`: columns split, model (a method's name), cause (of `sdlab.measure.commits.CAUSES`, "right" left out) and share.
+    There is a panel per split. `causes`: columns split, model (a method's name), cause (of
+    `sdlab.measure.commits.CAUSES`, without "right") and share.
     """
     import altair as alt
 

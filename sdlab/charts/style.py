@@ -1,6 +1,7 @@
-"""Charts of the study. Each takes a tidy DataFrame and returns an `alt.Chart` that also says in words what it shows.
+"""The shared style of charts: labels, colours, number formats, and the words of the text alternative.
 
-Frames are those of `sdlab.measure.evaluation.summarise`: one row per group and metric, columns `mean`, `low`, `high`.
+Frames are those of `sdlab.measure.evaluation.summarise`: one row per group and metric, columns `mean`, `low`,
+`high`.
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ def need(frame, columns, what: str) -> None:
 def field(name: str, kind: str) -> str:
     """Return a column as Altair writes it, with its type "Q", "N" or "O".
 
-    Brackets, dots, colons and single quotes in its name mean nothing. Raises SdlabError for a backslash or a double quote,
-    which Vega-Lite cannot have there.
+    Brackets, dots, colons and single quotes in its name mean nothing. Raises SdlabError for a backslash or a
+    double quote, which Vega-Lite cannot have there.
     """
     if {"\\", '"'} & set(str(name)):
         raise SdlabError(
-            f"a chart cannot draw the column {name!r}: its name holds a backslash or a double quote; rename it"
+            f"a chart cannot draw the column {name!r}: its name holds a backslash or a double quote; rename "
+            f"it"
         )
     return re.sub(r"([\[\].:'])", r"\\\1", str(name)) + f":{kind}"
 
@@ -83,13 +85,13 @@ def tip(name: str):
 
 
 def number(value: float) -> str:
-    """A value short enough for a label: 0.33, 9.8, 77, 13,054."""
+    """Return a value short enough for a label: 0.33, 9.8, 77, 13,054."""
     size = abs(value)
     return f"{value:.2f}" if size < 2 else f"{value:.1f}" if size < 20 else f"{value:,.0f}"
 
 
 def label_colours(frame, column: str, labels: dict, colours: dict):
-    """(frame with a `label` column, labels in order, their colours); names we do not know keep their own."""
+    """Return (frame with a `label` column, labels in order, their colours); unknown names keep their own."""
     order = [key for key in labels if key in set(frame[column])]
     order += [key for key in dict.fromkeys(frame[column]) if key not in labels]
     spare = [colour for colour in OKABE_ITO if colour not in [colours.get(key) for key in order]]
@@ -99,7 +101,7 @@ def label_colours(frame, column: str, labels: dict, colours: dict):
 
 
 def known_labels(frame, column: str):
-    """The label and colour tables that fit the values of `column`."""
+    """Return the table of labels and the table of colours that fit the values of `column`."""
     values = set(frame[column])
     if values & set(CONTEXT_LABELS):
         return CONTEXT_LABELS, CONTEXT_COLOURS
@@ -115,7 +117,7 @@ def chart_title(title: str, subtitle: str):
 def rows_in_words(
     frame, name: str, mean: str, low: str | None = None, high: str | None = None, limit: int = 12
 ) -> str:
-    """The rows in words, for the text alternative: "no context 0.33 (0.29 to 0.38), ..."."""
+    """Return the rows in words, for the text alternative: "no context 0.33 (0.29 to 0.38), ..."."""
     rows = [
         f"{row[name]} {number(row[mean])}" + (f" ({number(row[low])} to {number(row[high])})" if low else "")
         for _, row in frame.head(limit).iterrows()

@@ -29,11 +29,11 @@ def training_curves(
     columns: int = 3,
     width: int = 210,
 ):
-    """Small multiples against the training step: one panel per metric, one colour per `by`.
+    """Draw small multiples against the training step: one panel per metric, one colour per `by`.
 
-    The first split in the frame is drawn solid and the others dashed; rows whose `recorded` is true (a long run made
-    before) are drawn faint and said so in the legend. Columns that are absent (`split`, `recorded`, a metric) are
-    taken as not varying.
+    The first split in the frame is solid and the others dashed. Rows whose `recorded` is true (a long run
+    made before) are faint and named in the legend. Absent columns (`split`, `recorded`, a metric) count as
+    constant.
     """
     import altair as alt
 

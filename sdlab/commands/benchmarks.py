@@ -1,4 +1,4 @@
-"""`sdlab benchmarks`: the names with their sizes, sources and licences; with a name, its counts and an example."""
+"""`sdlab benchmarks`: names, sizes, sources and licences; with a name, its counts and an example."""
 
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def benchmarks_command(
         problems, report = load_with_report(name, split=part, source=source)
         print(f"{name} ({part}): {benchmark.about}")
         print(
-            f"  rows {report.raw:,}; distinct questions {report.distinct:,}; problems {report.problems:,}; repeated with another answer {report.conflicts:,}"
+            f"  rows {report.raw:,}; distinct questions {report.distinct:,}; problems {report.problems:,}; "
+            f"repeated with another answer {report.conflicts:,}"
         )
         print(f"  read from {report.used}; licence {benchmark.licence}; graded: {GRADED[benchmark.grading]}")
         print(f"  hub: {benchmark.hub or 'none'}; else: {benchmark.origin}")
@@ -54,9 +55,10 @@ def benchmarks_command(
 
 
 def benchmarks_table(source: str | Path | None = None, wide: bool = True):
-    """A rich table of all benchmarks and splits; sizes counted where the file is on this machine (in the folder `source`, or the real data).
+    """Return a rich table of all benchmarks and splits.
 
-    wide: with licences and whole sources; without them no cell needs more than one line of 80 columns.
+    Sizes are counted where the file is on this machine (in the folder `source`, or the real data). wide: add
+    licences and whole sources; without them no cell needs more than one line of 80 columns.
     """
     from rich import box
     from rich.table import Column, Table
@@ -112,6 +114,6 @@ def _short_place(benchmark: Benchmark, split: str, source) -> str:
 
 
 def _splits(benchmark: Benchmark, source) -> list[str]:
-    """Those that can be read: all on the hub, else those whose file is here."""
+    """Return the splits that can be read: all that are on the hub, else those whose file is on this machine."""
     found = [split for split in benchmark.files if benchmark.repo or _here(benchmark, split, source)]
     return found or list(benchmark.files)

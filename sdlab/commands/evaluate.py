@@ -1,4 +1,4 @@
-"""The commands `sdlab evaluate`, `sdlab import` and `sdlab compare`: results into folders, and tables of them to read."""
+"""`sdlab evaluate`, `sdlab import` and `sdlab compare`: write results to folders and print their tables."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,29 +39,29 @@ def evaluate(
     seed: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Evaluate a model on benchmarks (avg@16, pass@k, length, markers), each kept in a folder; a stopped evaluation goes on.
+    """Evaluate a model on benchmarks (avg@16, pass@k, length, markers); an interrupted evaluation resumes.
 
-    For example: sdlab evaluate Qwen/Qwen3-8B --benchmarks aime24,amc23 --engine vllm. Sampling is the paper's for the
-    thinking mode unless an option says otherwise.
+    For example: sdlab evaluate Qwen/Qwen3-8B --benchmarks aime24,amc23 --engine vllm. The sampling settings
+    are the paper's for the thinking mode, unless an option changes them.
 
     Args:
         model: The organism, a folder with a model in Hugging Face format (a checkpoint, a run's model), or a hub name.
-        benchmarks: Names with commas between: benchmarks (aime24, math500, ...) or splits of the world (in-domain, ...).
+        benchmarks: Names separated by commas: benchmarks (aime24, math500, ...) or splits (in-domain, ...).
         output: Folder for the results, output/NAME/BENCHMARK.
-        name: The model's name in tables; the model string when not given.
-        engine: What samples: torch or vllm.
-        tensor_parallel_size: vLLM's: GPUs that share the model.
-        max_model_len: vLLM's: tokens of prompt and completion together, when the model's context does not fit the memory.
-        thinking: Whether the chat template turns thinking on.
-        num_generations: Samples per problem; 16.
-        temperature: 0.6 thinking, 0.7 not.
-        top_p: 0.95 thinking, 0.8 not.
-        top_k: 20.
-        max_completion_length: Tokens after which a response is cut; 38912, or what the model's context leaves.
-        source: Folder or hub name from which benchmarks are read, when not their own.
-        limit: The first so many problems of each.
-        seed: Seed of the sampling, and of the world's splits.
-        overwrite: Replace results that are there.
+        name: Name of the model in tables; by default the model string.
+        engine: Engine that samples: torch or vllm.
+        tensor_parallel_size: GPUs that share the model (vllm only).
+        max_model_len: Tokens of prompt and completion together, when the model's context exceeds the memory (vllm only).
+        thinking: Turn on thinking in the chat template.
+        num_generations: Completions per problem; by default the paper's 16.
+        temperature: By default the paper's: 0.6 with thinking, 0.7 without.
+        top_p: By default the paper's: 0.95 with thinking, 0.8 without.
+        top_k: By default the paper's: 20.
+        max_completion_length: Tokens at which a completion is cut; by default 38912, or what the model's context leaves.
+        source: Folder or hub name from which benchmarks are read instead of their own.
+        limit: Use only the first problems of each, so many.
+        seed: Seed of the sampling, and of the splits.
+        overwrite: Replace existing results.
     """
     from rich.progress import Progress
 
@@ -85,9 +85,20 @@ def evaluate(
             board.update(bars[benchmark], completed=done, total=total)
 
         results = evaluate_benchmarks(
-            model, names, output=output, name=name, thinking=thinking, sampling=sampling, engine=engine,
-            engine_settings={key: value for key, value in settings.items() if value is not None}, source=source, limit=limit, seed=seed, overwrite=overwrite, progress=follow,
-        )  # fmt: skip
+            model,
+            names,
+            output=output,
+            name=name,
+            thinking=thinking,
+            sampling=sampling,
+            engine=engine,
+            engine_settings={key: value for key, value in settings.items() if value is not None},
+            source=source,
+            limit=limit,
+            seed=seed,
+            overwrite=overwrite,
+            progress=follow,
+        )
     show(results)
     return 0
 
@@ -108,26 +119,26 @@ def import_(
     tokenizer: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Analyse rollouts you already have (jsonl, json or parquet of prompts and completions), without a GPU.
+    """Analyse completions that you already have (jsonl, json or parquet), without a GPU.
 
-    Columns are found by their usual names; an option names one that is not. Lists of completions are taken apart. What was
-    read of each file, what was left out, and why is printed below the table.
+    Columns are found by their usual names; an option names a column that is not. Lists of completions are
+    split into rows. Below the table stands what was read of each file, what was left out, and why.
 
     Args:
-        files: Files of rollouts.
+        files: Files of prompts and completions.
         output: Folder for the results, output/MODEL/BENCHMARK.
-        name: The model's name; the rows' own, else the file's, when not given.
-        benchmark: The benchmark's name; the rows' own, else the file's, when not given.
+        name: Name of the model; by default the one in the rows, else the file's.
+        benchmark: Name of the benchmark; by default the one in the rows, else the file's.
         prompt: Column of the prompts.
         response: Column of the completions.
-        answer: Column of the gold answers.
+        answer: Column of the correct answers.
         tokens: Column of the token counts.
         finish_reason: Column that says how a completion ended, or whether it was cut.
         reward: Column of verdicts on the completions: 1 for right, 0 or -1 for wrong.
-        thinking: Column of the thinking, where it is kept apart from the completion.
-        problem_id: Column of the problems' names.
+        thinking: Column of the thinking, where it is separate from the completion.
+        problem_id: Column of the names of problems.
         tokenizer: Count tokens with this tokenizer: organism, a folder or a hub name.
-        overwrite: Replace results that are there.
+        overwrite: Replace existing results.
     """
     from sdlab.results.imported import import_rollouts
 
@@ -160,12 +171,14 @@ def compare(
     baseline: str | None = None,
     output: Path | None = None,
 ) -> int:
-    """Put results of `sdlab evaluate` and `sdlab import` in one table, with paired differences on the same problems.
+    """Compare results in one table, with differences paired by problem.
+
+    The results are those of `sdlab evaluate` and `sdlab import`.
 
     Args:
         folders: Folders with results, or folders of such folders.
-        baseline: The model that others are compared with; the first when not given.
-        output: Write the whole table to this csv file, too.
+        baseline: The model that others are compared with; by default the first.
+        output: Also write the whole table to this csv file.
     """
     from sdlab.files import write_atomic
     from sdlab.results.comparison import comparison, sentences
@@ -182,7 +195,7 @@ def compare(
 
 
 def show(results) -> None:
-    """Print the table of results, what must be known to read it, and where they lie."""
+    """Print the table of results, the notes needed to read it, and the folders of the results."""
     from sdlab.results.comparison import comparison
 
     _print_table(comparison(results, results[0].model), results)
@@ -195,7 +208,7 @@ def show(results) -> None:
 
 
 def _print_table(table, results) -> None:
-    """Print the table, a mark beside each score that says nothing, and below it why."""
+    """Print the table, with a mark beside each score that cannot be used, and the reasons below it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""`sdlab labs build` and `sdlab labs grade`."""
+"""`sdlab labs build` and `sdlab labs grade`: student versions of the labs, and points of submissions."""
 
 import sys
 from pathlib import Path
@@ -38,11 +38,11 @@ def grade(
 ) -> int:
     """Run submissions in separate processes and print the points per cell; for several, a table.
 
-    The exit status is 0 when all were graded, 1 when something was noticed about a submission that a person should look at.
+    The exit status is 0 when all were graded, and 1 when a person should look at a submission.
 
     Args:
         submissions: Notebooks, or folders of them.
-        csv: Also write a row for each submission there.
+        csv: Also write one row per submission to this file.
         timeout: Seconds for a submission.
         cell_timeout: Seconds for each cell.
         memory: MB that a submission may use.
@@ -86,7 +86,9 @@ def grade(
 
 
 def find_source(submission: Path, folder: Path) -> Path:
-    """The solution of the lab that `submission` is of: by the notebook's metadata, else by the lab's name in its path.
+    """Return the solution of the lab that `submission` belongs to.
+
+    The lab is named by the notebook's metadata, else by the path of the submission.
 
     Raises SdlabError when there is none.
     """
@@ -110,7 +112,8 @@ def find_source(submission: Path, folder: Path) -> Path:
             if part.startswith(name.split("_")[0] + "_") or part == name.split("_")[0]:
                 return path
     raise problem or SdlabError(
-        f"{submission.name}: of which lab? Its metadata does not say; put one of these into its name: {', '.join(names)}"
+        f"{submission.name}: of which lab? Its metadata does not say; put one of these into its name: "
+        f"{', '.join(names)}"
     )
 
 
@@ -126,7 +129,8 @@ def _print_one(graded) -> None:
     for line in graded.problems:
         print(f"note: {line}")
     print(
-        f"{graded.total:g} of {graded.max_total:g} points; {graded.seconds:.0f} s, {graded.peak_memory_mb:.0f} MB"
+        f"{graded.total:g} of {graded.max_total:g} points; {graded.seconds:.0f} s, "
+        f"{graded.peak_memory_mb:.0f} MB"
     )
 
 

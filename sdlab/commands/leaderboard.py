@@ -25,7 +25,7 @@ def leaderboard_command(
     output: Path = Path("leaderboard.csv"),
     model: str = Budget.model,
 ) -> int:
-    """Train the repairs of lab 4 on hidden seeds and problems, evaluate them on other hidden problems, rank them.
+    """Train the repairs of lab 4 on hidden seeds and problems, and rank them on other hidden problems.
 
     Args:
         files: Python files or lab-4 notebooks that define `repair`.
@@ -62,9 +62,17 @@ def rank_submissions(
 
     console, kept = Console(), output.with_name(output.stem + "_results")
     ranked = leaderboard(
-        files, secret or os.environ.get(SECRET, ""), budget, jobs=jobs, kept=kept,
-        on_done=lambda entry: console.print(f"{entry.name}: {entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}", markup=False, highlight=False),
-    )  # fmt: skip
+        files,
+        secret or os.environ.get(SECRET, ""),
+        budget,
+        jobs=jobs,
+        kept=kept,
+        on_done=lambda entry: console.print(
+            f"{entry.name}: {entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}",
+            markup=False,
+            highlight=False,
+        ),
+    )
     counts = [place for place, entry in ranked if not entry.reason]
     table = Table(
         title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals"

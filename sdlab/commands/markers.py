@@ -37,7 +37,7 @@ def markers_report(path: str | Path, match: str = "word", column: str | None = N
 
 
 def render_markers(table: "pandas.DataFrame", title: str = "") -> "Table":
-    """A rich table of a `marker_table`."""
+    """Return a rich table of a `marker_table`."""
     from rich.table import Table
 
     rate = table.columns[-1]

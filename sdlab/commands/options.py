@@ -1,4 +1,4 @@
-"""What the options of several commands share: common defaults, and how tyro reads the types it does not know."""
+"""Shared options of commands: common defaults, and tyro's rules for the types of sdlab."""
 
 import inspect
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def default(function: Callable, name: str) -> Any:
 
 
 def registry() -> "ConstructorRegistry":
-    """Return tyro's rules for the types of sdlab: `--knobs intuition=0.45 ...` for the knobs of the reasoner."""
+    """Return tyro's rules for the types of sdlab: `--knobs intuition=0.45 ...` for the reasoner's knobs."""
     from tyro.constructors import ConstructorRegistry
 
     rules = ConstructorRegistry()

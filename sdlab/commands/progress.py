@@ -7,7 +7,10 @@ if TYPE_CHECKING:
 
 
 def step_progress() -> "Progress":
-    """Return a progress board; each task has a count, a bar, the field `note` and the elapsed and remaining time."""
+    """Return a progress board with the elapsed and the remaining time.
+
+    Each task has a count, a bar and the field `note`.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(

@@ -1,4 +1,4 @@
-"""`sdlab recipe`: name the paper's experiments, say what each needs, write its job, or run it whole on the organism."""
+"""`sdlab recipe`: list the paper's experiments, write the job of one, or run it on the organism."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ def recipe(
     gpus: int | None = None,
     output: Path | None = None,
 ) -> int:
-    """The paper's experiments on real models: write a recipe's job and print the commands that train and judge it.
+    """Prepare an experiment of the paper on a real model: its job, its commands and its estimate.
 
-    For example: sdlab recipe --list; sdlab recipe qwen3-8b-on-sdpo --dry-run; sdlab recipe qwen3-8b-on-sdpo --tiny.
+    For example: sdlab recipe --list; sdlab recipe qwen3-8b-on-sdpo --dry-run; sdlab recipe qwen3-8b-on-sdpo
+    --tiny.
 
     Args:
-        name: Which recipe; --list names them.
-        show: Name the recipes, with the GPUs and hours each needs.
-        dry_run: Print command, settings and estimate, and write nothing.
-        tiny: Run the same recipe on the organism, on this machine's processor, and evaluate it: minutes.
+        name: The recipe; --list names them.
+        show: List the recipes, with the GPUs and hours that each needs.
+        dry_run: Print command, settings and estimate; write nothing.
+        tiny: Run the same recipe on the organism, on the processor of this machine, and evaluate it (minutes).
         gpu: Kind of GPU instead of the recipe's: B200, H200, H100, A100-80, A100-40, L40S, RTX4090, RTX3090, L4, T4.
         gpus: Number of GPUs instead of the recipe's.
-        output: Folder for the job and its run; runs/recipes/NAME (runs/tiny/NAME with --tiny) when not given.
+        output: Folder for the job and its run; by default runs/recipes/NAME (runs/tiny/NAME with --tiny).
     """
     if show or name is None:
         list_recipes(gpu, gpus)
@@ -54,7 +55,8 @@ def recipe(
         for option, given in (("--gpu", gpu), ("--gpus", gpus)):
             if given is not None:
                 raise SdlabError(
-                    f"{option} {given} does not go with --tiny, which runs on this machine's processor; leave it out"
+                    f"{option} {given} does not go with --tiny, which runs on this machine's processor; "
+                    f"leave it out"
                 )
         return run_tiny(found, output or RUNS / "tiny" / name, dry_run=dry_run)
     kind, job = gpu or found.gpu, found.job
@@ -71,7 +73,8 @@ def recipe(
         write_job(job, file)
     print_estimate(estimate(job, kind, found.mean_length), found, job)
     print(
-        f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\nThen judge with:\n{command_line(judge)}"
+        f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\nThen judge "
+        f"with:\n{command_line(judge)}"
     )
     if not dry_run:
         print(f"\nwrote {file}")
@@ -79,7 +82,7 @@ def recipe(
 
 
 def evaluation_command(found: Recipe, job: Job) -> list[str]:
-    """The command that evaluates the trained model as the paper does."""
+    """Return the command that evaluates the trained model as the paper does."""
     judge = found.evaluation
     command = [
         "sdlab",

@@ -1,4 +1,4 @@
-"""What `sdlab recipe` prints: the list of recipes, and one recipe's settings and estimate."""
+"""The tables of `sdlab recipe`: the list of recipes, and the settings and the estimate of one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}  # for the 
 
 
 def command_line(command: Sequence[str]) -> str:
-    """A command as a shell reads it; the variables that `launch_command` leaves for each machine stay variables."""
+    """Return a command as a shell reads it; the shell variables of `launch_command` stay variables."""
     return " ".join(part if part.startswith("$") else shlex.quote(part) for part in command)
 
 
 def judging_hours(found: Recipe, job: Job, gpu: str) -> float:
-    """Hours of the recipe's evaluation on all of the job's GPUs."""
+    """Return the hours of the recipe's evaluation on all GPUs of the job."""
     from sdlab.scale.estimate import evaluation_hours
 
     samples = found.evaluation.num_generations * sum(PROBLEMS[name] for name in found.evaluation.benchmarks)
@@ -28,7 +28,7 @@ def judging_hours(found: Recipe, job: Job, gpu: str) -> float:
 
 
 def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
-    """Print every recipe with what it needs; on other hardware where one is given."""
+    """Print every recipe with its needs, on other hardware where `gpu` or `gpus` is set."""
     from rich.console import Console
     from rich.table import Table
 
@@ -65,26 +65,31 @@ def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
 
 
 def hours(value: float) -> str:
-    """Hours for people: 54, 3.8, 0.04."""
+    """Return a number of hours as short text: 54, 3.8, 0.04."""
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def describe(found: Recipe) -> None:
-    """Print what the experiment is, whose settings it has, and what no source says."""
+    """Print an experiment, the source of its settings, and what no source states."""
     judge = found.evaluation
-    sampling = f"n={judge.num_generations}, T={judge.temperature}, top_p={judge.top_p}, top_k={judge.top_k}, at most {judge.max_completion_length:,} tokens"
-    print(
-        f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: {found.settings}"
+    sampling = (
+        f"n={judge.num_generations}, T={judge.temperature}, top_p={judge.top_p}, top_k={judge.top_k}, at "
+        f"most {judge.max_completion_length:,} tokens"
     )
     print(
-        f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking {'on' if judge.thinking else 'off'}\nnot known:"
+        f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: "
+        f"{found.settings}"
+    )
+    print(
+        f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking "
+        f"{'on' if judge.thinking else 'off'}\nnot known:"
     )
     for line in found.unknown:
         print(f"  - {line}")
 
 
 def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
-    """Print an estimate, every line with its arithmetic."""
+    """Print an estimate, each line with its arithmetic."""
     from rich.console import Console
     from rich.table import Table
 
@@ -93,7 +98,8 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
 
     table = Table(title=f"Estimate for {need.gpus} x {need.gpu}: memory of each", title_justify="left")
     clock = Table(
-        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a response ({found.mean_length_source})",
+        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a "
+        f"response ({found.mean_length_source})",
         title_justify="left",
     )
     for out, unit in ((table, "GiB"), (clock, "seconds")):
@@ -112,7 +118,8 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
     clock.add_row(
         "together",
         f"{3600 * need.hours / need.steps:,.1f}",
-        f"x {need.steps} steps = {hours(need.hours)} hours; evaluation {hours(judging_hours(found, job, need.gpu))} hours more on all GPUs",
+        f"x {need.steps} steps = {hours(need.hours)} hours; evaluation "
+        f"{hours(judging_hours(found, job, need.gpu))} hours more on all GPUs",
     )
     console = Console()
     console.print(table)

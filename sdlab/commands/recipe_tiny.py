@@ -30,10 +30,12 @@ def run_tiny(
     sizes: dict | None = None,
     problems: int = TINY_PROBLEMS,
 ) -> int:
-    """The recipe end to end on the organism: traces for SFT, the same launcher, then an evaluation beside the base model.
+    """Run a recipe on the organism, and evaluate it beside the base model.
 
-    sizes: settings of the job's config that replace those of `tiny_job`. Returns the training's exit status. Raises SdlabError when
-    output already holds a run.
+    It makes traces for SFT and uses the same launcher. sizes: settings of the job's config that replace those
+    of `tiny_job`. Returns the exit status of the training.
+
+    Raises SdlabError when output already holds a run.
     """
     from sdlab.scale.job import write_job
     from sdlab.scale.launch import launch_command
@@ -46,7 +48,8 @@ def run_tiny(
     if dry_run:
         describe(found)
         print(
-            f"\nThe tiny job, as it would be written to {file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}"
+            f"\nThe tiny job, as it would be written to "
+            f"{file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}"
         )
         return 0
     if (output / "steps.jsonl").exists():
@@ -61,7 +64,10 @@ def run_tiny(
 
 
 def write_tiny_traces(found: Recipe, job: Job) -> Path:
-    """The organism's own right traces, written without or, for a recipe called guided, with the solution in view."""
+    """Write the organism's own correct traces; return the file.
+
+    For a guided recipe they are written with the solution in the prompt.
+    """
     from sdlab.rollout.loading import load_engine
     from sdlab.runs.sft_data import build_traces
     from sdlab.scale.data import write_traces
@@ -81,7 +87,10 @@ def write_tiny_traces(found: Recipe, job: Job) -> Path:
 
 
 def judge_tiny(found: Recipe, job: Job, problems: int) -> None:
-    """Evaluate the organism before and after on the world's splits, with the recipe's sampling but fewer and shorter samples."""
+    """Evaluate the organism before and after training, with the recipe's sampling.
+
+    Completions are fewer and shorter than the recipe's.
+    """
     from sdlab.commands.evaluate import show
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks

@@ -17,7 +17,7 @@ from sdlab.train.sft import SFTConfig
 
 @dataclass(frozen=True)
 class Options:
-    """Where the run lies and how it is started."""
+    """Output folder and start of a run."""
 
     output: Path | None = None
     """Run folder; default runs/METHOD."""
@@ -36,7 +36,7 @@ def sft(
     plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
     options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
-    """Fine-tune on the model's own right traces, written without or with the solution in view (--traces)."""
+    """Fine-tune on the model's own correct traces, written without or with the solution (--traces)."""
     return _train("sft", config, plan, options)
 
 
@@ -45,7 +45,7 @@ def grpo(
     plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
     options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
-    """Reinforcement from right or wrong alone, each completion compared with its siblings."""
+    """Reinforce completions by their reward, compared with the other completions of the same problem."""
     return _train("grpo", config, plan, options)
 
 
@@ -54,7 +54,7 @@ def sdpo(
     plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
     options: tyro.conf.OmitArgPrefixes[Options] = Options(),
 ) -> int:
-    """Self-distillation: the model with a right sibling in its context scores what it wrote without."""
+    """Self-distil: the model that sees a correct sibling scores the completions written without it."""
     return _train("sdpo", config, plan, options)
 
 

@@ -1,4 +1,4 @@
-"""`sdlab tour` and `sdlab lab`: the notebooks of the walkthrough, executed into a report or opened in JupyterLab."""
+"""`sdlab tour` and `sdlab lab`: run the notebooks into a report, or open them in JupyterLab."""
 
 import subprocess
 import sys

@@ -1,1 +1,4 @@
-"""The study at scale: TRL's trainers with the study's settings, launched by accelerate; one recipe per experiment."""
+"""The study at scale: TRL's trainers with the settings of the study, started by accelerate.
+
+There is one recipe per experiment.
+"""

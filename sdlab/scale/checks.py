@@ -1,4 +1,4 @@
-"""Whether a job can run, told before anything loads: sizes that divide, packages, GPUs; and what to lower when memory runs out."""
+"""Check whether a job can run before anything loads: sizes that divide, packages, GPUs, and what to lower."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NEEDS = {  # package -> what to install
 
 @dataclass(frozen=True)
 class Sizes:
-    """How the rows of a step are shared out. All but `rows` and `updates` are per process."""
+    """How the rows of a step are divided. All fields but `rows` and `updates` are per process."""
 
     rows: int  # completions (SFT: traces) of a step, over all processes
     updates: int  # optimizer updates per step
@@ -26,7 +26,10 @@ class Sizes:
 
 
 def sizes(job: Job) -> Sizes:
-    """The sizes of a step. Raises SdlabError when its rows do not divide, saying which numbers fit."""
+    """Return the sizes of a step.
+
+    Raises SdlabError when its rows do not divide; the message names numbers that fit.
+    """
     config = job.config
     sft = job.method == "sft"
     rows, updates = (
@@ -43,7 +46,8 @@ def sizes(job: Job) -> Sizes:
     if rows % parts:
         fit = [n for n in range(1, rows + 1) if rows % (n * updates) == 0]
         raise SdlabError(
-            f"{told} rows do not divide into {updates} optimizer updates on num_processes={job.num_processes}; "
+            f"{told} rows do not divide into {updates} optimizer updates on "
+            f"num_processes={job.num_processes}; "
             + (
                 f"with this batch num_processes may be {_listed(fit)}"
                 if fit
@@ -53,22 +57,28 @@ def sizes(job: Job) -> Sizes:
     share = rows // parts
     if share % job.per_device_rows:
         raise SdlabError(
-            f"per_device_rows={job.per_device_rows} does not divide the {share} rows that a process has for each update "
+            f"per_device_rows={job.per_device_rows} does not divide the {share} rows that a process has for "
+            f"each update "
             f"({told}, {updates} updates, {job.num_processes} processes); choose {_listed(_divisors(share))}"
         )
     return Sizes(rows, updates, share * updates // job.per_device_rows, share // job.per_device_rows)
 
 
 def check_job(job: Job) -> Sizes:
-    """The sizes of a job that this machine can run. Raises SdlabError, before any model is read, on what would fail later."""
+    """Check that this machine can run a job, and return its sizes.
+
+    Raises SdlabError, before any model is read, for whatever would fail later.
+    """
     found = sizes(job)
     if job.num_processes % job.num_machines:
         raise SdlabError(
-            f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}"
+            f"num_processes={job.num_processes} (over all machines) is not a multiple of "
+            f"num_machines={job.num_machines}"
         )
     if job.accelerate == "single_gpu" and job.num_processes > 1:
         raise SdlabError(
-            f'accelerate="single_gpu" runs one process, not {job.num_processes}; choose "ddp", "fsdp2" or "zero3"'
+            f'accelerate="single_gpu" runs one process, not {job.num_processes}; choose "ddp", "fsdp2" or '
+            f'"zero3"'
         )
     if job.use_vllm and job.method == "sft":
         raise SdlabError("use_vllm=True with method 'sft', which samples nothing; set use_vllm=False")
@@ -78,7 +88,8 @@ def check_job(job: Job) -> Sizes:
         )
     if job.use_vllm and job.vllm_mode == "colocate" and job.num_processes % job.vllm_tensor_parallel_size:
         raise SdlabError(
-            f"vllm_tensor_parallel_size={job.vllm_tensor_parallel_size} does not divide num_processes={job.num_processes}"
+            f"vllm_tensor_parallel_size={job.vllm_tensor_parallel_size} does not divide "
+            f"num_processes={job.num_processes}"
         )
     wanted = (
         ["trl", "datasets"]
@@ -96,7 +107,7 @@ def check_job(job: Job) -> Sizes:
 
 
 def check_gpus(job: Job) -> None:
-    """Raises SdlabError when the job asks for GPUs that this machine has not."""
+    """Raise SdlabError when the job asks for GPUs that this machine does not have."""
     if job.accelerate == "cpu":
         return
     import torch
@@ -104,7 +115,8 @@ def check_gpus(job: Job) -> None:
     here, wanted = torch.cuda.device_count(), max(1, job.num_processes // job.num_machines)
     if here < wanted:
         raise SdlabError(
-            f'accelerate="{job.accelerate}" with {wanted} processes on this machine needs {wanted} GPUs, and it has {here}; '
+            f'accelerate="{job.accelerate}" with {wanted} processes on this machine needs {wanted} GPUs, and '
+            f"it has {here}; "
             + (
                 f"set num_processes={here * job.num_machines}"
                 if here
@@ -114,7 +126,7 @@ def check_gpus(job: Job) -> None:
 
 
 def memory_advice(job: Job) -> str:
-    """What to lower in this job, what costs least first."""
+    """Return what to lower in this job when memory runs out, the cheapest change first."""
     ways = []
     if job.per_device_rows > 1:
         smaller = max(n for n in _divisors(job.per_device_rows) if n < job.per_device_rows)

@@ -1,8 +1,9 @@
-"""The formulas behind an estimate: bytes per GPU and seconds per step of a job, every line with its arithmetic.
+"""The formulas behind an estimate: bytes per GPU and seconds per step, each line with its arithmetic.
 
-Sources: memory of the optimizer, ZeRO (arXiv 1910.02054, Section 3.1); activations, Korthikanti et al. (arXiv 2205.05198,
-Section 4), counted anew for RMSNorm and a gated MLP; floating-point operations, PaLM (arXiv 2204.02311, Appendix B) with
-causal attention; decoding bound by memory, Pope et al. (arXiv 2211.05102, Section 2). What is assumed is named in capitals.
+Sources: memory of the optimizer, ZeRO (arXiv 1910.02054, Section 3.1); activations, Korthikanti et al. (arXiv
+2205.05198, Section 4), counted anew for RMSNorm and a gated MLP; floating-point operations, PaLM (arXiv
+2204.02311, Appendix B) with causal attention; decoding limited by memory bandwidth, Pope et al. (arXiv
+2211.05102, Section 2). The assumptions are the constants in capitals.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from sdlab.scale.hardware import GPU, Shape
 from sdlab.scale.job import Job
 
 GIB = 2**30  # bytes
-TRAIN_EFFICIENCY = 0.35  # of the peak FLOP/s; Llama 3 405B trained at .38-.43 (arXiv 2407.21783, Table 4), Hugging Face models at less
+# of the peak FLOP/s; Llama 3 405B trained at .38-.43 (arXiv 2407.21783, Table 4), Hugging Face models at less
+TRAIN_EFFICIENCY = 0.35
 DECODE_EFFICIENCY = 0.6  # of the memory's bandwidth, by an engine such as vLLM
 GENERATE_SECONDS = (
     0.03  # least time of a decoding step of `generate`, which launches every kernel from Python
@@ -28,7 +30,7 @@ ANSWER_TOKENS = 600  # of a demonstration without its thinking
 
 @dataclass(frozen=True)
 class Line:
-    """One part of an estimate: a number and how it came about."""
+    """One part of an estimate: a number and its arithmetic."""
 
     what: str
     value: float  # bytes or seconds
@@ -39,21 +41,25 @@ class Line:
 
 
 def shards(job: Job) -> int:
-    """Among how many GPUs one copy of the weights is divided."""
+    """Return the number of GPUs that share one copy of the weights."""
     return job.num_processes if job.accelerate in ("fsdp2", "zero3") else 1
 
 
 def has_teacher_copy(job: Job) -> bool:
-    """Whether the teacher has weights of its own: not when it is the live student, nor the base under a LoRA adapter."""
+    """Return whether the teacher has weights of its own.
+
+    It has none when it is the live student, or the base model under a LoRA adapter.
+    """
     return job.method == "sdpo" and job.config.teacher_model_kind != "live" and job.lora_rank is None
 
 
 def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
-    """Bytes per token that one layer keeps for its backward pass, without gradient checkpointing and with fused attention.
+    """Return the bytes per token that one layer keeps for its backward pass.
 
-    The inputs of the two norms in float32 (RMSNorm computes so); in the working precision the norms' outputs and the two
-    residual sums, queries, keys, values (before and after rotation) and the attention's output, and four widths of the MLP
-    (gate, its activation, up, their product).
+    Without gradient checkpointing and with fused attention a layer keeps: the inputs of the two norms in
+    float32 (RMSNorm computes in it); in the working precision the outputs of the norms, the two residual
+    sums, queries, keys and values (before and after rotation), the output of attention, and four widths of
+    the MLP (gate, its activation, up, their product).
     """
     queries, keys = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     return 2 * 4 * shape.hidden_size + bytes_each * (
@@ -62,7 +68,7 @@ def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
 
 
 def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
-    """Bytes per GPU, part by part."""
+    """Return the bytes per GPU, part by part."""
     n, parts, width = shape.parameters, shards(job), 2 if job.bf16 else 4
     trained = n if job.lora_rank is None else shape.lora_parameters(job.lora_rank)
     over = f" / {parts} GPUs" if parts > 1 else ""
@@ -89,11 +95,13 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     tokens = rows * (job.max_prompt_length + completion)
     each, layers = activation_bytes_per_layer(shape, width), shape.num_hidden_layers
     if job.gradient_checkpointing:
-        longest = (
-            rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens
-        )  # the teacher's pass, while the student's is kept
+        # the teacher's pass, while the student's is kept
+        longest = rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens
         kept = tokens * layers * shape.hidden_size * width + longest * each
-        how = f"{tokens:,} tokens x {layers} layers x {shape.hidden_size} x {width} bytes + one layer of {longest:,} tokens x {each / 1e3:.0f}e3 bytes"
+        how = (
+            f"{tokens:,} tokens x {layers} layers x {shape.hidden_size} x {width} bytes + one layer of "
+            f"{longest:,} tokens x {each / 1e3:.0f}e3 bytes"
+        )
     else:
         kept, how = tokens * layers * each, f"{tokens:,} tokens x {layers} layers x {each / 1e3:.0f}e3 bytes"
     lines.append(Line("activations", kept, how))
@@ -117,7 +125,10 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
         )
     elif not job.use_vllm:
         room = rows_per_gpu(job) * shape.kv_bytes(MEAN_PROMPT + completion, width)
-        how = f"{rows_per_gpu(job)} rows x {shape.kv_bytes(1, width) / 1e3:.0f}e3 bytes x {MEAN_PROMPT + completion:,} tokens by `generate`, beyond activations and logits"
+        how = (
+            f"{rows_per_gpu(job)} rows x {shape.kv_bytes(1, width) / 1e3:.0f}e3 bytes x "
+            f"{MEAN_PROMPT + completion:,} tokens by `generate`, beyond activations and logits"
+        )
         lines.append(
             Line("keys and values of rollouts", max(0, room - kept - logits), how)
         )  # gone when those come
@@ -125,15 +136,17 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
 
 
 def rows_per_gpu(job: Job) -> int:
-    """Completions each GPU samples in a step."""
+    """Return the number of completions that each GPU samples in a step."""
     return -(-job.config.num_problems * job.config.num_generations // job.num_processes)
 
 
 def cache_bytes(job: Job, shape: Shape, gpu: GPU) -> float:
-    """Bytes that one vLLM engine (vllm_tensor_parallel_size GPUs) has for keys and values; negative when the weights do not fit."""
-    share = (
-        job.vllm_gpu_memory_utilization if job.vllm_mode == "colocate" else 0.9
-    )  # a server has its GPUs to itself
+    """Return the bytes that one vLLM engine has for keys and values.
+
+    An engine runs on vllm_tensor_parallel_size GPUs. The value is negative when the weights do not fit.
+    """
+    # a server has its GPUs to itself
+    share = job.vllm_gpu_memory_utilization if job.vllm_mode == "colocate" else 0.9
     return job.vllm_tensor_parallel_size * share * gpu.memory * GIB - 2 * shape.parameters
 
 
@@ -141,10 +154,11 @@ def cache_bytes(job: Job, shape: Shape, gpu: GPU) -> float:
 
 
 def forward_flops(shape: Shape, length: float, logits: float | None = None) -> float:
-    """FLOPs of one sequence of `length` tokens forward, with an output distribution for `logits` of them (None: all).
+    """Return the FLOPs of the forward pass of one sequence of `length` tokens.
 
-    Two per weight and token, and in every layer four per head width and pair of tokens that see each other: length^2 / 2
-    pairs, and in a layer with a sliding window at most window x length.
+    logits: number of positions whose output distribution is computed; None: all. Two FLOPs per weight and
+    token, and in every layer four per head width and pair of tokens that attend to each other: length^2 / 2
+    pairs, and at most window x length in a layer with a sliding window.
     """
     pairs = length * (length + 1) / 2
     within = pairs
@@ -162,7 +176,10 @@ def forward_flops(shape: Shape, length: float, logits: float | None = None) -> f
 
 
 def teacher_prompt(config, mean: float) -> float:
-    """Mean tokens of the informed prompt: question and a sibling's solution, whole or without its thinking, or a short feedback."""
+    """Return the mean number of tokens of the teacher's prompt.
+
+    It holds the problem and a demonstration, whole or without its thinking, or a short feedback.
+    """
     whole = config.context in ("solution", "solution_feedback") or (
         config.context == "solution_no_think" and not config.thinking
     )
@@ -170,9 +187,11 @@ def teacher_prompt(config, mean: float) -> float:
 
 
 def update_flops(job: Job, shape: Shape, mean: float) -> dict[str, float]:
-    """FLOPs per row of the update: the student's passes, the teacher's, and the log-probabilities before it.
+    """Return the FLOPs per row of an update.
 
-    Backward costs twice the forward pass, once under LoRA (no gradients of the frozen weights); checkpointing adds a forward.
+    They are the passes of the student and of the teacher, and the log-probabilities before the update. The
+    backward pass costs twice the forward pass, or once under LoRA (the frozen weights have no gradient).
+    Checkpointing adds one forward pass.
     """
     forward = forward_flops(shape, MEAN_PROMPT + mean, mean)
     passes = (2 if job.lora_rank else 3) + job.gradient_checkpointing
@@ -189,9 +208,11 @@ def update_flops(job: Job, shape: Shape, mean: float) -> dict[str, float]:
 
 
 def sampling_seconds(job: Job, shape: Shape, gpu: GPU, mean: float) -> tuple[float, str]:
-    """Seconds of a step's rollouts, and how. Each decoding step reads the weights once and every running sequence's keys and values.
+    """Return the seconds of the rollouts of a step, with their arithmetic.
 
-    A running sequence is on average half written. Steps = rows x mean / running, and at the end the longest response runs alone.
+    Each decoding step reads the weights once, and the keys and values of every running sequence. A running
+    sequence is on average half written. Steps = rows x mean / running; at the end the longest completion runs
+    alone.
     """
     config, width = job.config, 2 if job.bf16 else 4
     longest, rows = config.max_completion_length, rows_per_gpu(job)
@@ -214,17 +235,20 @@ def sampling_seconds(job: Job, shape: Shape, gpu: GPU, mean: float) -> tuple[flo
         running * 2 * shape.matmul_weights / (peak_tflops(job, gpu) * 1e12 * TRAIN_EFFICIENCY * together)
     )
     steps, alone = rows * together * mean / running, longest - mean
-    how = f"{rows * together} rows x {mean:,.0f} tokens / {running} at once x {1e3 * max(read, compute):.1f} ms + {alone:,.0f} x {1e3 * weights / speed:.1f} ms"
+    how = (
+        f"{rows * together} rows x {mean:,.0f} tokens / {running} at once x {1e3 * max(read, compute):.1f} "
+        f"ms + {alone:,.0f} x {1e3 * weights / speed:.1f} ms"
+    )
     return steps * max(read, compute) + alone * weights / speed, how
 
 
 def peak_tflops(job: Job, gpu: GPU) -> float:
-    """The GPU's peak at the precision that the job computes in, 1e12 operations a second."""
+    """Return the peak of the GPU at the precision that the job computes in, in 1e12 operations per second."""
     return gpu.tflops if job.bf16 else gpu.tflops_float32
 
 
 def time_lines(job: Job, shape: Shape, gpu: GPU, mean: float) -> list[Line]:
-    """Seconds per training step, part by part, on all GPUs."""
+    """Return the seconds per training step on all GPUs, part by part."""
     lines, config = [], job.config
     if job.method != "sft":
         lines.append(Line("sampling", *sampling_seconds(job, shape, gpu, mean)))
@@ -232,6 +256,9 @@ def time_lines(job: Job, shape: Shape, gpu: GPU, mean: float) -> list[Line]:
     peak = peak_tflops(job, gpu)
     speed = peak * 1e12 * TRAIN_EFFICIENCY * job.num_processes
     for what, flops in update_flops(job, shape, mean).items():
-        how = f"{rows:,} rows x {flops / 1e12:,.3g} TFLOP / ({job.num_processes} x {peak:g} x {TRAIN_EFFICIENCY} TFLOP/s)"
+        how = (
+            f"{rows:,} rows x {flops / 1e12:,.3g} TFLOP / ({job.num_processes} x {peak:g} x "
+            f"{TRAIN_EFFICIENCY} TFLOP/s)"
+        )
         lines.append(Line(what, rows * flops / speed, how))
     return lines

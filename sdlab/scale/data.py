@@ -1,4 +1,4 @@
-"""What a job learns from: its questions in the study's own order, or traces; as the data sets that TRL's trainers take."""
+"""The data of a job, as data sets for TRL's trainers: problems in the order of the study, or traces."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +23,12 @@ TRACE_COLUMNS = ("prompt", "completion")  # "answer" may be there as well
 
 
 def job_problems(job: Job) -> list[Problem]:
-    """The questions of a GRPO or SDPO job: a split of the world, a file, or a benchmark; num_questions of them, chosen by config.seed.
+    """Return the problems of a GRPO or SDPO job.
 
-    Raises SdlabError when there is no such data, not that many questions, or a question whose answer is not known.
+    They come from a split of the world, a file, or a benchmark; config.seed chooses num_questions of them.
+
+    Raises SdlabError when there is no such data, when it has too few problems, or when a problem has no
+    answer.
     """
     if job.data in SPLITS:
         from sdlab.runs.questions import training_questions
@@ -37,7 +40,8 @@ def job_problems(job: Job) -> list[Problem]:
         problems = load_problems(Path(job.data).expanduser())
     elif Path(job.data).suffix:
         raise SdlabError(
-            f"no file {job.data}; give a file of questions, a benchmark, or one of the splits {', '.join(SPLITS)}"
+            f"no file {job.data}; give a file of questions, a benchmark, or one of the splits "
+            f"{', '.join(SPLITS)}"
         )
     else:
         from sdlab.benchmarks.load import load_benchmark
@@ -51,7 +55,8 @@ def job_problems(job: Job) -> list[Problem]:
         return problems
     if not 1 <= job.num_questions <= len(problems):
         raise SdlabError(
-            f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to {len(problems)}"
+            f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to "
+            f"{len(problems)}"
         )
     problems = list(problems)
     stream("questions", job.data, job.config.seed).shuffle(problems)
@@ -59,32 +64,38 @@ def job_problems(job: Job) -> list[Problem]:
 
 
 def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | None = None) -> list[Problem]:
-    """The questions whose rendered prompt has at most max_prompt_length tokens; TRL would cut off their beginning, or keep them whole.
+    """Return the problems whose rendered prompt has at most max_prompt_length tokens.
 
-    context: tokens that the model can read. Raises SdlabError when no question is left, and when a kept prompt and a
-    completion of max_completion_length tokens exceed the context.
+    TRL would cut off the beginning of longer prompts, or keep them whole. context: tokens that the model can
+    read.
+
+    Raises SdlabError when no problem is left, and when a kept prompt and a completion of
+    max_completion_length tokens exceed the context.
     """
     texts = [render_prompt(tokenizer, problem, thinking=job.config.thinking) for problem in problems]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     kept = [problem for problem, length in zip(problems, lengths) if length <= job.max_prompt_length]
     if not kept:
         raise SdlabError(
-            f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the shortest has {min(lengths)} tokens"
+            f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the "
+            f"shortest has {min(lengths)} tokens"
         )
     longest = max(length for length in lengths if length <= job.max_prompt_length)
     if context is not None and longest + job.config.max_completion_length > context:
         raise SdlabError(
-            f"a prompt of {longest} tokens and a completion of up to {job.config.max_completion_length} exceed the model's context of {context}; "
-            f"choose max_completion_length at most {max(0, context - longest)}, or a smaller max_prompt_length"
+            f"a prompt of {longest} tokens and a completion of up to {job.config.max_completion_length} "
+            f"exceed the model's context of {context}; "
+            f"choose max_completion_length at most {max(0, context - longest)}, or a smaller "
+            f"max_prompt_length"
         )
     return kept
 
 
 def question_rows(problems: Sequence[Problem], job: Job):
-    """A datasets.Dataset of steps * num_problems rows, in the order in which `sdlab.train` draws its problems.
+    """Return a datasets.Dataset of steps * num_problems rows, in the order of `sdlab.train`.
 
-    Columns: prompt (messages), answer, problem (its place in `problems`). With shuffle_dataset=False TRL's step k holds the
-    problems of our step k.
+    Columns: prompt (messages), answer, problem (its place in `problems`). With shuffle_dataset=False step k
+    of TRL holds the problems of step k of `sdlab.train`.
     """
     from datasets import Dataset
 
@@ -100,7 +111,7 @@ def question_rows(problems: Sequence[Problem], job: Job):
 
 
 def write_traces(traces: Sequence[Trace], path: str | Path) -> Path:
-    """Write traces as a jsonl file that an SFT job reads; returns its path."""
+    """Write traces as a jsonl file that an SFT job reads; return its path."""
     rows = [
         {"prompt": trace.problem.prompt, "completion": trace.completion, "answer": trace.problem.answer}
         for trace in traces
@@ -109,11 +120,15 @@ def write_traces(traces: Sequence[Trace], path: str | Path) -> Path:
 
 
 def read_traces(path: str | Path) -> list[Trace]:
-    """Traces from a json, jsonl or parquet file with the columns prompt and completion. Raises SdlabError when they are missing or empty."""
+    """Return the traces of a json, jsonl or parquet file with the columns prompt and completion.
+
+    Raises SdlabError when they are missing or empty.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise SdlabError(
-            f"no file {path}; an SFT job learns from a file of traces with the columns {' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)"
+            f"no file {path}; an SFT job learns from a file of traces with the columns "
+            f"{' and '.join(TRACE_COLUMNS)} (sdlab.scale.data.write_traces)"
         )
     records, notes = read_rows(path)
     names = {name for row in records for name in row}
@@ -138,7 +153,8 @@ def read_traces(path: str | Path) -> list[Trace]:
         chat = unpacked(cell_of(record, "prompt"))
         if is_chat(chat) and len(chat) > 1:
             raise SdlabError(
-                f"{path.name}, row {number}: the prompt is a conversation of {len(chat)} turns; SFT takes one message of a user"
+                f"{path.name}, row {number}: the prompt is a conversation of {len(chat)} turns; SFT takes "
+                f"one message of a user"
             )
         answer = text_of(cell_of(record, "answer")) or ""
         problem = Problem(f"{path.stem}/{number:04d}", path.stem, path.stem, "", row["prompt"], answer)
@@ -147,10 +163,10 @@ def read_traces(path: str | Path) -> list[Trace]:
 
 
 def trace_rows(traces: Sequence[Trace], tokenizer, job: Job):
-    """A datasets.Dataset of steps * batch_size rows input_ids and labels, the tokens and the order of `run_sft`.
+    """Return a datasets.Dataset of steps * batch_size tokenized rows, in the order of `run_sft`.
 
-    Tokens are made here: TRL would render prompt and completion together, and some chat templates rewrite the thinking of a
-    turn that is over. Labels are -100 on the prompt.
+    Columns: input_ids and labels, which are -100 on the prompt. The tokens are made here, because TRL would
+    render prompt and completion together, and some chat templates rewrite the thinking of a past turn.
     """
     from datasets import Dataset
 

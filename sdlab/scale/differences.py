@@ -1,7 +1,8 @@
-"""Where TRL 1.16, the paper and a job differ, row by row, and by what means the job gets its own way.
+"""Where TRL 1.16, the paper and a job differ, and how the job gets the study's choice: one row per choice.
 
-`tests/test_scale_differences.py` proves every row against the installed TRL. The paper is arXiv 2603.24472 with its code; "not
-told" stands where neither says. TRL's defaults are those of GRPOConfig, trl.experimental.sdpo.SDPOConfig and SFTConfig.
+`tests/test_scale_differences.py` checks every row against the installed TRL. The paper is arXiv 2603.24472
+with its code; "not told" stands where neither states the choice. The defaults of TRL are those of GRPOConfig,
+trl.experimental.sdpo.SDPOConfig and SFTConfig.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Difference:
 
 
 def differences(job: Job) -> list[Difference]:
-    """The rows that concern a job's method; also those where a default is already right, so that nobody has to look."""
+    """Return the rows that concern the method of a job, also those where TRL's default is already right."""
     rows = _everywhere(job)
     if job.method == "sft":
         return rows + _sft(job)
@@ -176,7 +177,7 @@ def _sft(job: Job) -> list[Difference]:
 
 
 def render(rows: list[Difference], console=None) -> None:
-    """Print the table."""
+    """Print the table of differences."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,6 +1,7 @@
-"""Will it fit, and how long will it take? Memory and time of a job on a kind of GPU, to plan with.
+"""Estimate the memory and the time of a job on a kind of GPU, for planning.
 
-Orders of magnitude. The formulas and what they assume are in `sdlab.scale.costs`; what an estimate cannot know is in LIMITS.
+The figures are orders of magnitude. The formulas and their assumptions are in `sdlab.scale.costs`; LIMITS
+names what the estimate leaves out.
 """
 
 from dataclasses import dataclass, replace
@@ -35,25 +36,29 @@ class Estimate:
 
     @property
     def bytes(self) -> float:
-        """Bytes per GPU, all parts together."""
+        """Return the bytes per GPU of all parts together."""
         return sum(line.value for line in self.memory)
 
     @property
     def fits(self) -> bool:
-        """Whether the parts fit into what is usable, and vLLM's share holds the weights and one whole sequence."""
+        """Return whether everything fits the memory.
+
+        The parts must fit the usable memory, and vLLM's share must hold the weights and one whole sequence.
+        """
         return not any(note.startswith("does not fit") for note in self.notes)
 
     @property
     def hours(self) -> float:
-        """Hours of all training steps."""
+        """Return the hours of all training steps."""
         return self.steps * sum(line.value for line in self.time) / 3600
 
 
 def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
-    """Memory and time of `job` on its num_processes GPUs of a kind (see GPUS).
+    """Estimate memory and time of `job` on its num_processes GPUs of one kind (see GPUS).
 
-    mean_length: expected tokens of a completion; half of max_completion_length when None. Raises SdlabError for an unknown
-    GPU or model, or a mean length outside 1..max_completion_length.
+    mean_length: expected tokens of a completion; half of max_completion_length when None.
+
+    Raises SdlabError for an unknown GPU or model, or a mean length outside 1..max_completion_length.
     """
     if gpu not in GPUS:
         raise unknown("GPU", gpu, GPUS)
@@ -83,7 +88,7 @@ def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
 
 
 def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
-    """What does not fit, and the fewest changes after which it does, each tried with the same formulas."""
+    """Return what does not fit, and the fewest changes that make it fit, each tried with the same formulas."""
     wrong = _misfit(job, shape, gpu, memory)
     if not wrong:
         return []
@@ -112,7 +117,10 @@ def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
 
 
 def _changes(job: Job) -> list[tuple]:
-    """(name=value, the changed job, the change) of everything that may help; those that leave the experiment as it is come first."""
+    """Yield (name=value, the changed job, the change) for every change that may help.
+
+    Changes that leave the experiment as it is come first.
+    """
 
     def of_job(**values):
         return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(
@@ -158,7 +166,10 @@ def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
 
 
 def evaluation_hours(job: Job, gpu: str, samples: int, mean: float, longest: int) -> float:
-    """Hours to sample an evaluation of so many completions with vLLM on all of the job's GPUs, nothing else in their memory."""
+    """Return the hours to sample so many completions with vLLM on all GPUs of the job.
+
+    Nothing else is in their memory.
+    """
     shape = shape_of(job.model)
     sizes = replace(
         job.config, num_problems=max(1, samples // job.config.num_generations), max_completion_length=longest

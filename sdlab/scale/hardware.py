@@ -1,4 +1,4 @@
-"""The two tables an estimate reads: what GPUs can do, and how models are shaped."""
+"""The two tables that an estimate reads: the figures of GPUs and the shapes of models."""
 
 import json
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from sdlab.errors import SdlabError, unknown
 
 @dataclass(frozen=True)
 class GPU:
-    """One accelerator, as its data sheet says."""
+    """One accelerator, with the figures of its data sheet."""
 
     memory: float  # GiB; data sheets write GB for what is nearly GiB (an "80 GB" A100 reports 79.3 GiB)
     tflops: float  # dense (without sparsity) bfloat16 matrix products, 1e12 a second
@@ -41,7 +41,10 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A dense decoder with gated MLP and RMSNorm: Qwen2, Qwen3, Olmo3, Llama. Names are those of the model's config.json."""
+    """The shape of a dense decoder with gated MLP and RMSNorm: Qwen2, Qwen3, Olmo3, Llama.
+
+    Field names are those of the model's config.json.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -58,7 +61,10 @@ class Shape:
 
     @property
     def layer_weights(self) -> int:
-        """Weights of one layer's matrices: query, key, value, output; gate, up, down."""
+        """Return the number of weights in the matrices of one layer.
+
+        These are query, key, value, output; gate, up, down.
+        """
         attention = (
             self.hidden_size * self.head_dim * 2 * (self.num_attention_heads + self.num_key_value_heads)
         )
@@ -66,17 +72,17 @@ class Shape:
 
     @property
     def head_weights(self) -> int:
-        """Weights of the output layer, vocab_size x hidden_size."""
+        """Return the number of weights of the output layer, vocab_size x hidden_size."""
         return self.vocab_size * self.hidden_size
 
     @property
     def matmul_weights(self) -> int:
-        """Weights that every token is multiplied with: all layers and the output layer, not the input embedding."""
+        """Return the number of weights that every token is multiplied with: all layers and the output layer."""
         return self.num_hidden_layers * self.layer_weights + self.head_weights
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, to the last one (checked against transformers)."""
+        """Return the exact number of parameters (tested against transformers)."""
         queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         bias = (queries + 2 * keys) * self.qkv_bias
         norms = (
@@ -86,13 +92,16 @@ class Shape:
         return self.matmul_weights + embedding + self.num_hidden_layers * (bias + norms) + self.hidden_size
 
     def kv_bytes(self, length: float, bytes_each: int = 2) -> float:
-        """Bytes of keys and values of one sequence of `length` tokens."""
+        """Return the bytes of keys and values of one sequence of `length` tokens."""
         seen = min(length, self.sliding_window or length)
         tokens = self.sliding_layers * seen + (self.num_hidden_layers - self.sliding_layers) * length
         return 2 * self.num_key_value_heads * self.head_dim * bytes_each * tokens
 
     def lora_parameters(self, rank: int) -> int:
-        """Parameters of LoRA adapters on every matrix of every layer: rank x (in + out) each (arXiv 2106.09685)."""
+        """Return the parameters of LoRA adapters on every matrix of every layer.
+
+        Each adapter has rank x (in + out) parameters. Source: arXiv 2106.09685.
+        """
         h, i, q, k = (
             self.hidden_size,
             self.intermediate_size,
@@ -122,7 +131,7 @@ FAMILIES = {
 
 
 def shape_of(model: str) -> Shape:
-    """The shape of a model in the table, of the organism, or of a folder with a config.json.
+    """Return the shape of a model in the table, of the organism, or of a folder with a config.json.
 
     Raises SdlabError for any other name and for an architecture that is none of FAMILIES.
     """

@@ -1,4 +1,4 @@
-"""A training job at scale: which model learns from which questions by which method, on which processes. One JSON file holds it."""
+"""A training job at scale, stored in one JSON file: model, problems, method and processes."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -20,11 +20,12 @@ VLLM_MODES = ("colocate", "server")
 
 @dataclass(frozen=True)
 class Job:
-    """Everything `sdlab.scale` needs to train. Raises SdlabError on a value that is not allowed."""
+    """All settings that `sdlab.scale` needs for training. Raises SdlabError on a value that is not allowed."""
 
     method: Annotated[str, OneOf("method", CONFIGS)]  # sft, grpo, sdpo
     model: str  # the organism, a folder, or a hub name
-    data: str  # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
+    # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
+    data: str
     config: TrainConfig  # the study's own settings: sizes, rates, losses
     num_questions: Count | None = None  # so many of the data, chosen by config.seed; None: all
     max_prompt_length: Count = 2048  # tokens
@@ -48,7 +49,8 @@ class Job:
         check_settings(self)
         if not isinstance(self.config, CONFIGS[self.method]):
             raise SdlabError(
-                f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a {type(self.config).__name__}"
+                f"method {self.method!r} takes a {CONFIGS[self.method].__name__}, not a "
+                f"{type(self.config).__name__}"
             )
         if self.config.bf16:
             raise SdlabError("config.bf16 is for the study's own loops; give the job itself bf16=True")
@@ -65,12 +67,15 @@ class Job:
 
 
 def write_job(job: Job, path: str | Path) -> Path:
-    """Write a job as JSON; returns its path."""
+    """Write a job as JSON; return its path."""
     return write_atomic(Path(path), to_json(asdict(job), indent=1) + "\n")
 
 
 def read_job(path: str | Path) -> Job:
-    """A job from its JSON file. Raises SdlabError when the file is missing or damaged, or names a setting that does not exist."""
+    """Read a job from its JSON file.
+
+    Raises SdlabError when the file is missing or damaged, or names an unknown setting.
+    """
     try:
         about = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         method, config = about["method"], about["config"]

@@ -1,4 +1,4 @@
-"""The exact command that starts a job: `accelerate launch` with one of the configurations in sdlab/scale/accelerate."""
+"""The command that starts a job: `accelerate launch` with a configuration of sdlab/scale/accelerate."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,13 @@ PORT = 29500
 def launch_command(
     job: Job, job_path: str | Path, *, machine_rank: int | None = None, main_process_ip: str | None = None
 ) -> list[str]:
-    """The command for this machine, as a list of arguments; job_path is the job's file (`write_job`).
+    """Return the command for this machine as a list of arguments.
 
-    On several machines every one runs it with its own rank; where rank or address are not given, the shell's variables
-    $MACHINE_RANK and $MAIN_PROCESS_IP stand in the command. Raises SdlabError when processes or rows do not divide.
+    job_path is the file of the job (`write_job`). On several machines, each runs the command with its own
+    rank. Without a rank or an address, the command holds the shell variables $MACHINE_RANK and
+    $MAIN_PROCESS_IP.
+
+    Raises SdlabError when processes or rows do not divide.
     """
     sizes(job)
     if job.num_processes % job.num_machines:

@@ -1,6 +1,7 @@
-"""The paper's experiments, one file each in sdlab/scale/recipes: what is trained how, how it is judged, what nobody says.
+"""The paper's experiments, one file each: training, evaluation, and what no source states.
 
-Source: arXiv 2603.24472 and the authors' scripts (github.com/beanie00/self-distillation-analysis).
+The files are in sdlab/scale/recipes. Source: arXiv 2603.24472 and the authors' scripts
+(github.com/beanie00/self-distillation-analysis).
 """
 
 import difflib
@@ -30,7 +31,7 @@ TINY_TRACES = 32  # a step's traces of SFT
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How checkpoints are judged: benchmarks of sdlab.benchmarks and the paper's sampling."""
+    """How checkpoints are evaluated: benchmarks of sdlab.benchmarks and the sampling of the paper."""
 
     benchmarks: tuple[str, ...]
     num_generations: Count
@@ -46,7 +47,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment. mean_length, the expected tokens of a response, serves the estimate of time only."""
+    """One experiment. mean_length, the expected tokens of a completion, is used by the estimate of time only."""
 
     name: str
     about: str
@@ -62,7 +63,7 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """The recipes' names, sorted; numbers in them by size."""
+    """Return the names of the recipes in order; numbers in names are ordered by size."""
     return sorted(
         (path.stem for path in RECIPES.glob("*.toml")),
         key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)],
@@ -70,7 +71,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe by name. Raises SdlabError for an unknown one, with the names that come closest."""
+    """Return the recipe of this name.
+
+    Raises SdlabError for an unknown name; the message lists the closest ones.
+    """
     names = recipe_names()
     if name not in names:
         alike = [one for one in names if name in one] or difflib.get_close_matches(name, names, 5, 0.4)
@@ -79,7 +83,10 @@ def load_recipe(name: str) -> Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """A recipe from its file. Raises SdlabError when it is missing or damaged, or has a setting that does not exist or is not allowed."""
+    """Read a recipe from its file.
+
+    Raises SdlabError when it is missing or damaged, or has a setting that is unknown or not allowed.
+    """
     path = Path(path)
     try:
         about = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -115,9 +122,12 @@ def read_recipe(path: str | Path) -> Recipe:
 
 @checked
 def on_gpus(job: Job, gpu: str, gpus: Count) -> Job:
-    """The job on other hardware: processes, how weights are shared out, and no bfloat16 or vLLM where the GPU lacks the former.
+    """Return the job with the processes and the sharding of other hardware.
 
-    Nothing else changes: batch and lengths are the experiment. Raises SdlabError for an unknown kind or fewer than one.
+    Without hardware support, bfloat16 and vLLM are switched off. Batch and lengths stay, because they are the
+    experiment.
+
+    Raises SdlabError for an unknown kind of GPU or fewer than one.
     """
     if gpu not in GPUS:
         raise unknown("GPU", gpu, GPUS)
@@ -137,10 +147,11 @@ def on_gpus(job: Job, gpu: str, gpus: Count) -> Job:
 
 
 def tiny_job(recipe: Recipe, output: str | Path) -> Job:
-    """The recipe on the organism: same method, context, teacher and loss; small sizes, the organism's own learning rate, one CPU process.
+    """Return the recipe as a job on the organism: same method, context, teacher and loss on one CPU process.
 
-    Questions are of the world's training split, as many as a coverage recipe has. SFT's traces are a file that
-    `sdlab.commands.recipe` writes. LoRA stays.
+    The sizes are small and the learning rate is the organism's. Problems come from the training split of the
+    world, as many as a coverage recipe has. The traces of SFT are a file that `sdlab.commands.recipe` writes.
+    LoRA stays.
     """
     job, sizes = recipe.job, dict(TINY_SIZES)
     if job.method == "sft":

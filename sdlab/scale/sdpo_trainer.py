@@ -1,7 +1,8 @@
-"""TRL's SDPOTrainer as the paper means it: the study's teacher prompts, the paper's mean, and nothing that breaks at scale.
+"""TRL's SDPOTrainer with the teacher prompts of the study, the mean of the paper, and fixes for large runs.
 
-TRL computes rollouts, both networks' logits and the divergence. Changed are the teacher's prompt (`StudyContext`), which
-tokens count how much, and three things that only show with many processes, long completions or vLLM.
+TRL computes rollouts, the logits of both networks and the divergence. This module changes the prompt of the
+teacher (`StudyContext`), the weights of tokens, and three things that matter only with many processes, long
+completions or vLLM.
 """
 
 import torch
@@ -22,13 +23,14 @@ from sdlab.train.teacher import teacher_view
 
 
 class StudyContext(SuccessfulRolloutTeacherContextBuilder):
-    """The teacher's prompts from `sdlab.train.teacher.teacher_view`, the ones that the study's own SDPO shows."""
+    """The teacher's prompts from `sdlab.train.teacher.teacher_view`, the same as in the study's own SDPO."""
 
     def build(self, output, prompts, rewards, feedbacks=None):
-        """As TRL's: teacher_input_ids and teacher_attention_mask (R, T_teacher + T), self_distillation_mask (R,).
+        """Build the teacher's tensors for TRL.
 
-        A row whose teacher would need more than max_reprompt_len tokens, or more than the model reads, is not distilled: TRL
-        drops the beginning of its prompt, and the problem with it.
+        These are teacher_input_ids and teacher_attention_mask (R, T_teacher + T), and self_distillation_mask
+        (R,). A row is not distilled when its teacher would need more than max_reprompt_len tokens or more
+        than the model reads. TRL would drop the beginning of its prompt, and the problem with it.
         """
         trainer, accelerator = self.trainer, self.trainer.accelerator
         tokenizer, config, groups = trainer._tokenizer, trainer.job.config, trainer.num_generations
@@ -79,7 +81,10 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
 
 
 class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
-    """TRL's SDPOTrainer with the study's teacher prompts and the paper's mean over the distilled tokens of a minibatch."""
+    """TRL's SDPOTrainer with the study's teacher prompts and the paper's mean.
+
+    The mean is over the distilled tokens of a minibatch.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -114,7 +119,10 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         return super()._forward_logits(*args, **kwargs).float()  # small divergences vanish in bfloat16
 
     def _compute_rollout_logps(self, **tensors):
-        """The sampler's own probabilities where vLLM gave them, as in `sdlab.train`; else TRL's, in rows of a micro-batch."""
+        """Return the sampler's own probabilities where vLLM gave them, as in `sdlab.train`.
+
+        Otherwise return TRL's, computed by micro-batch.
+        """
         if self.use_vllm:
             rows = [
                 torch.tensor([float("nan") if x is None else x for x in row]) for row in self.sampler_logps
@@ -137,9 +145,10 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         return prompt_ids, completion_ids
 
     def _compute_self_distillation_loss(self, model, inputs, distillation_logits):
-        """TRL's divergences, weighed by token_weights: the minibatch's mean once micro-batches and processes are added up.
+        """Return TRL's divergences weighted by token_weights.
 
-        TRL returns early where a process has nothing to distil, and leaves the others waiting in a collective call.
+        Summed over micro-batches and processes they are the mean of the minibatch. TRL returns early on a
+        process that has nothing to distil, and the other processes then wait in a collective call.
         """
         settings, student, teacher = (
             self.args,
@@ -169,7 +178,10 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
 
 
 def start_from_student(callback: PEFTAdapterEMACallback) -> None:
-    """Let the averaged adapter of an EMA teacher start as the student's: TRL starts both its factors from zero."""
+    """Make the averaged adapter of an EMA teacher start as the student's.
+
+    TRL starts both of its factors at zero.
+    """
     from peft import set_peft_model_state_dict
 
     callback._initialize_teacher_adapter()

@@ -1,7 +1,7 @@
-"""What the study changes in TRL's trainers, whatever the method: minibatches, their means, the schedule and the log.
+"""What the study changes in TRL's trainers for every method: minibatches, means, schedule and log.
 
-Everything that TRL 1.16 has a setting for is set in `sdlab.scale.trl_config`; here stands what it has none for. The table of
-`sdlab.scale.differences` names each change.
+`sdlab.scale.trl_config` sets everything that TRL 1.16 has a setting for; this module holds the rest. The
+table in `sdlab.scale.differences` names each change.
 """
 
 import math
@@ -25,7 +25,7 @@ from sdlab.train.losses import token_weights
 
 
 def right_answer(tokenizer):
-    """TRL's reward function: sdlab's own grading, thinking included, 1.0 or 0.0 per completion."""
+    """Grade completions for TRL with sdlab's grader, thinking included: 1.0 or 0.0 each."""
 
     def right(completions, completion_ids, answer, **_) -> list[float]:
         return grade(decode(tokenizer, completion_ids), answer)
@@ -34,9 +34,10 @@ def right_answer(tokenizer):
 
 
 def spread(teaches: list[bool], parts: int) -> list[int]:
-    """An order of the rows in which each of `parts` equal slices holds nearly the same number of those that teach, in their order.
+    """Order rows so that each of `parts` equal slices has nearly the same number of teaching rows.
 
-    The teaching rows of a slice are those of the same one of `sdlab.train.batch.minibatches`.
+    The rows that teach keep their order. Those of a slice are the rows of the same minibatch in
+    `sdlab.train.batch.minibatches`.
     """
     size, rest = len(teaches) // parts, iter([i for i, one in enumerate(teaches) if not one])
     chosen = [i for i, one in enumerate(teaches) if one]
@@ -48,14 +49,14 @@ def spread(teaches: list[bool], parts: int) -> list[int]:
 
 
 class StudyTrainer:
-    """Beside one of TRL's trainers: the study's schedule, and a stop where a gradient is not finite."""
+    """A mixin for TRL's trainers: the schedule of the study, and a stop where a gradient is not finite."""
 
     def __init__(self, *args, job: Job, **kwargs):
         self.job, self.sizes, self.norms = job, sizes(job), []
         super().__init__(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
-        """The learning rate of `sdlab.train.batch.learning_rate`: the same for all updates of a step."""
+        """Use the learning rate of `sdlab.train.batch.learning_rate`: the same for all updates of a step."""
         if self.lr_scheduler is None:
             config, updates = self.job.config, self.sizes.updates
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -79,30 +80,30 @@ class StudyTrainer:
 
 
 class StudySFTTrainer(StudyTrainer, SFTTrainer):
-    """TRL's SFTTrainer with the study's schedule."""
+    """TRL's SFTTrainer with the schedule of the study."""
 
 
 class RolloutTrainer(StudyTrainer):
-    """What GRPO and SDPO share: how the rows of a step become its minibatches, and what is measured on them."""
+    """The shared part of GRPO and SDPO: how the rows of a step become minibatches, and their measures."""
 
     def __init__(self, *args, problems: list, **kwargs):
         self.problems, self.teaching, self.row = problems, [], {}
         super().__init__(*args, **kwargs)
 
     def sample(self, rows: list[dict]) -> dict:
-        """The batch of a step: TRL's rollouts, rewards and advantages."""
+        """Return the batch of a step: TRL's rollouts, rewards and advantages."""
         raise NotImplementedError
 
     def teaches(self, batch: dict) -> torch.Tensor:
-        """(R,) bool: the rows that have a gradient."""
+        """Return which rows have a gradient, (R,) bool."""
         raise NotImplementedError
 
     def order(self, teaches: list[bool]) -> list[int]:
-        """How the rows of this process are laid out before they are cut into minibatches."""
+        """Return the order of the rows of this process before they are divided into minibatches."""
         raise NotImplementedError
 
     def counted(self, mask: torch.Tensor, teaches: torch.Tensor) -> torch.Tensor:
-        """(R, T) bool: the tokens that a minibatch's mean is over."""
+        """Return the tokens that a minibatch averages over, (R, T) bool."""
         raise NotImplementedError
 
     def _prepare_inputs(self, rows):
@@ -117,10 +118,11 @@ class RolloutTrainer(StudyTrainer):
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def shared_out(self, batch: dict) -> list[dict]:
-        """The batch in micro-batches. Each holds token_weights (r, T), which over all processes sum to one per optimizer update.
+        """Divide the batch into micro-batches.
 
-        A window is what this process does for one update. Rows are weighed with `sdlab.train.losses.token_weights`, the
-        denominator being that of the whole minibatch, on all processes.
+        Each holds token_weights (r, T), which sum to one per update over all processes. A window is the work
+        of this process for one update. Rows are weighted with `sdlab.train.losses.token_weights`; the
+        denominator is that of the whole minibatch, on all processes.
         """
         updates, how = self.sizes.updates, self.job.config.aggregation
         order = torch.tensor(self.order(self.teaches(batch).tolist()), device=self.accelerator.device)
@@ -169,7 +171,10 @@ class RolloutTrainer(StudyTrainer):
 
 
 class StudyGRPOTrainer(RolloutTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer with the paper's minibatches: rows in their order, a mean over each minibatch's own tokens."""
+    """TRL's GRPOTrainer with the minibatches of the paper.
+
+    Rows keep their order; the loss is a mean over the tokens of each minibatch.
+    """
 
     def sample(self, rows):
         return self._generate_and_score_completions(rows)
@@ -191,7 +196,7 @@ class StudyGRPOTrainer(RolloutTrainer, GRPOTrainer):
 
 
 class StudyCallback(TrainerCallback):
-    """Leaves out updates that teach nothing, and writes one row per step with the columns of `sdlab.train.log`."""
+    """Skip updates that teach nothing, and write one row per step with the columns of `sdlab.train.log`."""
 
     def __init__(self, trainer: StudyTrainer, path, on_step=None):
         self.trainer, self.path, self.on_step, self.start = trainer, path, on_step, None

@@ -1,8 +1,8 @@
-"""Training a job with TRL: what `accelerate launch` starts, `python -m sdlab.scale.train JOB.json`.
+"""Train a job with TRL; `accelerate launch` starts it as `python -m sdlab.scale.train JOB.json`.
 
-The job's output folder becomes a run that the rest of sdlab reads (`sdlab.runs.loading.load_run`): config.json, steps.jsonl with
-the columns of `sdlab.train.log`, model/ in Hugging Face format, finished.json. With LoRA, adapter/ holds the adapter and
-model/ the merged model. checkpoints/ holds what training goes on from with --resume.
+The output folder of the job is a run that `sdlab.runs.loading.load_run` reads: config.json, steps.jsonl with
+the columns of `sdlab.train.log`, model/ in Hugging Face format, finished.json. With LoRA, adapter/ holds the
+adapter and model/ the merged model. checkpoints/ holds the state from which --resume continues.
 """
 
 import argparse
@@ -22,10 +22,12 @@ from sdlab.text.templates import check_template, template_options
 
 
 def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
-    """Train a job in this process (one of job.num_processes, as accelerate starts them); returns the job's output folder.
+    """Train a job in this process, one of job.num_processes that accelerate starts; return its output folder.
 
-    on_step(row) is called on the first process after every step. Raises SdlabError before anything loads for a job that cannot run,
-    and for an out-of-memory, which says what to lower.
+    on_step(row) is called on the first process after every step.
+
+    Raises SdlabError, before anything loads, for a job that cannot run. Out of memory is also an SdlabError,
+    which names the settings to lower.
     """
     folder = Path(job.output)
     checkpoint = last_checkpoint(job) if resume else None
@@ -53,7 +55,10 @@ def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
 
 
 def make_trainer(job: Job, on_step=None):
-    """The TRL trainer of a job, ready to train. Raises SdlabError when the model or the data cannot be read or do not fit each other."""
+    """Return the TRL trainer of a job, ready to train.
+
+    Raises SdlabError when the model or the data cannot be read or do not fit each other.
+    """
     from transformers import PrinterCallback
 
     from sdlab.scale.data import fitting, job_problems, question_rows, read_traces, trace_rows
@@ -100,9 +105,12 @@ def make_trainer(job: Job, on_step=None):
 
 
 def load_tokenizer(job: Job) -> tuple:
-    """(folder or hub name, tokenizer, tokens that the model reads or None): TRL reads the model itself, and the teacher once more.
+    """Return (folder or hub name, tokenizer, context length or None) of the model that a job trains.
 
-    Raises SdlabError when the model is missing or damaged, or has no chat template that does what config.thinking asks for.
+    TRL reads the model itself, and reads the teacher again.
+
+    Raises SdlabError when the model is missing or damaged, or its chat template lacks what config.thinking
+    asks for.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -119,7 +127,7 @@ def load_tokenizer(job: Job) -> tuple:
 
 
 def lora_config(job: Job):
-    """peft's configuration of a job with lora_rank, else None."""
+    """Return peft's configuration for a job with lora_rank, else None."""
     if not job.lora_rank:
         return None
     from peft import LoraConfig
@@ -128,7 +136,7 @@ def lora_config(job: Job):
 
 
 def write_about(job: Job) -> None:
-    """The run's config.json: what was trained how, and from what."""
+    """Write the run's config.json: method, settings, model and data."""
     from sdlab.provenance import provenance
 
     about = asdict(job)
@@ -144,7 +152,7 @@ def write_about(job: Job) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that train, those that are installed."""
+    """Return the versions of the installed training libraries."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
@@ -157,7 +165,7 @@ def versions() -> dict[str, str]:
 
 
 def save(trainer, job: Job) -> None:
-    """The trained model in output/model, whole, so that `load_engine` reads it; every process takes part."""
+    """Save the whole trained model in output/model, where `load_engine` reads it. Every process takes part."""
     folder = Path(job.output)
     trainer.save_model(str(folder / ("adapter" if job.lora_rank else "model")))
     trainer.accelerator.wait_for_everyone()
@@ -169,7 +177,7 @@ def save(trainer, job: Job) -> None:
 
 
 def merge(job: Job) -> None:
-    """output/model: the base model with output/adapter added to its weights."""
+    """Write output/model: the base model with output/adapter added to its weights."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -184,7 +192,10 @@ def merge(job: Job) -> None:
 
 
 def last_checkpoint(job: Job) -> Path | None:
-    """The newest whole checkpoint of a job, None when there is none yet. Raises SdlabError where going on would not be the same run."""
+    """Return the newest complete checkpoint of a job, or None.
+
+    Raises SdlabError where continuing from it would not be the same run.
+    """
     if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
         raise SdlabError(
             'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume'
@@ -196,7 +207,7 @@ def last_checkpoint(job: Job) -> Path | None:
 
 
 def tell(message: str) -> None:
-    """A line from the first process."""
+    """Print a line on the first process only."""
     if int(os.environ.get("RANK", "0")) == 0:
         print(message, flush=True)
 

@@ -1,7 +1,8 @@
-"""A job as arguments of TRL 1.16's GRPOConfig, SDPOConfig and SFTConfig. Pure: TRL need not be installed.
+"""Translate a job into arguments of TRL 1.16's configurations; TRL need not be installed.
 
-What TRL has no setting for is changed in `sdlab.scale.study_trainer` and `sdlab.scale.sdpo_trainer`; `sdlab.scale.differences`
-says of every choice where it is made.
+The configurations are GRPOConfig, SDPOConfig and SFTConfig. `sdlab.scale.study_trainer` and
+`sdlab.scale.sdpo_trainer` change what TRL has no setting for. `sdlab.scale.differences` says where each
+choice is made.
 """
 
 from pathlib import Path
@@ -13,12 +14,18 @@ SAMPLER_RATIO_CLIP = 2.0  # between the trainer's and vLLM's probabilities, the 
 
 
 def weight_dtype(job: Job) -> str:
-    """float32 where all weights train (a step of 1e-6 is lost in bfloat16), bfloat16 for a base that only carries an adapter."""
+    """Return float32 where all weights train, bfloat16 for a base that only carries an adapter.
+
+    An update of 1e-6 would be lost in bfloat16.
+    """
     return "bfloat16" if job.lora_rank and job.bf16 else "float32"
 
 
 def trl_arguments(job: Job) -> dict:
-    """Keyword arguments of the method's TRL config. Raises SdlabError when the rows of a step do not divide."""
+    """Return the keyword arguments of the method's TRL config.
+
+    Raises SdlabError when the rows of a step do not divide.
+    """
     found, config = sizes(job), job.config
     common = {
         "output_dir": str(Path(job.output) / "checkpoints"),
@@ -71,7 +78,10 @@ def trl_arguments(job: Job) -> dict:
 
 
 def lora_arguments(job: Job) -> dict | None:
-    """Keyword arguments of peft's LoraConfig; None when all weights train. Every linear layer gets an adapter, scaled by 2."""
+    """Return the keyword arguments of peft's LoraConfig; None when all weights train.
+
+    Every linear layer gets an adapter, scaled by 2.
+    """
     if not job.lora_rank:
         return None
     return {
