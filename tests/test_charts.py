@@ -200,7 +200,10 @@ def test_hostile_label_stays_text():
 
 
 def test_importing_show_loads_nothing_heavy():
-    code = "import sys, sdlab.show; sys.exit(any(name in sys.modules for name in ('altair', 'pandas', 'torch', 'ipywidgets')))"
+    code = (
+        "import sys, sdlab.show; sys.exit(any(name in sys.modules for name in ('altair', 'pandas', 'torch', "
+        "'ipywidgets')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
 
 

@@ -12,7 +12,8 @@ colorspacious = pytest.importorskip(
     "colorspacious", reason="pip install colorspacious to judge colours as a colour-blind reader sees them"
 )
 
-# Distance in CIELAB. A difference of 2.3 is just noticeable in patches side by side (Mahy et al. 1994); marks that lie apart need more.
+# Distance in CIELAB. A difference of 2.3 is just noticeable in patches side by side (Mahy et al. 1994); marks
+# that lie apart need more.
 CLEAR = 10
 VISIONS = {
     "deuteranopia": "deuteranomaly",

@@ -15,8 +15,22 @@ from sdlab.results.result import make_result
 
 def result(model, rates, benchmark="aime24", samples=16, length=100.0, unit="tokens"):
     """A result whose problem i has rates[i] * samples right answers."""
-    rows = [{"problem_id": f"{benchmark}/{i:02d}", "generation": g, "completion": "", "answer": "", "reward": float(g < round(rate * samples)), "verdict": 0.0,
-             "length": length + g, "markers": 1.0, "markers_substring": 1.0, "truncated": 0.0} for i, rate in enumerate(rates) for g in range(samples)]  # fmt: skip
+    rows = [
+        {
+            "problem_id": f"{benchmark}/{i:02d}",
+            "generation": g,
+            "completion": "",
+            "answer": "",
+            "reward": float(g < round(rate * samples)),
+            "verdict": 0.0,
+            "length": length + g,
+            "markers": 1.0,
+            "markers_substring": 1.0,
+            "truncated": 0.0,
+        }
+        for i, rate in enumerate(rates)
+        for g in range(samples)
+    ]
     questions = pandas.DataFrame(
         [
             {
@@ -65,7 +79,8 @@ def test_every_problem_has_its_rate_with_the_exact_interval_sorted():
     )  # Clopper and Pearson's for 0 of 16
     words = alt_text(spec)
     assert words.startswith(
-        "Each problem's pass rate. aime24. org/Base-7B: 6 of 30 problems never solved, 6 always; mean 0.50; half of the intervals are wider than 0.4"
+        "Each problem's pass rate. aime24. org/Base-7B: 6 of 30 problems never solved, 6 always; mean 0.50; "
+        "half of the intervals are wider than 0.4"
     )
     assert "organism: 6 of 30 problems never solved, 0 always; mean 0.25" in words
     names = re.findall(r">(aime24/\d\d)</text>", svg)
@@ -92,8 +107,16 @@ def test_pass_rates_of_several_benchmarks_or_of_nothing_are_refused():
 
 
 def test_pass_at_k_has_a_band_per_model_and_marks_where_problems_are_left_out():
-    few = dataclasses.replace(result("organism", [0.5, 1.0], "amc23"), problems=pandas.concat([
-        result("organism", [0.5, 1.0], "amc23").problems, result("organism", [0.5], "amc23", samples=4).problems.assign(problem_id="late")], ignore_index=True))  # fmt: skip
+    few = dataclasses.replace(
+        result("organism", [0.5, 1.0], "amc23"),
+        problems=pandas.concat(
+            [
+                result("organism", [0.5, 1.0], "amc23").problems,
+                result("organism", [0.5], "amc23", samples=4).problems.assign(problem_id="late"),
+            ],
+            ignore_index=True,
+        ),
+    )
     curves = pandas.concat([BASE.pass_at_k(), TRAINED.pass_at_k(), few.pass_at_k()])
     spec, _svg, labels = drawn(pass_at_k_curves(curves))
     points = [label for label in labels if ", pass@" in label]

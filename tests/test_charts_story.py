@@ -10,11 +10,23 @@ from sdlab.charts import objectives, story
 from sdlab.errors import SdlabError
 
 RATES = pandas.Series([0, 1 / 8, 1 / 2, 1 / 2, 5 / 8, 1])
-CHANGES = pandas.DataFrame({
-    "who": ["paper, AIME24", "live, in-domain", "live, in-domain"], "model": ["sft_guided", "sft_unguided", "sft_guided"],
-    "change": [-0.63, 0.04, -0.25], "low": [math.nan, -0.02, -0.3], "high": [math.nan, 0.1, -0.2]})  # fmt: skip
-CAUSES = pandas.DataFrame({"split": ["in-domain"] * 3, "model": ["sft_guided", "base", "base"], "cause": ["unchecked", "wrong sum", "wrong fact"],
-                           "share": [0.3, 0.05, 0.1]})  # fmt: skip
+CHANGES = pandas.DataFrame(
+    {
+        "who": ["paper, AIME24", "live, in-domain", "live, in-domain"],
+        "model": ["sft_guided", "sft_unguided", "sft_guided"],
+        "change": [-0.63, 0.04, -0.25],
+        "low": [math.nan, -0.02, -0.3],
+        "high": [math.nan, 0.1, -0.2],
+    }
+)
+CAUSES = pandas.DataFrame(
+    {
+        "split": ["in-domain"] * 3,
+        "model": ["sft_guided", "base", "base"],
+        "cause": ["unchecked", "wrong sum", "wrong fact"],
+        "share": [0.3, 0.05, 0.1],
+    }
+)
 CASES = pandas.DataFrame(
     {"ratio": [1.0, 1.4], "objective": [1.0, 1.28], "advantage": [1.0, 1.0], "push": [1.0, 0.0]}
 )

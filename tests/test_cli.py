@@ -143,7 +143,8 @@ def test_python_m_sdlab_is_sdlab():
         ),
         (
             ["tour", "--model", "/no/such/folder"],
-            "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or organism\n",
+            "sdlab: no model folder '/no/such/folder'; give a folder in Hugging Face format, a hub name, or "
+            "organism\n",
         ),
     ],
 )

@@ -77,13 +77,30 @@ def test_a_wrong_answer_loses_its_own_points_and_only_the_hidden_test_sees_it(tm
 
 HOSTILE = {
     "loops": (body("while True: pass"), MEAN, f"took longer than {LOOPS_FOR} s"),
-    "loops and will not be interrupted": (body("import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"), MEAN, "did not end in time"),
-    "eats memory": (body("hog = []\nwhile True: hog.append(bytearray(50_000_000))"), MEAN, "needs more than the 600 MB allowed"),
+    "loops and will not be interrupted": (
+        body("import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"),
+        MEAN,
+        "did not end in time",
+    ),
+    "eats memory": (
+        body("hog = []\nwhile True: hog.append(bytearray(50_000_000))"),
+        MEAN,
+        "needs more than the 600 MB allowed",
+    ),
     "prints to exhaustion": (body("while True: print('x' * 10_000)"), MEAN, "printed more than 1 MB"),
     "ends its process": (body("import os; os._exit(0)"), MEAN, "ended its process (exit status 0)"),
-    "kills its parent": (body("import os\ntry: os.kill(os.getppid(), 9)\nexcept PermissionError: pass\nos.killpg(0, 9)"), MEAN, "ended its process"),
-    "replaces builtins": ("import math, builtins\nbuiltins.abs = lambda x: 0\nmath.isclose = lambda *a: True\nabs = math.isclose\n" + body("return 4"), MEAN, "replaced builtins.abs, math.isclose; put back"),
-}  # fmt: skip
+    "kills its parent": (
+        body("import os\ntry: os.kill(os.getppid(), 9)\nexcept PermissionError: pass\nos.killpg(0, 9)"),
+        MEAN,
+        "ended its process",
+    ),
+    "replaces builtins": (
+        "import math, builtins\nbuiltins.abs = lambda x: 0\nmath.isclose = lambda *a: True\nabs = "
+        "math.isclose\n" + body("return 4"),
+        MEAN,
+        "replaced builtins.abs, math.isclose; put back",
+    ),
+}
 
 
 @pytest.mark.slow
@@ -103,7 +120,10 @@ def test_sys_exit_earns_nothing_and_ends_nothing(tmp_path, source):
 
 
 def test_own_tests_helpers_and_replies_do_not_fake_points(tmp_path, source, sandbox):
-    fake = 'import os, json\nfor n in range(3, 64):\n    try: os.write(n, b\'{"token": "ready", "ok": true}\\n\')\n    except OSError: pass\n'
+    fake = (
+        'import os, json\nfor n in range(3, 64):\n    try: os.write(n, b\'{"token": "ready", "ok": '
+        "true}\\n')\n    except OSError: pass\n"
+    )
     found = graded(
         tmp_path,
         source,
@@ -142,7 +162,10 @@ pathlib.Path("own.txt").write_text("fine")
 def test_there_is_no_network(tmp_path, source, sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
-        call = f"import math, socket\nLOG = []\ntry:\n    socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)\nexcept OSError as error:\n    LOG.append(error)"
+        call = (
+            f"import math, socket\nLOG = []\ntry:\n    socket.create_connection(('127.0.0.1', "
+            f"{server.getsockname()[1]}), 2)\nexcept OSError as error:\n    LOG.append(error)"
+        )
         found = graded(tmp_path, source, imports=call, double=body("assert len(LOG) == 1\nreturn 2 * x"))
         with pytest.raises(TimeoutError):
             server.accept()
@@ -154,7 +177,8 @@ def test_nothing_stays_behind(tmp_path, source, sandbox):
     found = graded(
         tmp_path,
         source,
-        imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60) #{mark}'], start_new_session=True)",
+        imports=f"import math, subprocess, sys\nLOG = []\nsubprocess.Popen([sys.executable, '-c', 'import "
+        f"time; time.sleep(60) #{mark}'], start_new_session=True)",
     )
     if "processes" not in found.closed_off:
         pytest.skip("no process namespace here: a process that leaves its group may outlive the grading")
@@ -241,10 +265,19 @@ NO_NOTEBOOK = {  # file: what is in it, and the line about it
     "no_type.ipynb": (shape(cells=[{"source": "x"}]), "damaged notebook"),
     "no_source.ipynb": (shape(cells=[{"cell_type": "code", "metadata": {}}]), "damaged notebook"),
     "metadata.ipynb": (shape(metadata=[]), "damaged notebook"),
-    "other_lab.ipynb": (shape(cells=[{"cell_type": "markdown", "metadata": {}, "source": "hello"}]), "no cell of this lab is in it"),
-    "r.ipynb": (shape(metadata={"kernelspec": {"name": "ir", "language": "R"}}), "made for the kernel 'ir' (R), which is not Python; nothing was run"),
-    "julia.ipynb": (shape(metadata={"language_info": {"name": "julia"}}), "(julia), which is not Python; nothing was run"),
-}  # fmt: skip
+    "other_lab.ipynb": (
+        shape(cells=[{"cell_type": "markdown", "metadata": {}, "source": "hello"}]),
+        "no cell of this lab is in it",
+    ),
+    "r.ipynb": (
+        shape(metadata={"kernelspec": {"name": "ir", "language": "R"}}),
+        "made for the kernel 'ir' (R), which is not Python; nothing was run",
+    ),
+    "julia.ipynb": (
+        shape(metadata={"language_info": {"name": "julia"}}),
+        "(julia), which is not Python; nothing was run",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", NO_NOTEBOOK)

@@ -246,7 +246,8 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     """Two that work (one is lab 4's own notebook) and two that do not."""
     good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
     good.write_text(
-        "import os\nfrom sdlab.train.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
+        "import os\nfrom sdlab.train.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in "
+        "os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
     )
     lazy.write_text("print('1.0')\nrepair = 3\n")
     monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
@@ -279,19 +280,38 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
 
 
 REPAIR = "from sdlab.train.repair import Repair\n"
-# What it hands in, and what is said about it (one of two: without Landlock, bubblewrap shows no other's folder).
+# What it hands in, and what is said about it (one of two: without Landlock, bubblewrap shows no other's
+# folder).
 BAD = {
     "eats_memory": ("hog = bytearray(60 << 30)", "needs more than 4 GiB of memory (memory limit)"),
     "prints": ("while True: print('x' * 100_000)", "printed more than 20 MB"),
     "raises": ("raise ValueError('no idea')", "ValueError: no idea"),
     "exits": ("import sys; sys.exit(0)", "SystemExit: 0"),
     "ends_its_process": ("import os; os._exit(3)", "its process ended with status 3"),
-    "steals": ("import os\nfor other in os.listdir('..'): os.symlink(f'../{other}/0.safetensors', '0.safetensors'); os._exit(0)", ("PermissionError", "its process ended before it was trained")),
-    "links": ("import os; os.symlink('/etc/hostname', '0.safetensors'); os._exit(0)", "its process ended before it was trained"),
-    "overwrites_others": ("import pathlib\nfor other in pathlib.Path('..').resolve().iterdir(): (other / '0.safetensors').write_bytes(b'')", ("PermissionError", "defines no `repair`")),
-    "gives_nan": (REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards * float('nan'))", "it must give 8 numbers from 0 to 1"),
-    "wrong_shape": (REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards[:2])", "mix gave shares of shape (2,)"),
-}  # fmt: skip
+    "steals": (
+        "import os\nfor other in os.listdir('..'): os.symlink(f'../{other}/0.safetensors', "
+        "'0.safetensors'); "
+        "os._exit(0)",
+        ("PermissionError", "its process ended before it was trained"),
+    ),
+    "links": (
+        "import os; os.symlink('/etc/hostname', '0.safetensors'); os._exit(0)",
+        "its process ended before it was trained",
+    ),
+    "overwrites_others": (
+        "import pathlib\nfor other in pathlib.Path('..').resolve().iterdir(): (other / "
+        "'0.safetensors').write_bytes(b'')",
+        ("PermissionError", "defines no `repair`"),
+    ),
+    "gives_nan": (
+        REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards * float('nan'))",
+        "it must give 8 numbers from 0 to 1",
+    ),
+    "wrong_shape": (
+        REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards[:2])",
+        "mix gave shares of shape (2,)",
+    ),
+}
 NEEDS = {"steals": "files", "overwrites_others": "files"}  # what has to be closed off
 
 
@@ -325,7 +345,8 @@ def test_a_submission_that_misbehaves_is_stopped_and_reported_in_one_line(mixed,
     entry = mixed[1][name][1]
     if NEEDS.get(name) not in (None, *entry.closed_off):
         pytest.skip(
-            "files are not closed off here: a submission's folder is not protected; run the board in a container"
+            "files are not closed off here: a submission's folder is not protected; run the board in a "
+            "container"
         )
     reasons = BAD[name][1] if isinstance(BAD[name][1], tuple) else (BAD[name][1],)
     assert any(reason in entry.reason for reason in reasons), entry.reason

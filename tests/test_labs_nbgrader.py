@@ -42,8 +42,9 @@ def test_nbgrader_releases_grades_and_explains_a_lab_made_for_sdlab(tmp_path, mo
         assert graded["success"], graded["log"]
     with api.gradebook as book:
         found = {student: book.find_submission("lab9", student) for student in ("ada", "bob", "eve")}
-        assert {student: (one.score, one.max_score, one.needs_manual_grade) for student, one in found.items()} == {
-            "ada": (5, 10, True), "bob": (0, 10, False), "eve": (3, 10, True)}  # fmt: skip
+        assert {
+            student: (one.score, one.max_score, one.needs_manual_grade) for student, one in found.items()
+        } == {"ada": (5, 10, True), "bob": (0, 10, False), "eve": (3, 10, True)}
     explained = api.generate_feedback("lab9", "eve")
     assert explained["success"], explained["log"]
     assert "double-test" in (tmp_path / "feedback" / "eve" / "lab9" / "lab9_tiny.html").read_text(

@@ -22,15 +22,32 @@ pytestmark = pytest.mark.slow
 SMALL = dict(steps=2, num_problems=4, num_generations=4, max_completion_length=160, warmup_steps=1, seed=3)
 CASES = {
     "sdpo, as in the paper": SDPOConfig(**SMALL),
-    "sdpo, reverse KL over all tokens, one update": SDPOConfig(**SMALL, distillation_alpha=1.0, distillation_topk=None, num_minibatches=1),
-    "sdpo, forward KL, EMA, random demonstrations": SDPOConfig(
-        **SMALL, distillation_alpha=0.0, distillation_topk=20, distillation_add_tail=False, aggregation="sequence_mean", context="solution_no_think",
-        teacher_model_kind="ema", teacher_update_rate=0.5, demonstration="random", temperature=0.8,
+    "sdpo, reverse KL over all tokens, one update": SDPOConfig(
+        **SMALL, distillation_alpha=1.0, distillation_topk=None, num_minibatches=1
     ),
-    "sdpo, a live teacher, feedback": SDPOConfig(**SMALL | {"num_problems": 2, "max_completion_length": 60}, context="solution_feedback", teacher_model_kind="live", distillation_is_clip=None),
+    "sdpo, forward KL, EMA, random demonstrations": SDPOConfig(
+        **SMALL,
+        distillation_alpha=0.0,
+        distillation_topk=20,
+        distillation_add_tail=False,
+        aggregation="sequence_mean",
+        context="solution_no_think",
+        teacher_model_kind="ema",
+        teacher_update_rate=0.5,
+        demonstration="random",
+        temperature=0.8,
+    ),
+    "sdpo, a live teacher, feedback": SDPOConfig(
+        **SMALL | {"num_problems": 2, "max_completion_length": 60},
+        context="solution_feedback",
+        teacher_model_kind="live",
+        distillation_is_clip=None,
+    ),
     "grpo, as in the paper": GRPOConfig(**SMALL),
-    "grpo, standardised, mean per completion": GRPOConfig(**SMALL, scale_rewards=True, aggregation="sequence_mean", temperature=0.8),
-}  # fmt: skip
+    "grpo, standardised, mean per completion": GRPOConfig(
+        **SMALL, scale_rewards=True, aggregation="sequence_mean", temperature=0.8
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)

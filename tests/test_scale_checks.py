@@ -228,7 +228,10 @@ def test_a_jobs_data_type_is_the_jobs_own():
 
 def test_the_program_says_what_is_wrong_before_anything_loads(tmp_path):
     path = write_job(replace(job(), per_device_rows=7), tmp_path / "job.json")
-    code = "import sys; from sdlab.scale.train import main; status = main(sys.argv[1:]); print(sorted({'trl', 'torch', 'transformers'} & set(sys.modules))); sys.exit(status)"
+    code = (
+        "import sys; from sdlab.scale.train import main; status = main(sys.argv[1:]); print(sorted({'trl', "
+        "'torch', 'transformers'} & set(sys.modules))); sys.exit(status)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert (
         done.returncode == 2

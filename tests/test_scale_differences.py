@@ -69,9 +69,17 @@ def stock(tmp, method="sdpo", model=MODEL, **settings):
     """TRL's trainer with TRL's defaults, but for what a CPU needs and a small batch: 4 problems x 4 generations in 4 micro-batches."""
     Config, Trainer = (TRLSDPOConfig, SDPOTrainer) if method == "sdpo" else (trl.GRPOConfig, trl.GRPOTrainer)
     args = Config(
-        output_dir=str(tmp / "stock"), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
-        per_device_train_batch_size=4, gradient_accumulation_steps=4, num_generations=G, max_steps=6, **settings,
-    )  # fmt: skip
+        output_dir=str(tmp / "stock"),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=4,
+        num_generations=G,
+        max_steps=6,
+        **settings,
+    )
     problems = load_split("kata", limit=16)
     rows = datasets.Dataset.from_list(
         [{"prompt": [{"role": "user", "content": p.prompt}], "answer": p.answer} for p in problems]
@@ -565,9 +573,8 @@ def test_feedback_is_for_wrong_completions(changed, trl_sdpo):
 def test_a_teacher_whose_prompt_is_too_long_is_not_asked(changed, trl_sdpo):
     texts, rewards = [CUT, THINKING * 3, THINKING, CUT], [0.0, 1.0, 1.0, 0.0]
     problem, prompts, _ = contexts(trl_sdpo, texts, rewards)
-    limit = (
-        len(trl_sdpo._tokenizer(prompts[1], add_special_tokens=False)["input_ids"]) + 5
-    )  # room for the short demonstration alone
+    # room for the short demonstration alone
+    limit = len(trl_sdpo._tokenizer(prompts[1], add_special_tokens=False)["input_ids"]) + 5
     for trainer in (trl_sdpo, changed()):
         before, trainer.args.max_reprompt_len = trainer.args.max_reprompt_len, limit
         try:
@@ -826,10 +833,20 @@ def test_traces(tmp):
 
 def test_every_row_is_proved():
     jobs = [
-        Job("sft", "organism", "x", SFTConfig()), Job("grpo", "organism", "train", GRPOConfig()), Job("sdpo", "organism", "train", SDPOConfig()),
+        Job("sft", "organism", "x", SFTConfig()),
+        Job("grpo", "organism", "train", GRPOConfig()),
+        Job("sdpo", "organism", "train", SDPOConfig()),
         Job("grpo", "organism", "train", GRPOConfig(), use_vllm=True, accelerate="ddp"),
-        Job("sdpo", "organism", "train", SDPOConfig(teacher_model_kind="ema"), use_vllm=True, accelerate="ddp", lora_rank=4),
-    ]  # fmt: skip
+        Job(
+            "sdpo",
+            "organism",
+            "train",
+            SDPOConfig(teacher_model_kind="ema"),
+            use_vllm=True,
+            accelerate="ddp",
+            lora_rank=4,
+        ),
+    ]
     rows = {row.what for job in jobs for row in differences(job)}
     assert rows == PROVED
 

@@ -317,9 +317,15 @@ def test_the_papers_four_b200_hold_the_papers_job_by_hand():
     n, tokens, teacher = 8_190_735_360, 2048 + 20480, 22528 + 20480
     layer = 2 * 4 * 4096 + 2 * (4 * 4096 + 3 * 4096 + 3 * 1024 + 4 * 12288)
     hand = {
-        "bfloat16 working copy": 2 * 2 * 151936 * 4096, "weights": n, "gradients": n, "AdamW's two moments": 2 * n, "teacher": n,
-        "activations": tokens * 36 * 4096 * 2 + teacher * layer, "logits and loss": 20480 * 151936 * 24, "vLLM (weights, keys and values)": 36 * GIB,
-    }  # fmt: skip
+        "bfloat16 working copy": 2 * 2 * 151936 * 4096,
+        "weights": n,
+        "gradients": n,
+        "AdamW's two moments": 2 * n,
+        "teacher": n,
+        "activations": tokens * 36 * 4096 * 2 + teacher * layer,
+        "logits and loss": 20480 * 151936 * 24,
+        "vLLM (weights, keys and values)": 36 * GIB,
+    }
     assert found == pytest.approx(hand)
     need = estimate(JOB, "B200", 10_000)
     assert need.fits and need.bytes == pytest.approx(sum(hand.values())) and need.bytes < 0.92 * 180 * GIB
@@ -411,13 +417,36 @@ def test_bad_input_is_told():
 
 
 JOBS = st.builds(
-    lambda model, method, rows, length, problems, processes, share, checkpointing, lora, vllm, accelerate: Job(
-        method, model, "x", {"sdpo": SDPOConfig, "grpo": GRPOConfig}[method](max_completion_length=length, num_problems=problems), per_device_rows=rows,
-        num_processes=processes, accelerate=accelerate, use_vllm=vllm, vllm_gpu_memory_utilization=share, bf16=True, gradient_checkpointing=checkpointing, lora_rank=lora,
+    lambda model, method, rows, length, problems, processes, share, checkpointing, lora, vllm, accelerate: (
+        Job(
+            method,
+            model,
+            "x",
+            {"sdpo": SDPOConfig, "grpo": GRPOConfig}[method](
+                max_completion_length=length, num_problems=problems
+            ),
+            per_device_rows=rows,
+            num_processes=processes,
+            accelerate=accelerate,
+            use_vllm=vllm,
+            vllm_gpu_memory_utilization=share,
+            bf16=True,
+            gradient_checkpointing=checkpointing,
+            lora_rank=lora,
+        )
     ),
-    st.sampled_from(sorted(SHAPES)), st.sampled_from(["sdpo", "grpo"]), st.integers(1, 8), st.integers(256, 20480), st.integers(1, 256), st.sampled_from([1, 2, 4, 8]),
-    st.floats(0.2, 0.6), st.booleans(), st.sampled_from([None, 8, 64]), st.booleans(), st.sampled_from(["ddp", "fsdp2", "zero3"]),
-)  # fmt: skip
+    st.sampled_from(sorted(SHAPES)),
+    st.sampled_from(["sdpo", "grpo"]),
+    st.integers(1, 8),
+    st.integers(256, 20480),
+    st.integers(1, 256),
+    st.sampled_from([1, 2, 4, 8]),
+    st.floats(0.2, 0.6),
+    st.booleans(),
+    st.sampled_from([None, 8, 64]),
+    st.booleans(),
+    st.sampled_from(["ddp", "fsdp2", "zero3"]),
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -21,10 +21,15 @@ from sdlab.scale.launch import launch_command
 from sdlab.scale.recipes import RECIPES, load_recipe, on_gpus, read_recipe, recipe_names, tiny_job
 from sdlab.train.teacher import TEACHER_CONTEXTS
 
-MODELS = {  # the paper's models and whether they think, from the paper and the authors' scripts; no other file is read here
-    "deepseek-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", True), "qwen3-8b-on": ("Qwen/Qwen3-8B", True), "qwen3-8b-off": ("Qwen/Qwen3-8B", False),
-    "qwen3-1.7b": ("Qwen/Qwen3-1.7B", True), "olmo3-7b": ("allenai/Olmo-3-7B-Instruct", True),
-}  # fmt: skip
+# the paper's models and whether they think, from the paper and the authors' scripts; no other file is read
+# here
+MODELS = {
+    "deepseek-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", True),
+    "qwen3-8b-on": ("Qwen/Qwen3-8B", True),
+    "qwen3-8b-off": ("Qwen/Qwen3-8B", False),
+    "qwen3-1.7b": ("Qwen/Qwen3-1.7B", True),
+    "olmo3-7b": ("allenai/Olmo-3-7B-Instruct", True),
+}
 MAIN = [f"{model}-{method}" for model in MODELS for method in ("grpo", "sdpo", "sdpo-no-think")]
 COVERAGE = [f"coverage-{n}-{method}" for n in (1, 8, 64, 128, 512) for method in ("grpo", "sdpo")]
 SFT = ["deepseek-7b-sft-unguided", "deepseek-7b-sft-guided"]
@@ -46,8 +51,13 @@ ROLLOUTS = {
 }
 GRPO = ROLLOUTS | {"learning_rate": 1e-6, "scale_rewards": False, "epsilon_low": 0.2, "epsilon_high": 0.28}
 SDPO = ROLLOUTS | {
-    "learning_rate": 1e-5, "distillation_alpha": 0.5, "distillation_topk": 100, "distillation_add_tail": True, "distillation_is_clip": 2.0, "demonstration": "first",
-}  # fmt: skip
+    "learning_rate": 1e-5,
+    "distillation_alpha": 0.5,
+    "distillation_topk": 100,
+    "distillation_add_tail": True,
+    "distillation_is_clip": 2.0,
+    "demonstration": "first",
+}
 THINKING, PLAIN = {"temperature": 0.6, "top_p": 0.95}, {"temperature": 0.7, "top_p": 0.8}
 
 
@@ -95,7 +105,10 @@ def test_hyper_parameters_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name, figure", [
-    ("deepseek-7b-sdpo", "Figure 3"), ("qwen3-8b-on-grpo", "Figure 4"), ("qwen3-8b-off-sdpo", "Figures 5 and 16"), ("deepseek-7b-sdpo-ema", "Figure 6"), ("coverage-8-sdpo", "Figures 7 and 8"),
+    ("deepseek-7b-sdpo", "Figure "
+                         "3"), ("qwen3-8b-on-grpo", "Figure "
+                                                    "4"), ("qwen3-8b-off-sdpo", "Figures 5 and "
+                                                                                "16"), ("deepseek-7b-sdpo-ema", "Figure 6"), ("coverage-8-sdpo", "Figures 7 and 8"),
     ("qwen3-1.7b-sdpo", "Figure 17"), ("olmo3-7b-grpo", "Figure 18"), ("deepseek-7b-sft-guided", "Table 2"),
 ])  # fmt: skip
 def test_figures(name, figure):
@@ -199,11 +212,23 @@ def test_unknown_names_are_answered_with_the_closest():
 
 
 @pytest.mark.parametrize("change, told", [
-    (("learning_rate = 1e-5", "learning_rat = 1e-5"), "unknown setting of sdpo in .*'learning_rat'.*learning_rate"),
-    (("learning_rate = 1e-5", "learning_rate = -1"), "learning_rate=-1"), (('accelerate = "fsdp2"', 'accelerate = "fsdp9"'), "'fsdp9'"),
-    (('method = "sdpo"', 'method = "ppo"'), "unknown method 'ppo'"), (('gpu = "B200"', 'gpu = "B100"'), "unknown GPU 'B100'"),
-    (('gpu = "B200"', ""), "recipe has no gpu"), (("top_k = 20", "topk = 20"), "'topk'"), (("[config]", "[settings]"), "no recipe .*config"), (("[job]", "[job"), "no recipe .*TOML"),
-    (("bf16 = true", "bf17 = true"), "unknown setting of job in .*'bf17'"), (("steps = 100", "steps = 0"), "steps=0"),
+    (("learning_rate = "
+      "1e-5", "learning_rat = 1e-5"), "unknown setting of sdpo in .*'learning_rat'.*learning_rate"),
+    (("learning_rate = "
+      "1e-5", "learning_rate = "
+              "-1"), "learning_rate=-1"), (('accelerate = "fsdp2"', 'accelerate = "fsdp9"'), "'fsdp9'"),
+    (('method = '
+      '"sdpo"', 'method = '
+                '"ppo"'), "unknown method 'ppo'"), (('gpu = "B200"', 'gpu = "B100"'), "unknown GPU 'B100'"),
+    (('gpu = '
+      '"B200"', ""), "recipe has no "
+                     "gpu"), (("top_k = "
+                               "20", "topk = "
+                                     "20"), "'topk'"), (("[config]", "[settings]"), "no recipe "
+                                                                                    ".*config"), (("[job]", "[job"), "no recipe .*TOML"),
+    (("bf16 = "
+      "true", "bf17 = "
+              "true"), "unknown setting of job in .*'bf17'"), (("steps = 100", "steps = 0"), "steps=0"),
 ])  # fmt: skip
 def test_damaged_recipes_are_told(tmp_path, change, told):
     text = (RECIPES / "deepseek-7b-sdpo.toml").read_text()
@@ -328,7 +353,10 @@ def test_a_recipe_writes_its_job(capsys, monkeypatch, tmp_path):
 def test_the_command_line_can_import_it_at_once():
     import subprocess
 
-    code = "import sys, sdlab.commands.recipe; assert not {'torch', 'trl', 'pandas', 'transformers'} & set(sys.modules)"
+    code = (
+        "import sys, sdlab.commands.recipe; assert not {'torch', 'trl', 'pandas', 'transformers'} & "
+        "set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

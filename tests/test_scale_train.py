@@ -184,8 +184,8 @@ def test_out_of_memory_says_what_to_lower(tmp_path, capsys):
     with swapped(program, "make_trainer", lambda *_, **__: Trainer()):
         assert main([str(write_job(one, tmp_path / "job.json"))]) == 2
     assert (
-        "out of memory; lower what the job needs, in this order: per_device_rows=2 (now 4; the result does not change), gradient_checkpointing=True"
-        in capsys.readouterr().out
+        "out of memory; lower what the job needs, in this order: per_device_rows=2 (now 4; the result does "
+        "not change), gradient_checkpointing=True" in capsys.readouterr().out
     )
 
 

@@ -114,12 +114,16 @@ def test_trace_explorer_headless_folds_the_first_problems():
 
 
 CELLS = {
-    "slider": "import sdlab.show as show\nshow.slider_view(lambda v: 1 / (v - 2), [1, 2], 'n', start=1, live=True)",
-    "explorer": "import pandas as pd, sdlab.show as show\nshow.trace_explorer(pd.DataFrame([dict(problem_id=p, context='none', "
+    "slider": "import sdlab.show as show\nshow.slider_view(lambda v: 1 / (v - 2), [1, 2], 'n', start=1, "
+    "live=True)",
+    "explorer": "import pandas as pd, sdlab.show as "
+    "show\nshow.trace_explorer(pd.DataFrame([dict(problem_id=p, context='none', "
     "generation=0, completion='wait ' + p) for p in 'ab']))",
-    "board": "from sdlab.show import Board, LiveBoard\nb = Board('sampling', 'rows')\nfor i in range(50): b(i, 49)\n"
+    "board": "from sdlab.show import Board, LiveBoard\nb = Board('sampling', 'rows')\nfor i in range(50): "
+    "b(i, 49)\n"
     "live = LiveBoard(('reward',))\nfor i in range(3): live.update(dict(step=i, reward=i / 2))",
-    "drive": "import ipywidgets\ns = [w for w in ipywidgets.Widget.widgets.values() if isinstance(w, ipywidgets.SelectionSlider)][0]\n"
+    "drive": "import ipywidgets\ns = [w for w in ipywidgets.Widget.widgets.values() if isinstance(w, "
+    "ipywidgets.SelectionSlider)][0]\n"
     "s.value = 2\nshow.check_callbacks()",
 }
 

@@ -76,11 +76,14 @@ def test_an_error_allowed_by_a_tag_still_counts(tmp_path):
 
 INSIDE_WIDGETS = {
     "interact": "import ipywidgets as w\n@w.interact(x=3)\ndef f(x):\n    return x / 0",
-    "output": "import ipywidgets as w\nout = w.Output()\ndisplay(w.VBox([w.HBox([out])]))\nwith out:\n    1 / 0",
-    "observer": "import ipywidgets as w\ns = w.IntSlider(1)\ns.observe(lambda change: 1 / 0)\nb = w.Button()\n"
+    "output": "import ipywidgets as w\nout = w.Output()\ndisplay(w.VBox([w.HBox([out])]))\nwith out:\n    1 "
+    "/ 0",
+    "observer": "import ipywidgets as w\ns = w.IntSlider(1)\ns.observe(lambda change: 1 / 0)\nb = "
+    "w.Button()\n"
     "b.on_click(lambda _: 1 / 0)\nb.click()",
     "thread": "import threading\nt = threading.Thread(target=lambda: 1 / 0)\nt.start()\nt.join()",
-    "logger": "import logging\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.exception('on the way')",
+    "logger": "import logging\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.exception('on the "
+    "way')",
 }
 
 

@@ -49,9 +49,16 @@ def quiet() -> Console:
 def toured(tmp_path_factory):
     """A tour of four notebooks, one broken and one without parameters; the index is kept as it grew."""
     folder, output = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("reports") / "new"
-    save(folder, "00_first.ipynb", new_markdown_cell("## Part $x^2$"), "import os; print(os.path.exists('" + str(output / "index.html") + "'))",
-         RECORD.format("score={'mean': .5, 'low': .4, 'high': .6}, best='<b>', table={'none': {'score': 1.5}}"),
-         title="# The *first*\n\n> What is\n> it?\n\nMore.")  # fmt: skip
+    save(
+        folder,
+        "00_first.ipynb",
+        new_markdown_cell("## Part $x^2$"),
+        "import os; print(os.path.exists('" + str(output / "index.html") + "'))",
+        RECORD.format(
+            "score={'mean': .5, 'low': .4, 'high': .6}, best='<b>', table={'none': {'score': 1.5}}"
+        ),
+        title="# The *first*\n\n> What is\n> it?\n\nMore.",
+    )
     save(folder, "01_broken.ipynb", "1 / 0", "2")
     nbformat.write(make("1", parameters="SIZE: int = 1"), folder / "02_undeclared.ipynb")
     save(
@@ -185,7 +192,10 @@ def test_a_remote_chart_is_replaced_by_its_picture():
 
 
 def test_links_and_local_html_stay_as_they_are():
-    html = "<a href='https://arxiv.org/abs/2603.24472'>paper</a><img src='data:image/png;base64,AA=='><script>let x = 1;</script>"
+    html = (
+        "<a href='https://arxiv.org/abs/2603.24472'>paper</a><img "
+        "src='data:image/png;base64,AA=='><script>let x = 1;</script>"
+    )
     assert render.offline(html) == html
 
 

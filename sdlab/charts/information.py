@@ -89,7 +89,7 @@ def information_curve(
     x_title: str = "how reliable the hint is",
     y_title: str = "I(y; c | x) (bits)",
 ):
-    """Draw information against a parameter (such as the reliability of a hint); `at` marks the chosen value."""
+    """Draw information against a parameter such as the reliability of a hint; `at` marks its value."""
     import altair as alt
 
     chart = _curve(frame, x, y, low, high, colour, title, subtitle, x_title, y_title, "information_curve")

@@ -23,7 +23,7 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "
 
 
 def theme_config() -> dict:
-    """Return the configuration of every chart: Okabe-Ito colours, title on the left, light grid, white card."""
+    """Return the configuration of every chart: Okabe-Ito colours, light grid, white card."""
     return {
         "config": {
             "background": "white",
@@ -92,7 +92,10 @@ def picture_bundle(spec: dict) -> dict[str, str]:
 
 
 def draw(spec: dict) -> tuple[str, bytes]:
-    """Return (svg text, png bytes at 1.5 pixels per point) of a Vega-Lite specification, drawn by vl-convert."""
+    """Return the SVG text and the PNG bytes of a Vega-Lite specification, drawn by vl-convert.
+
+    The PNG has 1.5 pixels per point.
+    """
     import vl_convert
 
     text = json.dumps(spec)
@@ -172,8 +175,8 @@ def hover_titles(svg: str) -> str:
 def squeeze_png(png: bytes) -> bytes:
     """Reduce a PNG to at most 256 colours: about a sixth of vl-convert's file.
 
-    A chart has few colours; the rest are the soft edges of letters and lines. A file that is not RGBA, as vl-convert
-    writes it, is returned as it was.
+    A chart has few colours; the rest are the soft edges of letters and lines. A file that is not RGBA, as
+    vl-convert writes it, is returned as it was.
     """
     from PIL import Image
 
@@ -189,7 +192,10 @@ def squeeze_png(png: bytes) -> bytes:
 
 
 def alt_text(spec: dict) -> str:
-    """Return the content of a chart in words: its title, subtitle and description, or the names of its axes."""
+    """Return the content of a chart in words.
+
+    The words are its title, subtitle and description, or the names of its axes.
+    """
     title = spec.get("title") or ""
     parts = []
     if isinstance(title, dict):

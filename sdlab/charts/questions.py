@@ -1,4 +1,4 @@
-"""Charts against the number of training problems: the figures of the coverage study (paper Figures 7 and 8)."""
+"""Charts against the number of training problems: the coverage study (paper Figures 7 and 8)."""
 
 from __future__ import annotations
 

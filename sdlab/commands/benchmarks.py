@@ -23,7 +23,7 @@ def benchmarks_command(
     Args:
         name: One benchmark; by default all are listed.
         split: train or test, where a benchmark has both.
-        source: A parquet, json or jsonl file, or a folder of such files; by default the real data, else the hub.
+        source: A parquet, json or jsonl file, or a folder of them; by default the real data, else the hub.
     """
     from rich.console import Console
 
@@ -114,6 +114,9 @@ def _short_place(benchmark: Benchmark, split: str, source) -> str:
 
 
 def _splits(benchmark: Benchmark, source) -> list[str]:
-    """Return the splits that can be read: all that are on the hub, else those whose file is on this machine."""
+    """Return the splits that can be read.
+
+    These are all splits that are on the hub, else those whose file is on this machine.
+    """
     found = [split for split in benchmark.files if benchmark.repo or _here(benchmark, split, source)]
     return found or list(benchmark.files)

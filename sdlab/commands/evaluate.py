@@ -45,19 +45,19 @@ def evaluate(
     are the paper's for the thinking mode, unless an option changes them.
 
     Args:
-        model: The organism, a folder with a model in Hugging Face format (a checkpoint, a run's model), or a hub name.
+        model: The organism, a folder in Hugging Face format (a checkpoint, a run's model), or a hub name.
         benchmarks: Names separated by commas: benchmarks (aime24, math500, ...) or splits (in-domain, ...).
         output: Folder for the results, output/NAME/BENCHMARK.
         name: Name of the model in tables; by default the model string.
         engine: Engine that samples: torch or vllm.
         tensor_parallel_size: GPUs that share the model (vllm only).
-        max_model_len: Tokens of prompt and completion together, when the model's context exceeds the memory (vllm only).
+        max_model_len: Tokens of prompt and completion, when the model's context exceeds the memory (vllm only).
         thinking: Turn on thinking in the chat template.
         num_generations: Completions per problem; by default the paper's 16.
         temperature: By default the paper's: 0.6 with thinking, 0.7 without.
         top_p: By default the paper's: 0.95 with thinking, 0.8 without.
         top_k: By default the paper's: 20.
-        max_completion_length: Tokens at which a completion is cut; by default 38912, or what the model's context leaves.
+        max_completion_length: Tokens at which a completion is cut; by default 38912, at most the model's context.
         source: Folder or hub name from which benchmarks are read instead of their own.
         limit: Use only the first problems of each, so many.
         seed: Seed of the sampling, and of the splits.

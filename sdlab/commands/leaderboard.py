@@ -68,7 +68,8 @@ def rank_submissions(
         jobs=jobs,
         kept=kept,
         on_done=lambda entry: console.print(
-            f"{entry.name}: {entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}",
+            f"{entry.name}: "
+            f"{entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}",
             markup=False,
             highlight=False,
         ),

@@ -37,8 +37,8 @@ def recipe(
         name: The recipe; --list names them.
         show: List the recipes, with the GPUs and hours that each needs.
         dry_run: Print command, settings and estimate; write nothing.
-        tiny: Run the same recipe on the organism, on the processor of this machine, and evaluate it (minutes).
-        gpu: Kind of GPU instead of the recipe's: B200, H200, H100, A100-80, A100-40, L40S, RTX4090, RTX3090, L4, T4.
+        tiny: Run the same recipe on the organism, on this machine's processor, and evaluate it (minutes).
+        gpu: Kind of GPU: B200, H200, H100, A100-80, A100-40, L40S, RTX4090, RTX3090, L4 or T4.
         gpus: Number of GPUs instead of the recipe's.
         output: Folder for the job and its run; by default runs/recipes/NAME (runs/tiny/NAME with --tiny).
     """

@@ -19,8 +19,8 @@ def reproduce(
     """Run the training of the recorded results again; an interrupted reproduction resumes.
 
     Args:
-        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates, long,
-            bf16, coverage, small, organism-1, organism-2, organism-blind.
+        conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates,
+            long, bf16, coverage, small, organism-1, organism-2, organism-blind.
         seeds: Training seeds, one run each. Recorded seeds that are not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; by default data/runs of a clone, else ./sdlab-data/runs.

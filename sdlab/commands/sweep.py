@@ -19,15 +19,16 @@ def sweep(
 ) -> int:
     """Train on every combination of settings and write one table of results; an interrupted sweep resumes.
 
-    For example: sdlab sweep runs/questions method=grpo,sdpo num_questions=1,8,64,all seed=0,1,2 steps=40. A name
-    is "method" or an option of `sdlab train METHOD`. A method ignores the settings that it does not have.
+    For example: sdlab sweep runs/questions method=grpo,sdpo num_questions=1,8,64,all seed=0,1,2 steps=40. A
+    name is "method" or an option of `sdlab train METHOD`. A method ignores the settings that it does not
+    have.
 
     Args:
         folder: Folder for the runs and table.csv.
         axes: The settings and their values.
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         jobs: Number of simultaneous runs on this machine, each with one thread; by default one per core.
-        ray: Run as tasks of a Ray cluster: HOST:PORT of its head, auto (the one running here) or local (start one).
+        ray: Run as tasks of a Ray cluster: HOST:PORT of its head, auto (one running here) or local (start one).
         timeout: Seconds after which a run is stopped and counted as failed.
     """
     from sdlab.runs.grid import read_grid

@@ -22,7 +22,7 @@ def tour(
     The index of the report exists after the first notebook and grows as the others finish.
 
     Args:
-        preset: Sizes: smoke (seconds, for tests), quick (minutes, for a class) or full (the recorded results).
+        preset: Sizes: smoke (seconds, for tests), quick (minutes, for a class) or full (recorded results).
         output: Folder for the report; open its index.html.
         only: Run only these notebooks, for example 00,03.
         model: The organism, a folder with a model in Hugging Face format, or a hub name.

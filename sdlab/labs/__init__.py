@@ -1,1 +1,1 @@
-"""The course labs: student versions from solution notebooks, and grading of what students hand in."""
+"""The course labs: build student versions from solution notebooks, and grade submissions."""

@@ -1,7 +1,7 @@
-"""Student versions of the labs: solutions and hidden tests out, everything else as it is.
+"""Build the student versions of the labs: remove solutions and hidden tests, and keep everything else.
 
-The rules are nbgrader's (its preprocessors ClearSolutions and ClearHiddenTests with their default settings), so that a
-course may use either; nbgrader itself is not needed.
+The rules are nbgrader's (its preprocessors ClearSolutions and ClearHiddenTests with their default settings),
+so a course may use either. nbgrader itself is not needed.
 """
 
 import re
@@ -17,9 +17,11 @@ TEXT_STUB = "YOUR ANSWER HERE"
 
 
 def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
-    """Write the student version of every notebook in `source_dir` to `output_dir` under the same name; returns the files.
+    """Write the student version of every notebook in `source_dir` to `output_dir`; return the files.
 
-    All sources are checked before the first file is written. Raises SdlabError naming the notebook and the cell.
+    Names stay the same. All sources are checked before the first file is written.
+
+    Raises SdlabError that names the notebook and the cell.
     """
     sources = sorted(Path(source_dir).glob("*.ipynb"))
     if not sources:
@@ -38,9 +40,10 @@ def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
 
 
 def read_source(path: Path):
-    """The solution notebook at `path`, checked.
+    """Read the solution notebook at `path` and check it.
 
-    Raises SdlabError for unbalanced or misplaced markers, a grade_id used twice, a graded cell without points, a cell without an id.
+    Raises SdlabError for unbalanced or misplaced markers, a grade_id used twice, a graded cell without
+    points, and a cell without an id.
     """
     notebook = read_notebook(path)
     seen: dict[str, int] = {}
@@ -53,7 +56,8 @@ def read_source(path: Path):
         ):
             if regions(cell.source, markers, where) and not wanted:
                 raise SdlabError(
-                    f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} cell; set it there"
+                    f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} "
+                    f"cell; set it there"
                 )
         if "id" not in cell:
             raise SdlabError(f"{where}: no cell id; save the notebook in nbformat 4.5")
@@ -61,7 +65,8 @@ def read_source(path: Path):
             continue
         if mark.grade_id in seen:
             raise SdlabError(
-                f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs its own"
+                f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs "
+                f"its own"
             )
         seen[mark.grade_id] = number
         points = cell.metadata.nbgrader.get("points")
@@ -71,13 +76,17 @@ def read_source(path: Path):
             raise SdlabError(f"{where}: a graded cell with points {points!r}; give it a number above 0")
         if mark.test and cell.cell_type != "code":
             raise SdlabError(
-                f"{where}: a {cell.cell_type} cell graded by running it; make it a code cell, or solution: true to grade it by hand"
+                f"{where}: a {cell.cell_type} cell graded by running it; make it a code cell, or solution: "
+                f"true to grade it by hand"
             )
     return notebook
 
 
 def student_version(source, name: str):
-    """A copy of the solution notebook `source` as students get it; `name` (lab1_...) is kept in its metadata for grading."""
+    """Return the student version of the solution notebook `source`.
+
+    Its metadata holds `name` (lab1_...) for grading.
+    """
     import copy
 
     notebook = copy.deepcopy(source)
@@ -97,7 +106,10 @@ def student_version(source, name: str):
 
 
 def without_solution(code: str, stub: str) -> str:
-    """`code` with each solution region replaced by `stub` at the region's indentation; all of it where there is none."""
+    """Return `code` with each solution region replaced by `stub` at the region's indentation.
+
+    Where there is no region, `stub` replaces all of it.
+    """
     lines, last = [], 0
     source = code.split("\n")
     found = regions(code, SOLUTION, "")
@@ -109,7 +121,7 @@ def without_solution(code: str, stub: str) -> str:
 
 
 def without_hidden(code: str) -> str:
-    """`code` without its regions of hidden tests."""
+    """Return `code` without its regions of hidden tests."""
     lines, last = [], 0
     source = code.split("\n")
     for first, end in regions(code, HIDDEN, ""):
@@ -119,13 +131,17 @@ def without_hidden(code: str) -> str:
 
 
 def regions(code: str, markers: tuple[str, str], where: str) -> list[tuple[int, int]]:
-    """(first, last) line of each region between the two `markers`. Raises SdlabError when they do not pair."""
+    """Return (first, last) line of each region between the two `markers`.
+
+    Raises SdlabError when the markers do not pair.
+    """
     found, opened = [], None
     for number, line in enumerate(code.split("\n")):
         begins, ends = markers[0] in line, markers[1] in line
         if (begins and opened is not None) or (ends and opened is None):
             raise SdlabError(
-                f"{where}: line {number + 1}: ### {markers[0 if begins else 1]} without its other half; each BEGIN needs one END"
+                f"{where}: line {number + 1}: ### {markers[0 if begins else 1]} without its other half; each "
+                f"BEGIN needs one END"
             )
         if begins:
             opened = number

@@ -1,4 +1,4 @@
-"""Lab notebooks: reading them, and what nbgrader's metadata says about a cell."""
+"""Read lab notebooks, and nbgrader's metadata of their cells."""
 
 import ast
 import json
@@ -11,13 +11,17 @@ LARGEST = 50_000_000  # bytes of a notebook; with figures in it a lab has two or
 
 
 def read_notebook(path: Path):
-    """The notebook at `path` in format 4. Raises SdlabError when it is missing, damaged, too large or no notebook."""
+    """Read the notebook at `path` in format 4.
+
+    Raises SdlabError when it is missing, damaged, too large or no notebook.
+    """
     import nbformat
 
     try:
         if path.stat().st_size > LARGEST:
             raise SdlabError(
-                f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} MB are read; clear its outputs"
+                f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} MB are "
+                f"read; clear its outputs"
             )
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -51,7 +55,8 @@ def read_notebook(path: Path):
                 raise TypeError("a cell without a type")
     except Exception as error:  # nbformat's converters raise whatever they meet
         raise SdlabError(
-            f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again in JupyterLab"
+            f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again "
+            f"in JupyterLab"
         ) from error
     return notebook
 
@@ -76,7 +81,7 @@ class Marking:
 
 
 def marking(cell) -> Marking | None:
-    """What nbgrader's metadata says about `cell`; None for a cell it does not mark."""
+    """Return nbgrader's metadata of `cell`; None for a cell without it."""
     raw = cell.metadata.get("nbgrader")
     if not isinstance(raw, dict) or not isinstance(raw.get("grade_id"), str):
         return None
@@ -98,7 +103,10 @@ def tagged(cell, tag: str) -> bool:
 
 
 def assigned(code: str) -> dict[str, ast.expr | None]:
-    """The names that `code` binds at its top level, each with the expression assigned to it where there is one."""
+    """Return the names that `code` binds at its top level.
+
+    Each comes with the expression assigned to it, where there is one.
+    """
     found: dict[str, ast.expr | None] = {}
     for node in parsed(code):
         if isinstance(node, ast.Assign):
@@ -112,12 +120,12 @@ def assigned(code: str) -> dict[str, ast.expr | None]:
 
 
 def imports(code: str) -> list[str]:
-    """The import statements at the top level of `code`, as text."""
+    """Return the import statements at the top level of `code`, as text."""
     return [ast.unparse(node) for node in parsed(code) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
 def parsed(code: str) -> list[ast.stmt]:
-    """The statements of a code cell; none where it is no Python (magics are looked past)."""
+    """Return the statements of a code cell; none where it is not Python. Magics are skipped."""
     lines = [
         "pass" if line.lstrip()[:1] in ("%", "!") and not line[:1].isspace() else line
         for line in code.split("\n")

@@ -1,4 +1,4 @@
-"""Finished results of the leaderboard in a folder, so that a board that is run again trains only what is new."""
+"""Finished results of the leaderboard in a folder, so that a repeated command trains only new submissions."""
 
 import hashlib
 import io
@@ -17,9 +17,12 @@ TABLES = ("score", "tokens", "in_domain")
 
 
 class Finished:
-    """The results in `folder` for one secret, budget and model. A result belongs to a submission's content, whatever its file is called.
+    """The results in `folder` for one secret, budget and model.
 
-    The time and memory that were allowed make no difference to a result that is finished. Raises SdlabError when the folder cannot be made.
+    A result belongs to the content of a submission, whatever its file is called. The allowed time and memory
+    do not change a finished result.
+
+    Raises SdlabError when the folder cannot be made.
     """
 
     def __init__(self, folder: Path, secret: str, budget):
@@ -46,7 +49,10 @@ class Finished:
         )
 
     def find(self, source: Path | str) -> dict[str, np.ndarray] | None:
-        """The kept tables of the submission `source` (a file, or Python text), or None; a damaged file counts as none."""
+        """Return the stored tables of the submission `source` (a file, or Python text), or None.
+
+        A damaged file counts as none.
+        """
         try:
             with np.load(self._path(source), allow_pickle=False) as kept:
                 tables = {what: kept[what] for what in TABLES}
@@ -59,7 +65,10 @@ class Finished:
         return tables if whole and tables["score"].shape == tables["tokens"].shape else None
 
     def keep(self, tables: dict[str, np.ndarray], source: Path | str) -> None:
-        """Write `tables`, whole or not at all. Raises SdlabError when that cannot be done."""
+        """Write `tables` completely or not at all.
+
+        Raises SdlabError when that cannot be done.
+        """
         content = io.BytesIO()
         np.savez(content, **tables)
         try:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Graded:
-    """What a submission earned. A test cell earns all of its points or none; cells graded by hand wait in `manual`."""
+    """The points of a submission.
+
+    A test cell earns all of its points or none. Cells graded by hand are listed in `manual`.
+    """
 
     submission: Path
     lab: str = ""
@@ -32,7 +35,10 @@ class Graded:
 
 
 def write_csv(results: list[Graded], path: Path) -> None:
-    """One row a submission: its points in all and per cell (empty where the cell is another lab's), and what was noticed."""
+    """Write one row per submission: its total points, its points per cell, and notes.
+
+    Cells of another lab are empty.
+    """
     cells = list(
         dict.fromkeys((graded.lab, identity) for graded in results for identity in graded.max_points)
     )
@@ -80,7 +86,7 @@ def write_csv(results: list[Graded], path: Path) -> None:
 
 
 def table(results: list[Graded]):
-    """A rich table of the class."""
+    """Return a rich table of the class."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -104,7 +110,7 @@ def table(results: list[Graded]):
 
 
 def _safe(cell: str) -> str:
-    """A spreadsheet runs what begins so; a submission's words must not be run there."""
+    """Escape text that a spreadsheet would run as a formula."""
     cell = printable(cell)
     return "'" + cell if cell[:1] in "=+-@\t\r" and cell else cell
 

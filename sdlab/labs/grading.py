@@ -1,4 +1,4 @@
-"""Grades labs: points per cell of one submission, and a table and a csv for a class."""
+"""Grade labs: points per cell of one submission, and a table and a csv file for a class."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,11 +22,13 @@ def grade_submission(
     memory_mb: int = Limits.memory_mb,
     output_mb: float = Limits.output_mb,
 ) -> Graded:
-    """Run the notebook `submission` in a separate process and count its points against the solution notebook `source`.
+    """Run the notebook `submission` in a separate process and count its points.
 
-    `timeout` and `cell_timeout` are seconds for all and for each cell, `memory_mb` holds for each of its processes and for all
-    together, `output_mb` for what it prints. Whatever is wrong with the submission is told in `problems`; SdlabError is raised
-    only for a bad source, bad limits, or a process that does not start.
+    `source` is the solution notebook. `timeout` and `cell_timeout` are seconds for all cells and for each
+    cell. `memory_mb` limits each of its processes and all together; `output_mb` limits what it prints.
+    Everything wrong with the submission stands in `problems`.
+
+    Raises SdlabError only for a bad source, bad limits, or a process that does not start.
     """
     limits = Limits(timeout, cell_timeout, memory_mb, output_mb)
     submission, source, started = Path(submission), Path(source), time.perf_counter()
@@ -88,10 +90,13 @@ def grade_class(
     progress: Callable[[Graded], None] | None = None,
     **limits,
 ) -> list[Graded]:
-    """Grade every submission (files, or folders whose .ipynb files are meant) and write a row for each to `output_csv`.
+    """Grade every submission and write a row for each to `output_csv`.
 
-    `source` is the solution notebook, or a function that finds it. A submission that cannot be graded never stops the others.
-    Raises SdlabError when there is no submission, a name is missing, the limits are bad or `output_csv` cannot be written.
+    `submissions` are files, or folders of .ipynb files. `source` is the solution notebook, or a function that
+    finds it. A submission that cannot be graded never stops the others.
+
+    Raises SdlabError when there is no submission, a name is missing, the limits are bad or `output_csv`
+    cannot be written.
     """
     paths = found([submissions] if isinstance(submissions, (str, Path)) else list(submissions))
     Limits(**limits)
@@ -130,9 +135,11 @@ def sandbox_notes(results: list[Graded]) -> list[str]:
 
 
 def found(paths: list[Path]) -> list[Path]:
-    """The files among `paths`, and the notebooks in the folders among them, in order; no autosaved copies.
+    """Return the files among `paths` and the notebooks in the folders among them, in order.
 
-    Raises SdlabError for a name that is not there or when there is nothing.
+    Autosaved copies are left out.
+
+    Raises SdlabError for a name that does not exist, or when there is nothing.
     """
     files: list[Path] = []
     for path in map(Path, paths):

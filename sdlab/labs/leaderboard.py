@@ -1,9 +1,9 @@
 """The leaderboard of lab 4: train repairs on hidden seeds, evaluate them on hidden problems, and rank them.
 
-An instructor's secret chooses the training seeds, the training problems and the test problems, all of them outside the
-named splits. Each submission is trained in a process of its own, which gets only its training seeds and returns weights.
-The weights are evaluated here, so what a submission prints or returns is no score. docs/sandbox.md says what protects
-this machine. For hostile code, run the command in a container.
+An instructor's secret chooses the training seeds, the training problems and the test problems, all of them
+outside the named splits. Each submission is trained in a process of its own, which gets only its training
+seeds and returns weights. The weights are evaluated here, so what a submission prints or returns is no score.
+docs/sandbox.md says what protects this machine. For hostile code, run the command in a container.
 """
 
 import secrets
@@ -38,7 +38,7 @@ HEADER = "from sdlab.train.repair import Repair\n"
 
 @dataclass(frozen=True)
 class Budget:
-    """What every submission gets. Raises SdlabError on a value below its least."""
+    """The resources of every submission. Raises SdlabError on a value below its minimum."""
 
     config: SDPOConfig = BUDGET
     seeds: Count = 3  # training runs; with one nothing is called significant
@@ -56,9 +56,11 @@ class Budget:
 
 @checked
 def hidden_problems(split: str, count: Count, secret: str) -> list:
-    """`count` problems of the split's kind that `secret` chooses, none of them in the split itself (its seed 0).
+    """Return `count` problems of the split's kind that `secret` chooses.
 
-    Raises SdlabError when there are not so many.
+    None of them is in the split itself (its seed 0).
+
+    Raises SdlabError when there are too few.
     """
     seeds = list(range(1, SPLIT_SEEDS))
     stream("leaderboard", secret, split).shuffle(seeds)
@@ -69,7 +71,10 @@ def hidden_problems(split: str, count: Count, secret: str) -> list:
 
 @checked
 def training_seeds(count: Count, secret: str) -> list[tuple[int, int]]:
-    """`count` pairs that `secret` chooses: the run's seed, and the seed (1..15) of the split "train" it takes its questions from."""
+    """Return `count` pairs of seeds that `secret` chooses.
+
+    A pair is the seed of the run, and the seed (1..15) of the split "train" from which it takes its problems.
+    """
     return [
         (
             stable_int("leaderboard", secret, "run", k) % 2**31,
@@ -89,18 +94,21 @@ def leaderboard(
     kept: Path | None = None,
     on_done=None,
 ) -> list[tuple[int, Entry]]:
-    """(rank, entry) of every submission and of SDPO and GRPO, best first; those that failed share the last rank, with their reason.
+    """Return (rank, entry) of every submission and of SDPO and GRPO, best first.
 
-    files: Python files or lab-4 notebooks that define `repair`. jobs: submissions trained at once, one thread each. kept: a folder for
-    finished results; what is there for the same submission, secret, budget and model is taken from it and not trained again (failures are).
-    on_done(entry) is called as each is judged. Raises SdlabError without files or secret, and where processes cannot be limited; a file
-    that is missing or damaged is a submission that failed.
+    Failed submissions share the last rank, with their reason. files: Python files or lab-4 notebooks that
+    define `repair`. jobs: submissions trained at once, one thread each. kept: a folder for finished results;
+    a result that is there for the same submission, secret, budget and model is reused, but a failure is tried
+    again. on_done(entry) is called as each is evaluated. A missing or damaged file is a failed submission.
+
+    Raises SdlabError without files or secret, and where processes cannot be limited.
     """
     if not files:
         raise SdlabError("no submissions; name Python files or lab-4 notebooks that define `repair`")
     if not secret:
         raise SdlabError(
-            f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or set {SECRET}"
+            f"the leaderboard needs a secret, so that nobody knows its seeds and problems; give --secret or "
+            f"set {SECRET}"
         )
     check_system()
     work = {
@@ -163,7 +171,7 @@ def sandbox_notes(ranked: list[tuple[int, Entry]]) -> list[str]:
 
 
 def _names(files: list[Path]) -> list[str]:
-    """A name for each file: its stem, with its folder or a number where there are several."""
+    """Return a name for each file: its stem, with its folder or a number where several are equal."""
     stems = [path.stem for path in files]
     names = [
         path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.stem}"
@@ -173,7 +181,10 @@ def _names(files: list[Path]) -> list[str]:
 
 
 def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
-    """The trained weights on the hidden problems; an entry with a reason when they are no weights of the model."""
+    """Evaluate the trained weights on the hidden problems.
+
+    Returns an entry with a reason when they are not weights of the model.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""A submission against its source: which cells are run, in which order, and what is wrong with what was handed in."""
+"""Match a submission with its source: the cells to run, their order, and problems of the submission."""
 
 import ast
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from sdlab.labs.cells import assigned, imports, marking, tagged
 
 @dataclass(frozen=True)
 class Step:
-    """One cell to run: `kind` is student (theirs, as it stands), given (the source's) or test (the source's, worth points)."""
+    """One cell to run.
+
+    `kind` is student (the student's cell), given (the source's) or test (the source's, worth points).
+    """
 
     kind: str
     code: str
@@ -18,7 +21,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, the test cells that are missing (0 points), and lines for the person who grades."""
+    """The cells to run, the missing test cells (0 points), and notes for the person who grades."""
 
     steps: tuple[Step, ...]
     missing: tuple[str, ...]
@@ -28,10 +31,10 @@ class Plan:
 
 
 def match(submission, source) -> Plan:
-    """The plan for grading `submission` (both notebooks; `source` checked).
+    """Return the plan for grading `submission` (both are notebooks; `source` is checked).
 
-    Cells are matched by grade_id. Locked cells are the source's; cells that only the student has run as they stand,
-    after the marked cell that they follow. The order of the marked cells is the source's.
+    Cells are matched by grade_id. Locked cells are taken from the source. Cells that only the student has run
+    unchanged, after the marked cell that they follow. The marked cells have the order of the source.
     """
     problems: list[str] = []
     marked = {mark.grade_id: (cell, mark) for cell in source.cells if (mark := marking(cell))}
@@ -84,7 +87,8 @@ def match(submission, source) -> Plan:
         head.insert(0, given)
     if not blocks and marked:
         problems.append(
-            "no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the notebook that was given out"
+            "no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the "
+            "notebook that was given out"
         )
     seen = list(blocks)
     if seen != [identity for identity in marked if identity in blocks]:
@@ -110,7 +114,7 @@ def match(submission, source) -> Plan:
 
 
 def _language(submission, problems: list[str]) -> bool:
-    """Whether the notebook is one for Python; a kernel with another name is told and looked past."""
+    """Return whether the notebook is for Python; a kernel with another name is noted and ignored."""
     spec, info = (
         found if isinstance(found := submission.metadata.get(key), dict) else {}
         for key in ("kernelspec", "language_info")

@@ -11,7 +11,10 @@ from sdlab.measure.spread import POSITIVE, SHARE
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission's result: sums over generations per seed and problem, (S, P), or the reason why there is none."""
+    """The result of one submission: sums over generations per seed and problem, (S, P), or a reason.
+
+    The reason says why there is no result.
+    """
 
     name: str
     score: np.ndarray | None = None  # right answers out of distribution
@@ -29,10 +32,12 @@ class Entry:
 
 
 def rank(entries: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
-    """{name: rank} of {name: (score (S, P), tokens (S, P))}, 1 the best: by score, and where scores are tied by fewer tokens.
+    """Return {name: rank} of {name: (score (S, P), tokens (S, P))}; 1 is the best.
 
-    The best entry and those right after it that are not significantly worse (crossed_difference: an interval over seeds and problems)
-    are tied; then the next best starts a new group. Entries tied in both share a rank, and the next rank counts them all: 1, 1, 3.
+    Entries are ranked by score, and by fewer tokens where scores are tied. The best entry and those right
+    after it that are not significantly worse are tied (crossed_difference: an interval over seeds and
+    problems); the next best starts a new group. Entries tied in both share a rank, and the next rank counts
+    them all: 1, 1, 3.
     """
     placed, names = {}, sorted(entries)
     for level in _tied({name: -entries[name][0] for name in names}):
@@ -42,7 +47,10 @@ def rank(entries: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
 
 
 def _tied(tables: dict[str, np.ndarray]) -> list[list[str]]:
-    """Names in groups, the smallest mean first; a group is its first entry and those right after it that do not differ significantly from it."""
+    """Return the names in groups, the smallest mean first.
+
+    A group is its first entry and those right after it that do not differ significantly from it.
+    """
     groups = []
     for name in sorted(tables, key=lambda name: tables[name].mean()):
         if groups and not crossed_difference(tables[groups[-1][0]], tables[name]).significant:

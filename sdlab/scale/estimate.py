@@ -15,10 +15,13 @@ from sdlab.scale.job import Job
 
 USABLE = 0.92  # of a GPU's memory; the rest is the CUDA context, communication buffers, fragmentation
 LIMITS = (
-    "response lengths: the mean given in the recipe, from before training; GRPO lengthens and SDPO shortens them",
+    "response lengths: the mean given in the recipe, from before training; GRPO lengthens and SDPO shortens "
+    "them",
     "rows without a right sibling, which SDPO leaves out: all rows are counted",
-    "communication between GPUs, loading, saving, grading, weight transfer to vLLM, stragglers beyond one longest response per step",
-    "padding of rows to the longest of a micro-batch, and fused kernels that need less memory than TRL's plain losses",
+    "communication between GPUs, loading, saving, grading, weight transfer to vLLM, stragglers beyond one "
+    "longest response per step",
+    "padding of rows to the longest of a micro-batch, and fused kernels that need less memory than TRL's "
+    "plain losses",
 )
 
 
@@ -66,7 +69,8 @@ def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
     mean = longest / 2 if mean_length is None else mean_length
     if not 1 <= mean <= longest:
         raise SdlabError(
-            f"mean_length={mean_length} is not allowed; it must be from 1 to max_completion_length ({longest})"
+            f"mean_length={mean_length} is not allowed; it must be from 1 to max_completion_length "
+            f"({longest})"
         )
     memory = tuple(memory_lines(job, shape, kind))
     capacity = USABLE * kind.memory * GIB
@@ -88,7 +92,10 @@ def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
 
 
 def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
-    """Return what does not fit, and the fewest changes that make it fit, each tried with the same formulas."""
+    """Return what does not fit, and the fewest changes that make it fit.
+
+    Each change is tried with the same formulas.
+    """
     wrong = _misfit(job, shape, gpu, memory)
     if not wrong:
         return []
@@ -108,11 +115,13 @@ def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
                 found.append(" and ".join(name for name, _, _ in chosen))
         if found:
             return [
-                f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, batch or LoRA is another experiment)"
+                f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, "
+                f"batch or LoRA is another experiment)"
             ]
     most = max(memory, key=lambda line: line.value)
     return [
-        f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger GPUs, or a smaller model"
+        f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger "
+        f"GPUs, or a smaller model"
     ]
 
 
@@ -161,7 +170,10 @@ def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
     if job.use_vllm and job.method != "sft":
         one = shape.kv_bytes(job.max_prompt_length + job.config.max_completion_length)
         if cache_bytes(job, shape, gpu) < one:
-            return f"vLLM's share does not hold the weights and one sequence ({(2 * shape.parameters + one) / GIB:.0f} GiB)"
+            return (
+                f"vLLM's share does not hold the weights and one sequence "
+                f"({(2 * shape.parameters + one) / GIB:.0f} GiB)"
+            )
     return None
 
 

@@ -77,7 +77,10 @@ class Shape:
 
     @property
     def matmul_weights(self) -> int:
-        """Return the number of weights that every token is multiplied with: all layers and the output layer."""
+        """Return the number of weights that every token is multiplied with.
+
+        These are those of all layers and of the output layer, not of the input embedding.
+        """
         return self.num_hidden_layers * self.layer_weights + self.head_weights
 
     @property
@@ -140,7 +143,8 @@ def shape_of(model: str) -> Shape:
     file = (paths.shipped(model) or Path(model).expanduser()) / "config.json"
     if not file.is_file():
         raise SdlabError(
-            f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, or a folder with a config.json"
+            f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, "
+            f"or a folder with a config.json"
         )
     try:
         about = json.loads(file.read_text(encoding="utf-8-sig"))

@@ -20,7 +20,10 @@ VLLM_MODES = ("colocate", "server")
 
 @dataclass(frozen=True)
 class Job:
-    """All settings that `sdlab.scale` needs for training. Raises SdlabError on a value that is not allowed."""
+    """All settings that `sdlab.scale` needs for training.
+
+    Raises SdlabError on a value that is not allowed.
+    """
 
     method: Annotated[str, OneOf("method", CONFIGS)]  # sft, grpo, sdpo
     model: str  # the organism, a folder, or a hub name

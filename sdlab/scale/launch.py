@@ -25,7 +25,8 @@ def launch_command(
     sizes(job)
     if job.num_processes % job.num_machines:
         raise SdlabError(
-            f"num_processes={job.num_processes} (over all machines) is not a multiple of num_machines={job.num_machines}"
+            f"num_processes={job.num_processes} (over all machines) is not a multiple of "
+            f"num_machines={job.num_machines}"
         )
     if machine_rank is not None and not 0 <= machine_rank < job.num_machines:
         raise SdlabError(

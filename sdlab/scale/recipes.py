@@ -47,7 +47,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment. mean_length, the expected tokens of a completion, is used by the estimate of time only."""
+    """One experiment of the paper.
+
+    mean_length, the expected tokens of a completion, is used by the estimate of time only.
+    """
 
     name: str
     about: str
@@ -94,7 +97,8 @@ def read_recipe(path: str | Path) -> Recipe:
         method = job["method"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SdlabError(
-            f"{path} is no recipe ({type(error).__name__}: {error}); it is a TOML file with [job], [config] and [evaluation]"
+            f"{path} is no recipe ({type(error).__name__}: {error}); it is a TOML file with [job], [config] "
+            f"and [evaluation]"
         ) from error
     if method not in CONFIGS:
         raise unknown("method", method, CONFIGS)
@@ -159,7 +163,20 @@ def tiny_job(recipe: Recipe, output: str | Path) -> Job:
     words = job.data.split("-")  # dapo-8x8: eight questions
     few = int(words[1].split("x")[0]) if words[0] == "dapo" and words[1][0].isdigit() else None
     return replace(
-        job, model="organism", data="train" if job.method != "sft" else str(Path(output) / "traces.jsonl"), num_questions=few, config=replace(job.config, **sizes),
-        max_prompt_length=512, max_reprompt_length=1024, per_device_rows=16, num_processes=1, num_machines=1, accelerate="cpu",
-        use_vllm=False, bf16=False, gradient_checkpointing=False, lora_rank=job.lora_rank and min(job.lora_rank, 8), output=str(output),
-    )  # fmt: skip
+        job,
+        model="organism",
+        data="train" if job.method != "sft" else str(Path(output) / "traces.jsonl"),
+        num_questions=few,
+        config=replace(job.config, **sizes),
+        max_prompt_length=512,
+        max_reprompt_length=1024,
+        per_device_rows=16,
+        num_processes=1,
+        num_machines=1,
+        accelerate="cpu",
+        use_vllm=False,
+        bf16=False,
+        gradient_checkpointing=False,
+        lora_rank=job.lora_rank and min(job.lora_rank, 8),
+        output=str(output),
+    )

@@ -70,9 +70,10 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         share = accelerator.gather(distilled).mean().item()
         right = (accelerator.gather(rewards).view(-1, groups) > 0.5).any(1).float().mean().item()
         self.last_metrics = {
-            "self_distillation/reprompt_sample_fraction": share, "self_distillation/reprompt_too_long": 1 - kept / all_rows,
+            "self_distillation/reprompt_sample_fraction": share,
+            "self_distillation/reprompt_too_long": 1 - kept / all_rows,
             "self_distillation/success_group_fraction": right,
-        }  # fmt: skip
+        }
         return {
             "teacher_input_ids": torch.cat([prompt_ids, output["completion_ids"]], dim=1),
             "teacher_attention_mask": torch.cat([prompt_mask, output["completion_mask"]], dim=1),
@@ -157,9 +158,12 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         )
         if settings.distillation_mode == "topk_logits":
             losses = compute_topk_self_distillation_loss(
-                student, teacher, distillation_topk=settings.distillation_topk, distillation_alpha=settings.distillation_alpha,
+                student,
+                teacher,
+                distillation_topk=settings.distillation_topk,
+                distillation_alpha=settings.distillation_alpha,
                 distillation_add_tail=settings.distillation_add_tail,
-            )  # fmt: skip
+            )
         else:
             losses = compute_full_logit_self_distillation_loss(
                 student, teacher, distillation_alpha=settings.distillation_alpha
@@ -172,9 +176,8 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
             )
         weights = inputs["token_weights"]
         loss = (losses.masked_fill(weights == 0, 0) * weights).sum()
-        return (
-            loss * self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        )  # which TRL and the mean over processes divide by
+        # which TRL and the mean over processes divide by
+        return loss * self.current_gradient_accumulation_steps * self.accelerator.num_processes
 
 
 def start_from_student(callback: PEFTAdapterEMACallback) -> None:

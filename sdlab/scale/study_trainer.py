@@ -72,7 +72,8 @@ class StudyTrainer:
             value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
             if not math.isfinite(value):
                 raise SdlabError(
-                    f"step {self.state.global_step // self.sizes.updates}: the gradient's norm {value} is not finite; train with a learning rate below "
+                    f"step {self.state.global_step // self.sizes.updates}: the gradient's norm {value} is "
+                    f"not finite; train with a learning rate below "
                     f"{self.job.config.learning_rate:g} (finished checkpoints are in {self.args.output_dir})"
                 )
             self.norms.append(value)
@@ -232,9 +233,12 @@ class StudyCallback(TrainerCallback):
             | getattr(trainer, "row", {})
         )
         row |= {
-            "step": state.global_step // updates - 1, "learning_rate": logs["learning_rate"], "seconds": now - self.start,
-            "loss": logs["loss"] * updates / taught if taught else math.nan, "grad_norm": sum(trainer.norms) / len(trainer.norms) if trainer.norms else math.nan,
-        }  # fmt: skip
+            "step": state.global_step // updates - 1,
+            "learning_rate": logs["learning_rate"],
+            "seconds": now - self.start,
+            "loss": logs["loss"] * updates / taught if taught else math.nan,
+            "grad_norm": sum(trainer.norms) / len(trainer.norms) if trainer.norms else math.nan,
+        }
         if "entropy" in logs:
             row["entropy"] = logs["entropy"]
         if "seconds_sampling" in row:

@@ -82,7 +82,8 @@ def make_trainer(job: Job, on_step=None):
         problems = fitting(every, tokenizer, job, context)
         if len(problems) < len(every):
             tell(
-                f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer than {job.max_prompt_length} tokens"
+                f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer "
+                f"than {job.max_prompt_length} tokens"
             )
         common |= {
             "problems": problems,
@@ -165,7 +166,10 @@ def versions() -> dict[str, str]:
 
 
 def save(trainer, job: Job) -> None:
-    """Save the whole trained model in output/model, where `load_engine` reads it. Every process takes part."""
+    """Save the whole trained model in output/model, where `load_engine` reads it.
+
+    Every process takes part.
+    """
     folder = Path(job.output)
     trainer.save_model(str(folder / ("adapter" if job.lora_rank else "model")))
     trainer.accelerator.wait_for_everyone()
@@ -198,7 +202,8 @@ def last_checkpoint(job: Job) -> Path | None:
     """
     if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
         raise SdlabError(
-            'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; start it again without --resume'
+            'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; '
+            "start it again without --resume"
         )
     whole = [  # this file is written last: without it, the process ended while it saved
         path.parent for path in (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")
@@ -223,7 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def follow(row: dict) -> None:
         tell(
-            f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers {row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s"
+            f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers "
+            f"{row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s"
         )
 
     try:

@@ -29,15 +29,29 @@ def trl_arguments(job: Job) -> dict:
     found, config = sizes(job), job.config
     common = {
         "output_dir": str(Path(job.output) / "checkpoints"),
-        "seed": config.seed, "max_steps": config.steps * found.updates,
-        "per_device_train_batch_size": job.per_device_rows, "gradient_accumulation_steps": found.accumulation,
-        "learning_rate": config.learning_rate, "max_grad_norm": config.max_grad_norm, "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-        "use_cpu": job.accelerate == "cpu", "bf16": job.bf16, "gradient_checkpointing": job.gradient_checkpointing,
+        "seed": config.seed,
+        "max_steps": config.steps * found.updates,
+        "per_device_train_batch_size": job.per_device_rows,
+        "gradient_accumulation_steps": found.accumulation,
+        "learning_rate": config.learning_rate,
+        "max_grad_norm": config.max_grad_norm,
+        "weight_decay": 0.0,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "use_cpu": job.accelerate == "cpu",
+        "bf16": job.bf16,
+        "gradient_checkpointing": job.gradient_checkpointing,
         "model_init_kwargs": {"dtype": weight_dtype(job)},
-        "ddp_find_unused_parameters": False, "logging_steps": found.updates, "logging_nan_inf_filter": False,
-        "save_strategy": "steps", "save_steps": job.save_steps * found.updates, "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
+        "logging_steps": found.updates,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": job.save_steps * found.updates,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
         "shuffle_dataset": False,  # the data lie in the study's own order
-    }  # fmt: skip
+    }
     if job.method == "sft":
         return common | {
             "train_sampling_strategy": "sequential",
@@ -46,21 +60,34 @@ def trl_arguments(job: Job) -> dict:
             "loss_type": "nll",
         }
     common |= {
-        "steps_per_generation": found.micro_batches, "num_generations": config.num_generations, "num_iterations": 1,
-        "max_completion_length": config.max_completion_length, "temperature": config.temperature, "top_p": 1.0, "top_k": 0,
-        "chat_template_kwargs": {"enable_thinking": config.thinking}, "mask_truncated_completions": False, "beta": 0.0, "importance_sampling_level": "token",
-    }  # fmt: skip
+        "steps_per_generation": found.micro_batches,
+        "num_generations": config.num_generations,
+        "num_iterations": 1,
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "chat_template_kwargs": {"enable_thinking": config.thinking},
+        "mask_truncated_completions": False,
+        "beta": 0.0,
+        "importance_sampling_level": "token",
+    }
     if job.use_vllm:
         common |= {
-            "use_vllm": True, "vllm_mode": job.vllm_mode, "vllm_gpu_memory_utilization": job.vllm_gpu_memory_utilization,
-            "vllm_tensor_parallel_size": job.vllm_tensor_parallel_size, "vllm_max_model_length": job.max_prompt_length + config.max_completion_length,
+            "use_vllm": True,
+            "vllm_mode": job.vllm_mode,
+            "vllm_gpu_memory_utilization": job.vllm_gpu_memory_utilization,
+            "vllm_tensor_parallel_size": job.vllm_tensor_parallel_size,
+            "vllm_max_model_length": job.max_prompt_length + config.max_completion_length,
             "vllm_server_base_url": job.vllm_server_base_url,
-        }  # fmt: skip
+        }
     if job.method == "grpo":
         common |= {
-            "scale_rewards": "group" if config.scale_rewards else "none", "epsilon": config.epsilon_low, "epsilon_high": config.epsilon_high,
+            "scale_rewards": "group" if config.scale_rewards else "none",
+            "epsilon": config.epsilon_low,
+            "epsilon_high": config.epsilon_high,
             "loss_type": "dapo" if config.aggregation == "token_mean" else "grpo",
-        }  # fmt: skip
+        }
         if job.use_vllm:
             common |= {
                 "vllm_importance_sampling_mode": "token_truncate",
@@ -68,13 +95,21 @@ def trl_arguments(job: Job) -> dict:
             }
         return common
     return common | {
-        "distillation_weight": 1.0, "distillation_mode": "topk_logits" if config.distillation_topk else "full_logits",
-        "distillation_topk": config.distillation_topk, "distillation_alpha": config.distillation_alpha,
-        "distillation_add_tail": config.distillation_add_tail, "distillation_is_clip": config.distillation_is_clip,
-        "teacher_model_kind": config.teacher_model_kind, "teacher_update_rate": config.teacher_update_rate, "teacher_sync_steps": found.updates,
-        "max_prompt_length": job.max_prompt_length, "max_reprompt_len": job.max_reprompt_length, "success_reward_threshold": 0.5,
-        "disable_dropout": True, "diagnostics_warning_interval": 0,
-    }  # fmt: skip
+        "distillation_weight": 1.0,
+        "distillation_mode": "topk_logits" if config.distillation_topk else "full_logits",
+        "distillation_topk": config.distillation_topk,
+        "distillation_alpha": config.distillation_alpha,
+        "distillation_add_tail": config.distillation_add_tail,
+        "distillation_is_clip": config.distillation_is_clip,
+        "teacher_model_kind": config.teacher_model_kind,
+        "teacher_update_rate": config.teacher_update_rate,
+        "teacher_sync_steps": found.updates,
+        "max_prompt_length": job.max_prompt_length,
+        "max_reprompt_len": job.max_reprompt_length,
+        "success_reward_threshold": 0.5,
+        "disable_dropout": True,
+        "diagnostics_warning_interval": 0,
+    }
 
 
 def lora_arguments(job: Job) -> dict | None:

@@ -1,7 +1,7 @@
-"""Pictures and views for notebooks: charts, coloured text, token heat maps, progress, things to play with.
+"""Views for notebooks: coloured text, token heat maps, progress and interactive views.
 
-Everything is drawn in the kernel as SVG, PNG or plain HTML: no JavaScript, no network, and a text alternative.
-Submodules are loaded when first used, so importing this package costs nothing.
+Everything is drawn in the kernel as SVG, PNG or plain HTML, without JavaScript and network, and with a text
+alternative. Submodules are loaded when first used, so importing this package costs nothing.
 """
 
 import importlib
@@ -24,7 +24,7 @@ __all__ = ["setup", "charts", *_HOME]
 
 
 def setup() -> None:
-    """Once per notebook: sdlab's chart theme and renderer, and tables with short numbers and unclipped text."""
+    """Set sdlab's chart theme and renderer, and tables with short numbers and unclipped text, once per notebook."""
     import pandas as pd
 
     from sdlab.charts import picture

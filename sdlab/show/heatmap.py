@@ -1,4 +1,4 @@
-"""A completion's tokens coloured by a number per token."""
+"""Colour the tokens of a completion by a number per token."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,13 @@ def token_heatmap(
     meaning: tuple[str, str] = ("lower", "higher"),
     top: int = 10,
 ) -> View:
-    """Each token on a background for its value, with a legend, hover text and a table of the largest.
+    """Show each token on a background for its value, with a legend, hover text and a table of the largest
+    values.
 
-    `tokens`, `values` and every list in `extra` (shown on hover, by its name) have T entries. The scale ends at the
-    `clip_percentile` of the absolute values, so that one extreme token does not bleach the rest. `meaning`: what the
-    two ends of the scale say, e.g. ("teacher disagrees", "teacher agrees"). `prompt_tokens` come first, uncoloured.
+    `tokens`, `values` and every list in `extra` (shown on hover, by its name) have T entries. The scale ends
+    at the `clip_percentile` of the absolute values, so that one extreme token does not bleach the rest.
+    `meaning`: what the two ends of the scale say, e.g. ("teacher disagrees", "teacher agrees").
+    `prompt_tokens` come first, uncoloured.
     """
     import numpy as np
 
@@ -79,8 +81,10 @@ def _short(value) -> str:
 
 
 def _tint(share: float, diverging: bool) -> str:
-    """Background of a value at `share` of the limit: white at 0; at most 80% of the full colour, so that dark text
-    keeps a contrast above 4.5."""
+    """Return the background of a value at `share` of the limit: white at 0, at most 80% of the full colour.
+
+    Dark text then keeps a contrast above 4.5.
+    """
     if share != share:  # not a number: no value to show
         return "#ffffff"
     end = POSITIVE if share >= 0 or not diverging else NEGATIVE

@@ -1,4 +1,4 @@
-"""A board that grows while something trains, and the button that stops the training."""
+"""A board that is redrawn during training, and the button that stops the training."""
 
 import threading
 import time
@@ -10,13 +10,15 @@ from sdlab.show.view import View, render, to_html
 
 
 class LiveBoard:
-    """Small multiples that grow while something trains: `board.update({"step": 3, "reward": .41, ...})`.
+    """Small multiples that are redrawn during training: `board.update({"step": 3, "reward": .41, ...})`.
 
-    `columns`: which entries of a row to draw. Redraws at most every `interval` seconds (headless: every 30), and once
-    more when the cell ends or at `close()`, so that the last row is never missing. Rows are kept in `board.rows`.
+    `columns`: the entries of a row to draw. It redraws at most every `interval` seconds (headless: every 30),
+    and once more at the end of the cell or at `close()`, so that the last row is never missing. `board.rows`
+    holds the rows.
 
-    With a reader who can press it, a stop button stands under the board until the cell ends. The `update` after a press
-    raises KeyboardInterrupt, for which every training of sdlab returns the finished steps and leaves a whole run folder.
+    In an interactive notebook a stop button stands under the board until the cell ends. The `update` after a
+    press raises KeyboardInterrupt; every training loop of sdlab then returns the finished steps and leaves a
+    complete run folder.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class LiveBoard:
         self._pending = False
 
     def update(self, row: dict) -> None:
-        """Add one row (a dict with the step and any of the columns) and redraw if it is time.
+        """Add one row (a dict with the step and any of the columns) and redraw if the interval has passed.
 
-        Raises KeyboardInterrupt when the stop button was pressed, with this row kept and drawn.
+        Raises KeyboardInterrupt when the stop button was pressed; this row is kept and drawn.
         """
         self.rows.append(dict(row))
         self._pending = True
@@ -57,7 +59,7 @@ class LiveBoard:
                 self._stop.show()
 
     def close(self, *_) -> None:
-        """Draw rows that are not on the board yet and take the button away. Also called by IPython at the end of the cell."""
+        """Draw the remaining rows and remove the button. IPython also calls this at the end of the cell."""
         if self._pending:
             self._draw(self.clock())
         if self._stop is not None:
@@ -74,7 +76,7 @@ class LiveBoard:
         self.close()
 
     def view(self) -> View:
-        """The board as a picture with the latest numbers in words under it."""
+        """Return the board as a picture with the latest numbers in words under it."""
         import pandas as pd
 
         from sdlab.charts.style import METRIC_LABELS, number
@@ -104,7 +106,7 @@ class LiveBoard:
             self._handle = show_in_place(self.view(), self._handle)
 
     def _begin(self) -> None:
-        """In a cell that has not drawn on this board before: close at its end, and a button if someone may press it."""
+        """In a new cell: arrange to close at its end, and show a button if someone may press it."""
         from IPython import get_ipython
 
         self._hooked = get_ipython().events
@@ -114,7 +116,10 @@ class LiveBoard:
 
 
 def somebody_runs_this_cell() -> bool:
-    """True where a page with cells asked for this run: it names the cell, which nbclient (papermill, nbconvert) does not."""
+    """Return whether a page with cells started this run.
+
+    Such a page names the cell; nbclient (papermill, nbconvert) does not.
+    """
     if is_headless():
         return False
     from IPython import get_ipython
@@ -125,10 +130,11 @@ def somebody_runs_this_cell() -> bool:
 class StopButton:
     """A button that can be pressed while its cell is running: sets `pressed`, a threading.Event.
 
-    A running cell keeps the kernel's main thread, so a press is heard only where the page sends widget messages to a
-    *subshell*, another thread of the kernel (JEP 91; ipykernel 7 with JupyterLab 4.4, where it is the default). Whether it
-    does is tried out: the button is put on the page invisibly, the page says so by itself (`_view_count`), and only when
-    that is heard while the cell is running does the button appear. Elsewhere there is none, and never a dead one.
+    A running cell keeps the kernel's main thread busy. A press therefore arrives only where the page sends
+    widget messages to a *subshell*, another thread of the kernel (JEP 91; ipykernel 7 with JupyterLab 4.4,
+    where it is the default). The button tests this: it is put on the page invisibly, the page reports its
+    view (`_view_count`), and the button appears only when that report arrives while the cell is running.
+    Elsewhere there is no button, and never a dead one.
     """
 
     def __init__(self, title: str):
@@ -141,14 +147,15 @@ class StopButton:
             layout={"display": "none", "width": "auto", "margin": "4px 0"},
         )
         self._button._view_count = 0  # not None: the page reports how often the button is on it
-        # ipykernel 7.4 sends the answers to a widget that was made in the main thread to the main thread, which is busy.
+        # ipykernel 7.4 sends the answers to a widget that was made in the main thread to the main thread,
+        # which is busy.
         if hasattr(self._button.comm, "_reply_subshell_for"):
             self._button.comm._reply_subshell_for = lambda data, chosen_by_the_page: chosen_by_the_page
         self._button.observe(self._heard, names="_view_count")
         self._button.on_click(self._press)
 
     def show(self) -> None:
-        """Put it on the page, under what the cell has shown so far; nothing at the second call."""
+        """Show the button under the output of the cell so far; a second call does nothing."""
         if not self._handles:
             from IPython.display import display
 
@@ -170,7 +177,7 @@ class StopButton:
         self._button.disabled, self._button.description = True, "Stopping ..."
 
     def close(self) -> None:
-        """Take it from the page and from what is saved."""
+        """Remove the button from the page and from the saved output."""
         self._is_over, self._button._view_count = True, None  # the page need not report that it is gone
         for handle in self._handles:
             handle.update({"text/plain": ""}, raw=True)

@@ -1,6 +1,6 @@
 """Progress that is drawn in place: a thin bar while something runs, one line when it is done.
 
-In a notebook everything goes through one display handle, so what is saved is the last state, in exported HTML too.
+A notebook uses one display handle, so the saved output is the last state, in exported HTML too.
 """
 
 import os
@@ -13,7 +13,7 @@ from sdlab.show.view import View, render
 
 
 def in_notebook() -> bool:
-    """True in a Jupyter kernel."""
+    """Return whether this process is a Jupyter kernel."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
@@ -23,16 +23,17 @@ def in_notebook() -> bool:
 
 
 def is_headless() -> bool:
-    """True where nobody can click or watch: SDLAB_HEADLESS=1 (set by sdlab's executor), or no Jupyter kernel."""
+    """Return whether nobody can click or watch: SDLAB_HEADLESS=1 (set by sdlab's executor), or no kernel."""
     return os.environ.get("SDLAB_HEADLESS", "") not in ("", "0") or not in_notebook()
 
 
 class Board:
-    """A bar for one task: call it as `board(done, total)`, the hook every long function of sdlab takes.
+    """A bar for one task: call it as `board(done, total)`, the hook of every long function of sdlab.
 
-    Draws at most every `interval` seconds, at the end always. `surface` is what it draws on: "notebook", "terminal"
-    (rich) or "none"; None finds out. Headless notebooks get the final line only. Use as a context manager, or let it
-    finish by itself at `done == total`; a second stage on the same board starts a new clock.
+    Draws at most every `interval` seconds, at the end always. `surface` is what it draws on: "notebook",
+    "terminal" (rich) or "none"; None finds out. Headless notebooks get the final line only. Use as a context
+    manager, or let it finish by itself at `done == total`; a second stage on the same board starts a new
+    clock.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Board:
                 self._draw()
 
     def close(self) -> None:
-        """Draw the last state and stop; harmless when already finished."""
+        """Draw the last state and stop; a second call does nothing."""
         if self._start is not None and not self.finished:
             self.seconds = self.clock() - self._start
             self.finished = True
@@ -83,7 +84,7 @@ class Board:
 
     @property
     def words(self) -> str:
-        """The state in one line: "sampling: 128 of 256 rows, 41 rows/s"."""
+        """Return the state in one line: "sampling: 128 of 256 rows, 41 rows/s"."""
         unit = f" {self.unit}" if self.unit else ""
         of = f" of {self.total:,}" if self.total else ""
         text = f"{self.label}: {self.done:,}{of}{unit}"
@@ -94,7 +95,7 @@ class Board:
         return text
 
     def view(self) -> View:
-        """The board as HTML: bar and line while running, the line alone at the end."""
+        """Return the board as HTML: bar and line while running, the line alone at the end."""
         html = render(
             "progress.html",
             label=self.label,
@@ -136,7 +137,7 @@ class Board:
 
 
 def progress(label: str, unit: str = "") -> Board:
-    """A progress hook: `engine.generate(prompts, params, progress=progress("sampling", "tokens"))`."""
+    """Return a progress hook: `engine.generate(prompts, params, progress=progress("sampling", "tokens"))`."""
     return Board(label, unit)
 
 
@@ -145,7 +146,7 @@ def _rate(rate: float) -> str:
 
 
 def show_in_place(view: View, handle=None):
-    """Display `view`, or redraw the `handle` an earlier call returned; gives the handle back."""
+    """Display `view`, or redraw the `handle` of an earlier call; return the handle."""
     from IPython.display import display
 
     if handle is None:

@@ -1,7 +1,7 @@
-"""Text and tokens as pictures: plain HTML and CSS, no JavaScript, offline, model text escaped.
+"""Show text and tokens as plain HTML and CSS: no JavaScript, offline, model text escaped.
 
-Styles are inline because notebook viewers drop <style>; where they drop inline styles as well (GitHub) the text stays
-readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in tables.
+Styles are inline because notebook viewers drop <style>; where they drop inline styles as well (GitHub) the
+text stays readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in tables.
 """
 
 import re
@@ -26,10 +26,11 @@ def highlight_markers(
     match: str = "word",
     legend: bool = True,
 ) -> View:
-    """The text with its epistemic markers coloured and its thinking part in a muted box.
+    """Show a text with its epistemic markers coloured and its thinking part in a muted box.
 
     `length`: tokens, if known (words are counted otherwise); `reward`: 1 right, 0 wrong, None not shown;
-    `match`: "word" or "substring" as in `sdlab.text.markers`. Extracting the text of the body gives `text` back.
+    `match`: "word" or "substring" as in `sdlab.text.markers`. Extracting the text of the body gives `text`
+    back.
     """
     from sdlab.text.markers import count_markers
 
@@ -54,7 +55,10 @@ def highlight_markers(
 
 
 def _split_think(text: str) -> list[tuple[str, bool]]:
-    """The text cut at </think>: (thinking part with its tags, True) then (the rest, False); nothing is dropped."""
+    """Split the text at </think> into (thinking part with its tags, True) and (the rest, False).
+
+    Nothing is dropped.
+    """
     start, end = text.find("<think>"), text.find("</think>")
     if end < 0:
         return (
@@ -82,12 +86,12 @@ def _pieces(text: str, match: str) -> list[tuple[str, str]]:
 
 
 def side_by_side(*views, min_width: int = 300) -> View:
-    """Views (or anything a notebook shows) next to each other; on a narrow page they stack."""
+    """Show views (or anything a notebook displays) next to each other; on a narrow page they stack."""
     shown = [View(to_html(view)) for view in views]
     html = render("beside.html", views=shown, min_width=min_width)
     return View(html, "\n\n".join(repr(view) for view in views))
 
 
 def shown(token: str) -> str:
-    """A token with its invisible characters made visible: "␣the", "⏎"."""
+    """Return a token with its invisible characters made visible: "␣the", "⏎"."""
     return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "(empty)"

@@ -8,10 +8,10 @@ from sdlab.show.widgets import guarded, leave_keys
 
 
 def trace_view(frame, problem_id: str, generation: int = 0) -> View:
-    """All contexts' answers to one problem side by side, markers coloured.
+    """Show the completions of one problem in all contexts side by side, markers coloured.
 
-    `frame` as made by `sdlab.measure.evaluation.evaluate`: problem_id, context, generation, completion; length,
-    reward, answer and truth are shown where present.
+    `frame` as made by `sdlab.measure.evaluation.evaluate`: problem_id, context, generation, completion;
+    length, reward, answer and truth are shown where present.
     """
     from sdlab.charts.style import need
     from sdlab.text.prompt import CONTEXT_LABELS
@@ -46,10 +46,10 @@ def trace_view(frame, problem_id: str, generation: int = 0) -> View:
 
 
 def trace_explorer(frame, *, static: int = 3) -> View | None:
-    """Choose a problem and a sample and read all contexts' answers with the markers coloured.
+    """Show the completions of one problem in all contexts, with a choice of problem and sample.
 
-    With a kernel and a reader: two dropdowns (Tab and arrow keys work) that redraw one ordinary output. Headless: the
-    first `static` problems, the first open and the others folded.
+    With a kernel and a reader: two dropdowns (Tab and arrow keys work) that redraw one ordinary output.
+    Headless: the first `static` problems, the first open and the others folded.
     """
     from sdlab.charts.style import need
 

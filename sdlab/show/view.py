@@ -1,7 +1,4 @@
-"""A piece of finished HTML with its words: what every token view, flip book and board hands to the notebook.
-
-The HTML is made by the templates in sdlab/show/templates, which escape every text.
-"""
+"""A piece of finished HTML with its words, the result of every view."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +18,7 @@ CARD = (
 
 @dataclass(frozen=True)
 class View:
-    """`html` is self-contained (no script, no network, model text escaped); `text` is the same for a terminal."""
+    """Self-contained `html` (no script, no network, model text escaped) and the same as `text` for a terminal."""
 
     html: str
     text: str = ""
@@ -52,7 +49,7 @@ def _templates():
 
 
 def to_html(thing) -> str:
-    """HTML of anything a notebook shows: a View, a chart, a DataFrame, a number, a string (escaped)."""
+    """Return HTML of anything a notebook shows: a View, a chart, a DataFrame, a number, a string (escaped)."""
     if (hasattr(thing, "to_dict") and hasattr(thing, "mark_bar")) or type(thing).__module__.startswith(
         "altair"
     ):

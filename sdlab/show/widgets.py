@@ -1,12 +1,12 @@
-"""Things to play with that are still there when nobody can play.
+"""Interactive views that also work without a running kernel.
 
-`slider_view` draws every value beforehand and lets CSS choose between the pictures: radio buttons, no JavaScript and
-no kernel, so it also works in exported HTML and with the keyboard. Where a viewer removes form controls or styles
-(an untrusted notebook, GitHub) the starting picture is left. `live=True` and `trace_explorer` use ipywidgets and
-redraw an ordinary output, which is what is saved.
+`slider_view` draws every value beforehand and lets CSS choose between the pictures: radio buttons, no
+JavaScript and no kernel. It therefore also works in exported HTML and with the keyboard. Where a viewer
+removes form controls or styles (an untrusted notebook, GitHub) the starting picture remains. `live=True` and
+`trace_explorer` use ipywidgets and redraw an ordinary output, which is saved.
 
-An error in a callback is shown where the picture was and recorded; `check_callbacks()` raises it. Headless runs call
-every callback in the cell itself, so that an error there fails the run.
+An error in a callback is shown in place of the picture and recorded; `check_callbacks()` raises it. Headless
+runs call every callback in the cell itself, so an error fails the run.
 """
 
 import traceback
@@ -21,7 +21,7 @@ CALLBACK_ERRORS: list[BaseException] = []
 
 
 def check_callbacks() -> None:
-    """Raise the first error that a widget's callback met since the last check, or return."""
+    """Raise the first error of a widget's callback since the last check, if there is one."""
     if CALLBACK_ERRORS:
         error = CALLBACK_ERRORS[0]
         CALLBACK_ERRORS.clear()
@@ -29,7 +29,7 @@ def check_callbacks() -> None:
 
 
 def guarded(function: Callable) -> Callable:
-    """`function` for use as a callback: an error becomes a visible View and is recorded, instead of vanishing."""
+    """Return `function` for use as a callback: an error becomes a visible View and is recorded."""
 
     def call(*args, **kwargs):
         try:
@@ -44,10 +44,10 @@ def guarded(function: Callable) -> Callable:
 
 
 def flipbook(frames: dict, *, label: str, start=None) -> View:
-    """Several pictures in one place, chosen by radio buttons: HTML and CSS only.
+    """Show several pictures in one place, chosen by radio buttons: HTML and CSS only.
 
-    `frames`: value -> anything a notebook shows. `start`: the value shown first (default the first), and the only one
-    where a viewer takes no styles.
+    `frames`: value -> anything a notebook shows. `start`: the value shown first (default the first), and the
+    only one where a viewer takes no styles.
     """
     if not frames:
         raise SdlabError(f"flipbook {label!r} got no frames; give at least one value")
@@ -66,7 +66,10 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
 
 
 def _frame_html(thing, first: bool) -> str:
-    """A chart other than the starting one carries no fallback picture, so it vanishes where <object> does."""
+    """Return the HTML of a frame.
+
+    A chart other than the starting one has no fallback picture, so it vanishes where <object> is not allowed.
+    """
     if type(thing).__module__.startswith("altair"):
         from sdlab.charts.picture import chart_html
 
@@ -77,12 +80,12 @@ def _frame_html(thing, first: bool) -> str:
 def slider_view(
     function: Callable, values: Sequence, label: str, start=None, *, live: bool = False
 ) -> View | None:
-    """`function(value)` for a value the reader chooses. Display it as the last line of a cell.
+    """Show `function(value)` for a value that the reader chooses; display it as the last line of a cell.
 
-    By default every value is computed now and put in a `flipbook` (about 15 values at most: each picture is kept).
-    `live=True`: only `start` is computed; with a kernel and a reader a slider recomputes and redraws it in place, and
-    None is returned since it is already displayed. Headless, `live` shows the start and tries every other value, so
-    that an error in `function` fails the run.
+    By default every value is computed now and put in a `flipbook` (about 15 values at most: each picture is
+    kept). `live=True`: only `start` is computed; with a kernel and a reader a slider recomputes and redraws
+    it in place, and None is returned since it is already displayed. Headless, `live` shows the start and
+    tries every other value, so that an error in `function` fails the run.
     """
     values = list(values)
     if not values:
@@ -120,19 +123,25 @@ def slider_view(
     return None
 
 
-# JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that has the focus
-# carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run; elsewhere nothing is lost.
+# JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that
+# has the focus
+# carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run;
+# elsewhere nothing is lost.
 _KEYS = (
     "<script>{ const area = document.currentScript?.closest('.jp-OutputArea');"
-    " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true'));%s }</script>"
+    " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', "
+    "'true'));%s }</script>"
 )
-_BACK = " area?.addEventListener('click', event => event.target.closest('button') && area.closest('.jp-Cell')?.focus())"
+_BACK = (
+    " area?.addEventListener('click', event => event.target.closest('button') && "
+    "area.closest('.jp-Cell')?.focus())"
+)
 
 
 def leave_keys(*, back: bool = False):
-    """Leave the keys that are pressed in this cell's outputs to its widgets; gives the display handle.
+    """Leave keys pressed in the outputs of this cell to its widgets; return the display handle.
 
-    back: the cell takes the focus from a button that was pressed, for a button that vanishes and would take it along.
+    back: the cell takes the focus from a pressed button that would vanish with the focus.
     """
     from IPython.display import display
 

@@ -1,4 +1,4 @@
-"""Make an executed notebook fit to commit: the outputs stay, whatever changes from run to run goes."""
+"""Make an executed notebook fit to commit: keep the outputs, remove what changes from run to run."""
 
 import copy
 import re
@@ -20,7 +20,7 @@ ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,}")
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy of `notebook` without execution counts, run metadata, widget state and views, and random ids."""
+    """Return a copy of `notebook` without execution counts, run metadata, widget state and random ids."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.cells = [
@@ -39,7 +39,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_text(notebook: nbformat.NotebookNode) -> str:
-    """The notebook file's text, as JupyterLab would write it."""
+    """Return the text of the notebook file, as JupyterLab would write it."""
     return nbformat.writes(notebook) + "\n"
 
 

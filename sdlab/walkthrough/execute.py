@@ -38,7 +38,7 @@ class Execution:
 
 
 def find(only: tuple[str, ...] = (), folder: Path | None = None) -> list[Path]:
-    """The walkthrough's notebooks in order, or those whose names start with one of `only` ("03").
+    """Return the notebooks of the walkthrough in order, or those whose names start with one of `only` ("03").
 
     Raises SdlabError when there are none, or when an entry of `only` fits none.
     """
@@ -53,7 +53,10 @@ def find(only: tuple[str, ...] = (), folder: Path | None = None) -> list[Path]:
 
 
 def read(path: str | Path) -> nbformat.NotebookNode:
-    """The notebook at `path`. Raises SdlabError when it cannot be read or is no notebook."""
+    """Read the notebook at `path`.
+
+    Raises SdlabError when it cannot be read or is not a notebook.
+    """
     try:
         return nbformat.read(path, as_version=4)
     except OSError as error:
@@ -69,10 +72,10 @@ def read(path: str | Path) -> nbformat.NotebookNode:
 def execute(
     path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None
 ) -> Execution:
-    """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself is left as it is.
+    """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself stays unchanged.
 
-    `timeout` is in seconds for each cell. Errors inside the notebook are returned, not raised.
-    Raises SdlabError when `parameters` names one that the notebook does not declare, or gives it another type.
+    `timeout` is in seconds for each cell. Errors inside the notebook are returned, not raised. Raises
+    SdlabError when `parameters` names one that the notebook does not declare, or gives it another type.
     """
     notebook = read(path)
     check_parameters(notebook, parameters, Path(path).name)
@@ -96,10 +99,18 @@ def execute(
     ):
         try:
             execute_notebook(
-                notebook, None, parameters, engine_name="sdlab", kernel_name="python3", language="python",
-                progress_bar=False, start_timeout=120, execution_timeout=timeout,
-                watch=watch, kernel_options={"cwd": scratch, "stderr": log, "stdout": log, "env": environment},
-            )  # fmt: skip
+                notebook,
+                None,
+                parameters,
+                engine_name="sdlab",
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                start_timeout=120,
+                execution_timeout=timeout,
+                watch=watch,
+                kernel_options={"cwd": scratch, "stderr": log, "stdout": log, "env": environment},
+            )
         except PapermillExecutionError:
             pass  # the notebook holds the error; it is found below, with all the others
         except CellTimeoutError:
@@ -119,13 +130,13 @@ def execute(
 
 
 def parameters_cell(notebook) -> nbformat.NotebookNode | None:
-    """The first cell tagged `parameters`."""
+    """Return the first cell tagged `parameters`."""
     tagged = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     return next(tagged, None)
 
 
 def check_parameters(notebook, parameters: dict, name: str) -> None:
-    """Raise SdlabError unless every one of `parameters` is declared in the tagged cell with a fitting type."""
+    """Raise SdlabError unless the tagged cell declares every one of `parameters` with a fitting type."""
     cell = parameters_cell(notebook)
     if cell is None:
         raise SdlabError(
@@ -141,7 +152,7 @@ def check_parameters(notebook, parameters: dict, name: str) -> None:
 
 
 class _Watch:
-    """What is known of a running notebook: the live document and the cell that runs."""
+    """The state of a running notebook: the live document and the running cell."""
 
     def __init__(self, notebook, on_cell: Progress | None):
         self.notebook, self.on_cell, self.running = notebook, on_cell, None

@@ -12,7 +12,11 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 @dataclass(frozen=True)
 class Failure:
-    """One error: `cell` counts all cells of the notebook as JupyterLab shows them, from 1; None if it belongs to none."""
+    """One error in an executed notebook.
+
+    `cell` counts all cells of the notebook as JupyterLab shows them, from 1; None if the error belongs to
+    none.
+    """
 
     cell: int | None
     source: str
@@ -24,7 +28,7 @@ class Failure:
 
 
 def failures_in(notebook) -> list[Failure]:
-    """Every error an executed notebook holds: cell outputs, printed tracebacks, and widgets' own outputs."""
+    """Return every error of an executed notebook: cell outputs, printed tracebacks, and outputs of widgets."""
     found = [
         failure_of(notebook, cell, error)
         for cell in notebook.cells
@@ -53,7 +57,7 @@ def _error_in(output) -> str | None:
 
 
 def _cell_showing(notebook, state: dict, identity: str):
-    """The cell whose displayed widget contains the widget `identity`, at any depth."""
+    """Return the cell whose displayed widget contains the widget `identity`, at any depth."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             waiting = [output.get("data", {}).get(WIDGET_VIEW, {}).get("model_id")]
@@ -78,7 +82,7 @@ def failure_of(notebook, cell, error: str) -> Failure:
 
 
 def tail(log) -> str:
-    """The last line the kernel's process wrote, its own start-up notes aside."""
+    """Return the last line that the kernel's process wrote, without its own start-up notes."""
     log.seek(0)
     lines = [
         line

@@ -1,4 +1,6 @@
-"""What a notebook found, kept inside the notebook: written by its last cell, read by tests and the report."""
+"""The results of a notebook, stored inside the notebook: its last cell writes them, tests and the report read
+them.
+"""
 
 import math
 from functools import cache
@@ -35,15 +37,15 @@ def record(*, preset: str | None = None, model: str | None = None, seed: int | N
 
 
 def bundle(payload: dict) -> dict:
-    """The MIME bundle of a record: the data, and what to show of it."""
+    """Return the MIME bundle of a record: the data and its display."""
     lines = [f"{label(name)}: {show(value)}" for name, value in payload["values"].items()]
     return {MIME: payload, "text/html": table(payload["values"]), "text/plain": "\n".join(lines)}
 
 
 def read_record(notebook) -> dict:
-    """The last record of `notebook` (a path or a loaded notebook): {"values": ..., "provenance": ...}.
+    """Return the last record of `notebook` (a path or a loaded notebook): {"values": ..., "provenance": ...}.
 
-    Raises SdlabError when it holds none.
+    Raises SdlabError when there is none.
     """
     import nbformat
 
@@ -61,7 +63,7 @@ def read_record(notebook) -> dict:
 
 
 def _plain(value, path: str):
-    """`value` as JSON data; numpy numbers become Python's."""
+    """Return `value` as JSON data; numpy numbers become Python's."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if value is None or isinstance(value, (bool, int, str)):
@@ -80,7 +82,8 @@ def _plain(value, path: str):
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     raise SdlabError(
-        f"recorded value {path} is a {type(value).__name__}; record numbers, strings, lists or dicts (a frame: .to_dict())"
+        f"recorded value {path} is a {type(value).__name__}; record numbers, strings, lists or dicts (a "
+        f"frame: .to_dict())"
     )
 
 
@@ -89,7 +92,7 @@ def label(name: str) -> str:
 
 
 def show(value) -> str:
-    """A short text for one value: three significant digits, an interval in brackets, long lists counted."""
+    """Return a short text for one value: three significant digits, an interval in brackets, long lists counted."""
     if is_interval(value):
         return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
     if isinstance(value, bool) or value is None:
@@ -110,7 +113,7 @@ def is_interval(value) -> bool:
 
 
 def is_table(value) -> bool:
-    """A dict of plain dicts is shown as a table: outer keys are rows, inner keys are columns."""
+    """Return whether a value is a dict of plain dicts: outer keys are rows, inner keys are columns."""
     return (
         isinstance(value, dict)
         and not is_interval(value)
@@ -120,7 +123,7 @@ def is_table(value) -> bool:
 
 
 def grid(name: str, value: dict) -> str:
-    """HTML table of a dict of dicts."""
+    """Return the HTML table of a dict of dicts."""
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
     rows = [
         (label(row), [show(cells[column]) if column in cells else "" for column in columns])
@@ -130,7 +133,7 @@ def grid(name: str, value: dict) -> str:
 
 
 def table(values: dict) -> str:
-    """HTML of all recorded values: one table of plain values, then one for each table."""
+    """Return the HTML of all recorded values: one table of plain values, then one for each table."""
     plain = [(label(name), [show(value)]) for name, value in values.items() if not is_table(value)]
     first = _table(plain) if plain else ""
     return first + "".join(grid(name, value) for name, value in values.items() if is_table(value))

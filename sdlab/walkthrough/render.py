@@ -1,6 +1,6 @@
-"""A notebook as HTML that needs neither network nor JavaScript: formulas as MathML, pictures inlined.
+"""Render a notebook as HTML without network and JavaScript: formulas as MathML, pictures inlined.
 
-nbconvert does the conversion; its own page templates are not used because they fetch MathJax, require.js and
+nbconvert does the conversion. Its own page templates are not used, because they fetch MathJax, require.js and
 the widget manager from a CDN.
 """
 
@@ -29,7 +29,7 @@ WIDGET_NOTE = (
 
 
 def body(notebook: nbformat.NotebookNode) -> str:
-    """The cells of `notebook` as HTML. Each cell has its id `cell-id=ID` as anchor."""
+    """Return the cells of `notebook` as HTML, each with its id `cell-id=ID` as anchor."""
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", markdown)
     page, _ = exporter.from_notebook_node(_still(notebook))
@@ -37,12 +37,12 @@ def body(notebook: nbformat.NotebookNode) -> str:
 
 
 def markdown(source: str) -> str:
-    """Markdown with LaTeX between dollars (or in an environment) as HTML with MathML."""
+    """Return Markdown with LaTeX between dollars (or in an environment) as HTML with MathML."""
     return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
 
 
 def mathml(latex: str, display: str = "inline") -> str:
-    """One formula as MathML; as its LaTeX source where it cannot be converted."""
+    """Return one formula as MathML, or as its LaTeX source where it cannot be converted."""
     known = re.sub(r"\\(begin|end)\{(aligned|gathered)\}", r"\\\1{split}", latex)
     try:
         return convert(known, display=display)
@@ -64,7 +64,7 @@ class _Renderer(IPythonRenderer):
 
 
 def _still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy in which every output can be shown by a plain web page."""
+    """Return a copy in which every output can be shown by a plain web page."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -84,7 +84,7 @@ def _still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def fetches(page: str) -> list[str]:
-    """What a browser would load from the network on opening `page`: addresses, or the CDN a script names."""
+    """Return what a browser would load from the network for `page`: addresses, or the CDN a script names."""
     if "//" not in page:
         return []
     found = []
@@ -98,7 +98,7 @@ def fetches(page: str) -> list[str]:
 
 
 def offline(page: str) -> str:
-    """`page` without anything that would be fetched; a remote picture becomes a link with its description."""
+    """Return `page` without anything that would be fetched; a remote picture becomes a link with its text."""
     if not fetches(page):
         return page
     soup = BeautifulSoup(page, "html.parser")

@@ -1,4 +1,7 @@
-"""The pages `sdlab tour` leaves: one per notebook and an index with what each found. No JavaScript, no network."""
+"""The pages of `sdlab tour`: one per notebook, and an index with the results of each.
+
+They need no JavaScript and no network.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -29,7 +32,7 @@ FIGURES = 6  # plain values shown on the index for each notebook
 
 @dataclass
 class Entry:
-    """One notebook's line in the index; it changes as the run goes on."""
+    """One notebook's line in the index; it changes during the run."""
 
     source: Path
     title: str
@@ -60,7 +63,7 @@ class Entry:
 
     @property
     def figures(self) -> list[tuple[str, str, str, bool]]:
-        """(label, value, interval, is it words?) of the first plain values."""
+        """Return (label, value, interval, is it words?) of the first plain values."""
         plain = [(name, value) for name, value in self.values.items() if not record.is_table(value)]
         return [(record.label(name), *_figure(value)) for name, value in plain[:FIGURES]]
 
@@ -72,7 +75,7 @@ class Entry:
 
 @dataclass
 class Run:
-    """What holds for the whole tour. `state` is running, done, failed or stopped."""
+    """The data of the whole tour. `state` is running, done, failed or stopped."""
 
     preset: str
     model: str
@@ -81,7 +84,7 @@ class Run:
 
 
 def entry(path: Path) -> Entry:
-    """The index line of the notebook at `path`: its first heading, and its first blockquote as the question."""
+    """Return the index line of the notebook at `path`: its first heading, and its first blockquote as question."""
     title, question = path.stem.replace("_", " "), ""
     lines = [
         line for cell in read(path).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
@@ -96,7 +99,7 @@ def entry(path: Path) -> Entry:
 
 
 def finish(line: Entry, execution: Execution) -> None:
-    """Take over what an execution found."""
+    """Copy the results of an execution into its entry."""
     line.status = "failed" if execution.failures else "done"
     line.seconds, line.failures = execution.seconds, execution.failures
     own = [
@@ -115,20 +118,35 @@ def finish(line: Entry, execution: Execution) -> None:
 def write_page(
     folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run
 ) -> Path:
-    """Write one notebook's page into `folder`. Raises SdlabError when it cannot be written; an old page then stays."""
+    """Write one notebook's page into `folder`.
+
+    Raises SdlabError when it cannot be written; an old page then stays.
+    """
     place = entries.index(line)
-    text = record.templates().get_template("page.html").render(
-        entry=line, run=run, body=Markup(_linked(render.body(notebook), entries)), style=_style(), code_style=_code_style(), clock=clock,
-        before=entries[place - 1] if place else None,
-        after=entries[place + 1] if place + 1 < len(entries) else None,
-    )  # fmt: skip
+    text = (
+        record.templates()
+        .get_template("page.html")
+        .render(
+            entry=line,
+            run=run,
+            body=Markup(_linked(render.body(notebook), entries)),
+            style=_style(),
+            code_style=_code_style(),
+            clock=clock,
+            before=entries[place - 1] if place else None,
+            after=entries[place + 1] if place + 1 < len(entries) else None,
+        )
+    )
     path = write_atomic(folder / line.page, text)
     line.has_page = True
     return path
 
 
 def _linked(body: str, entries: list[Entry]) -> str:
-    """`body` with its links between notebooks leading to their pages; those without a page become plain text."""
+    """Return `body` with links between notebooks leading to their pages.
+
+    Links to notebooks without a page become plain text.
+    """
     pages = {line.source.name: line.page for line in entries}
 
     def leading(link: re.Match) -> str:
@@ -142,16 +160,30 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
     now = [line for line in entries if line.status != "earlier"]
     done = sum(line.status == "done" for line in now)
     failed = sum(line.status == "failed" for line in now)
-    text = record.templates().get_template("index.html").render(
-        entries=entries, run=run, style=_style(), clock=clock, labels=LABELS, version=sdlab.__version__,
-        summary=f"{done} of {len(now)} done" + (f", {failed} failed" if failed else "") + (", stopped" if run.state == "stopped" else ""),
-        total_seconds=sum(line.seconds or 0 for line in now), started=run.started, provenance=_shared(entries),
-    )  # fmt: skip
+    text = (
+        record.templates()
+        .get_template("index.html")
+        .render(
+            entries=entries,
+            run=run,
+            style=_style(),
+            clock=clock,
+            labels=LABELS,
+            version=sdlab.__version__,
+            summary=f"{done} of {len(now)} "
+            f"done"
+            + (f", {failed} failed" if failed else "")
+            + (", stopped" if run.state == "stopped" else ""),
+            total_seconds=sum(line.seconds or 0 for line in now),
+            started=run.started,
+            provenance=_shared(entries),
+        )
+    )
     return write_atomic(folder / "index.html", text)
 
 
 def clock(seconds: float | None) -> str:
-    """ "4.2 s", "48 s", "3 min 07 s"."""
+    """Return a duration as text: "4.2 s", "48 s", "3 min 07 s"."""
     if seconds is None:
         return ""
     if seconds < 10:
@@ -161,7 +193,7 @@ def clock(seconds: float | None) -> str:
 
 
 def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
-    """Provenance for the footer, from the last notebook that recorded any."""
+    """Return the provenance for the footer, from the last notebook that recorded any."""
     last = next((line.provenance for line in reversed(entries) if line.provenance), {})
     rows = []
     for name, value in last.items():
@@ -183,7 +215,7 @@ def _figure(value) -> tuple[str, str, bool]:
 
 
 def _plain(markdown_line: str) -> str:
-    """Markdown's emphasis, code and link marks taken off."""
+    """Return Markdown text without its marks for emphasis, code and links."""
     from bs4 import BeautifulSoup
 
     return BeautifulSoup(render.markdown(markdown_line), "html.parser").get_text().strip()
@@ -196,7 +228,7 @@ def _style() -> Markup:
 
 @cache
 def _code_style() -> Markup:
-    """Colours for code, light and dark, on the page's own background."""
+    """Return colours for code, light and dark, on the page's own background."""
     light = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".highlight")
     return Markup(f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")

@@ -1,4 +1,4 @@
-"""`sdlab tour`: run the walkthrough's notebooks one after the other and keep a report that grows."""
+"""Run the notebooks of the walkthrough one after the other, with a report that grows."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -28,16 +28,19 @@ def tour(
     folder: Path | None = None,
     console: Console | None = None,
 ) -> bool:
-    """Execute the notebooks in order and write `output`/index.html and a page for each; True when all worked.
+    """Execute the notebooks in order and write the report; return True when all worked.
 
-    A failing notebook does not stop the others. `refresh` also stores the cleaned notebooks, with their
-    outputs, back into `folder`; those that failed are left alone. Raises SdlabError for an unknown preset or
-    notebook, and when a page cannot be written.
+    The report is `output`/index.html with a page for each notebook. A failing notebook does not stop the
+    others. `refresh` also stores the cleaned notebooks, with their outputs, back into `folder`; notebooks
+    that failed stay unchanged.
+
+    Raises SdlabError for an unknown preset or notebook, and when a page cannot be written.
     """
     size = named_preset(preset)
     if refresh and folder is None and paths.checkout() is None:
         raise SdlabError(
-            "refresh stores outputs in the repository, and this sdlab was installed from a wheel; run it in a clone"
+            "refresh stores outputs in the repository, and this sdlab was installed from a wheel; run it in "
+            "a clone"
         )
     chosen = execute.find(only, folder)
     console = console or Console()
@@ -79,7 +82,7 @@ def tour(
 
 
 def _findable(model: str) -> str:
-    """A model folder by its full path, because notebooks run in a folder of their own."""
+    """Return a model folder as its full path, because notebooks run in a folder of their own."""
     place = Path(model).expanduser()
     if model != ORGANISM and place.is_dir():
         return str(place.resolve())
@@ -106,7 +109,7 @@ def _tell(console: Console, line: report.Entry) -> None:
 
 @contextmanager
 def _board(console: Console):
-    """Yields a function: notebook name -> progress hook. One line in place on a terminal, nothing elsewhere."""
+    """Yield a function from a notebook's name to its progress hook; it draws on a terminal only."""
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
         TextColumn("{task.fields[cell]}"), TimeElapsedColumn(),
