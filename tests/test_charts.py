@@ -1,4 +1,6 @@
-"""Charts: valid Vega-Lite, one theme, a mime bundle that needs neither network nor JavaScript, and words for each."""
+"""Charts: valid Vega-Lite, one theme, a mime bundle that needs neither network nor JavaScript, and words for
+each.
+"""
 
 import base64
 import functools

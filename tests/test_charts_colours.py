@@ -1,4 +1,6 @@
-"""Colours used together can be told apart without red or green cones, and where they are close something else differs too."""
+"""Colours used together can be told apart without red or green cones, and where they are close something else
+differs too.
+"""
 
 from itertools import combinations
 

@@ -1,4 +1,6 @@
-"""Student versions: what is taken out and what stays, against nbgrader's own preprocessors where they are installed."""
+"""Student versions: what is taken out and what stays, against nbgrader's own preprocessors where they are
+installed.
+"""
 
 from pathlib import Path
 

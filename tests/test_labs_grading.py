@@ -1,4 +1,5 @@
-"""Grading: points for right and wrong answers, and submissions that misbehave, each stopped and told in one line.
+"""Grading: points for right and wrong answers, and submissions that misbehave, each stopped and told in one
+line.
 
 About 3 s a submission on an idle core: each starts a Python of its own. The tiny lab needs no torch.
 """
@@ -339,7 +340,9 @@ def wrong_answers():
 
 
 def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = False) -> tuple[Path, Path]:
-    """Source and submission with the marked cells, the parameters and the imports alone: the experiments earn no points."""
+    """Source and submission with the marked cells, the parameters and the imports alone: the experiments earn no
+    points.
+    """
     original = nbformat.read(path, as_version=4)
     for cell in original.cells:
         if (

@@ -1,6 +1,8 @@
-"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables, and submissions from file to rank.
+"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables, and
+submissions from file to rank.
 
-Slow: those that start submissions' processes, 20 in all, each of which imports torch (about 4 s of processor time each).
+Slow: those that start submissions' processes, 20 in all, each of which imports torch (about 4 s of processor
+time each).
 """
 
 import copy
@@ -71,7 +73,9 @@ def engine(start):
 
 @pytest.fixture(autouse=True)
 def graded(monkeypatch, request):
-    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every other one, the third."""
+    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every
+    other one, the third.
+    """
     if "engine" in request.fixturenames:
         monkeypatch.setattr(
             batch,
@@ -317,7 +321,9 @@ NEEDS = {"steals": "files", "overwrites_others": "files"}  # what has to be clos
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A board of all of BAD, one that calls home, one that deletes its folder and a good one, with its folder and who called."""
+    """A board of all of BAD, one that calls home, one that deletes its folder and a good one, with its folder
+    and who called.
+    """
     folder = tmp_path_factory.mktemp("mixed")
     for name, (source, _) in BAD.items():
         (folder / f"{name}.py").write_text(source)

@@ -1,4 +1,6 @@
-"""nbgrader itself on a lab's source as it is: release, autograde, feedback. About 10 s; the four labs' own sources go the same way, slower."""
+"""nbgrader itself on a lab's source as it is: release, autograde, feedback. About 10 s; the four labs' own
+sources go the same way, slower.
+"""
 
 import os
 import sys

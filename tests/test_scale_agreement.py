@@ -1,6 +1,8 @@
-"""TRL's trainers, as the study sets them, against sdlab's own loops: the same rollouts give the same losses and gradients.
+"""TRL's trainers, as the study sets them, against sdlab's own loops: the same rollouts give the same losses and
+gradients.
 
-Two whole steps each, so the second compares models that have already learnt. Slow, up to 5 s of a core per case, for two training runs each.
+Two whole steps each, so the second compares models that have already learnt. Slow, up to 5 s of a core per
+case, for two training runs each.
 """
 
 import pytest
@@ -97,7 +99,9 @@ def test_in_float64_the_divergences_are_equal(alpha, apart):
 
 
 def test_trl_without_our_changes_differs(tmp_path):
-    """That the comparison can fail: with TRL's own mean over completions, or its own normaliser, losses differ by far more."""
+    """That the comparison can fail: with TRL's own mean over completions, or its own normaliser, losses differ
+    by far more.
+    """
     from trl.experimental.sdpo import SDPOTrainer
 
     config = SDPOConfig(**SMALL | {"steps": 1})

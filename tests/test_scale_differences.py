@@ -1,7 +1,9 @@
-"""Every row of the differences table, proved against the installed TRL: what TRL does by itself, and what the job does.
+"""Every row of the differences table, proved against the installed TRL: what TRL does by itself, and what the
+job does.
 
-Each `proves(...)` names the rows that its test proves, `test_every_row_is_proved` that none is left. Losses and gradients of whole
-steps are compared in test_scale_agreement.py. Slow for its imports and ten small models: about 30 s of a core.
+Each `proves(...)` names the rows that its test proves, `test_every_row_is_proved` that none is left. Losses
+and gradients of whole steps are compared in test_scale_agreement.py. Slow for its imports and ten small
+models: about 30 s of a core.
 """
 
 from types import SimpleNamespace
@@ -66,7 +68,9 @@ def study(tmp, method="sdpo", data="kata", settings=None, **changes):
 
 
 def stock(tmp, method="sdpo", model=MODEL, **settings):
-    """TRL's trainer with TRL's defaults, but for what a CPU needs and a small batch: 4 problems x 4 generations in 4 micro-batches."""
+    """TRL's trainer with TRL's defaults, but for what a CPU needs and a small batch: 4 problems x 4 generations
+    in 4 micro-batches.
+    """
     Config, Trainer = (TRLSDPOConfig, SDPOTrainer) if method == "sdpo" else (trl.GRPOConfig, trl.GRPOTrainer)
     args = Config(
         output_dir=str(tmp / "stock"),

@@ -1,4 +1,6 @@
-"""Estimates: parameters and operations against transformers' own models, memory against torch's own count, and how they must grow."""
+"""Estimates: parameters and operations against transformers' own models, memory against torch's own count, and
+how they must grow.
+"""
 
 from dataclasses import replace
 
@@ -187,7 +189,9 @@ def test_lora_parameters_are_pefts_own():
 
 @pytest.mark.parametrize("model", SHAPES)
 def test_forward_operations_are_those_torch_counts(model):
-    """On the meta device. Torch counts attention to all positions, so its attention is twice the causal one (and no window shows at 512)."""
+    """On the meta device. Torch counts attention to all positions, so its attention is twice the causal one (and
+    no window shows at 512).
+    """
     length, shape = 512, shape_of(model)
     config = config_of(model)
     config._attn_implementation = "eager"
@@ -268,7 +272,9 @@ def test_activations_are_what_autograd_keeps():
 
 @pytest.mark.parametrize("method", ["sdpo", "grpo"])
 def test_bytes_per_logit_are_what_trls_losses_hold_at_their_peak(method):
-    """A bfloat16 output layer, float32 logits as accelerate makes them, temperature, TRL's loss and backward; by torch's own count."""
+    """A bfloat16 output layer, float32 logits as accelerate makes them, temperature, TRL's loss and backward; by
+    torch's own count.
+    """
     pytest.importorskip("trl")
     from trl.experimental.sdpo.loss_utils import compute_topk_self_distillation_loss
     from trl.trainer.utils import selective_log_softmax
@@ -384,7 +390,9 @@ def test_rollouts_by_generate_and_the_update_take_turns():
 
 
 def test_sampling_time_by_hand():
-    """One engine with room for everything: every step reads the weights and all keys and values, half written on average."""
+    """One engine with room for everything: every step reads the weights and all keys and values, half written on
+    average.
+    """
     job = replace(
         JOB,
         config=replace(PAPER, num_problems=1, num_generations=4),

@@ -1,6 +1,7 @@
 """Recipes: the paper's hyper-parameters, written out here once more by hand, and the command that runs them.
 
-Slow: the two tests that train the organism through the real launcher (a minute on an idle machine, several on a busy one).
+Slow: the two tests that train the organism through the real launcher (a minute on an idle machine, several on
+a busy one).
 """
 
 import json
@@ -379,7 +380,9 @@ def test_tiny_dry_run_writes_nothing(capsys, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepseek-7b-sdpo-no-think", "deepseek-7b-sft-guided"])
 def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
-    """Slow. The launcher's own command, a model that loads, an evaluation of before and after; sizes even smaller than --tiny's."""
+    """Slow. The launcher's own command, a model that loads, an evaluation of before and after; sizes even
+    smaller than --tiny's.
+    """
     pytest.importorskip("trl")
     pytest.importorskip("accelerate")
     from sdlab.results.store import load_results

@@ -1,6 +1,8 @@
-"""Jobs that train the organism through TRL: every method, LoRA, going on after a stop, memory, and two processes under accelerate.
+"""Jobs that train the organism through TRL: every method, LoRA, going on after a stop, memory, and two processes
+under accelerate.
 
-Slow: two steps of real sampling each, 3 to 8 s of a core; two processes import everything twice more and took 78 s on one busy core.
+Slow: two steps of real sampling each, 3 to 8 s of a core; two processes import everything twice more and took
+78 s on one busy core.
 """
 
 import json
@@ -241,9 +243,11 @@ def test_traces_are_read_as_rollouts_are(tmp_path):
 
 
 def test_two_processes_train_under_accelerate(tmp_path):
-    """gloo, two ranks. The first step learns from recorded completions and equals `run_sdpo`'s on them; the second samples for real.
+    """gloo, two ranks. The first step learns from recorded completions and equals `run_sdpo`'s on them; the
+    second samples for real.
 
-    All right completions belong to the first rank's question: the second has nothing to distil, where TRL by itself would hang.
+    All right completions belong to the first rank's question: the second has nothing to distil, where TRL by
+    itself would hang.
     """
     config = SDPOConfig(
         **SMALL | {"num_minibatches": 1, "max_completion_length": 64, "temperature": 1.0, "warmup_steps": 2},

@@ -24,7 +24,10 @@ __all__ = ["setup", "charts", *_HOME]
 
 
 def setup() -> None:
-    """Set sdlab's chart theme and renderer, and tables with short numbers and unclipped text, once per notebook."""
+    """Set sdlab's chart theme and renderer, and the display of tables, once per notebook.
+
+    Tables have short numbers and unclipped text.
+    """
     import pandas as pd
 
     from sdlab.charts import picture

@@ -22,8 +22,7 @@ def token_heatmap(
     meaning: tuple[str, str] = ("lower", "higher"),
     top: int = 10,
 ) -> View:
-    """Show each token on a background for its value, with a legend, hover text and a table of the largest
-    values.
+    """Show each token on a background for its value, with a legend and a table of the largest values.
 
     `tokens`, `values` and every list in `extra` (shown on hover, by its name) have T entries. The scale ends
     at the `clip_percentile` of the absolute values, so that one extreme token does not bleach the rest.

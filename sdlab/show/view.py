@@ -18,7 +18,10 @@ CARD = (
 
 @dataclass(frozen=True)
 class View:
-    """Self-contained `html` (no script, no network, model text escaped) and the same as `text` for a terminal."""
+    """Self-contained `html` and the same as `text` for a terminal.
+
+    The HTML has no script, needs no network, and model text in it is escaped.
+    """
 
     html: str
     text: str = ""

@@ -1,6 +1,4 @@
-"""The results of a notebook, stored inside the notebook: its last cell writes them, tests and the report read
-them.
-"""
+"""The results of a notebook, stored in its last cell's output; tests and the report read them."""
 
 import math
 from functools import cache
@@ -92,7 +90,10 @@ def label(name: str) -> str:
 
 
 def show(value) -> str:
-    """Return a short text for one value: three significant digits, an interval in brackets, long lists counted."""
+    """Return a short text for one value.
+
+    Numbers have three significant digits, intervals stand in brackets, long lists are counted.
+    """
     if is_interval(value):
         return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
     if isinstance(value, bool) or value is None:

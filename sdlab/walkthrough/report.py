@@ -84,7 +84,10 @@ class Run:
 
 
 def entry(path: Path) -> Entry:
-    """Return the index line of the notebook at `path`: its first heading, and its first blockquote as question."""
+    """Return the index line of the notebook at `path`.
+
+    It has its first heading, and its first blockquote as the question.
+    """
     title, question = path.stem.replace("_", " "), ""
     lines = [
         line for cell in read(path).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
