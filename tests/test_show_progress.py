@@ -40,6 +40,14 @@ def test_bar_is_labelled_and_escaped(board):
     assert "<b>" not in html
 
 
+def test_a_task_that_reports_only_at_its_end_has_taken_its_time(board):
+    made, clock, _ = board
+    with made:
+        clock.now += 3
+        made(96, 96)
+    assert made.seconds == 3 and "96 of 96 rows in 3.0 s" in made.words
+
+
 def test_a_second_stage_starts_a_new_clock(board):
     made, clock, views = board
     made(0, 10)

@@ -52,13 +52,14 @@ class Board:
         self.surface, self._show = surface, show
         self._quiet = surface == "notebook" and show is None and is_headless()
         self._handle = self._rich = self._task = None
-        self._start = self._drawn = None
+        self._entered = self._start = self._drawn = None
         self.done, self.total, self.finished = 0, 0, False
 
     def __call__(self, done: int, total: int) -> None:
         now = self.clock()
         if self._start is None or done < self.done:
-            self._start, self._drawn = now, None
+            first = self._start is None and self._entered is not None
+            self._start, self._drawn = self._entered if first else now, None
         self.done, self.total, self.finished = done, total, bool(total) and done >= total
         self.seconds = now - self._start
         if self.finished or self._drawn is None or now - self._drawn >= self.interval:
@@ -77,6 +78,7 @@ class Board:
             self._rich = None
 
     def __enter__(self) -> Self:
+        self._entered = self.clock()  # work that reports only once, at its end, has taken time, too
         return self
 
     def __exit__(self, *_) -> None:
