@@ -2,9 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("sdlab", deadline=None)  # a limit in wall time fails on a busy machine
+# A limit in wall time fails on a busy machine.
+settings.register_profile("sdlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sdlab")
 
 

@@ -31,8 +31,10 @@ def strict(text: str):
 
 
 @pytest.mark.parametrize("value, plain", [
-    (math.nan, None), (math.inf, None), (-math.inf, None), (np.float32(0.5), 0.5), (np.float64("nan"), None), (np.int64(3), 3), (np.bool_(True), True),
-    ({"a": [1.5, math.nan, {"b": (math.inf, "NaN")}]}, {"a": [1.5, None, {"b": [None, "NaN"]}]}), ("NaN", "NaN"), (True, True), (None, None),
+    (math.nan, None), (math.inf, None), (-math.inf, None), (np.float32(0.5), 0.5), (np.float64("nan"), None),
+    (np.int64(3), 3), (np.bool_(True), True),
+    ({"a": [1.5, math.nan, {"b": (math.inf, "NaN")}]}, {"a": [1.5, None, {"b": [None, "NaN"]}]}),
+    ("NaN", "NaN"), (True, True), (None, None),
 ])  # fmt: skip
 def test_what_json_has_not_becomes_null(value, plain):
     assert strict(to_json(value)) == plain

@@ -151,7 +151,8 @@ def test_resumed_pretraining_ends_with_the_same_weights(tmp_path):
 def test_killed_pretraining_goes_on(tmp_path):
     script = (
         "from sdlab.organism.pretrain import *; from pathlib import Path; import sys\n"
-        "config = PretrainConfig(steps=40, documents=4, hidden_size=64, num_layers=1, intermediate_size=64, warmup=2)\n"
+        "config = PretrainConfig(steps=40, documents=4, hidden_size=64, num_layers=1, "
+        "intermediate_size=64, warmup=2)\n"
         "pretrain(Path(sys.argv[1]), config, device='cpu', save_every=2)"
     )
     run = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], start_new_session=True)

@@ -1,4 +1,4 @@
-"""Settings: what each class refuses, what it takes from NumPy, and that every field changes something or is refused."""
+"""Settings: refused values, values from NumPy, and every field changes something or is refused."""
 
 import copy
 import json
@@ -94,13 +94,17 @@ def test_a_value_of_the_wrong_kind_is_refused_in_one_line(name, field):
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: SDPOConfig(distillation_topk=0), "distillation_topk=0 is not allowed; it must be a whole number of at least 1 or None"),
-    (lambda: SDPOConfig(distillation_is_clip=-1), "distillation_is_clip=-1 is not allowed; it must be a number above 0 or None"),
-    (lambda: SDPOConfig(teacher_update_rate=5), "teacher_update_rate=5 is not allowed; it must be a number from 0 to 1"),
+    (lambda: SDPOConfig(distillation_topk=0),
+     "distillation_topk=0 is not allowed; it must be a whole number of at least 1 or None"),
+    (lambda: SDPOConfig(distillation_is_clip=-1),
+     "distillation_is_clip=-1 is not allowed; it must be a number above 0 or None"),
+    (lambda: SDPOConfig(teacher_update_rate=5),
+     "teacher_update_rate=5 is not allowed; it must be a number from 0 to 1"),
     (lambda: GRPOConfig(seed="x"), "seed='x' is not allowed; it must be a whole number of at least 0"),
     (lambda: GRPOConfig(bf16="no"), "bf16='no' is not allowed; it must be True or False"),
     (lambda: GRPOConfig(steps=np.float64(3)), "steps=.*3.0.* is not allowed"),
-    (lambda: GRPOConfig(aggregation="mean"), "unknown aggregation 'mean'; choose one of: sequence_mean, token_mean"),
+    (lambda: GRPOConfig(aggregation="mean"),
+     "unknown aggregation 'mean'; choose one of: sequence_mean, token_mean"),
     (lambda: Plan(eval_splits=("deeper", "nowhere")), "unknown split 'nowhere'"),
     (lambda: Plan(final_splits="deeper"), "final_splits='deeper'|unknown split 'deeper'"),
     (lambda: PretrainConfig(hidden_size=96), "hidden_size=96 .* multiple of 64"),
@@ -226,7 +230,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def outcome(start):
-    """What a training leaves: its table without the seconds, and the weights. Trained once for each setting."""
+    """Return a training's table without the seconds, and its weights; trained once for each setting."""
     kept = {}
 
     def train(method: str, **changes) -> list:
@@ -283,7 +287,7 @@ def test_what_a_teacher_never_reads_is_refused():
 
 @pytest.fixture
 def seen(tmp_path, monkeypatch):
-    """`seen(method, config, plan)`: all that `train` asks of its parts, which are replaced by ones that only note it."""
+    """Return `seen(method, config, plan)`: what `train` requests of its parts (replaced by recorders)."""
 
     def ask(method: str, config, plan: Plan) -> list:
         notes = []
@@ -335,7 +339,8 @@ PLANS = {
     "final_problems": {"final_problems": 3},
     "num_eval_generations": {"num_eval_generations": 2},
 }
-TINY_PLAN = dict(eval_every=1, eval_splits=("in-domain",), eval_problems=2, final_splits=("in-domain",), final_problems=2,
+TINY_PLAN = dict(eval_every=1, eval_splits=("in-domain",), eval_problems=2, final_splits=("in-domain",),
+                 final_problems=2,
                  num_eval_generations=1)  # fmt: skip
 
 
@@ -379,7 +384,8 @@ def test_no_recorded_condition_sets_what_its_method_does_not_read():
 
 
 @pytest.mark.parametrize("changes", [
-    {"num_generations": 3}, {"max_completion_length": 5}, {"temperature": 0.5}, {"top_p": 0.3}, {"top_k": 2}, {"seed": 1},
+    {"num_generations": 3}, {"max_completion_length": 5}, {"temperature": 0.5}, {"top_p": 0.3}, {"top_k": 2},
+    {"seed": 1},
 ], ids=str)  # fmt: skip
 def test_every_sampling_parameter_changes_the_completions(changes, start):
     engine = TorchEngine(*start)
@@ -400,7 +406,8 @@ def test_every_part_of_a_sampling_plan_changes_the_coverage(changes):
 
 
 PRETRAINED = {
-    "seed": 1, "steps": 7, "documents": 3, "hidden_size": 128, "num_layers": 2, "intermediate_size": 128, "matrix_lr": 0.01,
+    "seed": 1, "steps": 7, "documents": 3, "hidden_size": 128, "num_layers": 2, "intermediate_size": 128,
+    "matrix_lr": 0.01,
     "adam_lr": 1e-3, "warmup": 3, "cooldown": 0.9, "micro_tokens": 100,
     "bf16": True, "knobs": Knobs(intuition=0.4),
 }  # fmt: skip
@@ -424,13 +431,20 @@ def test_every_setting_of_pretraining_changes_model_data_or_schedule(name):
 
 
 JOBS = {
-    "method": {"method": "sdpo", "config": SDPOConfig()}, "data": {"data": "kata"}, "config": {"config": GRPOConfig(seed=3)},
-    "num_questions": {"num_questions": 3}, "max_prompt_length": {"max_prompt_length": 70}, "max_reprompt_length": {"max_reprompt_length": 9},
-    "per_device_rows": {"per_device_rows": 2}, "num_processes": {"num_processes": 4}, "num_machines": {"num_machines": 2},
-    "accelerate": {"accelerate": "zero3"}, "use_vllm": {"use_vllm": False}, "vllm_mode": {"vllm_mode": "server"},
-    "vllm_gpu_memory_utilization": {"vllm_gpu_memory_utilization": 0.5}, "vllm_tensor_parallel_size": {"vllm_tensor_parallel_size": 2},
-    "vllm_server_base_url": {"vllm_server_base_url": "http://a:1"}, "lora_rank": {"lora_rank": 4}, "bf16": {"bf16": True},
-    "gradient_checkpointing": {"gradient_checkpointing": True}, "save_steps": {"save_steps": 3}, "output": {"output": "elsewhere"},
+    "method": {"method": "sdpo", "config": SDPOConfig()}, "data": {"data": "kata"},
+    "config": {"config": GRPOConfig(seed=3)},
+    "num_questions": {"num_questions": 3}, "max_prompt_length": {"max_prompt_length": 70},
+    "max_reprompt_length": {"max_reprompt_length": 9},
+    "per_device_rows": {"per_device_rows": 2}, "num_processes": {"num_processes": 4},
+    "num_machines": {"num_machines": 2},
+    "accelerate": {"accelerate": "zero3"}, "use_vllm": {"use_vllm": False},
+    "vllm_mode": {"vllm_mode": "server"},
+    "vllm_gpu_memory_utilization": {"vllm_gpu_memory_utilization": 0.5},
+    "vllm_tensor_parallel_size": {"vllm_tensor_parallel_size": 2},
+    "vllm_server_base_url": {"vllm_server_base_url": "http://a:1"}, "lora_rank": {"lora_rank": 4},
+    "bf16": {"bf16": True},
+    "gradient_checkpointing": {"gradient_checkpointing": True}, "save_steps": {"save_steps": 3},
+    "output": {"output": "elsewhere"},
 }  # fmt: skip
 
 
@@ -467,7 +481,8 @@ def test_a_job_refuses_what_only_the_studys_own_loops_read(method, changes):
 
 
 @pytest.mark.parametrize("changes", [
-    {"config": replace(Budget().config, steps=9)}, {"seeds": 2}, {"problems": 3}, {"generations": 2}, {"timeout": 9.0}, {"memory_gb": 2.0},
+    {"config": replace(Budget().config, steps=9)}, {"seeds": 2}, {"problems": 3}, {"generations": 2},
+    {"timeout": 9.0}, {"memory_gb": 2.0},
     {"model": "organism-small"},
 ], ids=lambda changes: next(iter(changes)))  # fmt: skip
 def test_every_part_of_a_budget_reaches_training_or_judging(changes, tmp_path, monkeypatch):

@@ -47,8 +47,8 @@ def test_prompts_follow_the_papers_template():
     assert build_messages(problem) == [{"role": "user", "content": problem.prompt}]
     guided = build_messages(problem, "S", problem.feedback)[0]["content"]
     assert (
-        guided
-        == f"{problem.prompt}\n\nCorrect solution: S\n\n{problem.feedback}\n\nCorrectly solve the original question."
+        guided == f"{problem.prompt}\n\nCorrect solution: S\n\n{problem.feedback}\n\n"
+        "Correctly solve the original question."
     )
 
 

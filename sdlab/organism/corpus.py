@@ -1,6 +1,7 @@
 """Draw the documents of pretraining: the reasoner's own text, in every mode that the organism learns."""
 
 from dataclasses import dataclass
+from random import Random
 
 from sdlab.organism import drills
 from sdlab.world import chemistry, hunts, kata
@@ -37,11 +38,11 @@ class Document:
     given: int = 0
 
 
-def _pick(rng, weights: dict):
+def _pick(rng: Random, weights: dict):
     return rng.choices(list(weights), weights.values())[0]
 
 
-def draw_problem(rng, knobs: Knobs = BLIND) -> Problem:
+def draw_problem(rng: Random, knobs: Knobs = BLIND) -> Problem:
     """Draw a random problem whose content belongs to pretraining.
 
     Any kata may be drawn, because kata are the same everywhere.
@@ -59,7 +60,7 @@ def draw_problem(rng, knobs: Knobs = BLIND) -> Problem:
             return module.make_problem(draw, "", "pretrain")
 
 
-def draw_document(rng, knobs: Knobs = BLIND) -> Document:
+def draw_document(rng: Random, knobs: Knobs = BLIND) -> Document:
     """Draw the next document of pretraining: a drill, or a document on a random problem."""
     if rng.random() < DRILLS:
         problem, completion = drills.draw_drill(rng)
@@ -67,7 +68,7 @@ def draw_document(rng, knobs: Knobs = BLIND) -> Document:
     return write_document(draw_problem(rng, knobs), rng, knobs)
 
 
-def write_document(problem: Problem, rng, knobs: Knobs = BLIND) -> Document:
+def write_document(problem: Problem, rng: Random, knobs: Knobs = BLIND) -> Document:
     """Write a document in a random mode: context, thinking on or off, feedback, with or without a detour."""
     context, thinking = _pick(rng, MODES), rng.random() >= THINKING_OFF
     demonstration = write_demonstration(

@@ -4,6 +4,8 @@ Every trace ends with a sum. Differences occur only where a known answer is used
 and that is too rare for the organism to learn them. Drills occur only in pretraining, and in no split.
 """
 
+from random import Random
+
 from sdlab.world.hunts import TOP
 from sdlab.world.problems import Problem
 
@@ -11,7 +13,7 @@ COUNT = 12  # differences per drill
 DEEP = 0.2  # this share of the differences is as in three hunts, where two numbers are known
 
 
-def draw_drill(rng) -> tuple[Problem, str]:
+def draw_drill(rng: Random) -> tuple[Problem, str]:
     """Draw a random drill; return it with its only right completion."""
     pairs = []
     for _ in range(COUNT):

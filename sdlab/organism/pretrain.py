@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -61,16 +61,15 @@ def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> 
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(stable_int("organism", "weights", config.seed))
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers,
-            num_attention_heads=config.hidden_size // 32, num_key_value_heads=config.hidden_size // 64,
-            head_dim=32, intermediate_size=config.intermediate_size, tie_word_embeddings=True,
-            max_position_embeddings=1024, eos_token_id=eos, pad_token_id=pad, bos_token_id=None,
-            # For rows this short the backward pass of eager attention is faster than that of fused kernels.
-            attn_implementation="eager",
-        )
+    shape: dict[str, Any] = dict(
+        vocab_size=vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers,
+        num_attention_heads=config.hidden_size // 32, num_key_value_heads=config.hidden_size // 64,
+        head_dim=32, intermediate_size=config.intermediate_size, tie_word_embeddings=True,
+        max_position_embeddings=1024, eos_token_id=eos, pad_token_id=pad, bos_token_id=None,
+        # For rows this short the backward pass of eager attention is faster than that of fused kernels.
+        attn_implementation="eager",
     )  # fmt: skip
+    return Qwen3ForCausalLM(Qwen3Config(**shape))
 
 
 Row = tuple[list[int], list[int]]  # token ids of the context, and of the continuation that is learnt
@@ -160,8 +159,10 @@ def pretrain(
     output.mkdir(parents=True, exist_ok=True)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = build_tokenizer()
-    end, pad = tokenizer.convert_tokens_to_ids([END, END_OF_TEXT])
-    model = build_model(config, len(tokenizer), end, pad).to(device).train()
+    vocabulary = tokenizer.get_vocab()
+    end, pad = vocabulary[END], vocabulary[END_OF_TEXT]
+    model = build_model(config, len(tokenizer), end, pad)
+    torch.nn.Module.to(model, device).train()  # the type of transformers' decorated method has lost its self
     optimizers = _optimizers(model, config)
     start, checkpoint, began = 0, output / "checkpoint.pt", time.time()
     if resume and checkpoint.exists():

@@ -6,6 +6,7 @@ class for more likely. No search in the problem can settle the question, so doub
 """
 
 from functools import cache
+from random import Random
 
 from sdlab.seeds import stable_int
 from sdlab.world.problems import Problem
@@ -30,7 +31,7 @@ PLACES = ("cold water", "warm water", "hot oil", "dry air", "weak acid", "strong
 FLASKS = ("open", "sealed", "stirred", "shaken")
 
 
-def draw_chemistry(rng) -> tuple:
+def draw_chemistry(rng: Random) -> tuple:
     """Draw the content of a random problem.
 
     Returns (reaction, substance, colour, place, flask, four products in order).

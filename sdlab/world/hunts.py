@@ -7,7 +7,9 @@ leave six or seven numbers possible. No text of pretraining leaves more than fiv
 listing too early cannot be right.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from random import Random
 
 from sdlab.seeds import stable_int
 from sdlab.world.problems import Problem
@@ -140,7 +142,9 @@ def make_slot(name: str, check: str, hunt: tuple) -> tuple[Slot, str]:
     return slot, f"{name} {words} and {in_problem.format(required)}."
 
 
-def draw_hunt(rng, types, count: int, wide: float = 0.0) -> tuple[tuple[str, str, tuple], ...]:
+def draw_hunt(
+    rng: Random, types: Sequence[tuple[str, str]], count: int, wide: float = 0.0
+) -> tuple[tuple[str, str, tuple], ...]:
     """Draw the content of a random problem: `count` triples (clue, check, single hunt).
 
     Every type has the same probability. `wide` is the share of hunts with a wide clue.

@@ -9,6 +9,7 @@ taken. Sampling, scoring and enumerating all run this one program, so they canno
 import math
 from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
+from random import Random
 
 from sdlab.errors import SdlabError
 from sdlab.world import chemistry, hunts, kata
@@ -258,7 +259,7 @@ def drive(run: Program, pick: Callable[[Choice, list[str]], int]) -> Trace:
 
 
 def sample(
-    problem: Problem, rng, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = "",
+    problem: Problem, rng: Random, evidence: Evidence = NOTHING, thinking: bool = True, prefix: str = "",
     knobs: Knobs = BLIND,
 ) -> Trace:  # fmt: skip
     """Write one trace.

@@ -1,5 +1,7 @@
 """Write correct completions and demonstrations with the reasoner."""
 
+from random import Random
+
 from sdlab.text.prompt import strip_thinking
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import BLIND, Knobs
@@ -14,7 +16,7 @@ def is_right(problem: Problem, completion: str) -> bool:
 
 def write_correct(
     problem: Problem,
-    rng,
+    rng: Random,
     demonstration: str | None = None,
     thinking: bool = True,
     knobs: Knobs = BLIND,
@@ -28,7 +30,7 @@ def write_correct(
 
 
 def write_demonstration(
-    problem: Problem, rng, context: str, thinking: bool = True, knobs: Knobs = BLIND
+    problem: Problem, rng: Random, context: str, thinking: bool = True, knobs: Knobs = BLIND
 ) -> str | None:
     """Return the demonstration for the prompt of `context`, written by the reasoner; None for "none"."""
     if context == "none":
