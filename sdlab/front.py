@@ -1,4 +1,4 @@
-"""Evaluate and train in one call, with progress: what `import sdlab` offers beyond the folders' own functions."""
+"""Evaluate and train in one call, with progress: functions that only `import sdlab` offers."""
 
 import tempfile
 from collections.abc import Callable, Sequence

@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 ORGANISM = "organism"  # the default model
-# The models in `data`: the organism, two more pretraining seeds, one without intuition, and one of a quarter of
-# the size.
+# The models in `data`: the organism, two more pretraining seeds, one without intuition, and one of a quarter
+# of the size.
 SHIPPED = (ORGANISM, "organism-1", "organism-2", "organism-blind", "organism-small")
 
 
