@@ -95,7 +95,7 @@ def _read(text: str, problem) -> list[_Reading]:
             place = names.index(event["again"])
             due = (place, slots[place].commits[-1]["value"], slots[place].commits[-1])
         elif kind == "check":
-            due = (current, proposed, None) if proposed is not None else None
+            due = (current, proposed, None) if current is not None and proposed is not None else None
         elif kind == "fact" and due is not None:
             place, value, commit = due
             check = (event["words"] == statement(problem, place, value), event["said"] == "yes")

@@ -49,8 +49,8 @@ def token_divergence(
     Raises SdlabError when the lengths differ, without completions, on an empty completion, and when
     temperature is not above 0.
     """
-    names = range(len(completions)) if names is None else names
-    sizes = {"prompts": len(prompts), "teacher_prompts": len(teacher_prompts), "names": len(names)}
+    labels = list(range(len(completions))) if names is None else list(names)
+    sizes = {"prompts": len(prompts), "teacher_prompts": len(teacher_prompts), "names": len(labels)}
     for what, size in sizes.items():
         if size != len(completions) or not size:
             raise SdlabError(
@@ -84,7 +84,7 @@ def token_divergence(
         words = [_words(engine.tokenizer, row) for row in ids]
         frame = {
             "row": [start + n for n, row in enumerate(ids) for _ in row],
-            "name": [names[start + n] for n, row in enumerate(ids) for _ in row],
+            "name": [labels[start + n] for n, row in enumerate(ids) for _ in row],
             "position": [t for row in ids for t in range(len(row))],
             "token": [token for tokens, _ in words for token in tokens],
             "marker": [marker for _, markers in words for marker in markers],

@@ -70,14 +70,15 @@ class _Child:
 
     def reason(self) -> str:
         """Return the reason of a failure in one line, or ""."""
-        self.process.stdin.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         self.errors.close()
         status = self.process.returncode
         if status == 0:
             return ""
-        if self.late:
+        if self.late and self.timeout:
             return timeout_message(self.timeout)
         if status < 0:
             name = signal.Signals(-status).name

@@ -245,6 +245,8 @@ def _results(cell: Cell) -> list[dict]:
     run, outcome = load_run(cell.folder), {}
     with suppress(OSError, ValueError):  # missing after a kill between the run's end and this file
         outcome = json.loads((cell.folder / OUTCOME).read_text())
+    if run.evaluations is None:
+        raise SdlabError(f"{cell.folder} has no evaluation; delete the folder and run the same sweep again")
     last = run.evaluations[run.evaluations["step"] == run.evaluations["step"].max()]
     after = {
         "train_reward": None if run.steps.empty else run.steps["reward"].tail(LAST_STEPS).mean(),
