@@ -7,7 +7,9 @@ import pytest
 
 import sdlab
 from sdlab.errors import SdlabError
+from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.rollout.types import SamplingParams
+from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.world.splits import load_split
 
 
@@ -74,3 +76,13 @@ def test_fit_refuses_unknown_names():
         sdlab.fit("ppo")
     with pytest.raises(SdlabError, match="unknown setting of grpo 'context'"):
         sdlab.fit("grpo", context="solution")
+
+
+def test_an_engine_that_does_not_train_is_refused():
+    class Frozen(TorchEngine):
+        trains = False
+
+    engine = sdlab.load_engine("organism")
+    frozen = Frozen(engine.model, engine.tokenizer)
+    with pytest.raises(SdlabError, match="Frozen cannot train"):
+        run_grpo(frozen, sdlab.load_problems("in-domain", limit=2), GRPOConfig(steps=1))

@@ -43,11 +43,10 @@ class Engine:
     """Says what `texts` holds for a question, in turn; a token is a character, and a row is cut at the completion limit."""
 
     tokenizer = Tokenizer()
+    cheap_entropy = False
 
     def __init__(self, texts, context=None):
-        self.texts, self.asked = texts, []
-        if context:
-            self.context_length = context
+        self.texts, self.asked, self.context_length = texts, [], context
 
     def generate(self, prompts, params, progress=None):
         self.asked.append((prompts, params))

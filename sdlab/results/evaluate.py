@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError, unknown
@@ -178,7 +177,7 @@ def fingerprint(problems: Sequence[Problem]) -> str:
 def _sample(
     engine, problems, params: SamplingParams, thinking: bool, model: str, benchmark: str, progress
 ) -> Result:
-    notes, context = [], context_length(engine)
+    notes, context = [], engine.context_length
     if context is not None:
         from sdlab.text.prompt import render_prompt
 
@@ -201,14 +200,12 @@ def _sample(
                 f"{params.max_completion_length:,}: the model's context ends there."
             )
             params = replace(params, max_completion_length=context - longest)
-    from sdlab.rollout.torch_engine import TorchEngine
-
     frame = evaluate(
         engine,
         problems,
         params,
         thinking=thinking,
-        entropy=isinstance(engine, TorchEngine),
+        entropy=engine.cheap_entropy,
         progress=progress,
     )
     if "entropy" not in frame:
@@ -258,16 +255,3 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
             "and their lengths and marker counts are lower bounds."
         )
     return frame, notes
-
-
-def context_length(engine) -> int | None:
-    """Return how many tokens of prompt and completion together the engine's model accepts.
-
-    None where the engine does not say.
-    """
-    length = getattr(engine, "context_length", None)
-    if length is None:
-        length = getattr(
-            getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
-        )
-    return int(length) if isinstance(length, (int, np.integer)) else None

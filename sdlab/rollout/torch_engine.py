@@ -35,6 +35,9 @@ class TorchEngine:
     weights. Results are on the CPU.
     """
 
+    trains = True
+    cheap_entropy = True
+
     def __init__(self, model, tokenizer, *, fast: bool = True, bf16: bool = False):
         self.model, self.tokenizer = model, tokenizer
         self.fast, self.bf16 = fast, bf16
@@ -46,6 +49,11 @@ class TorchEngine:
         self.eos_ids = end_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_id = self.eos_ids[0] if pad is None else pad
+
+    @property
+    def context_length(self) -> int | None:
+        """Return how many tokens of prompt and completion the model accepts, or None where it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
 
     def generate(
         self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None

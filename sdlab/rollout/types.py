@@ -4,8 +4,9 @@ Shapes: P prompts, G generations of each, B = P*G rows, T tokens, V tokens in th
 top-k.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import torch
 
@@ -68,3 +69,54 @@ class Scores:
     logits: torch.Tensor | None = None  # (B, T, V), before temperature
     topk_logps: torch.Tensor | None = None  # (B, T, K), descending, after temperature
     topk_ids: torch.Tensor | None = None  # (B, T, K)
+
+
+class Engine(Protocol):
+    """What samples from a model and scores with it: `TorchEngine`, `VllmEngine`, or one of your own.
+
+    trains: whether `TrainableEngine` holds, so that the training loops accept it.
+    cheap_entropy: whether `score` gives the entropy of every next-token distribution at little extra cost.
+    """
+
+    trains: ClassVar[bool]
+    cheap_entropy: ClassVar[bool]
+    tokenizer: Any
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and completion together that the model accepts; None where nobody says."""
+        ...
+
+    def generate(
+        self, prompts: list[str], params: SamplingParams, progress: Callable[[int, int], None] | None = None
+    ) -> Rollouts:
+        """Sample params.num_generations completions of each rendered prompt."""
+        ...
+
+    def score(
+        self,
+        prompts: list[str],
+        completion_ids: list[list[int]],
+        *,
+        temperature: float = 1.0,
+        return_logits: bool = False,
+        top_k: int | None = None,
+        batch_tokens: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        """Return the log-probabilities of given completions."""
+        ...
+
+
+class TrainableEngine(Engine, Protocol):
+    """An engine whose torch model may be trained between calls."""
+
+    model: Any
+
+    def encode(self, prompts: list[str], room: int) -> list[list[int]]:
+        """Return the token ids of rendered prompts that leave `room` tokens for a completion."""
+        ...
+
+    def in_bf16(self, wanted: bool) -> Self:
+        """Return the engine with the layers' products in bfloat16, or itself."""
+        ...

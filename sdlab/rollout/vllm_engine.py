@@ -34,6 +34,9 @@ class VllmEngine:
     Raises OutOfMemory, which names the setting to lower.
     """
 
+    trains = False
+    cheap_entropy = False
+
     def __init__(
         self,
         model: str,

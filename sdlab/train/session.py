@@ -49,6 +49,11 @@ class Session:
         state: dict | None = None,
         idle: str = "",
     ):
+        if not engine.trains:
+            raise SdlabError(
+                f"{type(engine).__name__} cannot train, because its weights do not change; "
+                "load the model with engine='torch'"
+            )
         self.student, self.config, self.run, self.on_step = engine.model, config, run, on_step
         self.base = TorchEngine(frozen_copy(engine.model), engine.tokenizer)
         self.engine = engine.in_bf16(config.bf16)
