@@ -157,3 +157,24 @@ def run_all(
         pool.shutdown(wait=True, cancel_futures=True)
         sys.setswitchinterval(patience)
         torch.set_num_threads(before)  # torch keeps a part of the count for all threads together
+
+
+class Counter:
+    """Count finished rows from any thread, and report them to `progress` from the calling thread only."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None):
+        self.total, self.progress, self.done, self.reported = total, progress, 0, -1
+        self.lock, self.owner = threading.Lock(), threading.get_ident()
+
+    def add(self, rows: int) -> None:
+        """Count `rows` more rows; report at once if this is the calling thread."""
+        with self.lock:
+            self.done += rows
+        if threading.get_ident() == self.owner:
+            self.report()
+
+    def report(self) -> None:
+        """Call `progress` if the count has changed since the last report."""
+        if self.progress is not None and self.done != self.reported:
+            self.reported = self.done
+            self.progress(self.done, self.total)

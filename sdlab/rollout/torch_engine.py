@@ -11,7 +11,7 @@ from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.checks import explain_out_of_memory
-from sdlab.rollout.loop import plan_units, run_all, sample_unit
+from sdlab.rollout.loop import Counter, plan_units, run_all, sample_unit
 from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.rows import check_scored, collect, encode
@@ -241,27 +241,6 @@ def worker_threads(model) -> int:
     """
     small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) <= SMALL
     return min(torch.get_num_threads(), paths.cpu_limit() or 10**6) if small else 1
-
-
-class Counter:
-    """Count finished rows from any thread, and report them to `progress` from the calling thread only."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None):
-        self.total, self.progress, self.done, self.reported = total, progress, 0, -1
-        self.lock, self.owner = threading.Lock(), threading.get_ident()
-
-    def add(self, rows: int) -> None:
-        """Count `rows` more rows; report at once if this is the calling thread."""
-        with self.lock:
-            self.done += rows
-        if threading.get_ident() == self.owner:
-            self.report()
-
-    def report(self) -> None:
-        """Call `progress` if the count has changed since the last report."""
-        if self.progress is not None and self.done != self.reported:
-            self.reported = self.done
-            self.progress(self.done, self.total)
 
 
 class frozen:
