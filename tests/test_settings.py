@@ -158,7 +158,7 @@ def test_functions_refuse_bad_numbers_before_they_start(call):
 # Every field is read
 
 
-READ_BY_NAME = {Condition, Options, Evaluation, Limits, Preset}
+READ_BY_NAME = (Condition, Options, Evaluation, Limits, Preset)
 
 
 @pytest.mark.parametrize("settings", READ_BY_NAME, ids=lambda one: one.__name__)

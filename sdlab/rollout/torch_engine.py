@@ -52,7 +52,7 @@ class TorchEngine:
 
     @property
     def context_length(self) -> int | None:
-        """Return how many tokens of prompt and completion the model accepts, or None where it does not say."""
+        """Return how many tokens of prompt and completion the model accepts, or None where unknown."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
     def generate(
