@@ -27,11 +27,12 @@ def ours(job):
     """(batches, losses, gradients before clipping) of `sdlab.train`'s own loop, per step and per update."""
     import sdlab.train.grpo
     import sdlab.train.sdpo
+    from sdlab.train import session
 
     module = {"grpo": sdlab.train.grpo, "sdpo": sdlab.train.sdpo}[job.method]
     engine = load_engine(job.model)
     batches, losses, found = [], [], []
-    sample, update = module.sample_batch, module.apply_update
+    sample, update = session.sample_batch, session.apply_update
 
     def recorded_sample(*args):
         batches.append(sample(*args))
@@ -42,7 +43,7 @@ def ours(job):
         found.append(gradients(model))
         return update(model, optimizer, config, step, loss)
 
-    with swapped(module, "sample_batch", recorded_sample), swapped(module, "apply_update", recorded_update):
+    with swapped(session, "sample_batch", recorded_sample), swapped(session, "apply_update", recorded_update):
         getattr(module, f"run_{job.method}")(engine, job_problems(job), job.config)
     return batches, losses, found, engine.model
 

@@ -18,7 +18,7 @@ from patience import PATIENCE
 
 from sdlab import cli
 from sdlab.errors import SdlabError
-from sdlab.runs import cells, processes
+from sdlab.runs import processes
 from sdlab.runs import sweep as room
 from sdlab.runs.cell import Cell, run_cell
 from sdlab.runs.cells import run_cells
@@ -434,12 +434,12 @@ def test_a_cell_is_interrupted_at_its_time_and_surprises_are_one_line(tmp_path, 
     def surprise(*_, **__):
         raise RuntimeError("out of luck\nand more")
 
-    monkeypatch.setattr(cells, "train", forever)
+    monkeypatch.setattr("sdlab.runs.cell.train", forever)
     assert (
         run_cell(cell, timeout=0.2)
         == "stopped after 0.2 s (timeout); run the same sweep with more time to resume the cell"
     )
-    monkeypatch.setattr(cells, "train", surprise)
+    monkeypatch.setattr("sdlab.runs.cell.train", surprise)
     assert run_cell(cell) == "RuntimeError: out of luck"
 
 

@@ -108,9 +108,7 @@ def test_sft_trains_as_ours_does(tmp_path):
     path = write_traces([Trace(p, write_correct(p, rng)) for p in problems], tmp_path / "traces.jsonl")
     traces = read_traces(path)
     assert [(t.problem.prompt, t.problem.answer) for t in traces] == [(p.prompt, p.answer) for p in problems]
-    config = SFTConfig(
-        steps=2, batch_size=4, num_problems=1, num_generations=2, max_completion_length=4, warmup_steps=2
-    )
+    config = SFTConfig(steps=2, batch_size=4, max_completion_length=4, warmup_steps=2)
     one = job(tmp_path, config, "sft", str(path), per_device_rows=2)
     train(one)
     check_run(one, tmp_path, 1)
@@ -276,7 +274,7 @@ def test_two_processes_train_under_accelerate(tmp_path):
         pool.truncated[rows],
         [pool.texts[i] for i in rows],
     )
-    import sdlab.train.sdpo as module
+    import sdlab.train.session as module
 
     with swapped(module, "sample_batch", lambda *_: Batch(problems, kept, right[rows].float())):
         (mine,) = run_sdpo(engine, problems, replace(config, steps=1)).to_dict("records")

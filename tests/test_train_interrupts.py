@@ -248,7 +248,8 @@ def test_an_exception_at_any_line(start, wanted, tmp_path, method, error):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        result, _place = found
+        result, place = found
+        print(place)  # shown where the test fails
         assert isinstance(result, (error, pandas.DataFrame))
         check(result, engine, folder, wanted(method))
         check_going_on(method, start, folder, wanted(method))

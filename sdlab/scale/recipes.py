@@ -160,6 +160,7 @@ def tiny_job(recipe: Recipe, output: str | Path) -> Job:
     job, sizes = recipe.job, dict(TINY_SIZES)
     if job.method == "sft":
         sizes |= {"batch_size": TINY_TRACES}
+        del sizes["num_problems"], sizes["num_generations"]  # SFT at scale samples nothing
     words = job.data.split("-")  # dapo-8x8: eight questions
     few = int(words[1].split("x")[0]) if words[0] == "dapo" and words[1][0].isdigit() else None
     return replace(

@@ -115,10 +115,10 @@ def load_tokenizer(job: Job) -> tuple:
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    from sdlab.rollout.loading import find_model, told
+    from sdlab.rollout.loading import find_model, one_line_errors
 
     path = str(find_model(job.model))
-    with told(job.model):
+    with one_line_errors(job.model):
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, padding_side="left", truncation_side="left"
         )

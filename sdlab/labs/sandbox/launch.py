@@ -90,7 +90,7 @@ class Process:
     def send(self, request: dict) -> None:
         """Write one line to its standard input; that it has ended is noticed by the missing reply."""
         with suppress(OSError):
-            self.process.stdin.write((json.dumps(request) + "\n").encode())
+            self.process.stdin.write((json.dumps(request, allow_nan=False) + "\n").encode())
             self.process.stdin.flush()
 
     def stop(self) -> None:
