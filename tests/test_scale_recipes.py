@@ -389,9 +389,8 @@ def test_tiny_runs_end_to_end(name, tmp_path, monkeypatch, capsys):
     from sdlab.runs.loading import load_run
 
     monkeypatch.setenv("COLUMNS", "200")
-    sizes = {"steps": 1, "num_problems": 8, "num_generations": 4} | (
-        {"batch_size": 16} if "sft" in name else {}
-    )
+    sampled = {"num_problems": 8, "num_generations": 4}
+    sizes = {"steps": 1} | ({"batch_size": 16} if "sft" in name else sampled)
     one = load_recipe(name)
     assert recipe_tiny.run_tiny(one, tmp_path / "run", sizes=sizes, problems=2) == 0
     job = read_job(tmp_path / "run" / "job.json")
