@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sdlab.errors import SdlabError
 from sdlab.organism.corpus import Document, draw_document
+from sdlab.organism.muon import Muon
 from sdlab.organism.tokenizer import END, END_OF_TEXT, build_tokenizer
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, CountOrZero, Positive, Range, Seed, Share, check_settings, checked
@@ -135,7 +136,7 @@ def _optimizers(model, config: PretrainConfig):
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        (torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.01, momentum=0.95), config.matrix_lr),
+        (Muon(matrices, lr=config.matrix_lr, weight_decay=0.01, momentum=0.95), config.matrix_lr),
         (torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0), config.adam_lr),
     ]
 

@@ -1,0 +1,116 @@
+"""The dissociation: does training cost more on unseen types than in-domain, and how many times more?
+
+A relative loss is 1 - after / before, in scores. Both losses come from the same training seeds and from
+different problems. Their ratio has Fieller's interval (1954, J. R. Stat. Soc. B 16:175): all factors f for
+which `loss on unseen types - f * loss in-domain` is not significantly different from 0. That difference is
+linear, so its interval over seeds and problems is the one of `sdlab.measure.spread`. When the loss in-domain
+is not shown to be above 0, every factor is possible, and the interval is (-inf, inf).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from sdlab.errors import SdlabError
+from sdlab.measure.intervals import Interval
+from sdlab.measure.spread import Spread, crossed_spread, linearised
+from sdlab.study.recorded import Recorded
+from sdlab.text.repr_html import ReprHtml
+
+CONFIDENCE = 0.95
+LARGEST = 1e6  # factors are searched up to here
+
+
+@dataclass(frozen=True)
+class Dissociation(ReprHtml):
+    """The relative losses on two splits (shares of the score before), and the second divided by the first."""
+
+    near: str  # the split that training resembles
+    far: str
+    loss_near: Interval
+    loss_far: Interval
+    ratio: Interval
+    seeds: int
+
+    def exceeds(self, factor: float) -> bool:
+        """Return whether the loss on `far` is shown to be more than `factor` times the loss on `near`.
+
+        One seed shows nothing about other seeds, so it never exceeds.
+        """
+        return self.seeds > 1 and self.ratio.low > factor
+
+    def __str__(self) -> str:
+        return f"{self.near} loses {self.loss_near}, {self.far} {self.loss_far}: {self.ratio} times as much"
+
+    def __repr__(self) -> str:
+        return f"<Dissociation {self}>"
+
+
+def dissociation(
+    recorded: Recorded,
+    before: str,
+    after: str,
+    near: str = "in-domain",
+    far: str = "unseen-types",
+    step: int | None = None,
+) -> Dissociation:
+    """Return the relative losses from condition `before` to condition `after` on two splits, and their ratio.
+
+    step: the evaluation of `after` (None: the last one); `before` is taken at its last evaluation.
+
+    Raises SdlabError when nothing is recorded there, and when the two conditions have no seeds in common.
+    """
+    first, second = (_relative_loss(recorded, before, after, split, step) for split in (near, far))
+    seeds = len(first[1])
+    ratio = Interval(second[0] / first[0] if first[0] else np.nan, *_fieller(first, second))
+    intervals = (_sum(loss).around(loss[0], CONFIDENCE) for loss in (first, second))
+    return Dissociation(near, far, *intervals, ratio, seeds)
+
+
+Loss = tuple[float, np.ndarray]  # a relative loss, and every cell's contribution to it (S, P)
+
+
+def _relative_loss(recorded: Recorded, before: str, after: str, split: str, step: int | None) -> Loss:
+    """Return 1 - after / before on the common seeds and problems, linearised by the delta method."""
+    (x, m), (y, n) = recorded.table(before, "reward", split), recorded.table(after, "reward", split, step)
+    seeds, problems = x.index.intersection(y.index), x.columns.intersection(y.columns)
+    if seeds.empty or problems.empty:
+        raise SdlabError(
+            f"{before!r} and {after!r} have no seeds or no problems of {split!r} in common; "
+            "record them with the same seeds and problems"
+        )
+    (a, values_a), (b, values_b) = (
+        linearised(*(table.loc[seeds, problems].to_numpy(float) for table in tables))
+        for tables in ((x, m), (y, n))
+    )
+    if not a > 0:
+        raise SdlabError(f"the score of {before!r} on {split!r} is 0; a share of it cannot be lost")
+    share = float(b / a)
+    return 1 - share, -(values_b - share * values_a) / a
+
+
+def _sum(*losses: Loss) -> Spread:
+    """Return the spread of the sum of losses that have the same seeds and different problems.
+
+    The problems of all losses become the columns of one table, scaled so that its mean is the sum of means.
+    """
+    count = sum(values.shape[1] for _, values in losses)
+    columns = [values * (count / values.shape[1]) for _, values in losses]
+    return crossed_spread(np.concatenate(columns, axis=1))
+
+
+def _fieller(first: Loss, second: Loss) -> tuple[float, float]:
+    """Return the smallest and the largest factor f for which second - f * first may be 0."""
+
+    def edge(factor: float, side: int) -> float:
+        spread = _sum(second, (-factor * first[0], -factor * first[1]))
+        return second[0] - factor * first[0] + side * spread.half_width(CONFIDENCE)
+
+    if not first[0] > _sum(first).half_width(CONFIDENCE):
+        return -np.inf, np.inf
+    middle = second[0] / first[0]
+    return (
+        float(brentq(edge, -LARGEST, middle, args=(-1,))),
+        float(brentq(edge, middle, LARGEST, args=(1,))),
+    )
