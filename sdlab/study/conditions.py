@@ -13,6 +13,7 @@ from dataclasses import replace
 from sdlab.errors import unknown
 from sdlab.study.condition import PLAN, Condition
 from sdlab.study.coverage_conditions import COVERAGE, SMALL
+from sdlab.study.exposure_conditions import SEEN
 from sdlab.study.organism_conditions import organism_conditions
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
@@ -126,6 +127,7 @@ def groups() -> dict[str, dict[str, Condition]]:
         "long": LONG,
         "bf16": BF16,
         "coverage": COVERAGE,
+        "exposures": SEEN,
         "small": SMALL,
         **OTHERS,
     }
