@@ -56,8 +56,8 @@ def test_the_interval_is_fiellers_closed_form_where_only_problems_vary():
         table["sdpo", split] = sums[None]
     result = dissociation(recorded(table), "base", "sdpo")
     x, y = (1 - after[split] / 4 for split in ("in-domain", "unseen-types"))
-    # Fieller: the roots in f of (mean_y - f mean_x)^2 = t^2 (var_y + f^2 var_x), independent x and y; here t has
-    # the degrees of freedom of all problems together, and the variances are about their own means
+    # Fieller: the roots in f of (mean_y - f mean_x)^2 = t^2 (var_y + f^2 var_x) for independent x and y. Here
+    # t has the degrees of freedom of all problems together, and the variances are about their own means.
     t2 = stats.t.ppf(0.975, 79) ** 2
     var_x, var_y = ((v - v.mean()).dot(v - v.mean()) / 40**2 * 80 / 79 for v in (x, y))
     roots = np.roots([

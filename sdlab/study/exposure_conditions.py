@@ -1,8 +1,8 @@
 """The recorded conditions that vary the number of problems and the exposures per problem separately.
 
 In the coverage grid every run has the same number of steps, so fewer problems are seen more often: the two
-are confounded. Here a run has `num_questions * exposures / 8` steps of 8 problems. Along a row of the grid the
-problems stay and the exposures grow; along a column the exposures stay and the problems grow; along a
+are confounded. Here a run has `num_questions * exposures / 8` steps of 8 problems. Along a row of the grid
+the problems stay and the exposures grow. Along a column the exposures stay and the problems grow. Along a
 diagonal the number of steps stays.
 """
 
