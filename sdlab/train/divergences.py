@@ -100,16 +100,18 @@ def top_k_logps(
         )
     student, ids = student_logps.topk(k, dim=-1, sorted=False)
     teacher = teacher_logps.gather(-1, ids)
-    bound = _with_tail if tail else _renormalised
+    bound = with_tail if tail else renormalised
     return bound(student), bound(teacher)
 
 
-def _with_tail(logps: torch.Tensor) -> torch.Tensor:
+def with_tail(logps: torch.Tensor) -> torch.Tensor:
+    """Return k log-probabilities (..., k) and that of all other tokens, (..., k + 1)."""
     captured = logps.logsumexp(-1, keepdim=True).clamp(max=-1e-7)  # rounding can bring it to 0 and above
     return torch.cat([logps, torch.log(-torch.expm1(captured))], dim=-1)
 
 
-def _renormalised(logps: torch.Tensor) -> torch.Tensor:
+def renormalised(logps: torch.Tensor) -> torch.Tensor:
+    """Return k log-probabilities (..., k) divided by the sum of their probabilities."""
     return logps.log_softmax(-1)
 
 

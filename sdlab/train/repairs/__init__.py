@@ -1,0 +1,1 @@
+"""Published repairs of self-distillation as hooks of one loop."""
