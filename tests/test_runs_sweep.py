@@ -26,7 +26,7 @@ from sdlab.runs.grid import Grid, cell_name, read_grid
 from sdlab.runs.loading import load_run
 from sdlab.runs.sweep import sweep
 from sdlab.runs.training import METHODS, Plan
-from sdlab.study import recorded
+from sdlab.study import reproduction
 from sdlab.study.conditions import CONDITIONS, Condition
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
@@ -531,7 +531,7 @@ def test_another_run_under_a_cells_name_is_not_taken_for_it(judged, tmp_path, qu
 
 
 def test_reproduce_runs_its_conditions_as_cells(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(recorded, "run_cells", in_this_process)
+    monkeypatch.setattr(reproduction, "run_cells", in_this_process)
     plan = Plan(eval_every=0, final_problems=2, num_eval_generations=1, final_splits=("in-domain",))
     for name in ("good", "bad"):
         monkeypatch.setitem(CONDITIONS, name, Condition(name, name, "base", TrainConfig(), plan))
@@ -541,6 +541,6 @@ def test_reproduce_runs_its_conditions_as_cells(tmp_path, monkeypatch, capsys):
         with pytest.raises(
             SdlabError, match=r"1 of 2 runs failed: bad seed 0: .*holds files but no run \(thesis.txt\)"
         ):
-            recorded.reproduce(["good", "bad"], [0], work=tmp_path / "work", output=tmp_path / "out")
+            reproduction.reproduce(["good", "bad"], [0], work=tmp_path / "work", output=tmp_path / "out")
         assert sorted(path.name for path in (tmp_path / "out").iterdir())[0] == "good.evaluations.csv.gz"
     assert capsys.readouterr().out.splitlines().count("good seed 0: done") == 1

@@ -20,10 +20,11 @@ from sdlab.runs.cell import run_cell
 from sdlab.runs.loading import load_run
 from sdlab.runs.sft_data import build_traces
 from sdlab.runs.training import LAST_STEPS, Plan, train
-from sdlab.study import conditions, recorded
+from sdlab.study import conditions, reproduction
 from sdlab.study.conditions import CONDITIONS, condition
 from sdlab.study.rates import sweep_table
-from sdlab.study.recorded import load_recorded, pack
+from sdlab.study.recorded import load_recorded
+from sdlab.study.reproduction import pack
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import TIMED
 from sdlab.train.sdpo import SDPOConfig
@@ -269,7 +270,7 @@ def make_record(folder, monkeypatch, seeds=(0, 1, 2)):
     small = conditions.Condition("tiny", "tiny", "grpo", GRPOConfig(steps=2, **SMALL), PLAN)
     monkeypatch.setitem(CONDITIONS, "tiny", small)
     for seed in seeds:
-        assert not run_cell(recorded.cell_of("tiny", seed, folder / "work"))
+        assert not run_cell(reproduction.cell_of("tiny", seed, folder / "work"))
     return pack("tiny", seeds, folder / "work", folder / "runs")
 
 
@@ -354,7 +355,7 @@ def test_conditions_of_other_organisms_change_the_organism_alone():
             there, here = condition(name), condition(own)
             assert (here.method, here.config, here.plan) == (there.method, there.config, there.plan)
             assert here.model == organism and here.label != there.label
-            assert recorded.cell_of(own, 2).model == organism
+            assert reproduction.cell_of(own, 2).model == organism
     with pytest.raises(SdlabError, match="unknown organism 'organism-9'"):
         organism_name("sdpo", "organism-9")
 
@@ -363,7 +364,7 @@ def test_results_of_another_model_never_take_the_place_of_the_shipped_ones():
     with pytest.raises(
         SdlabError, match="'organism-small' would take the place of the shipped ones; give another"
     ):
-        recorded.reproduce(["sdpo"], [0], model="organism-small")
+        reproduction.reproduce(["sdpo"], [0], model="organism-small")
 
 
 def test_tables_of_an_older_version_stay_readable():

@@ -1,1 +1,1 @@
-"""Real benchmarks and the organism's splits side by side: reading their files, and how much ground a set of problems covers."""
+"""Read the real benchmarks and the organism's splits, and measure how many kinds of problems a set covers."""

@@ -4,9 +4,9 @@ The method has no seed and no number of types set by hand:
 
 1. Boilerplate is removed (`sdlab.benchmarks.duplicates`); every distinct question counts once.
 
-2. Words are letters between white space, without punctuation at their ends: formulas, SMILES and numbers are
-no words. Weights are TF-IDF with 1 + log(tf); words in fewer than 1% of the questions (or in only one) are
-left out.
+2. Words are letters between white space, without punctuation at their ends. Formulas, SMILES and numbers do
+not count as words. Weights are TF-IDF with 1 + log(tf); words in fewer than 1% of the questions (or in only
+one) are left out.
 
 3. Average linkage on cosine distances gives one tree, which is cut into k = 2, 3, ..., MOST groups.
 
@@ -20,7 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from sdlab.benchmarks.duplicates import first_places, normalised
 from sdlab.errors import SdlabError
 from sdlab.seeds import stream
 from sdlab.settings import Count, CountOrZero, Range, checked
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 WORD = r"(?<!\S)[^\w\s]*([^\W\d_]{2,})[^\w\s]*(?!\S)"
 MOST = 40
@@ -94,21 +97,17 @@ def find_types(texts: Sequence[str], most: int = MOST) -> Types:
         k: float(silhouette_score(distances, cuts[:, i], metric="precomputed")) for i, k in enumerate(ks)
     }
 
-    def division(k: int | None) -> Division | None:
-        return (
-            None
-            if k is None
-            else _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
-        )
+    def division(k: int) -> Division:
+        return _describe(k, curve[k], cuts[:, ks.index(k)], vectors, words, kept, first, place)
 
     peaks = peaks_of(curve)
-    shown = {k: value for k, value in curve.items() if k <= most}
-    highest = max(peaks, key=curve.get, default=None)
+    reported = {k: value for k, value in curve.items() if k <= most}
+    highest = max(peaks, key=curve.__getitem__, default=None)
     return Types(
-        shown,
-        division(min(peaks, default=None)),
-        division(highest),
-        division(max(shown, key=shown.get)),
+        reported,
+        division(min(peaks)) if peaks else None,
+        division(highest) if highest is not None else None,
+        division(max(reported, key=reported.__getitem__)),
         len(first),
         len(first) - len(kept),
     )
@@ -126,27 +125,29 @@ def peaks_of(curve: dict[int, float]) -> list[int]:
     ]
 
 
-def word_vectors(texts: Sequence[str]):
+def word_vectors(texts: Sequence[str]) -> "tuple[csr_matrix, np.ndarray]":
     """Return TF-IDF vectors (N, W) of length 1 or 0, and the W words, of texts without boilerplate.
 
     Raises SdlabError when no two texts share a word.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    maker = TfidfVectorizer(token_pattern=WORD, min_df=max(2, math.ceil(len(texts) / 100)), sublinear_tf=True)
+    vectorizer = TfidfVectorizer(
+        token_pattern=WORD, min_df=max(2, math.ceil(len(texts) / 100)), sublinear_tf=True
+    )
     try:
-        vectors = maker.fit_transform(normalised(texts))
+        vectors = vectorizer.fit_transform(normalised(texts))
     except ValueError as error:
         raise SdlabError(
             f"no word stands in two of the {len(texts)} questions; types cannot be told by wording"
         ) from error
-    return vectors, maker.get_feature_names_out()
+    return vectors, vectorizer.get_feature_names_out()
 
 
 @checked
 def stability(
     texts: Sequence[str],
-    found: Types,
+    types: Types,
     resamples: CountOrZero = 10,
     share: Annotated[float, Range(above=0, most=1)] = 0.8,
 ) -> dict[str, dict]:
@@ -159,22 +160,28 @@ def stability(
     from sklearn.metrics import adjusted_rand_score
 
     first, _ = _distinct(texts)
-    counts, agreement = {"types": Counter(), "wordings": Counter()}, {"types": [], "wordings": []}
+    counts: dict[str, Counter[int]] = {"types": Counter(), "wordings": Counter()}
+    indices: dict[str, list[float]] = {"types": [], "wordings": []}
     for number in range(resamples):
         part = sorted(stream("clusters", "resample", number).sample(first, max(4, round(share * len(first)))))
         again = find_types([texts[i] for i in part])
         for scale in counts:
-            whole, mine = getattr(found, scale), getattr(again, scale)
+            whole, mine = getattr(types, scale), getattr(again, scale)
             counts[scale][mine.count if mine else 0] += 1
             if whole and mine:
                 old, new = whole.labels[part], mine.labels
                 both = (old >= 0) & (new >= 0)
-                agreement[scale].append(adjusted_rand_score(old[both], new[both]))
-    return {scale: {"counts": {str(k): counts[scale][k] for k in sorted(counts[scale])},
-                    "rand": float(np.mean(agreement[scale])) if agreement[scale] else None} for scale in counts}  # fmt: skip
+                indices[scale].append(adjusted_rand_score(old[both], new[both]))
+    return {
+        scale: {
+            "counts": {str(k): counts[scale][k] for k in sorted(counts[scale])},
+            "rand": float(np.mean(indices[scale])) if indices[scale] else None,
+        }
+        for scale in counts
+    }
 
 
-def agreement(labels: Sequence, kinds: Sequence[str]) -> float:
+def agreement(labels: Sequence[int] | np.ndarray, kinds: Sequence[str]) -> float:
     """Return the adjusted Rand index of groups and known types, without texts that have no word.
 
     Source: Hubert and Arabie 1985.
@@ -202,7 +209,8 @@ def variety(texts: Sequence[str], sizes: Sequence[int], resamples: Count = 20) -
     vectors = vectors[np.flatnonzero(vectors.getnnz(axis=1))].toarray()
     if max(sizes) > len(vectors) or min(sizes) < 1:
         raise SdlabError(
-            f"{max(sizes)} questions asked of {len(vectors)} distinct ones with words; choose 1 to {len(vectors)}"
+            f"{max(sizes)} questions asked of {len(vectors)} distinct ones with words; "
+            f"choose 1 to {len(vectors)}"
         )
     means = []
     for size in sizes:
@@ -220,13 +228,27 @@ def _distinct(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
     """Return the index of the first of each distinct text, and each text's place among them."""
     if not len(texts):
         raise SdlabError("the set of problems is empty; give at least one problem")
-    found = normalised(texts)
-    first = first_places(found)
+    plain = normalised(texts)
+    first = first_places(plain)
     order = {text: number for number, text in enumerate(first)}
-    return list(first.values()), np.array([order[text] for text in found])
+    return list(first.values()), np.array([order[text] for text in plain])
 
 
-def _describe(count, silhouette, labels, vectors, words, kept, first, place) -> Division:
+def _describe(
+    count: int,
+    silhouette: float,
+    labels: np.ndarray,
+    vectors: "csr_matrix",
+    words: np.ndarray,
+    kept: np.ndarray,
+    first: list[int],
+    place: np.ndarray,
+) -> Division:
+    """Return a cut of the tree as a `Division`.
+
+    labels, vectors: of the distinct texts with words, whose indices among the distinct texts are `kept`.
+    first, place: see `_distinct`.
+    """
     order = sorted(
         range(count), key=lambda group: (-(labels == group).sum(), int(np.flatnonzero(labels == group)[0]))
     )

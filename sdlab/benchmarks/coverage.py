@@ -1,14 +1,14 @@
 """The coverage of a set of problems: distinct problems, effective number of types, exposures under a plan.
 
-One formula is used throughout. Draw n of M rows without replacement; something that m of the rows have is met
-with probability 1 - C(M - m, n) / C(M, n). Summed over distinct problems this is how many are seen after n
-draws; summed over types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
+One formula is used throughout. Draw n of M rows without replacement. A property that m of the rows have is
+met with probability 1 - C(M - m, n) / C(M, n). Summed over distinct problems this is how many are seen after
+n draws; summed over types it is the accumulation curve (rarefaction: Hurlbert 1971, Ecology 52:577).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar, overload
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from sdlab.errors import SdlabError
 from sdlab.seeds import stream
 from sdlab.settings import Count, Range, Seed, check_settings, checked
 from sdlab.world.problems import Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class SamplingPlan:
     num_generations: Count = 8
     replacement: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
     @property
@@ -49,7 +51,7 @@ def copies_of(problems: Sequence[Problem]) -> np.ndarray:
 
     Raises SdlabError without problems.
     """
-    return np.array(list(Counter(normalised([one.prompt for one in _some(problems)])).values()))
+    return np.array(list(Counter(normalised([problem.prompt for problem in _some(problems)])).values()))
 
 
 def types_of(problems: Sequence[Problem]) -> dict[str, float]:
@@ -61,13 +63,14 @@ def types_of(problems: Sequence[Problem]) -> dict[str, float]:
     (`sdlab.benchmarks.clusters`).
     """
     weights: dict[str, float] = {}
-    for one in _some(problems):
-        if not one.kind:
+    for problem in _some(problems):
+        if not problem.kind:
             raise SdlabError(
-                f"problem {one.id} has no kind; find types in the text with sdlab.benchmarks.clusters.find_types"
+                f"problem {problem.id} has no kind; find types in the text with "
+                "sdlab.benchmarks.clusters.find_types"
             )
-        for part in one.types:
-            weights[part] = weights.get(part, 0.0) + 1 / len(one.types)
+        for part in problem.types:
+            weights[part] = weights.get(part, 0.0) + 1 / len(problem.types)
     return weights
 
 
@@ -85,12 +88,25 @@ def hill_number(weights: Iterable[float], order: Annotated[float, Range(0)] = 1)
     counts = np.asarray(list(weights), dtype=float)
     if not counts.size or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
         raise SdlabError(
-            f"an effective number of types needs non-negative weights, at least one above 0; got {counts[:5].tolist()}"
+            "an effective number of types needs non-negative weights, at least one above 0; "
+            f"got {counts[:5].tolist()}"
         )
     shares = counts[counts > 0] / counts.sum()
     if abs(order - 1) < 1e-9:
         return float(np.exp(-(shares * np.log(shares)).sum()))
     return float((shares**order).sum() ** (1 / (1 - order)))
+
+
+@overload
+def expected_met(
+    copies: Iterable[int], draws: int, replacement: bool = False, rows: int | None = None
+) -> float: ...
+
+
+@overload
+def expected_met(
+    copies: Iterable[int], draws: Sequence[int], replacement: bool = False, rows: int | None = None
+) -> np.ndarray: ...
 
 
 def expected_met(
@@ -105,22 +121,23 @@ def expected_met(
     """
     from scipy.special import gammaln
 
-    copies = np.asarray(list(copies), dtype=float)
-    total = float(copies.sum() if rows is None else rows)
+    weights = np.asarray(list(copies), dtype=float)
+    total = float(weights.sum() if rows is None else rows)
     counts = np.atleast_1d(np.asarray(draws, dtype=float))[:, None]
-    if not copies.size or (copies < 1).any() or copies.max() > total:
+    if not weights.size or (weights < 1).any() or weights.max() > total:
         raise SdlabError(
-            f"nothing to draw from: {copies.size} distinct things in {total:g} rows; every one needs between 1 row and all of them"
+            f"nothing to draw from: {weights.size} distinct things in {total:g} rows; "
+            "every one needs between 1 row and all of them"
         )
     if (counts < 0).any():
         raise SdlabError(f"{counts.min():g} draws are not allowed; the number of draws is at least 0")
     if replacement:
-        missed = (1 - copies / total) ** counts
+        missed = (1 - weights / total) ** counts
     else:
         n = np.minimum(counts, total)
-        possible = total - copies - n >= 0  # else some copy must have been drawn
-        left = np.where(possible, total - copies - n, 0)
-        logs = gammaln(total - copies + 1) - gammaln(left + 1) - gammaln(total + 1) + gammaln(total - n + 1)
+        possible = total - weights - n >= 0  # else some copy must have been drawn
+        left = np.where(possible, total - weights - n, 0)
+        logs = gammaln(total - weights + 1) - gammaln(left + 1) - gammaln(total + 1) + gammaln(total - n + 1)
         missed = np.where(possible, np.exp(logs), 0.0)
     met = (1 - missed).sum(1)
     return float(met[0]) if np.ndim(draws) == 0 else met
@@ -138,41 +155,41 @@ def accumulation(kinds: Sequence[Sequence[str]], sizes: Sequence[int]) -> np.nda
     if max(sizes) > len(kinds) or min(sizes) < 1:
         wrong = max(sizes) if max(sizes) > len(kinds) else min(sizes)
         raise SdlabError(f"{wrong} problems asked of a set of {len(kinds)}; choose 1 to {len(kinds)}")
-    having = Counter(kind for mine in kinds for kind in set(mine))
-    return expected_met(having.values(), list(sizes), rows=len(kinds))
+    counts = Counter(kind for types in kinds for kind in set(types))
+    return expected_met(counts.values(), list(sizes), rows=len(kinds))
 
 
 def exposures(copies: Iterable[int], plan: SamplingPlan) -> np.ndarray:
     """Return P(a distinct problem is drawn k times), k = 0, 1, ..., averaged over the distinct problems.
 
-    The mean is draws / distinct. The distribution is binomial with replacement; without, full epochs plus a
-    hypergeometric rest.
+    The mean is draws / distinct. With replacement the distribution is binomial; without replacement it is
+    full epochs plus a hypergeometric rest.
 
     Raises SdlabError when there is nothing to draw.
     """
     from scipy.stats import binom, hypergeom
 
-    copies = np.asarray(list(copies), dtype=int)
-    if not copies.size:
+    numbers = np.asarray(list(copies), dtype=int)
+    if not numbers.size:
         raise SdlabError("the set of problems is empty; give at least one problem")
-    total, found = int(copies.sum()), Counter(copies.tolist())
+    total, having = int(numbers.sum()), Counter(numbers.tolist())
     epochs, rest = divmod(plan.draws, total)
     shares = np.zeros(1)
-    for size, times in found.items():
+    for size, times in having.items():
         k = np.arange((plan.draws if plan.replacement else size * (epochs + 1)) + 1)
-        chance = (
+        probs = (
             binom.pmf(k, plan.draws, size / total)
             if plan.replacement
             else hypergeom.pmf(k - size * epochs, total, size, rest)
         )
-        shares = np.pad(shares, (0, max(0, len(chance) - len(shares))))
-        shares[: len(chance)] += chance * times / len(copies)
+        shares = np.pad(shares, (0, max(0, len(probs) - len(shares))))
+        shares[: len(probs)] += probs * times / len(numbers)
     last = np.flatnonzero(shares > 1e-12)[-1]
     return shares[: last + 1]
 
 
 @checked
-def draw_plan(items: Sequence, plan: SamplingPlan, seed: Seed = 0) -> list:
+def draw_plan(items: Sequence[T], plan: SamplingPlan, seed: Seed = 0) -> list[T]:
     """Return the items that one run of the plan sees, in order.
 
     Epochs are those of `sdlab.train.batch.draw`.
@@ -201,20 +218,34 @@ def measure_coverage(problems: Sequence[Problem], plan: SamplingPlan = PAPER_PLA
     copies = copies_of(problems)
     touched = expected_met(copies, plan.draws, plan.replacement)
     row = {
-        "questions": len(problems), "distinct": len(copies), "draws": plan.draws, "touched": touched, "touched_share": touched / len(copies),
-        "exposures": plan.draws / len(copies), "answers": plan.draws * plan.num_generations / len(copies),
-        "types": None, "effective_types": None, "effective_types_2": None, "combinations": None, "effective_combinations": None,
-    }  # fmt: skip
-    if all(one.kind for one in problems):
-        weights, together = types_of(problems), Counter("; ".join(sorted(one.types)) for one in problems)
+        "questions": len(problems),
+        "distinct": len(copies),
+        "draws": plan.draws,
+        "touched": touched,
+        "touched_share": touched / len(copies),
+        "exposures": plan.draws / len(copies),
+        "answers": plan.draws * plan.num_generations / len(copies),
+        "types": None,
+        "effective_types": None,
+        "effective_types_2": None,
+        "combinations": None,
+        "effective_combinations": None,
+    }
+    if all(problem.kind for problem in problems):
+        weights = types_of(problems)
+        combinations = Counter("; ".join(sorted(problem.types)) for problem in problems)
         row |= {
-            "types": len(weights), "effective_types": hill_number(weights.values()), "effective_types_2": hill_number(weights.values(), 2),
-            "combinations": len(together), "effective_combinations": hill_number(together.values()),
-        }  # fmt: skip
+            "types": len(weights),
+            "effective_types": hill_number(weights.values()),
+            "effective_types_2": hill_number(weights.values(), 2),
+            "combinations": len(combinations),
+            "effective_combinations": hill_number(combinations.values()),
+        }
     return row
 
 
 def _some(problems: Sequence[Problem]) -> Sequence[Problem]:
+    """Return the problems; raise SdlabError when there are none."""
     if not len(problems):
         raise SdlabError("the set of problems is empty; give at least one problem")
     return problems

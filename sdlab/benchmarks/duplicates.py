@@ -1,4 +1,4 @@
-"""Equal and nearly equal questions: shared boilerplate is removed, then copies are counted with rapidfuzz.
+"""Count equal and nearly equal questions with rapidfuzz, after shared boilerplate is removed.
 
 Near means a normalised Indel similarity (`rapidfuzz.fuzz.ratio`) of at least `near`, from 0 to 100. It
 compares letters, not meaning: two questions about molecules that differ in one atom are near, and have
@@ -6,7 +6,7 @@ different answers.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,16 +71,16 @@ def near_copies(texts: Sequence[str], near: float = NEAR) -> list[tuple[int, int
     The earlier text is its best near copy among the distinct ones.
     """
     distinct = first_places(normalised(texts))
-    found = []
+    copies = []
     names = list(distinct)
     for start, scores in _scores(names, names, near):
         for row, line in enumerate(scores):
             before = line[: start + row]
             if len(before) and before.max() >= near:
-                found.append(
+                copies.append(
                     (distinct[names[start + row]], distinct[names[int(before.argmax())]], float(before.max()))
                 )
-    return found
+    return copies
 
 
 def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Overlap:
@@ -111,13 +111,13 @@ def overlap(train: Sequence[str], test: Sequence[str], near: float = NEAR) -> Ov
 
 def first_places(texts: list[str]) -> dict[str, int]:
     """Return distinct text -> index of its first appearance."""
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     for index, text in enumerate(texts):
-        found.setdefault(text, index)
-    return found
+        places.setdefault(text, index)
+    return places
 
 
-def _scores(rows: list[str], columns: list[str], near: float):
+def _scores(rows: list[str], columns: list[str], near: float) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, similarities (<= CHUNK, columns)) block by block; values below `near` are 0."""
     from rapidfuzz import fuzz, process
 

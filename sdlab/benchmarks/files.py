@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sdlab.errors import SdlabError
 from sdlab.grading.score import MAX_ANSWER_CHARS, extract_answer
@@ -46,7 +47,8 @@ def load_problems(path: str | Path, limit: int | None = None, split: str | None 
             raise SdlabError(f"{path.name}, row {number}: {error}") from error
         if not prompt or not answer:
             raise SdlabError(
-                f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; every row needs both, mend or remove it"
+                f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; "
+                "every row needs both, mend or remove it"
             )
         problems.append(
             Problem(
@@ -67,9 +69,10 @@ def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, 
             text_of(row.get("dataset")),
             text_of(row.get("kind")),
         )
-    known = "; ".join(f"{name}: {' and '.join(wanted)}" for name, wanted in LAYOUTS.items())
+    known = "; ".join(f"{name}: {' and '.join(needed)}" for name, needed in LAYOUTS.items())
     raise SdlabError(
-        f"{path.name} has columns {', '.join(columns)}; a file of questions needs those of one layout ({known})"
+        f"{path.name} has columns {', '.join(columns)}; "
+        f"a file of questions needs those of one layout ({known})"
     )
 
 
@@ -87,10 +90,13 @@ def read_verl(row: dict) -> tuple[str, str, str, str]:
     )
 
 
-def truth_of(cell) -> str:
-    r"""Return the ground truth of a cell: the box of a worked solution, what follows its last ####, or the text itself.
+def truth_of(cell: object) -> str:
+    r"""Return the ground truth of a cell.
 
-    Raises SdlabError when a solution has no answer that can be extracted: its text is never taken for the answer.
+    It is the content of the box in a worked solution, what follows its last ####, or the text itself.
+
+    Raises SdlabError when a solution has no answer that can be extracted: its text is never taken for the
+    answer.
     """
     text = text_of(cell).strip()
     if is_calls(text):
@@ -103,12 +109,13 @@ def truth_of(cell) -> str:
         answer = text
     if (text and not answer) or len(answer) > MAX_ANSWER_CHARS or "\n" in answer:
         raise SdlabError(
-            rf"no answer can be extracted from {text[:60]!r}; give the answer alone, in \boxed{{}} or after ####"
+            f"no answer can be extracted from {text[:60]!r}; "
+            r"give the answer alone, in \boxed{} or after ####"
         )
     return answer
 
 
-def question_of(cell) -> str:
+def question_of(cell: object) -> str:
     """Return the last user message of a chat, or the text itself."""
     cell = unpacked(cell)
     if isinstance(cell, str):
@@ -121,7 +128,7 @@ def question_of(cell) -> str:
     return text_of(users[-1]).strip() if users else ""
 
 
-def unpacked(cell):
+def unpacked(cell: Any) -> Any:
     """Return a cell without its wrapping: arrays as lists, JSON text as its content."""
     if hasattr(cell, "tolist"):  # parquet gives numpy arrays
         cell = cell.tolist()
@@ -133,8 +140,7 @@ def unpacked(cell):
     return cell
 
 
-def text_of(cell) -> str:
+def text_of(cell: object) -> str:
     """Return a cell as text, "" for a missing one."""
-    return (
-        "" if cell is None or cell != cell else str(cell)
-    )  # a missing number is NaN, which differs from itself
+    # A missing number is NaN, which differs from itself.
+    return "" if cell is None or cell != cell else str(cell)

@@ -55,9 +55,9 @@ def load_benchmark(
 
     Only the small training subsets of DAPO keep their repeated rows (1 question x 64 is 64 rows), as the
     study trains on them. split: None for the only one. source: a parquet, json or jsonl file, or a folder
-    with files named as in the catalogue. limit: the first so many. Prompts ask for the form that is graded
-    (`sdlab.benchmarks.rows`). LiveCodeBench has no answers: its hidden tests are never decoded and programs
-    never run, so `sdlab.grading.score.grade` refuses it.
+    with files named as in the catalogue. limit: how many of the first problems to return.
+    Prompts ask for the form that is graded (`sdlab.benchmarks.rows`). LiveCodeBench has no answers: its
+    hidden tests are never decoded and programs never run, so `sdlab.grading.score.grade` refuses it.
 
     Raises SdlabError for an unknown name or split, missing packages, an unreadable or missing source, an
     unreachable hub or another commit, a missing column, a row without question or answer, no rows, and a
@@ -72,7 +72,7 @@ def load_benchmark(
 
 
 def describe(name: str, *, split: str | None = None, source: str | Path | None = None) -> Report:
-    """Return the report on `load_benchmark` with these arguments; raises the same errors."""
+    """Return the report on `load_benchmark` with these arguments; raise the same errors."""
     return load_with_report(name, split=split, source=source)[1]
 
 
@@ -84,14 +84,15 @@ def load_with_report(
     split = benchmark.split(split)
     file = local_file(benchmark, split, source)
     if file is None and benchmark.drawn:
-        return _drawn(benchmark, split, source)
+        return _drawn(benchmark, benchmark.drawn, split, source)
     table, used, notes = rows_from_file(file) if file else rows_from_hub(benchmark)
     table = _part(benchmark, split, table, used)
     problems, raw, distinct, conflicts = _problems(benchmark, split, table, used)
     if benchmark.drawn and len(problems) != benchmark.drawn[0] * benchmark.drawn[1]:
         asked = benchmark.drawn[0] * benchmark.drawn[1]
         raise SdlabError(
-            f"{used} has {len(problems)} rows and {name} has {asked}; to draw it, give the folder that holds {BENCHMARKS[DAPO].files['train']}"
+            f"{used} has {len(problems)} rows and {name} has {asked}; "
+            f"to draw it, give the folder that holds {BENCHMARKS[DAPO].files['train']}"
         )
     expected = benchmark.distinct.get(split, distinct)
     if distinct != expected:
@@ -102,7 +103,7 @@ def load_with_report(
 def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dataset":
     """Return the rows of the split.
 
-    Files hold the split already. The hub's SciKnowEval and LiveCodeBench are reduced to the study's rows.
+    Files already hold one split. The hub's SciKnowEval and LiveCodeBench are reduced to the study's rows.
     """
     if HIDDEN in table.column_names:
         table = table.remove_columns(HIDDEN)
@@ -110,8 +111,12 @@ def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dat
         science = benchmark.name.rpartition("-")[2].capitalize()
         needed = ("domain", "type", "details")
         _columns(table, needed, used)
-        keep = [i for i, row in enumerate(_rows(table.select_columns(list(needed))))
-                if row["domain"] == science and row["type"] == "mcq-4-choices" and (row["details"] or {}).get("level") == "L3"]  # fmt: skip
+        keep = [
+            i
+            for i, row in enumerate(_rows(table.select_columns(list(needed))))
+            if row["domain"] == science and row["type"] == "mcq-4-choices"
+            if (row["details"] or {}).get("level") == "L3"
+        ]
         table = table.select(keep)
         if len(table) > 1:
             table = table.train_test_split(test_size=TEST_SIZE, seed=SPLIT_SEED)[split]
@@ -128,6 +133,7 @@ def _part(benchmark: Benchmark, split: str, table: "Dataset", used: str) -> "Dat
 
 
 def _columns(table: "Dataset", needed: tuple[str, ...], used: str) -> None:
+    """Raise SdlabError when the table lacks one of the needed columns."""
     missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise SdlabError(
@@ -135,7 +141,8 @@ def _columns(table: "Dataset", needed: tuple[str, ...], used: str) -> None:
         )
 
 
-def _day(date) -> str:
+def _day(date: object) -> str:
+    """Return a date as text, for example 2025-02-01."""
     return date.date().isoformat() if isinstance(date, datetime.datetime) else str(date)[:10]
 
 
@@ -148,10 +155,10 @@ def _problems(
     answers: dict[str, str] = {}  # question, white space aside -> its first answer
     problems, conflicts = [], 0
     for number, cells in enumerate(_rows(table)):
-        told = str([cells[name] for name in needed])
-        if told in known and not benchmark.drawn:
+        text = str([cells[name] for name in needed])
+        if text in known and not benchmark.drawn:
             continue
-        row = known[told] = known.get(told) or read_row(read, cells, number, used, bool(benchmark.grading))
+        row = known[text] = known.get(text) or read_row(read, cells, number, used, bool(benchmark.grading))
         question = " ".join(row.prompt.split())
         if question not in answers or benchmark.drawn:
             problems.append(
@@ -174,11 +181,13 @@ def _rows(table: "Dataset") -> Iterator[dict]:
     Reading by batches is ten times as fast as one by one (DAPO-Math-17k has 1.8 million).
     """
     for batch in table.iter(batch_size=1000):
-        for cells in zip(*batch.values()):
-            yield dict(zip(batch, cells))
+        for cells in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, cells, strict=True))
 
 
-def _drawn(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple[list[Problem], Report]:
+def _drawn(
+    benchmark: Benchmark, drawn: tuple[int, int], split: str, source: str | Path | None
+) -> tuple[list[Problem], Report]:
     """Return a subset drawn from the whole set, and its report.
 
     `stream("benchmarks", "dapo subsets")` orders the questions; the first are taken, in turns.
@@ -187,16 +196,27 @@ def _drawn(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple
         whole, report = load_with_report(DAPO, source=source)
     except SdlabError as error:
         raise SdlabError(
-            f"no {benchmark.files[split]} here to read {benchmark.name} from, and to draw it the whole set is needed: {error}"
+            f"no {benchmark.files[split]} here to read {benchmark.name} from, "
+            f"and to draw it the whole set is needed: {error}"
         ) from error
-    questions, copies = benchmark.drawn
+    questions, copies = drawn
     if len(whole) < questions:
         raise SdlabError(
-            f"{benchmark.name} draws {questions} questions and {report.used} has {len(whole)}; give the whole DAPO-Math-17k"
+            f"{benchmark.name} draws {questions} questions and {report.used} has {len(whole)}; "
+            "give the whole DAPO-Math-17k"
         )
     order = stream("benchmarks", "dapo subsets").sample(whole, len(whole))[:questions]
-    problems = [Problem(f"{benchmark.name}/{split}/{number:05d}", benchmark.name, split, one.kind, one.prompt, one.answer)
-                for number, one in enumerate(order * copies)]  # fmt: skip
+    problems = [
+        Problem(
+            f"{benchmark.name}/{split}/{number:05d}",
+            benchmark.name,
+            split,
+            problem.kind,
+            problem.prompt,
+            problem.answer,
+        )
+        for number, problem in enumerate(order * copies)
+    ]
     notes = (
         f"drawn here from {DAPO}: as many questions as the study's file, not the same ones",
         *report.notes,

@@ -2,7 +2,7 @@
 
 The real data are not part of this repository; their measures are (numbers, words that distinguish groups,
 sha256 of the files; no question). With the files in `shared/real` (or the folder in SDLAB_REAL_DATA) the
-record is made again by
+record is made again with
 
     python -c "from sdlab.benchmarks.recorded import record_coverage; record_coverage()"
 """
@@ -10,6 +10,7 @@ record is made again by
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdlab import paths
@@ -20,33 +21,43 @@ from sdlab.benchmarks.files import load_problems
 from sdlab.errors import SdlabError
 from sdlab.files import sha256, to_json, write_atomic
 from sdlab.settings import CountOrZero, checked
+from sdlab.world.problems import Problem
 
-SETS = {  # name -> files, as they lie in the folder
+SETS = {  # name -> names of its files in the folder
     "chemistry": ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"),
-    "DAPO 1 x 64": ("dapo_seen_1x64.parquet",), "DAPO 8 x 8": ("dapo_seen_8x8.parquet",), "DAPO 64": ("dapo_seen_64.parquet",),
-    "DAPO 128": ("dapo_seen_128.parquet",), "DAPO 512": ("dapo_seen_512.parquet",), "AIME24": ("aime24.parquet",),
-    "AMC23": ("amc23.parquet",), "MATH-500": ("math500.parquet",), "ToolAlpaca test": ("tooluse_test.json",),
-}  # fmt: skip
+    "DAPO 1 x 64": ("dapo_seen_1x64.parquet",),
+    "DAPO 8 x 8": ("dapo_seen_8x8.parquet",),
+    "DAPO 64": ("dapo_seen_64.parquet",),
+    "DAPO 128": ("dapo_seen_128.parquet",),
+    "DAPO 512": ("dapo_seen_512.parquet",),
+    "AIME24": ("aime24.parquet",),
+    "AMC23": ("amc23.parquet",),
+    "MATH-500": ("math500.parquet",),
+    "ToolAlpaca test": ("tooluse_test.json",),
+}
 OVERLAPS = (  # training file, test file
-    ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"), ("dapo_seen_512.parquet", "aime24.parquet"),
-    ("dapo_seen_512.parquet", "amc23.parquet"), ("dapo_seen_512.parquet", "math500.parquet"), ("dapo_seen_512.parquet", "dapo_seen_128.parquet"),
-)  # fmt: skip
+    ("sciknoweval_chemistry_train.json", "sciknoweval_chemistry_test.json"),
+    ("dapo_seen_512.parquet", "aime24.parquet"),
+    ("dapo_seen_512.parquet", "amc23.parquet"),
+    ("dapo_seen_512.parquet", "math500.parquet"),
+    ("dapo_seen_512.parquet", "dapo_seen_128.parquet"),
+)
 SMALL_PLAN = SamplingPlan(steps=100, num_problems=64)  # the paper's runs on few questions
-ENOUGH = 20  # distinct questions from which types are looked for
+ENOUGH = 20  # least number of distinct questions for a search of types
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # of the curves of variety
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 @checked
-def measure_texts(problems, resamples: CountOrZero = 10) -> dict:
-    """Return the measures of any questions that need only their text, JSON-ready.
+def measure_texts(problems: Sequence[Problem], resamples: CountOrZero = 10) -> dict:
+    """Return the measures of a set of problems that need only their texts, JSON-ready.
 
     template: characters of boilerplate. near: distinct questions with a near copy before them. chinese:
     distinct questions with a Han character. groups: the result of `find_types`, with its `stability` over
     `resamples` parts (0: not computed). variety: {n: effective number}. `groups` and `variety` are None where
     there are too few questions.
     """
-    texts = [one.prompt for one in problems]
+    texts = [problem.prompt for problem in problems]
     prefix, suffix = boilerplate(texts)
     row = {
         "template": len(prefix) + len(suffix),
@@ -57,24 +68,26 @@ def measure_texts(problems, resamples: CountOrZero = 10) -> dict:
     }
     if len(set(texts)) < ENOUGH:
         return row
-    found = find_types(texts)
-    again = stability(texts, found, resamples) if resamples else {"types": None, "wordings": None}
+    types = find_types(texts)
+    again = stability(texts, types, resamples) if resamples else {"types": None, "wordings": None}
     row["groups"] = {
-        "curve": {str(k): round(value, 4) for k, value in found.curve.items()},
-        "without_words": found.without_words,
-        "best": round(found.best.silhouette, 4),
-        "types": _plain(found.types),
-        "wordings": _plain(found.wordings),
+        "curve": {str(k): round(value, 4) for k, value in types.curve.items()},
+        "without_words": types.without_words,
+        "best": round(types.best.silhouette, 4),
+        "types": _plain(types.types),
+        "wordings": _plain(types.wordings),
         "again": again,
     }
-    kinds = [one.kind for one in problems]
+    kinds = [problem.kind for problem in problems]
     if len(set(kinds)) > 1 and all(kinds):
-        row["rand_with_kinds"] = round(agreement((found.types or found.best).labels, kinds), 4)
-    sizes = [size for size in SIZES if size <= found.distinct - found.without_words]
-    return row | {"variety": {str(n): round(value, 3) for n, value in zip(sizes, variety(texts, sizes))}}
+        row["rand_with_kinds"] = round(agreement((types.types or types.best).labels, kinds), 4)
+    sizes = [size for size in SIZES if size <= types.distinct - types.without_words]
+    values = variety(texts, sizes)
+    return row | {"variety": {str(n): round(value, 3) for n, value in zip(sizes, values, strict=True)}}
 
 
 def _plain(division: Division | None) -> dict | None:
+    """Return a division as plain numbers and words, JSON-ready; None stays None."""
     if division is None:
         return None
     return {
@@ -111,10 +124,10 @@ def measure_overlaps(folder: str | Path) -> list[dict]:
     rows = []
     for train, test in OVERLAPS:
         old, new = ([one.prompt for one in load_problems(Path(folder) / file)] for file in (train, test))
-        found = overlap(old, new, near=90.0)
-        near = [score for *_, score in found.pairs][found.exact :]
+        shared = overlap(old, new, near=90.0)
+        near = [score for *_, score in shared.pairs][shared.exact :]
         rows.append(
-            {"train": train, "test": test, "test_questions": found.test, "exact": found.exact}
+            {"train": train, "test": test, "test_questions": shared.test, "exact": shared.exact}
             | {f"near_{limit}": sum(score >= limit for score in near) for limit in (90, 95, 99)}
         )
     return rows
@@ -134,11 +147,14 @@ def measure_real(folder: str | Path, resamples: CountOrZero = 10) -> dict:
     if missing:
         raise SdlabError(f"{folder} lacks {', '.join(missing)}; give the folder that holds the real files")
     return {
-        "made_by": "sdlab.benchmarks.recorded.record_coverage", "near": NEAR, "resamples": resamples,
+        "made_by": "sdlab.benchmarks.recorded.record_coverage",
+        "near": NEAR,
+        "resamples": resamples,
         "versions": {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "rapidfuzz")},
         "files": {file: sha256(folder / file) for file in files},
-        "sets": {name: measure_set(folder, name, resamples) for name in SETS}, "overlaps": measure_overlaps(folder),
-    }  # fmt: skip
+        "sets": {name: measure_set(folder, name, resamples) for name in SETS},
+        "overlaps": measure_overlaps(folder),
+    }
 
 
 def real_folder(folder: str = "") -> Path | None:
@@ -151,7 +167,8 @@ def real_folder(folder: str = "") -> Path | None:
     if folder:
         if not Path(folder).is_dir():
             raise SdlabError(
-                f"no folder {folder}; give the folder that holds the real files, or nothing for the recorded measures"
+                f"no folder {folder}; "
+                "give the folder that holds the real files, or nothing for the recorded measures"
             )
         return Path(folder)
     first = paths.real_data(next(iter(SETS.values()))[0])
@@ -168,12 +185,12 @@ def record_coverage(folder: str = "", output: str | Path | None = None) -> Path:
 
     Raises SdlabError when files are missing.
     """
-    found = real_folder(folder)
-    if found is None:
+    files = real_folder(folder)
+    if files is None:
         raise SdlabError("the real files are not here; name their folder, or set SDLAB_REAL_DATA to it")
     return write_atomic(
         output or paths.record_dir() / "coverage" / "real.json",
-        to_json(measure_real(found), indent=1, ensure_ascii=False) + "\n",
+        to_json(measure_real(files), indent=1, ensure_ascii=False) + "\n",
     )
 
 
@@ -183,18 +200,18 @@ def load_record() -> dict:
     Raises SdlabError when the record is missing or damaged.
     """
     try:
-        found = json.loads(record_path().read_text(encoding="utf-8-sig"))
-        return found if {"files", "sets", "overlaps"} <= found.keys() else _damaged("it lacks a part")
+        record = json.loads(record_path().read_text(encoding="utf-8-sig"))
+        complete = {"files", "sets", "overlaps"} <= record.keys()
     except OSError as error:
         raise SdlabError(
-            f"no record {record_path()}; {paths.restore_hint(record_path())}, or make it with record_coverage()"
+            f"no record {record_path()}; "
+            f"{paths.restore_hint(record_path())}, or make it with record_coverage()"
         ) from error
     except (json.JSONDecodeError, AttributeError) as error:
         raise SdlabError(f"{record_path()} is damaged; {paths.restore_hint(record_path())}") from error
-
-
-def _damaged(why: str):
-    raise SdlabError(f"{record_path()} is damaged: {why}; {paths.restore_hint(record_path())}")
+    if not complete:
+        raise SdlabError(f"{record_path()} is damaged: it lacks a part; {paths.restore_hint(record_path())}")
+    return record
 
 
 def real_coverage(folder: str = "") -> tuple[dict, str]:
@@ -205,8 +222,8 @@ def real_coverage(folder: str = "") -> tuple[dict, str]:
 
     Raises SdlabError when a named folder does not exist or lacks a file.
     """
-    recorded, found = load_record(), real_folder(folder)
-    if found is None:
+    recorded, files = load_record(), real_folder(folder)
+    if files is None:
         return (
             recorded,
             f"the {len(recorded['files'])} real files are not here: these are the recorded measures",
@@ -214,11 +231,12 @@ def real_coverage(folder: str = "") -> tuple[dict, str]:
     changed = [
         file
         for file, sum_ in recorded["files"].items()
-        if not (found / file).is_file() or sha256(found / file) != sum_
+        if not (files / file).is_file() or sha256(files / file) != sum_
     ]
     if not changed:
         return (
             recorded,
-            f"the {len(recorded['files'])} real files are here, byte for byte those that the recorded measures were made from",
+            f"the {len(recorded['files'])} real files are here, "
+            "byte for byte those that the recorded measures were made from",
         )
-    return measure_real(found), f"measured now: {', '.join(changed)} differ from the files of the record"
+    return measure_real(files), f"measured now: {', '.join(changed)} differ from the files of the record"

@@ -18,14 +18,17 @@ from sdlab.grading.words import choice_of
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 _ANSWER_FIRST = re.compile(
-    r"Solve the following math problem step by step\.\s+The last line of your response should be of the form Answer: \$Answer "
+    r"Solve the following math problem step by step\.\s+"
+    r"The last line of your response should be of the form Answer: \$Answer "
     r"\(without quotes\) where \$Answer is the answer to the problem\.\s*"
 )
 _ONE_BREAK = re.compile(r"[^\n]\n\Z")
 _ANSWER_LAST = 'Remember to put your answer on its own line after "Answer:"'
 CHOICE = (
-    "Given a question and four options, please select the right answer. Respond in the following format:\n<reasoning>\n...\n</reasoning>\n"
-    "<answer>\n...\n</answer>\n\nFor the answer, only output the letter corresponding to the correct option (A, B, C, or D), and nothing else. "
+    "Given a question and four options, please select the right answer. "
+    "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n"
+    "<answer>\n...\n</answer>\n\nFor the answer, only output the letter corresponding to the correct option "
+    "(A, B, C, or D), and nothing else. "
     'Do not restate the answer text. For example, if the answer is "A", just output:\n<answer>\nA\n</answer>'
 )  # SDPO's system message, which its files carry and the hub's rows do not
 
@@ -48,10 +51,9 @@ def boxed_prompt(question: str) -> str:
     opening = _ANSWER_FIRST.match(text)
     text = text[opening.end() :] if opening else text
     body = text.removesuffix(BOXED)
-    as_it_is = body != text and _ONE_BREAK.search(
-        body
-    )  # the study's form: white space before its line break stays, as in AMC23's file
-    body = body[:-1] if as_it_is else body.rstrip()
+    # In the study's form, white space before its line break stays (as in AMC23's file).
+    study_form = body != text and _ONE_BREAK.search(body)
+    body = body[:-1] if study_form else body.rstrip()
     for ending in (f"{_ANSWER_LAST}.", _ANSWER_LAST):
         if body.rstrip().endswith(ending):
             body = body.rstrip().removesuffix(ending).rstrip()
@@ -80,7 +82,7 @@ def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
     return read
 
 
-def _verl_told(row: dict) -> Row:
+def _verl_with_system(row: dict) -> Row:
     question, answer, _, kind = read_verl(row)
     chat = unpacked(row["prompt"])
     system = (
@@ -88,20 +90,21 @@ def _verl_told(row: dict) -> Row:
         if isinstance(chat, list)
         else ""
     )
-    return Row(_told(system, question), answer, kind)
+    return Row(_with_system(system, question), answer, kind)
 
 
-def _plain_told(row: dict) -> Row:
+def _plain_with_system(row: dict) -> Row:
     return Row(
-        _told(row.get("system"), question_of(row["prompt"])),
+        _with_system(row.get("system"), question_of(row["prompt"])),
         truth_of(row["answer"]),
         text_of(row.get("kind")),
     )
 
 
-def _told(system, question: str) -> str:
-    system = text_of(system).strip()
-    return question if system in ("", "None", "-") or not question else f"{system}\n\n{question}"
+def _with_system(system: object, question: str) -> str:
+    """Return the system message and the question as one user message."""
+    text = text_of(system).strip()
+    return question if text in ("", "None", "-") or not question else f"{text}\n\n{question}"
 
 
 def _choices(row: dict) -> Row:
@@ -119,15 +122,25 @@ def _program(row: dict) -> Row:
     return Row(text_of(row["question_content"]).strip() + signature, "", text_of(row.get("difficulty")))
 
 
-# What is graded -> the layouts its rows may have: the columns that are needed, and how a row is read. The first that fits counts.
+# For each kind of grading, the layouts that rows may have: needed columns -> function that reads a row.
+# The first layout whose columns are all there is used.
 _VERL, _PLAIN = ("prompt", "reward_model"), ("prompt", "answer")
 LAYOUTS: dict[str, dict[tuple[str, ...], Callable[[dict], Row]]] = {
-    "math": {_VERL: _verl_math, _PLAIN: _plain_math, ("problem", "answer"): _hub_math("problem", "answer"),
-             ("problem", "solution"): _hub_math("problem", "solution"), ("question", "answer"): _hub_math("question", "answer")},
-    "choice": {_VERL: _verl_told, _PLAIN: _plain_told, ("question", "choices", "answerKey"): _choices},
-    "calls": {_VERL: _verl_told, _PLAIN: _plain_told},
+    "math": {
+        _VERL: _verl_math,
+        _PLAIN: _plain_math,
+        ("problem", "answer"): _hub_math("problem", "answer"),
+        ("problem", "solution"): _hub_math("problem", "solution"),
+        ("question", "answer"): _hub_math("question", "answer"),
+    },
+    "choice": {
+        _VERL: _verl_with_system,
+        _PLAIN: _plain_with_system,
+        ("question", "choices", "answerKey"): _choices,
+    },
+    "calls": {_VERL: _verl_with_system, _PLAIN: _plain_with_system},
     "": {("question_content", "starter_code"): _program},
-}  # fmt: skip
+}
 
 
 def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...], Callable[[dict], Row]]:
@@ -143,7 +156,8 @@ def reader(grading: str, columns: list[str], where: str) -> tuple[tuple[str, ...
     missing = ", ".join(repr(name) for name in nearest if name not in columns)
     known = "; ".join(" and ".join(needed) for needed in layouts)
     raise SdlabError(
-        f"{where} lacks the column {missing}; it has {', '.join(columns) or 'none'}, and needs those of one layout ({known})"
+        f"{where} lacks the column {missing}; it has {', '.join(columns) or 'none'}, "
+        f"and needs those of one layout ({known})"
     )
 
 
@@ -151,12 +165,12 @@ def _checked(grading: str, read: Callable[[dict], Row]) -> Callable[[dict], Row]
     """Return `read` with a check of the truth's form: a letter, or a list of tool calls."""
 
     def checked(row: dict) -> Row:
-        found = read(row)
-        if grading == "choice" and found.answer and choice_of(plain(found.answer)) is None:
-            raise SdlabError(f"the answer {found.answer[:60]!r} is no choice; give a letter from A to J")
-        if grading == "calls" and found.answer:
-            truth_calls(found.answer)
-        return found
+        record = read(row)
+        if grading == "choice" and record.answer and choice_of(plain(record.answer)) is None:
+            raise SdlabError(f"the answer {record.answer[:60]!r} is no choice; give a letter from A to J")
+        if grading == "calls" and record.answer:
+            truth_calls(record.answer)
+        return record
 
     return checked
 
@@ -167,14 +181,18 @@ def read_row(read: Callable[[dict], Row], row: dict, number: int, where: str, gr
     Raises SdlabError when it has no question, no answer although it is `graded`, or cells of the wrong shape.
     """
     try:
-        found = read(row)
+        record = read(row)
     except SdlabError as error:
         raise SdlabError(f"{where}, row {number}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SdlabError(
-            f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); mend or remove it"
+            f"{where}, row {number} is not as its columns say ({type(error).__name__}: {error}); "
+            "mend or remove it"
         ) from error
-    if not found.prompt.strip() or found.prompt == f"\n{BOXED}" or (graded and not found.answer.strip()):
-        what = "answer" if found.prompt.strip() and found.prompt != f"\n{BOXED}" else "question"
-        raise SdlabError(f"{where}, row {number}: no {what}; every row needs both, mend or remove it")
-    return found
+    asks = record.prompt.strip() and record.prompt != f"\n{BOXED}"
+    if not asks or (graded and not record.answer.strip()):
+        raise SdlabError(
+            f"{where}, row {number}: no {'answer' if asks else 'question'}; "
+            "every row needs both, mend or remove it"
+        )
+    return record

@@ -33,11 +33,13 @@ def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> P
         if benchmark.drawn and (source / BENCHMARKS[DAPO].files["train"]).is_file():
             return None
         raise SdlabError(
-            f"{source} holds no {name}, which {benchmark.name} ({split}) is read from; rename the file to that, or give the file itself"
+            f"{source} holds no {name}, which {benchmark.name} ({split}) is read from; "
+            "rename the file to that, or give the file itself"
         )
     if not source.is_file():
         raise SdlabError(
-            f"no file or folder {source}; give a parquet, json or jsonl file of {benchmark.name}, or a folder that holds {name}"
+            f"no file or folder {source}; "
+            f"give a parquet, json or jsonl file of {benchmark.name}, or a folder that holds {name}"
         )
     if source.suffix.lower() not in BUILDERS:
         raise SdlabError(
@@ -47,6 +49,7 @@ def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> P
 
 
 def _libraries() -> None:
+    """Raise SdlabError when a package of the extra `data` is missing."""
     missing = [name for name in ("datasets", "pyarrow") if importlib.util.find_spec(name) is None]
     if missing:
         raise SdlabError(f'benchmarks need {" and ".join(missing)}; install with: pip install "sdlab[data]"')
@@ -117,12 +120,12 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
     except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
         raise _unreachable(benchmark, error) from error
     for file in table.cache_files:
-        folder = Path(
-            file["filename"]
-        ).parent.name  # without the hub, datasets takes any cached commit, which it names the folder by
+        # Without the hub, datasets takes any cached commit, and the folder has the commit's name.
+        folder = Path(file["filename"]).parent.name
         if len(folder) == 40 and folder != benchmark.revision:
             raise SdlabError(
-                f"the cache holds {benchmark.repo} at commit {folder}, not {benchmark.revision}; go online once, or give a local file with source="
+                f"the cache holds {benchmark.repo} at commit {folder}, not {benchmark.revision}; "
+                "go online once, or give a local file with source="
             )
     return table, benchmark.hub, ()
 
@@ -130,14 +133,19 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
 def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
     """Return the error that says what to do about an error of the hub."""
     files = " or ".join(benchmark.files.values())
-    instead = f"give a local copy with source= (a file, or a folder with {files}), or set SDLAB_REAL_DATA to such a folder"
+    instead = (
+        f"give a local copy with source= (a file, or a folder with {files}), "
+        "or set SDLAB_REAL_DATA to such a folder"
+    )
     if "scripts are no longer supported" in str(error):
         return SdlabError(
-            f"{benchmark.repo} is a loading script, which datasets 4 and later do not run (nor does sdlab); {instead}"
+            f"{benchmark.repo} is a loading script, which datasets 4 and later do not run (nor does sdlab); "
+            f"{instead}"
         )
     if "Revision" in type(error).__name__ or "Revision" in str(error):
         return SdlabError(
-            f"{benchmark.repo} has no commit {benchmark.revision} any more; {instead}, or pin another in sdlab/benchmarks/catalogue.py"
+            f"{benchmark.repo} has no commit {benchmark.revision} any more; "
+            f"{instead}, or pin another in sdlab/benchmarks/catalogue.py"
         )
     if _NO_DATA in str(error):
         return SdlabError(f"{benchmark.hub} has no rows for {benchmark.name}; {instead}")
@@ -151,7 +159,8 @@ def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
         else f"{type(error).__name__}: {one_line(error)}"
     )
     return SdlabError(
-        f"{benchmark.name} is not on this machine, and {benchmark.repo} could not be read from the hub ({why}); {instead}"
+        f"{benchmark.name} is not on this machine, "
+        f"and {benchmark.repo} could not be read from the hub ({why}); {instead}"
     )
 
 

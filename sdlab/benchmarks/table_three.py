@@ -21,7 +21,7 @@ class PaperRow:
     """A data set of the paper, the measured set for it, and the organism's split that represents it."""
 
     name: str
-    questions: int | None
+    questions: int
     types: int | None
     evaluation: str
     verdict: str
@@ -30,17 +30,28 @@ class PaperRow:
 
 
 TABLE = (
-    PaperRow("Chemistry (SciKnowEval)", 2400, 6, "held-out 10%, same distribution", "SDPO helps (Fig. 1)", "chemistry", "chemistry-train"),
-    PaperRow("LiveCodeBench v6", 131, None, "the training questions", "SDPO helps (SDPO paper: 48.8, GRPO 41.2)", "", "kata"),
+    PaperRow(
+        "Chemistry (SciKnowEval)",
+        2400,
+        6,
+        "held-out 10%, same distribution",
+        "SDPO helps (Fig. 1)",
+        "chemistry",
+        "chemistry-train",
+    ),
+    PaperRow(
+        "LiveCodeBench v6",
+        131,
+        None,
+        "the training questions",
+        "SDPO helps (SDPO paper: 48.8, GRPO 41.2)",
+        "",
+        "kata",
+    ),
     PaperRow("DAPO-Math-17k", 14_000, None, "other benchmarks", "SDPO hurts (Fig. 3)", "DAPO 512", "train"),
-)  # fmt: skip
-SUBSETS = {
-    "DAPO 1 x 64": 1,
-    "DAPO 8 x 8": 8,
-    "DAPO 64": 64,
-    "DAPO 128": 128,
-    "DAPO 512": 512,
-}  # distinct questions by their names
+)
+# set -> number of distinct questions that its name states
+SUBSETS = {"DAPO 1 x 64": 1, "DAPO 8 x 8": 8, "DAPO 64": 64, "DAPO 128": 128, "DAPO 512": 512}
 
 
 def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame":
@@ -54,13 +65,25 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
     for one in TABLE:
         real, ours = measures["sets"].get(one.measured, {}), organism[one.stand_in]
         groups = real.get("groups") or {}
-        rows.append({
-            "data set": one.name, "questions, paper": one.questions, "in the file": real.get("questions"), "distinct": real.get("distinct"),
-            "types, paper": one.types, "types, found": _count(groups, "types"), "effective types, found": (groups.get("types") or {}).get("effective"),
-            "wordings, found": _count(groups, "wordings"), "judged on, paper": one.evaluation, "test questions in training": _overlap(measures, one.measured),
-            "exposures in 100 steps, paper": PAPER_PLAN.draws / one.questions, "verdict of the paper": one.verdict, "stand-in": one.stand_in,
-            "its questions": ours["questions"], "its types": ours["types"], "its effective types": ours["effective_types"],
-        })  # fmt: skip
+        row = {
+            "data set": one.name,
+            "questions, paper": one.questions,
+            "in the file": real.get("questions"),
+            "distinct": real.get("distinct"),
+            "types, paper": one.types,
+            "types, found": _count(groups, "types"),
+            "effective types, found": (groups.get("types") or {}).get("effective"),
+            "wordings, found": _count(groups, "wordings"),
+            "judged on, paper": one.evaluation,
+            "test questions in training": _overlap(measures, one.measured),
+            "exposures in 100 steps, paper": PAPER_PLAN.draws / one.questions,
+            "verdict of the paper": one.verdict,
+            "stand-in": one.stand_in,
+            "its questions": ours["questions"],
+            "its types": ours["types"],
+            "its effective types": ours["effective_types"],
+        }
+        rows.append(row)
     return pandas.DataFrame(rows, dtype=object).set_index("data set")
 
 
@@ -118,8 +141,8 @@ def comparisons(measures: dict) -> list[dict]:
     """Return every number of the paper that a file can be compared with: what, paper, file, agrees."""
     sets, rows = measures["sets"], []
 
-    def compare(what: str, paper, found) -> None:
-        rows.append({"what": what, "paper": paper, "file": found, "agrees": paper == found})
+    def compare(what: str, paper: float | None, file: float | str | None) -> None:
+        rows.append({"what": what, "paper": paper, "file": file, "agrees": paper == file})
 
     for one in TABLE:
         if one.measured and one.name.startswith("Chemistry"):
@@ -135,6 +158,6 @@ def comparisons(measures: dict) -> list[dict]:
         "Chemistry: share held out", 0.1, round(split["test_questions"] / sets["chemistry"]["questions"], 3)
     )
     compare("Chemistry: test questions that stand in the training set", 0, split["exact"])
-    for name, wanted in SUBSETS.items():
-        compare(f"{name}: distinct questions", wanted, sets[name]["distinct"])
+    for name, questions in SUBSETS.items():
+        compare(f"{name}: distinct questions", questions, sets[name]["distinct"])
     return rows

@@ -1,17 +1,17 @@
-"""`sdlab reproduce`: the recorded results, trained again."""
+"""`sdlab reproduce`: run the training of the recorded results again."""
 
 from pathlib import Path
 
 import tyro
 
 from sdlab.commands.options import default
-from sdlab.study import recorded
+from sdlab.study import reproduction
 
 
 def reproduce(
     conditions: tyro.conf.Positional[tuple[str, ...]] = (),
-    seeds: tuple[int, ...] = default(recorded.reproduce, "seeds"),
-    work: Path = default(recorded.reproduce, "work"),
+    seeds: tuple[int, ...] = default(reproduction.reproduce, "seeds"),
+    work: Path = default(reproduction.reproduce, "work"),
     output: Path | None = None,
     jobs: int | None = None,
     model: str | None = None,
@@ -27,7 +27,7 @@ def reproduce(
         jobs: Number of simultaneous runs, each with one thread; by default one per core.
         model: A model other than the one of the conditions; needs its own --output.
     """
-    paths = recorded.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
+    paths = reproduction.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
     for path in paths:
         print(f"wrote {path}")
     return 0

@@ -1,1 +1,1 @@
-"""Evaluations of models on benchmarks and splits: made, imported, stored and compared."""
+"""Evaluate models on benchmarks and splits, and import, store and compare results."""

@@ -1,4 +1,4 @@
-"""Several results in one table, with paired differences on the same problems."""
+"""Compare several results in one table, with paired differences on the same problems."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from sdlab.measure.intervals import Interval
 from sdlab.results.result import ALL_METRICS, METRICS, Result
 from sdlab.results.store import load_results
 
-SHOWN = ("reward", "pass@1", "pass@4", "pass@8", "pass@16", *METRICS)
+DEFAULT_METRICS = ("reward", "pass@1", "pass@4", "pass@8", "pass@16", *METRICS)
 IN_UNITS = ("length", *DENSITIES)  # not comparable between tokens and words
 NO_BASELINE, NO_PROBLEMS = "the baseline has no result here", "no problem in common"
 
@@ -21,13 +21,13 @@ NO_BASELINE, NO_PROBLEMS = "the baseline has no result here", "no problem in com
 def comparison(
     results: Sequence[Result | str | Path],
     baseline: str | None = None,
-    metrics: Sequence[str] = SHOWN,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pandas.DataFrame:
     """Return one row per model, benchmark and metric, with the difference from the baseline.
 
-    results: results, or folders that hold some; of organisms and real models, sampled and imported. Columns:
+    results: results, or folders that hold some (of organisms and real models, sampled and imported). Columns:
     model, benchmark, metric, mean, low, high, problems, generations, unit, baseline, difference,
     difference_low, difference_high, common, verdict.
 
@@ -40,24 +40,24 @@ def comparison(
     Raises SdlabError on an unknown baseline or metric, without results, and when a model has two results on
     one benchmark.
     """
-    results = _loaded(results)
-    models = list(dict.fromkeys(result.model for result in results))
+    loaded = _loaded(results)
+    models = list(dict.fromkeys(result.model for result in loaded))
     baseline = models[0] if baseline is None else baseline
     if baseline not in models:
         raise unknown("baseline", baseline, models)
     for metric in metrics:
         if metric not in ALL_METRICS:
             raise unknown("metric", metric, ALL_METRICS)
-    by = {(result.model, result.benchmark): result for result in results}
+    by = {(result.model, result.benchmark): result for result in loaded}
     tables = []
-    for result in results:
+    for result in loaded:
         rows = result.summary(metrics, confidence, seed)
         other = by.get((baseline, result.benchmark))
         differences = [_difference(other, result, metric, baseline, confidence) for metric in rows["metric"]]
         tables.append(rows.reset_index(drop=True).join(pandas.DataFrame(differences)))
     table = pandas.concat(tables, ignore_index=True)
     places = {
-        benchmark: i for i, benchmark in enumerate(dict.fromkeys(result.benchmark for result in results))
+        benchmark: i for i, benchmark in enumerate(dict.fromkeys(result.benchmark for result in loaded))
     }
     return table.sort_values("benchmark", key=lambda column: column.map(places), kind="stable").reset_index(
         drop=True
@@ -77,7 +77,7 @@ def wide(
         DENSITIES
     ) & cells["unit"].str.endswith("words")
     cells.loc[words, "cell"] += " words"
-    keys = list(dict.fromkeys(zip(cells["benchmark"], cells["model"])))
+    keys = list(dict.fromkeys(zip(cells["benchmark"], cells["model"], strict=True)))
     return (
         cells.pivot(index=["benchmark", "model"], columns="metric", values="cell")
         .loc[keys, [m for m in metrics if m in set(cells["metric"])]]
@@ -102,7 +102,11 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
     ]
 
 
-def _loaded(results) -> list[Result]:
+def _loaded(results: Sequence[Result | str | Path]) -> list[Result]:
+    """Return the results, with those of folders loaded.
+
+    Raises SdlabError when there is none, and when a model has two results on one benchmark.
+    """
     loaded = []
     for one in results:
         loaded += [one] if isinstance(one, Result) else load_results([one])
@@ -164,7 +168,7 @@ def _rows(result: Result, metric: str) -> pandas.DataFrame:
             ["problem_id", metric], axis=1
         )
         return frame.dropna()
-    keys = dict(zip(result.problems["problem_id"], result.problems["key"]))
+    keys = dict(zip(result.problems["problem_id"], result.problems["key"], strict=True))
     columns = [DENSITIES[metric], "length"] if metric in DENSITIES else [metric]
     if any(column not in result.samples for column in columns):
         return pandas.DataFrame({"problem_id": [], metric: []})

@@ -20,19 +20,19 @@ from sdlab.provenance import provenance
 from sdlab.results.result import Result, make_result, slug
 from sdlab.results.store import check_same, held, load_result, save_result
 from sdlab.rollout.checks import require_vllm
-from sdlab.rollout.types import SamplingParams
+from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
 from sdlab.text.markers import total_markers
 from sdlab.world.problems import Problem
 from sdlab.world.splits import SPLITS, load_split
 
-ROOM = 64  # least number of tokens of the model's context that a prompt must leave for a completion
+ROOM = 64  # least number of tokens that a prompt must leave for a completion in the model's context
 
 
 @checked
 def evaluate_benchmarks(
-    model,
+    model: str | Engine,
     benchmarks: Sequence[str] | Mapping[str, Sequence[Problem]],
     *,
     output: str | Path | None = None,
@@ -53,13 +53,13 @@ def evaluate_benchmarks(
     `name`). It is loaded when the first benchmark has to be sampled. benchmarks: names of benchmarks
     (name:split) and of splits of the world, or names with problems. sampling: `paper_sampling(thinking)`
     unless given. A completion limit beyond the model's context is lowered to it, with a note. source: where
-    `load_benchmark` finds its files. limit: the first so many problems of each. progress(benchmark, done,
+    `load_benchmark` finds its files. limit: how many of the first problems of each. progress(benchmark, done,
     total) counts completions.
 
     output: each result is saved as output/<name>/<benchmark>; None saves nothing. A benchmark whose folder
     holds a result of the same settings and weights is not sampled again, so an interrupted evaluation resumes
-    with the benchmark it was at. A completion that was cut at the length limit counts as wrong, whatever it
-    had boxed; `verdict` keeps the grading of its text.
+    with the benchmark that was interrupted. A completion that was cut at the length limit counts as wrong,
+    even if its text has the right box; `verdict` keeps the grading of its text.
 
     Raises SdlabError on unknown names, and when a folder holds a result of other settings (unless overwrite).
     """
@@ -75,17 +75,15 @@ def evaluate_benchmarks(
     )
     if not requested:
         raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
-    named = name or (model if thinking else f"{model} non-thinking")
-    sampling, loaded, results = (
-        sampling or paper_sampling(thinking),
-        None if isinstance(model, str) else model,
-        [],
-    )
+    label = name or (str(model) if thinking else f"{model} non-thinking")
+    sampling = sampling or paper_sampling(thinking)
+    loaded = None if isinstance(model, str) else model
+    results = []
     origin = provenance(model=model if isinstance(model, str) else None, seed=seed)
     jobs = []
     # All errors in the benchmarks are raised before the first one is sampled.
     for benchmark, problems in requested.items():
-        folder = Path(output) / slug(named) / slug(benchmark) if output is not None else None
+        folder = Path(output) / slug(label) / slug(benchmark) if output is not None else None
         settings = {
             "weights": origin["model"],
             "engine": engine if isinstance(model, str) else None,
@@ -98,12 +96,12 @@ def evaluate_benchmarks(
         if problems is not None:
             problems = list(problems)[:limit]
             settings["problems_sha256"] = fingerprint(problems)
-        if not _finished(folder, named, benchmark, settings, origin, overwrite) and problems is None:
+        if not _finished(folder, label, benchmark, settings, origin, overwrite) and problems is None:
             problems = load_problems(benchmark, source, limit, seed)
         jobs.append((benchmark, problems, folder, settings))
     for benchmark, problems, folder, settings in jobs:
         with held(folder):
-            if _finished(folder, named, benchmark, settings, origin, overwrite):
+            if _finished(folder, label, benchmark, settings, origin, overwrite):
                 results.append(load_result(folder))
                 continue
             if loaded is None:
@@ -116,7 +114,7 @@ def evaluate_benchmarks(
                 problems,
                 replace(sampling, seed=stable_int("evaluation", benchmark, seed)),
                 thinking,
-                named,
+                label,
                 benchmark,
                 inner,
             )
@@ -175,8 +173,15 @@ def fingerprint(problems: Sequence[Problem]) -> str:
 
 
 def _sample(
-    engine, problems, params: SamplingParams, thinking: bool, model: str, benchmark: str, progress
+    engine: Engine,
+    problems: Sequence[Problem],
+    params: SamplingParams,
+    thinking: bool,
+    model: str,
+    benchmark: str,
+    progress: Callable[[int, int], None] | None,
 ) -> Result:
+    """Return the result of one benchmark, with a completion limit that the model's context allows."""
     notes, context = [], engine.context_length
     if context is not None:
         from sdlab.text.prompt import render_prompt

@@ -1,4 +1,4 @@
-"""Make a result of the completions of one model on one benchmark: problems, lengths, grading, notes."""
+"""Make a result from the completions of one model on one benchmark: problems, lengths, grading, notes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from sdlab.results.evaluate import cut_is_wrong
 from sdlab.results.result import Result, make_result, prompt_key
 from sdlab.text.markers import total_markers
 
-BARE = 8  # at most so many words: the completion is only an answer
+BARE = 8  # a completion of at most so many words is only an answer
 # names of columns that hold gold answers in some files, and the model's in others
 AMBIGUOUS = ("answer", "solution")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How completions become a result.
+    """Settings with which completions become a result.
 
     columns: role -> column. gold: whether the answers are certainly gold. unit: the unit of the file's token
     counts. count: text -> tokens.
@@ -120,7 +120,10 @@ def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
                 f"{lost:,} completions have no prompt; "
                 "each row of the file without one is a problem of its own."
             )
-        keys = [prompt_key(prompt) or f"row {row}" for prompt, row in zip(frame["prompt"], frame["row"])]
+        keys = [
+            prompt_key(prompt) or f"row {row}"
+            for prompt, row in zip(frame["prompt"], frame["row"], strict=True)
+        ]
     elif frame["id"].notna().all():
         notes.append("There are no prompts; rows of the same id are one problem.")
         keys = frame["id"].tolist()
@@ -142,7 +145,7 @@ def _group(frame: pandas.DataFrame, gold: bool, notes: list[str]) -> list[int]:
         notes.append(
             f"{differ:,} prompts come with different gold answers, each taken as a problem of its own."
         )
-        keys = list(zip(keys, frame["truth"]))
+        keys = list(zip(keys, frame["truth"], strict=True))
     else:
         filled = known.groupby(keys, sort=False).transform("first").fillna("")
         added = int((filled != frame["truth"]).sum())
@@ -175,29 +178,30 @@ def _lengths(rows: list[dict], settings: Settings) -> tuple[list[float], str, st
 
 
 def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> None:
-    """Set `answer` and `reward`, and note how.
+    """Set `answer` and `reward`, and note their source.
 
     The reward comes from the gold answers, else from the file's verdicts, else it is NaN.
     """
-    pairs = list(zip(frame["completion"], frame["truth"]))
+    pairs = list(zip(frame["completion"], frame["truth"], strict=True))
     answers = [extract_answer(text, truth or None) for text, truth in pairs]
     readable = sum(answer is not None for answer in answers)
     notes.append(
         f"{readable:,} of {len(frame):,} completions have a readable answer (a box or <answer> tags)."
     )
-    has, recorded = frame["truth"] != "", frame["recorded"].astype(float)
+    has_truth, recorded = frame["truth"] != "", frame["recorded"].astype(float)
     column = repr(settings.columns.get("reward", ""))
-    if has.any() and not readable and frame["completion"].str.len().max() <= MAX_ANSWER_CHARS:
+    if has_truth.any() and not readable and frame["completion"].str.len().max() <= MAX_ANSWER_CHARS:
         answers = [text.strip() for text in frame["completion"]]
         notes.append(
             "No completion has a box or <answer> tags, and all are short: "
             "each is graded as an answer by itself."
         )
     rewards = [
-        float(verify(answer, truth)) if truth else float("nan") for answer, (_, truth) in zip(answers, pairs)
+        float(verify(answer, truth)) if truth else float("nan")
+        for answer, (_, truth) in zip(answers, pairs, strict=True)
     ]
     frame["answer"], frame["reward"] = answers, rewards
-    both = has & recorded.notna()
+    both = has_truth & recorded.notna()
     ours, theirs = frame["reward"][both].astype(float), recorded[both]
     if not settings.gold and (ours == 1).all() and (theirs == 0).any():
         notes.append(
@@ -205,7 +209,7 @@ def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> Non
             "calls some wrong: the column holds the model's answers and no gold ones; if they are gold, "
             "name it with --answer."
         )
-        frame["truth"], frame["reward"], has = "", float("nan"), has & False
+        frame["truth"], frame["reward"], has_truth = "", float("nan"), has_truth & False
     elif both.any():
         notes.append(
             f"The file's own verdicts ({column}) agree with the grading here on "
@@ -213,7 +217,7 @@ def _grade(frame: pandas.DataFrame, notes: list[str], settings: Settings) -> Non
             f"({((ours == 1) & (theirs == 0)).sum():,} are right only here, "
             f"{((ours == 0) & (theirs == 1)).sum():,} only there)."
         )
-    if has.any():
+    if has_truth.any():
         return
     if recorded.notna().any():
         frame["reward"] = recorded

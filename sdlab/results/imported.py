@@ -1,10 +1,10 @@
-"""Completions from other people's files, as results like those that are sampled here.
+"""Import completions from other people's files as results, like those that are sampled here.
 
-So a published checkpoint's completions can be analysed without a GPU: score, pass@k, length, markers,
-truncation, as far as the file has the data. What the file does not say is left out, and a note says so.
+So a published checkpoint's completions can be analysed without a GPU: score, pass@k, length, markers and
+truncation, where the file has the data. What the file does not state is left out, with a note.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sdlab.errors import SdlabError
@@ -46,7 +46,9 @@ def import_rollouts(
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
         raise SdlabError("no files to import; name at least one jsonl, json or parquet file")
-    twice = [file for i, file in enumerate(files) if file.resolve() in {one.resolve() for one in files[:i]}]
+    twice = [
+        file for i, file in enumerate(files) if file.resolve() in {other.resolve() for other in files[:i]}
+    ]
     if twice:
         raise SdlabError(f"{twice[0]} is named twice; its completions would count twice, name it once")
     groups: dict[tuple[str, str], list[dict]] = {}
@@ -60,7 +62,7 @@ def import_rollouts(
             (name or row["model"] or file.stem, benchmark or row["benchmark"] or file.stem)
             for row in rollouts.rows
         ]
-        for key, row in zip(keys, rollouts.rows):
+        for key, row in zip(keys, rollouts.rows, strict=True):
             groups.setdefault(key, []).append(row | {"row": f"{file} {row['row']}"})
         for key in dict.fromkeys(keys):
             notes.setdefault(key, []).extend(f"{file.name}: {note}" for note in rollouts.notes)
@@ -101,7 +103,11 @@ def _read(file: Path, columns: Mapping[str, str | None]) -> tuple[Rollouts, str]
     return read_rollouts(file, columns, errors="replace"), "tokens"
 
 
-def _counter(tokenizer: str):
+def _counter(tokenizer: str) -> Callable[[str], int]:
+    """Return the function text -> number of tokens of a tokenizer.
+
+    Raises SdlabError when the tokenizer cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
     from sdlab.paths import shipped

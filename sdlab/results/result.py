@@ -73,7 +73,10 @@ class Result(ReprHtml):
         graded = self.samples[self.samples["reward"].notna() & (self.samples["truth"].fillna("") != "")]
         if graded.empty or (graded["reward"] != 0).any():
             return []
-        if any(extract_answer(text, truth) for text, truth in zip(graded["completion"], graded["truth"])):
+        if any(
+            extract_answer(text, truth)
+            for text, truth in zip(graded["completion"], graded["truth"], strict=True)
+        ):
             return []
         return [
             f"Warning: none of the {len(graded):,} graded completions has a readable answer "
@@ -156,7 +159,7 @@ def make_result(
         "key",
         [
             prompt_key(prompt) or identity
-            for prompt, identity in zip(problems["prompt"], problems["problem_id"])
+            for prompt, identity in zip(problems["prompt"], problems["problem_id"], strict=True)
         ],
     )
     problems = problems.join(pass_columns(problems))

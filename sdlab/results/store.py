@@ -24,10 +24,10 @@ class held:
     Raises SdlabError when another process holds the lock.
     """
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         if self.folder is None:
             return
         path = self.folder.with_name(f".{self.folder.name}.lock")
@@ -45,7 +45,7 @@ class held:
             ) from error
         recover(self.folder)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.folder is not None:
             self.lock.release()
 
@@ -54,15 +54,15 @@ def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin:
     """Raise SdlabError unless the result in `folder` was made with these settings and weights."""
     if not (folder / ABOUT).is_file():
         raise SdlabError(f"{folder} holds no result; choose another folder")
-    there = read_about(folder)
+    about = read_about(folder)
     here = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
-    saved = {"model": there["model"], "benchmark": there["benchmark"], **there["settings"]}
+    saved = {"model": about["model"], "benchmark": about["benchmark"], **about["settings"]}
     differ = [
         f"{key} is {saved.get(key)!r} there and {here.get(key)!r} here"
         for key in {**here, **saved}
         if saved.get(key) != here.get(key)
     ]
-    then, now = (place.get("model_sha256") or {} for place in (there.get("provenance") or {}, origin))
+    then, now = (place.get("model_sha256") or {} for place in (about.get("provenance") or {}, origin))
     differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
@@ -160,7 +160,7 @@ def recover(folder: Path) -> None:
 
 
 def load_results(folders: Sequence[str | Path]) -> list[Result]:
-    """Return every result in `folders` and in the folders inside them, in order.
+    """Return every result in `folders` and in their subfolders, in order.
 
     Raises SdlabError when a folder has none, and when a result is damaged.
     """

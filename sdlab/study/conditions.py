@@ -27,6 +27,7 @@ SWEEP_STEPS = 20
 
 
 def _conditions() -> dict[str, Condition]:
+    """Return the main conditions by name."""
     grpo, sdpo = GRPOConfig(**SIZES), SDPOConfig(**SIZES)
     sft = SFTConfig()
     sft_plan = replace(PLAN, eval_every=0)
@@ -86,13 +87,13 @@ def _long() -> dict[str, Condition]:
     """
     runs = {}
     for name in ("grpo", "sdpo", "sdpo_no_think"):
-        what = CONDITIONS[name]
-        plan = replace(what.plan, eval_every=20, final_problems=256, num_eval_generations=8)
+        base = CONDITIONS[name]
+        plan = replace(base.plan, eval_every=20, final_problems=256, num_eval_generations=8)
         runs[f"{name}_long"] = replace(
-            what,
+            base,
             name=f"{name}_long",
-            label=f"{what.label}, 100 steps",
-            config=replace(what.config, steps=100),
+            label=f"{base.label}, 100 steps",
+            config=replace(base.config, steps=100),
             plan=plan,
         )
     return runs
@@ -102,13 +103,13 @@ def _bf16() -> dict[str, Condition]:
     """Return two of the main conditions with products in bfloat16: is it faster without a loss?"""
     originals = [CONDITIONS[name] for name in ("grpo", "sdpo")]
     return {
-        f"{what.name}_bf16": replace(
-            what,
-            name=f"{what.name}_bf16",
-            label=f"{what.label}, bfloat16",
-            config=replace(what.config, bf16=True),
+        f"{base.name}_bf16": replace(
+            base,
+            name=f"{base.name}_bf16",
+            label=f"{base.label}, bfloat16",
+            config=replace(base.config, bf16=True),
         )
-        for what in originals
+        for base in originals
     }
 
 
@@ -120,7 +121,7 @@ OTHERS = organism_conditions(CONDITIONS)  # by organism
 
 
 def groups() -> dict[str, dict[str, Condition]]:
-    """Return the groups of conditions that have one name."""
+    """Return the groups of conditions by name."""
     return {
         "main": CONDITIONS,
         "rates": SWEEP,
@@ -139,11 +140,8 @@ def chosen(names: Sequence[str]) -> list[str]:
     Raises SdlabError on an unknown name.
     """
     known = groups()
-    return list(
-        dict.fromkeys(
-            one for name in names for one in (known[name] if name in known else [condition(name).name])
-        )
-    )
+    members = (known[name] if name in known else [condition(name).name] for name in names)
+    return list(dict.fromkeys(member for group in members for member in group))
 
 
 def condition(name: str) -> Condition:
@@ -152,7 +150,7 @@ def condition(name: str) -> Condition:
     Raises SdlabError when there is none.
     """
     known = groups()
-    everything = {key: one for group in known.values() for key, one in group.items()}
+    everything = {key: member for group in known.values() for key, member in group.items()}
     if name not in everything:
         raise unknown("condition", name, [*known, *everything])
     return everything[name]

@@ -7,7 +7,7 @@ same on the small organism, a quarter of the size, with no other change.
 
 from dataclasses import replace
 
-from sdlab.runs.training import TRACES
+from sdlab.runs.training import TRACES, Plan
 from sdlab.study import condition
 from sdlab.study.condition import Condition
 from sdlab.train.config import TrainConfig
@@ -23,7 +23,7 @@ METHODS = {
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
     "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
 }
-# does the length of the search move the crossing?
+# These conditions show whether the length of the search moves the crossing.
 CANDIDATES = {"few": "at most 7 candidates", "many": "at least 9 candidates"}
 CANDIDATE_COUNTS = (8, 64, 128, None)
 # the training split and the test split
@@ -61,19 +61,19 @@ def candidates_name(num_questions: int | None, candidates: str) -> str:
 
 
 def _candidates(num_questions: int | None, candidates: str) -> Condition:
-    one = _cover("sdpo", num_questions)
+    base = _cover("sdpo", num_questions)
     return replace(
-        one,
+        base,
         name=candidates_name(num_questions, candidates),
-        label=f"{one.label}, {CANDIDATES[candidates]}",
-        plan=replace(one.plan, candidates=candidates),
+        label=f"{base.label}, {CANDIDATES[candidates]}",
+        plan=replace(base.plan, candidates=candidates),
         series=f"sdpo_{candidates}",
     )
 
 
-def _domain(name: str, key: str, label: str, config: TrainConfig, **plan) -> Condition:
+def _domain(name: str, key: str, label: str, config: TrainConfig, plan: Plan = PLAN) -> Condition:
     train, test = DOMAINS[name]
-    plan = replace(PLAN, split=train, final_splits=(test, "in-domain", "unseen-types"), **plan)
+    plan = replace(plan, split=train, final_splits=(test, "in-domain", "unseen-types"))
     return Condition(f"{name}_{key}", f"{name}: {label}", key.partition("_")[0], config, plan)
 
 
@@ -91,8 +91,7 @@ def _conditions() -> dict[str, Condition]:
                 f"sft_{kind}",
                 f"SFT on {kind} traces",
                 SFTConfig(),
-                traces=kind,
-                num_traces=NUM_TRACES[name],
+                replace(PLAN, traces=kind, num_traces=NUM_TRACES[name]),
             )
             for kind in TRACES
         ]
@@ -108,7 +107,7 @@ def _conditions() -> dict[str, Condition]:
             replace(PLAN, final_splits=("chemistry-test", "kata", "in-domain", "unseen-types")),
         ),
     ]
-    return {one.name: one for one in conditions}
+    return {condition.name: condition for condition in conditions}
 
 
 def small_name(method: str, num_questions: int | None) -> str:
@@ -125,13 +124,13 @@ def _small() -> dict[str, Condition]:
     large.append(("small_base", Condition("", "base", "base", TrainConfig(), PLAN)))
     return {
         name: replace(
-            one,
+            base,
             name=name,
-            label=f"small organism: {one.label}",
+            label=f"small organism: {base.label}",
             model="organism-small",
-            series=one.series and f"{one.series}_small",
+            series=base.series and f"{base.series}_small",
         )
-        for name, one in large
+        for name, base in large
     }
 
 

@@ -1,6 +1,7 @@
 """The recorded coverage study as one tidy table: end of training and evaluations, by number of questions."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pandas
@@ -47,7 +48,7 @@ def training_gain(recorded: Recorded, name: str, metric: str = "reward") -> Diff
     )
 
 
-def stops_paying(recorded: Recorded, names) -> pandas.Series:
+def stops_paying(recorded: Recorded, names: Sequence[str]) -> pandas.Series:
     """Return at which number of questions, in log2, training begins to lower its own score, by seed.
 
     names: conditions that differ in the number of questions only. Between two numbers the gain (last five
@@ -66,6 +67,7 @@ def stops_paying(recorded: Recorded, names) -> pandas.Series:
 
 
 def _turn(gains: pandas.Series) -> float:
+    """Return where the gains change from positive to negative, NaN when they never do."""
     for (x, before), (y, after) in pairwise(gains.items()):
         if before > 0 >= after:
             return x + (y - x) * before / (before - after)
@@ -73,6 +75,7 @@ def _turn(gains: pandas.Series) -> float:
 
 
 def _count(plan: Plan) -> int:
+    """Return the number of training questions."""
     if plan.num_questions:
         return plan.num_questions
     return (
@@ -82,7 +85,7 @@ def _count(plan: Plan) -> int:
     )
 
 
-def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
+def coverage_table(recorded: Recorded, names: Sequence[str]) -> pandas.DataFrame:
     """Return one row per condition, place and metric.
 
     Columns: condition, method, num_questions, questions, num_types, split, metric, mean, low, high. split is
@@ -94,12 +97,12 @@ def coverage_table(recorded: Recorded, names) -> pandas.DataFrame:
     """
     rows = []
     for name in names:
-        what = condition(name)
-        plan = what.plan
+        setup = condition(name)
+        plan = setup.plan
         steps = recorded.steps[recorded.steps["condition"] == name]
         about = {
             "condition": name,
-            "method": what.series,
+            "method": setup.series,
             "questions": str(plan.num_questions or "all"),
             "num_questions": _count(plan),
             "num_types": plan.num_types,

@@ -1,6 +1,6 @@
-"""A language model's information and the true value, on the same traces.
+"""Compare a language model's information with the true value, on the same traces.
 
-The reasoner wrote the traces and scores them exactly.
+The rational reasoner wrote the traces, so it can score them exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import pandas
 
 from sdlab.measure.model_information import ModelInformation, model_information
 from sdlab.measure.traces import score_trace
+from sdlab.rollout.types import Engine
 from sdlab.seeds import stream
 from sdlab.settings import Count, Seed, checked
 from sdlab.world.evidence import read_evidence
@@ -25,11 +26,11 @@ from sdlab.world.solutions import write_correct
 class Draw:
     """A trace y that the reasoner wrote with one of n solutions in its context.
 
-    There is one solution for each value that the hunt could hide.
+    There is one solution for each value that can be the answer of the hunt.
     """
 
     problem: Problem
-    # (n,): solutions[v] is a correct solution of the sibling that hides value v
+    # (n,): solutions[v] is a correct solution of the sibling whose answer is value v
     solutions: list[str]
     # the index of the solution in the context
     chosen: int
@@ -79,16 +80,20 @@ def draw_traces(
 
 
 def compare_with_truth(
-    engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None
+    engine: Engine, draws: list[Draw], progress: Callable[[int, int], None] | None = None
 ) -> tuple[pandas.DataFrame, ModelInformation]:
     """Return the model's frame with the reasoner's exact values, and the model's information.
 
     The added columns: exact_information, exact_plug_in, exact_given, right, values (n).
     """
     information = model_information(
-        engine, [d.problem for d in draws], [d.text for d in draws], [d.solutions[d.chosen] for d in draws],
-        rivals=[d.solutions for d in draws], progress=progress,
-    )  # fmt: skip
+        engine,
+        [d.problem for d in draws],
+        [d.text for d in draws],
+        [d.solutions[d.chosen] for d in draws],
+        rivals=[d.solutions for d in draws],
+        progress=progress,
+    )
     frame = information.frame.assign(right=[d.right for d in draws], values=[len(d.solutions) for d in draws])
     for name in ("information", "plug_in", "given"):
         frame[f"exact_{name}"] = [d.exact[name] for d in draws]

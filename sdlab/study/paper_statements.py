@@ -1,9 +1,9 @@
-"""The statements that notebooks 06 and 08 judge: the paper's (arXiv 2603.24472) and questions of our own.
+"""The statements that notebooks 06 and 08 test: the paper's (arXiv 2603.24472) and questions of our own.
 
 The paper's sentences are those of the project's literature notes, which are second-hand. A sentence is
 tested for its direction, and for a size only where it states one that can carry over to another model
 ("about half the length"). The notes report sentences about several models; where those differ (Figures 3
-and 4), both stand here.
+and 4), both are listed here.
 """
 
 from collections.abc import Callable, Iterable
@@ -90,16 +90,18 @@ METHOD_STATEMENTS = (
 )  # fmt: skip
 
 
-def _at(counts: Iterable[int | None], make: Callable[[str, str], Test]) -> list[Test]:
-    """Return one test per number of questions, made from the names of its SDPO and its GRPO runs."""
-    return [make(coverage_name("sdpo", count), coverage_name("grpo", count)) for count in counts]
+def _at(counts: Iterable[int | None], test: Callable[[str, str], Test]) -> list[Test]:
+    """Return one test per number of questions; test(SDPO run, GRPO run) takes the names of the conditions."""
+    return [test(coverage_name("sdpo", count), coverage_name("grpo", count)) for count in counts]
 
 
 def _up(condition: str, other: str | None = None) -> Test:
+    """Return the test of: the training score rises, or is higher than under `other`."""
     return rises(condition, "reward", other, split=TRAINING)
 
 
 def _down(condition: str, other: str | None = None) -> Test:
+    """Return the test of: the training score falls, or is lower than under `other`."""
     return falls(condition, "reward", other, split=TRAINING)
 
 

@@ -1,5 +1,7 @@
 """The recorded learning-rate sweep as one table: each rate by the method's own measure and by score."""
 
+from collections.abc import Sequence
+
 import pandas
 
 from sdlab.errors import SdlabError
@@ -7,12 +9,14 @@ from sdlab.study.conditions import SWEEP
 from sdlab.study.coverage_table import training_ends
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
 
-# what a method optimises: a column of its log, and 1 where more is better, -1 where less is
+# The log column that a method optimises, and 1 where a larger value is better, -1 where a smaller one is.
 MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1), "sft": ("loss", -1)}
 COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high", "best")
 
 
-def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-types")) -> pandas.DataFrame:
+def sweep_table(
+    recorded: Recorded | None = None, splits: Sequence[str] = ("in-domain", "unseen-types")
+) -> pandas.DataFrame:
     """Return three rows per method and rate, with the columns COLUMNS.
 
     measure "reward" or "loss" is the training column that the method optimises: its mean over the last five
@@ -31,10 +35,14 @@ def sweep_table(recorded: Recorded | None = None, splits=("in-domain", "unseen-t
         recorded = load_recorded(*names)
     rows = []
     for name in recorded.provenance:
-        what = SWEEP[name]
-        column, sign = MEASURES[what.method]
+        condition = SWEEP[name]
+        column, sign = MEASURES[condition.method]
         ends = training_ends(recorded, name, column)
-        common = {"method": what.method, "learning_rate": what.config.learning_rate, "seeds": len(ends)}
+        common = {
+            "method": condition.method,
+            "learning_rate": condition.config.learning_rate,
+            "seeds": len(ends),
+        }
         rows.append(
             common
             | {

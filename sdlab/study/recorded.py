@@ -1,35 +1,27 @@
-"""The recorded results: made by `sdlab reproduce`, shipped in data/runs, read by notebooks.
+"""The recorded results: `sdlab reproduce` writes them, data/runs holds them, notebooks read them.
 
 The shipped files are small: every step's row and, for every evaluation, the sums per problem, from which any
 interval can be computed. Tables are gzipped CSV files, which pandas reads without another library.
 """
 
-import gzip
-import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 
 from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, to_json, write_atomic
+from sdlab.files import sha256
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval, crossed_ratio
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import POSITIVE, SHARE
-from sdlab.runs.cell import Cell
-from sdlab.runs.cells import run_cells
-from sdlab.runs.identity import defaults
-from sdlab.runs.loading import LoadedRun, load_run
-from sdlab.study.condition import Condition
-from sdlab.study.conditions import chosen, condition
 from sdlab.text.repr_html import ReprHtml
 from sdlab.train.log import with_all_columns
 
-SEEDS = (0, 1, 2, 3, 4)
 TABLES = ("steps", "evaluations")
+Frames = tuple[pandas.DataFrame, pandas.DataFrame, pandas.DataFrame, pandas.DataFrame]
 SHARES = ("reward", "truncated")  # metrics that lie between 0 and 1; the others are 0 or more
 
 
@@ -106,7 +98,8 @@ class Recorded(ReprHtml):
         """
         return crossed_ratio(*self._common(a, b, metric, split, step), confidence)
 
-    def _common(self, a: str, b: str, metric: str, split: str, step: int | None):
+    def _common(self, a: str, b: str, metric: str, split: str, step: int | None) -> Frames:
+        """Return both conditions' sums, then both denominators, of the problems that both have."""
         (x, m), (y, n) = self.table(a, metric, split, step), self.table(b, metric, split, step)
         common = x.columns.intersection(y.columns)
         if common.empty:
@@ -159,7 +152,8 @@ def load_recorded(*names: str, folder: str | Path | None = None) -> Recorded:
     refuse_mixed_organisms(
         {(name, seed): run for name, about in provenance.items() for seed, run in about["runs"].items()}
     )
-    return Recorded(*(pandas.concat(tables[table], ignore_index=True) for table in TABLES), provenance)
+    steps, evaluations = (pandas.concat(tables[table], ignore_index=True) for table in TABLES)
+    return Recorded(steps, evaluations, provenance)
 
 
 def refuse_mixed_organisms(origins: Mapping[tuple[str, object], dict]) -> None:
@@ -170,130 +164,10 @@ def refuse_mixed_organisms(origins: Mapping[tuple[str, object], dict]) -> None:
     first: dict[str, tuple[str, object]] = {}
     for (name, seed), origin in origins.items():
         other = first.setdefault(origin["model"], (name, seed))
-        ours, theirs = (one["model_sha256"]["model.safetensors"] for one in (origin, origins[other]))
+        ours, theirs = (run["model_sha256"]["model.safetensors"] for run in (origin, origins[other]))
         if ours != theirs:
             raise SdlabError(
                 f"{name} seed {seed} and {other[0]} seed {other[1]} were made with different weights of "
                 f"{origin['model']!r} (sha256 {ours[:12]} and {theirs[:12]}); results of two organisms are "
                 f"not compared under one name; make the older one again with `sdlab reproduce`"
             )
-
-
-def reproduce(
-    names: Sequence[str] = (),
-    seeds: Sequence[int] = SEEDS,
-    *,
-    work: Path = Path("runs/reproduce"),
-    output: Path | None = None,
-    jobs: int | None = None,
-    model: str | None = None,
-) -> list[Path]:
-    """Run conditions again and pack their runs into `output`.
-
-    Every seed has its own run folder under `work`. names: conditions or groups of them
-    (`sdlab.study.conditions.groups`; an organism's name is the group of its conditions). output: data/runs
-    when not given. jobs: processes at once, each with one thread (default: one per core). Finished folders
-    are not run again, so an interrupted reproduction resumes. model: another model than the conditions' own,
-    with its own `output`.
-
-    Raises SdlabError with the names of the runs that failed, after the others are done.
-    """
-    if model is not None and output is None:
-        raise SdlabError(
-            f"results of model {model!r} would take the place of the shipped ones; give another folder for "
-            "them with --output, or reproduce the conditions of an organism by its name, such as organism-1"
-        )
-    conditions = chosen(names or ["main"])
-    cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in conditions}
-    failed = run_cells(
-        list(cells.values()),
-        jobs=jobs,
-        on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True),
-    )
-    whole = [name for name in conditions if not {cells[name, seed].name for seed in seeds} & failed.keys()]
-    written = [pack(name, seeds, work, output) for name in whole]
-    if failed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
-    return written
-
-
-def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
-    """Return the run of one condition with one seed; raises SdlabError on an unknown condition."""
-    what = condition(name)
-    return Cell(
-        f"{name} seed {seed}",
-        Path(work) / name / str(seed),
-        what.method,
-        replace(what.config, seed=seed),
-        what.plan,
-        model or what.model,
-    )
-
-
-def pack(name: str, seeds: Sequence[int], work: Path, output: Path | None = None) -> Path:
-    """Write the tables and the provenance of a condition's finished runs, and return the provenance's path.
-
-    The files are <name>.{steps,evaluations}.csv.gz and <name>.json, in data/runs by default. Recorded seeds
-    with the same settings and weights that are not among `seeds` stay as they are.
-
-    Raises SdlabError when a run is not finished, and when the runs have different weights.
-    """
-    output, what = Path(output) if output else paths.record_dir() / "runs", condition(name)
-    settings = {"config": asdict(what.config), "plan": asdict(what.plan)}
-    sums, runs = {}, {seed: load_run(work / name / str(seed)) for seed in seeds}
-    if unfinished := [str(seed) for seed, run in runs.items() if not run.finished]:
-        raise SdlabError(
-            f"{name} is not finished with seed {', '.join(unfinished)} in {work}; "
-            f"finish it with `sdlab reproduce {name}`"
-        )
-    refuse_mixed_organisms({(name, seed): run.provenance for seed, run in runs.items()})
-    kept, origins = _already(name, what, settings, runs, output)
-    for table in TABLES:
-        frame = pandas.concat(
-            [*kept[table], *(getattr(run, table).assign(seed=seed).round(6) for seed, run in runs.items())],
-            ignore_index=True,
-        )
-        text = io.StringIO()
-        frame.sort_values("seed", kind="stable").to_csv(text, index=False)
-        # no time in the header, so that equal tables give equal files
-        path = write_atomic(
-            output / f"{name}.{table}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0)
-        )
-        sums[path.name] = sha256(path)
-    origins = {int(seed): origin for seed, origin in origins.items()} | {
-        seed: run.provenance for seed, run in runs.items()
-    }
-    provenance = {
-        "condition": name, "label": what.label, "method": what.method, "command": f"sdlab reproduce {name}",
-        "config": settings["config"] | {"seed": sorted(origins)}, "plan": settings["plan"], "sha256": sums,
-        "runs": {str(seed): origins[seed] for seed in sorted(origins)},
-    }  # fmt: skip
-    return write_atomic(output / f"{name}.json", to_json(provenance, indent=1) + "\n")
-
-
-def _already(
-    name: str, what: Condition, settings: dict, runs: dict[int, LoadedRun], output: Path
-) -> tuple[dict[str, list], dict[str, dict]]:
-    """Return the recorded tables and provenance of a condition's seeds without a new run.
-
-    Returns nothing when they were made with other settings or weights.
-    """
-    nothing = {table: [] for table in TABLES}, {}
-    try:
-        record = json.loads((output / f"{name}.json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return nothing
-    keep = {seed: origin for seed, origin in record["runs"].items() if int(seed) not in runs}
-    same = {
-        "config": defaults(what.config) | record["config"] | {"seed": settings["config"]["seed"]},
-        "plan": defaults(what.plan) | record["plan"],
-    }
-    weights = [
-        origin["model_sha256"] for origin in (*keep.values(), *(run.provenance for run in runs.values()))
-    ]
-    if not keep or same != json.loads(json.dumps(settings)) or any(one != weights[0] for one in weights):
-        return nothing
-    before = load_recorded(name, folder=output)
-    tables = {table: getattr(before, table).drop(columns="condition") for table in TABLES}
-    return {table: [frame[frame["seed"].isin(map(int, keep))]] for table, frame in tables.items()}, keep

@@ -3,13 +3,14 @@
 A statement claims that a quantity lies in a range: a difference above 0, a difference within a margin of 0, a
 ratio between 0.4 and 0.6. Its verdict compares the quantity's interval with that range. The runs agree when
 the whole interval lies in the range, disagree when no part of it does, and otherwise the statement is not
-settled. The interval has 95%, or 90% where no difference is claimed (two one-sided tests at 5% each), so an
-interval that includes 0 is no evidence of equality.
+settled. The interval is a 95% interval, or a 90% one where no difference is claimed (two one-sided tests at 5%
+each). An interval that includes 0 is no evidence of equality.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 from sdlab.measure.crossed import Difference, crossed_difference
 from sdlab.measure.intervals import Interval
@@ -22,7 +23,7 @@ AGREES, DISAGREES, NOT_SETTLED = "agrees", "disagrees", "not settled"
 OWN_WORDS = {AGREES: "yes", DISAGREES: "no", NOT_SETTLED: NOT_SETTLED}  # the verdicts on our own questions
 NOT_STATED = "not stated by the paper: our question"
 MARGIN = 0.05  # of a score: a tenth of what SDPO with the full solution loses in the recorded runs
-MIN_SEEDS = 2  # that both conditions have; with fewer nothing is settled
+MIN_SEEDS = 2  # least number of seeds that both conditions have; with fewer no statement is settled
 MEASURES = {"reward": "score", "density": "markers per 1,000 tokens"}
 UNTRAINED = {"chemistry": "base_domains", "kata": "base_domains", "small": "small_base"}
 
@@ -49,8 +50,8 @@ class Test:
 
     The quantity is `metric` of `condition` minus that of `other` (`ratio`: divided by it) on `split` after
     `step` (None: the last). other None: the untrained model; on the training questions the beginning of the
-    same run. `at_the_end`: the claim is about the end of training. It is not settled while the last two
-    evaluations of `condition` are not shown to differ by less than the margin.
+    same run. `at_the_end`: the claim is about the end of training. It is not settled unless the last two
+    evaluations of `condition` are shown to differ by less than the margin.
     """
 
     condition: str
@@ -79,13 +80,13 @@ class Test:
     @property
     def refuting(self) -> str:
         """Return the result that would refute the claim, without the conditions."""
-        what = MEASURES.get(self.metric, self.metric) + (f" after step {self.step}" if self.step else "")
+        quantity = MEASURES.get(self.metric, self.metric) + (f" after step {self.step}" if self.step else "")
         outcome = f"no {'increase' if self.low == 0 else 'decrease'}"
         if self.ratio:
             outcome = f"a ratio outside {self.low:g} to {self.high:g}"
         elif self.no_difference:
             outcome = f"a difference of more than {self.high:g}"
-        return f"{what} on {self.split}: {outcome}"
+        return f"{quantity} on {self.split}: {outcome}"
 
     @property
     def pair(self) -> str:
@@ -118,6 +119,7 @@ class Test:
         return training_difference(recorded, self.other, self.condition, self.metric)
 
     def _at_its_end(self, recorded: Recorded) -> bool:
+        """Return whether the last two evaluations are shown to differ by less than the margin."""
         frame = recorded.evaluations
         own = frame[(frame["condition"] == self.condition) & (frame["split"] == self.split)]
         steps = sorted(own["step"].unique())[-2:]
@@ -159,7 +161,7 @@ class Statement:
 
     def verdict(self, recorded: Recorded) -> str:
         """Return agrees, disagrees or not settled; yes, no or not settled for a question of our own."""
-        return self._word([one.verdict for one in self.measure(recorded)])
+        return self._word([measured.verdict for measured in self.measure(recorded)])
 
     def _word(self, verdicts: list[str]) -> str:
         word = DISAGREES if DISAGREES in verdicts else AGREES if set(verdicts) == {AGREES} else NOT_SETTLED
@@ -173,7 +175,7 @@ class Statement:
             "source": self.source,
             "refuted by": self.refuted_by,
             "measured": "; ".join(map(str, measured)),
-            "verdict": self._word([one.verdict for one in measured]),
+            "verdict": self._word([result.verdict for result in measured]),
         }
 
 
@@ -184,22 +186,39 @@ def judge(interval: Interval, low: float, high: float) -> str:
     return DISAGREES if interval.high <= low or interval.low >= high else NOT_SETTLED
 
 
-def rises(condition: str, metric: str, other: str | None = None, **options) -> Test:
+class TestOptions(TypedDict, total=False):
+    """Fields of `Test` that `rises`, `falls`, `same` and `share` pass on."""
+
+    split: str
+    step: int | None
+    at_the_end: bool
+
+
+def rises(condition: str, metric: str, other: str | None = None, **options: Unpack[TestOptions]) -> Test:
     """Return the test of: `metric` is higher than under `other` (None: than before training)."""
     return Test(condition, other, metric, 0, math.inf, **options)
 
 
-def falls(condition: str, metric: str, other: str | None = None, **options) -> Test:
+def falls(condition: str, metric: str, other: str | None = None, **options: Unpack[TestOptions]) -> Test:
     """Return the test of: `metric` is lower than under `other` (None: than before training)."""
     return Test(condition, other, metric, -math.inf, 0, **options)
 
 
-def same(condition: str, metric: str, other: str | None, margin: float = MARGIN, **options) -> Test:
+def same(
+    condition: str, metric: str, other: str | None, margin: float = MARGIN, **options: Unpack[TestOptions]
+) -> Test:
     """Return the test of: `metric` is within `margin` of that under `other` (None: before training)."""
     return Test(condition, other, metric, -margin, margin, **options)
 
 
-def share(condition: str, metric: str, low: float, high: float, other: str | None = None, **options) -> Test:
+def share(
+    condition: str,
+    metric: str,
+    low: float,
+    high: float,
+    other: str | None = None,
+    **options: Unpack[TestOptions],
+) -> Test:
     """Return the test of: `metric` is `low` to `high` times that under `other` (None: before training)."""
     return Test(condition, other, metric, low, high, ratio=True, **options)
 
@@ -216,8 +235,12 @@ def asked(claim: str, *tests: Test) -> Statement:
 
 def statement_rows(recorded: Recorded, statements: Iterable[Statement]) -> dict[str, dict[str, str]]:
     """Return claim -> row for the statements whose runs are all recorded."""
-    there = set(recorded.evaluations["condition"]) | set(recorded.steps["condition"])
-    return {one.claim: one.row(recorded) for one in statements if one.conditions() <= there}
+    names = set(recorded.evaluations["condition"]) | set(recorded.steps["condition"])
+    return {
+        statement.claim: statement.row(recorded)
+        for statement in statements
+        if statement.conditions() <= names
+    }
 
 
 def tally(rows: dict[str, dict[str, str]]) -> dict[str, int]:
