@@ -722,7 +722,7 @@ def test_the_mean_of_the_loss(sdpo, trl_sdpo, grpo, trl_grpo):
         "advantages": torch.ones(16),
         "num_items_in_batch": lengths.sum(),
     }
-    parts = grpo.shared_out(batch)
+    parts = grpo.divide(batch)
     assert [part["num_items_in_batch"].item() / 2 for part in parts] == [
         36,
         36,
@@ -779,7 +779,7 @@ def test_logits_are_float32_and_made_a_few_rows_at_a_time(sdpo, trl_sdpo):
 # ---- SFT ----
 
 
-@proves("long traces", "tokens of a trace", "learnt from", "order of traces")
+@proves("long traces", "tokens of a trace", "tokens with a loss", "order of traces")
 def test_traces(tmp):
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     problems = load_split("kata", limit=3)

@@ -170,7 +170,7 @@ def test_ctrl_c_is_one_line(tmp_path, monkeypatch, capsys):
     write_job(job(tmp_path, GRPOConfig(**SMALL), "grpo"), tmp_path / "job.json")
     monkeypatch.setattr(scale_train, "train", interrupted)
     assert main([str(tmp_path / "job.json")]) == 130
-    assert capsys.readouterr().out == "stopped; go on from the newest checkpoint with --resume\n"
+    assert capsys.readouterr().out == "stopped; continue from the newest checkpoint with --resume\n"
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The study at scale: TRL's trainers with the settings of the study, started by accelerate.
+"""Train real models with TRL's trainers and the settings of the study, started by accelerate.
 
-There is one recipe per experiment.
+There is one recipe per experiment of the paper.
 """

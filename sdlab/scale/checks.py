@@ -1,10 +1,11 @@
-"""Check whether a job can run before anything loads: sizes that divide, packages, GPUs, and what to lower."""
+"""Check before anything loads whether a job can run: sizes that divide, packages, GPUs, memory advice."""
 
 import importlib.util
 from dataclasses import dataclass
 
 from sdlab.errors import SdlabError
 from sdlab.scale.job import Job
+from sdlab.train.sft import SFTConfig
 
 NEEDS = {  # package -> what to install
     "trl": 'pip install "trl==1.16.0"',
@@ -31,22 +32,17 @@ def sizes(job: Job) -> Sizes:
     Raises SdlabError when its rows do not divide; the message names numbers that fit.
     """
     config = job.config
-    sft = job.method == "sft"
-    rows, updates = (
-        (config.batch_size, 1)
-        if sft
-        else (config.num_problems * config.num_generations, config.num_minibatches)
-    )
-    told = (
-        f"batch_size={rows}"
-        if sft
-        else f"num_problems*num_generations={config.num_problems}*{config.num_generations}={rows}"
-    )
+    if isinstance(config, SFTConfig):
+        rows, updates = config.batch_size, 1
+        batch = f"batch_size={rows}"
+    else:
+        rows, updates = config.num_problems * config.num_generations, config.num_minibatches
+        batch = f"num_problems*num_generations={config.num_problems}*{config.num_generations}={rows}"
     parts = job.num_processes * updates
     if rows % parts:
         fit = [n for n in range(1, rows + 1) if rows % (n * updates) == 0]
         raise SdlabError(
-            f"{told} rows do not divide into {updates} optimizer updates on "
+            f"{batch} rows do not divide into {updates} optimizer updates on "
             f"num_processes={job.num_processes}; "
             + (
                 f"with this batch num_processes may be {_listed(fit)}"
@@ -59,7 +55,7 @@ def sizes(job: Job) -> Sizes:
         raise SdlabError(
             f"per_device_rows={job.per_device_rows} does not divide the {share} rows that a process has for "
             f"each update "
-            f"({told}, {updates} updates, {job.num_processes} processes); choose {_listed(_divisors(share))}"
+            f"({batch}, {updates} updates, {job.num_processes} processes); choose {_listed(_divisors(share))}"
         )
     return Sizes(rows, updates, share * updates // job.per_device_rows, share // job.per_device_rows)
 
@@ -69,7 +65,7 @@ def check_job(job: Job) -> Sizes:
 
     Raises SdlabError, before any model is read, for whatever would fail later.
     """
-    found = sizes(job)
+    step = sizes(job)
     if job.num_processes % job.num_machines:
         raise SdlabError(
             f"num_processes={job.num_processes} (over all machines) is not a multiple of "
@@ -91,19 +87,19 @@ def check_job(job: Job) -> Sizes:
             f"vllm_tensor_parallel_size={job.vllm_tensor_parallel_size} does not divide "
             f"num_processes={job.num_processes}"
         )
-    wanted = (
+    packages = (
         ["trl", "datasets"]
         + ["peft"] * bool(job.lora_rank)
         + ["vllm"] * job.use_vllm
         + ["deepspeed"] * (job.accelerate == "zero3")
     )
     check_gpus(job)
-    for package in wanted:
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise SdlabError(
                 f"this job needs the package {package}, which is not installed; {NEEDS[package]}"
             )
-    return found
+    return step
 
 
 def check_gpus(job: Job) -> None:
@@ -112,14 +108,14 @@ def check_gpus(job: Job) -> None:
         return
     import torch
 
-    here, wanted = torch.cuda.device_count(), max(1, job.num_processes // job.num_machines)
-    if here < wanted:
+    available, needed = torch.cuda.device_count(), max(1, job.num_processes // job.num_machines)
+    if available < needed:
         raise SdlabError(
-            f'accelerate="{job.accelerate}" with {wanted} processes on this machine needs {wanted} GPUs, and '
-            f"it has {here}; "
+            f'accelerate="{job.accelerate}" with {needed} processes on this machine needs {needed} GPUs, and '
+            f"it has {available}; "
             + (
-                f"set num_processes={here * job.num_machines}"
-                if here
+                f"set num_processes={available * job.num_machines}"
+                if available
                 else 'run it where there are GPUs, or set accelerate="cpu"'
             )
         )

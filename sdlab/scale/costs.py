@@ -1,7 +1,7 @@
 """The formulas behind an estimate: bytes per GPU and seconds per step, each line with its arithmetic.
 
 Sources: memory of the optimizer, ZeRO (arXiv 1910.02054, Section 3.1); activations, Korthikanti et al. (arXiv
-2205.05198, Section 4), counted anew for RMSNorm and a gated MLP; floating-point operations, PaLM (arXiv
+2205.05198, Section 4), adapted to RMSNorm and a gated MLP; floating-point operations, PaLM (arXiv
 2204.02311, Appendix B) with causal attention; decoding limited by memory bandwidth, Pope et al. (arXiv
 2211.05102, Section 2). The assumptions are the constants in capitals.
 """
@@ -10,20 +10,19 @@ from dataclasses import dataclass
 
 from sdlab.scale.hardware import GPU, Shape
 from sdlab.scale.job import Job
+from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.sft import SFTConfig
 
 GIB = 2**30  # bytes
-# of the peak FLOP/s; Llama 3 405B trained at .38-.43 (arXiv 2407.21783, Table 4), Hugging Face models at less
+# Of the peak FLOP/s. Llama 3 405B trained at 0.38-0.43 (arXiv 2407.21783, Table 4); Hugging Face models reach
+# less.
 TRAIN_EFFICIENCY = 0.35
 DECODE_EFFICIENCY = 0.6  # of the memory's bandwidth, by an engine such as vLLM
-GENERATE_SECONDS = (
-    0.03  # least time of a decoding step of `generate`, which launches every kernel from Python
-)
+# Least time of a decoding step of `generate`, which launches every kernel from Python.
+GENERATE_SECONDS = 0.03
 STATE_BYTES = {"weights": 4, "gradients": 4, "AdamW's two moments": 8}  # per trained parameter, float32
-LOGIT_BYTES = {
-    "sdpo": 24,
-    "grpo": 16,
-    "sft": 16,
-}  # peak per completion token and vocabulary entry; measured on TRL 1.16's losses (tests)
+# Peak per completion token and vocabulary entry, measured on TRL 1.16's losses (in the tests).
+LOGIT_BYTES = {"sdpo": 24, "grpo": 16, "sft": 16}
 MEAN_PROMPT = 200  # tokens of a mathematics question in its chat template
 ANSWER_TOKENS = 600  # of a demonstration without its thinking
 
@@ -50,7 +49,8 @@ def has_teacher_copy(job: Job) -> bool:
 
     It has none when it is the live student, or the base model under a LoRA adapter.
     """
-    return job.method == "sdpo" and job.config.teacher_model_kind != "live" and job.lora_rank is None
+    config = job.config
+    return isinstance(config, SDPOConfig) and config.teacher_model_kind != "live" and job.lora_rank is None
 
 
 def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
@@ -79,12 +79,12 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
         )
     elif job.bf16:
         unit = max(shape.layer_weights, shape.head_weights)
-        copy, what = (
+        copy, how = (
             (2 * 2 * unit, f"two gathered units of {unit / 1e6:.0f}e6 x 2 bytes")
             if parts > 1
             else (2 * n, f"{n / 1e9:.2f}e9 x 2 bytes")
         )
-        lines.append(Line("bfloat16 working copy", copy, what))
+        lines.append(Line("bfloat16 working copy", copy, how))
     for name, size in STATE_BYTES.items():
         lines.append(
             Line(name, trained * size / parts, f"{trained / 1e9:.3f}e9 trained x {size} bytes{over}")
@@ -95,7 +95,7 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     tokens = rows * (job.max_prompt_length + completion)
     each, layers = activation_bytes_per_layer(shape, width), shape.num_hidden_layers
     if job.gradient_checkpointing:
-        # the teacher's pass, while the student's is kept
+        # The teacher's pass runs while the activations of the student are kept.
         longest = rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens
         kept = tokens * layers * shape.hidden_size * width + longest * each
         how = (
@@ -129,9 +129,8 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
             f"{rows_per_gpu(job)} rows x {shape.kv_bytes(1, width) / 1e3:.0f}e3 bytes x "
             f"{MEAN_PROMPT + completion:,} tokens by `generate`, beyond activations and logits"
         )
-        lines.append(
-            Line("keys and values of rollouts", max(0, room - kept - logits), how)
-        )  # gone when those come
+        # They are freed before activations and logits are needed.
+        lines.append(Line("keys and values of rollouts", max(0, room - kept - logits), how))
     return lines
 
 
@@ -145,7 +144,7 @@ def cache_bytes(job: Job, shape: Shape, gpu: GPU) -> float:
 
     An engine runs on vllm_tensor_parallel_size GPUs. The value is negative when the weights do not fit.
     """
-    # a server has its GPUs to itself
+    # A server uses its GPUs alone.
     share = job.vllm_gpu_memory_utilization if job.vllm_mode == "colocate" else 0.9
     return job.vllm_tensor_parallel_size * share * gpu.memory * GIB - 2 * shape.parameters
 
@@ -175,7 +174,7 @@ def forward_flops(shape: Shape, length: float, logits: float | None = None) -> f
     )
 
 
-def teacher_prompt(config, mean: float) -> float:
+def teacher_prompt(config: SDPOConfig, mean: float) -> float:
     """Return the mean number of tokens of the teacher's prompt.
 
     It holds the problem and a demonstration, whole or without its thinking, or a short feedback.
@@ -196,13 +195,12 @@ def update_flops(job: Job, shape: Shape, mean: float) -> dict[str, float]:
     forward = forward_flops(shape, MEAN_PROMPT + mean, mean)
     passes = (2 if job.lora_rank else 3) + job.gradient_checkpointing
     flops = {f"student: {passes} x forward": passes * forward}
-    if job.method == "sdpo":
+    if isinstance(job.config, SDPOConfig):
         flops["teacher: forward on the informed prompt"] = forward_flops(
             shape, teacher_prompt(job.config, mean) + mean, mean
         )
-    if job.method == "grpo" or (
-        job.method == "sdpo" and not job.use_vllm
-    ):  # SDPO takes those that vLLM sampled with
+    # SDPO uses the log-probabilities of vLLM, where vLLM samples.
+    if job.method == "grpo" or (job.method == "sdpo" and not job.use_vllm):
         flops["log-probabilities before the update"] = forward
     return flops
 
@@ -222,11 +220,8 @@ def sampling_seconds(job: Job, shape: Shape, gpu: GPU, mean: float) -> tuple[flo
         step = max(GENERATE_SECONDS, compute, read / (gpu.bandwidth * 1e12 * DECODE_EFFICIENCY))
         return longest * step, f"{longest:,} steps (all rows wait for the longest) x {1e3 * step:.0f} ms"
     together = job.vllm_tensor_parallel_size
-    context, weights, speed = (
-        MEAN_PROMPT + mean / 2,
-        2 * shape.parameters,
-        gpu.bandwidth * 1e12 * DECODE_EFFICIENCY * together,
-    )
+    context, weights = MEAN_PROMPT + mean / 2, 2 * shape.parameters
+    speed = gpu.bandwidth * 1e12 * DECODE_EFFICIENCY * together
     running = max(
         1, min(rows * together, int(max(0, cache_bytes(job, shape, gpu)) / shape.kv_bytes(context)))
     )
@@ -252,7 +247,9 @@ def time_lines(job: Job, shape: Shape, gpu: GPU, mean: float) -> list[Line]:
     lines, config = [], job.config
     if job.method != "sft":
         lines.append(Line("sampling", *sampling_seconds(job, shape, gpu, mean)))
-    rows = config.batch_size if job.method == "sft" else config.num_problems * config.num_generations
+    rows = (
+        config.batch_size if isinstance(config, SFTConfig) else config.num_problems * config.num_generations
+    )
     peak = peak_tflops(job, gpu)
     speed = peak * 1e12 * TRAIN_EFFICIENCY * job.num_processes
     for what, flops in update_flops(job, shape, mean).items():

@@ -1,7 +1,8 @@
-"""The data of a job, as data sets for TRL's trainers: problems in the order of the study, or traces."""
+"""Read the data of a job as data sets for TRL's trainers: problems in the order of the study, or traces."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
@@ -11,13 +12,17 @@ from sdlab.reading.column_names import is_chat
 from sdlab.reading.columns import cell_of
 from sdlab.reading.files import rollouts_of
 from sdlab.reading.rows import read_rows
-from sdlab.scale.job import Job
+from sdlab.scale.job import Job, config_as
 from sdlab.seeds import stream
 from sdlab.text.prompt import build_messages, render_prompt
 from sdlab.train.batch import draw
-from sdlab.train.sft import Trace
+from sdlab.train.sft import SFTConfig, Trace
 from sdlab.world.problems import Problem
 from sdlab.world.splits import SPLITS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 TRACE_COLUMNS = ("prompt", "completion")  # "answer" may be there as well
 
@@ -63,7 +68,12 @@ def job_problems(job: Job) -> list[Problem]:
     return problems[: job.num_questions]
 
 
-def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | None = None) -> list[Problem]:
+def fitting(
+    problems: Sequence[Problem],
+    tokenizer: "PreTrainedTokenizerBase",
+    job: Job,
+    context: int | None = None,
+) -> list[Problem]:
     """Return the problems whose rendered prompt has at most max_prompt_length tokens.
 
     TRL would cut off the beginning of longer prompts, or keep them whole. context: tokens that the model can
@@ -74,7 +84,9 @@ def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | Non
     """
     texts = [render_prompt(tokenizer, problem, thinking=job.config.thinking) for problem in problems]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    kept = [problem for problem, length in zip(problems, lengths) if length <= job.max_prompt_length]
+    kept = [
+        problem for problem, length in zip(problems, lengths, strict=True) if length <= job.max_prompt_length
+    ]
     if not kept:
         raise SdlabError(
             f"all {len(problems)} prompts are longer than max_prompt_length={job.max_prompt_length}; the "
@@ -91,7 +103,7 @@ def fitting(problems: Sequence[Problem], tokenizer, job: Job, context: int | Non
     return kept
 
 
-def question_rows(problems: Sequence[Problem], job: Job):
+def question_rows(problems: Sequence[Problem], job: Job) -> "Dataset":
     """Return a datasets.Dataset of steps * num_problems rows, in the order of `sdlab.train`.
 
     Columns: prompt (messages), answer, problem (its place in `problems`). With shuffle_dataset=False step k
@@ -143,9 +155,9 @@ def read_traces(path: str | Path) -> list[Trace]:
         "answer": "answer" if "answer" in names else None,
     }
     rollouts = rollouts_of(records, path, columns, notes)
-    traces, seen = [], {row["row"]: row for row in rollouts.rows}
+    traces, by_number = [], {row["row"]: row for row in rollouts.rows}
     for number, record in enumerate(records):
-        row = seen.get(number)
+        row = by_number.get(number)
         if row is None or not row["prompt"] or not row["completion"]:
             raise SdlabError(
                 f"{path.name}, row {number}: prompt and completion must be texts; mend or remove it"
@@ -162,10 +174,10 @@ def read_traces(path: str | Path) -> list[Trace]:
     return traces
 
 
-def trace_rows(traces: Sequence[Trace], tokenizer, job: Job):
+def trace_rows(traces: Sequence[Trace], tokenizer: "PreTrainedTokenizerBase", job: Job) -> "Dataset":
     """Return a datasets.Dataset of steps * batch_size tokenized rows, in the order of `run_sft`.
 
-    Columns: input_ids and labels, which are -100 on the prompt. The tokens are made here, because TRL would
+    Columns: input_ids and labels, which are -100 on the prompt. Traces are tokenized here, because TRL would
     render prompt and completion together, and some chat templates rewrite the thinking of a past turn.
     """
     from datasets import Dataset
@@ -176,7 +188,7 @@ def trace_rows(traces: Sequence[Trace], tokenizer, job: Job):
     )["input_ids"]
     completions = tokenizer([trace.completion for trace in traces], add_special_tokens=False)["input_ids"]
     completions = [[*ids, tokenizer.eos_token_id] for ids in completions]
-    config = job.config
+    config = config_as(job, SFTConfig)
     order = [
         place
         for step in range(config.steps)

@@ -4,6 +4,7 @@ The figures are orders of magnitude. The formulas and their assumptions are in `
 names what the estimate leaves out.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -13,6 +14,7 @@ from sdlab.scale.costs import GIB, Line, cache_bytes, memory_lines, sampling_sec
 from sdlab.scale.hardware import GPU, GPUS, Shape, shape_of
 from sdlab.scale.job import Job
 
+Change = Callable[[Job], Job]
 USABLE = 0.92  # of a GPU's memory; the rest is the CUDA context, communication buffers, fragmentation
 LIMITS = (
     "response lengths: the mean given in the recipe, from before training; GRPO lengthens and SDPO shortens "
@@ -91,17 +93,17 @@ def estimate(job: Job, gpu: str, mean_length: float | None = None) -> Estimate:
     )
 
 
-def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
+def fit_notes(job: Job, shape: Shape, gpu: GPU, memory: Sequence[Line]) -> list[str]:
     """Return what does not fit, and the fewest changes that make it fit.
 
     Each change is tried with the same formulas.
     """
-    wrong = _misfit(job, shape, gpu, memory)
-    if not wrong:
+    misfit = _misfit(job, shape, gpu, memory)
+    if not misfit:
         return []
     changes = [other for other in _changes(job) if other[1] != job]
     for count in (1, 2, 3):
-        found = []
+        fitting = []
         for chosen in combinations(changes, count):
             names = [name.partition("=")[0] for name, _, _ in chosen]
             changed = job
@@ -112,50 +114,50 @@ def fit_notes(job: Job, shape: Shape, gpu: GPU, memory) -> list[str]:
                 and not _misfit(changed, shape, gpu, memory_lines(changed, shape, gpu))
                 and _divides(changed)
             ):
-                found.append(" and ".join(name for name, _, _ in chosen))
-        if found:
+                fitting.append(" and ".join(name for name, _, _ in chosen))
+        if fitting:
             return [
-                f"does not fit: {wrong}; lower what it needs by {', or '.join(found[:4])} (another length, "
-                f"batch or LoRA is another experiment)"
+                f"does not fit: {misfit}; lower what it needs by {', or '.join(fitting[:4])} "
+                f"(another length, batch or LoRA is another experiment)"
             ]
     most = max(memory, key=lambda line: line.value)
     return [
-        f"does not fit: {wrong}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger "
+        f"does not fit: {misfit}, most of it {most.what} ({most.value / GIB:.0f} GiB); take more or larger "
         f"GPUs, or a smaller model"
     ]
 
 
-def _changes(job: Job) -> list[tuple]:
-    """Yield (name=value, the changed job, the change) for every change that may help.
+def _changes(job: Job) -> list[tuple[str, Job, Change]]:
+    """Return (name=value, the changed job, the change) for every change that may help.
 
     Changes that leave the experiment as it is come first.
     """
 
-    def of_job(**values):
-        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(
-            one, **values
-        )
+    def label(values: dict[str, object]) -> str:
+        return ", ".join(f"{name}={value}" for name, value in values.items())
 
-    def of_config(**values):
-        return ", ".join(f"{name}={value}" for name, value in values.items()), lambda one: replace(
-            one, config=replace(one.config, **values)
-        )
+    def of_job(**values: object) -> tuple[str, Change]:
+        return label(values), lambda job: replace(job, **values)
+
+    def of_config(**values: object) -> tuple[str, Change]:
+        return label(values), lambda job: replace(job, config=replace(job.config, **values))
 
     config, shared = job.config, {} if job.accelerate in ("fsdp2", "zero3") else {"accelerate": "fsdp2"}
-    found = [of_job(gradient_checkpointing=True), of_job(per_device_rows=1)]
-    found += (
+    changes = [of_job(gradient_checkpointing=True), of_job(per_device_rows=1)]
+    changes += (
         [of_job(vllm_gpu_memory_utilization=share) for share in (0.2, 0.3, 0.4, 0.5)] if job.use_vllm else []
     )
-    found += [of_job(num_processes=times * job.num_processes, **shared) for times in (2, 4)]
-    found += [
+    changes += [of_job(num_processes=times * job.num_processes, **shared) for times in (2, 4)]
+    changes += [
         of_config(max_completion_length=max(1, config.max_completion_length // part)) for part in (2, 4)
     ]
-    found += [of_config(num_problems=max(1, config.num_problems // 4))] if job.method != "sft" else []
-    found += [of_job(lora_rank=32)] if job.lora_rank is None else []
-    return [(name, change(job), change) for name, change in found]
+    changes += [of_config(num_problems=max(1, config.num_problems // 4))] if job.method != "sft" else []
+    changes += [of_job(lora_rank=32)] if job.lora_rank is None else []
+    return [(name, change(job), change) for name, change in changes]
 
 
 def _divides(job: Job) -> bool:
+    """Return whether the rows of a step divide into the job's processes."""
     try:
         sizes(job)
     except SdlabError:
@@ -163,7 +165,8 @@ def _divides(job: Job) -> bool:
     return True
 
 
-def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
+def _misfit(job: Job, shape: Shape, gpu: GPU, memory: Sequence[Line]) -> str | None:
+    """Return what does not fit in words, None when everything fits."""
     total, room = sum(line.value for line in memory), USABLE * gpu.memory * GIB
     if total > room:
         return f"{total / GIB:.0f} GiB of {room / GIB:.0f} usable"
@@ -178,13 +181,13 @@ def _misfit(job: Job, shape: Shape, gpu: GPU, memory) -> str | None:
 
 
 def evaluation_hours(job: Job, gpu: str, samples: int, mean: float, longest: int) -> float:
-    """Return the hours to sample so many completions with vLLM on all GPUs of the job.
+    """Return the hours to sample `samples` completions with vLLM on all GPUs of the job.
 
-    Nothing else is in their memory.
+    vLLM has their whole memory. mean, longest: the lengths of completions in tokens.
     """
     shape = shape_of(job.model)
-    sizes = replace(
+    config = replace(
         job.config, num_problems=max(1, samples // job.config.num_generations), max_completion_length=longest
     )
-    alone = replace(job, config=sizes, use_vllm=True, vllm_mode="server")
+    alone = replace(job, config=config, use_vllm=True, vllm_mode="server")
     return sampling_seconds(alone, shape, GPUS[gpu], min(mean, longest))[0] / 3600

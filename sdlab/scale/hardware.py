@@ -1,8 +1,9 @@
-"""The two tables that an estimate reads: the figures of GPUs and the shapes of models."""
+"""The two tables behind an estimate: the figures of GPUs and the shapes of models."""
 
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from sdlab import paths
 from sdlab.errors import SdlabError, unknown
@@ -13,27 +14,24 @@ class GPU:
     """One accelerator, with the figures of its data sheet."""
 
     memory: float  # GiB; data sheets write GB for what is nearly GiB (an "80 GB" A100 reports 79.3 GiB)
-    tflops: float  # dense (without sparsity) bfloat16 matrix products, 1e12 a second
+    tflops: float  # dense (without sparsity) bfloat16 matrix products, 1e12 per second
     tflops_float32: float  # without tensor cores
-    bandwidth: float  # of its memory, 1e12 bytes a second
+    bandwidth: float  # of its memory, 1e12 bytes per second
     bf16: bool = True
 
 
 GPUS = {
-    "B200": GPU(
-        180, 2250, 80, 8.0
-    ),  # NVIDIA DGX B200 data sheet (1,440 GB and 64 TB/s over 8), Blackwell architecture brief for HGX B200
+    # NVIDIA DGX B200 data sheet (1,440 GB and 64 TB/s over 8), Blackwell architecture brief for HGX B200
+    "B200": GPU(180, 2250, 80, 8.0),
     "H200": GPU(141, 989, 67, 4.8),  # NVIDIA H200 data sheet, SXM; its 1,979 TFLOP/s are with sparsity
     "H100": GPU(80, 989, 67, 3.35),  # NVIDIA H100 data sheet, SXM
     "A100-80": GPU(80, 312, 19.5, 2.039),  # NVIDIA A100 data sheet, SXM 80 GB
     "A100-40": GPU(40, 312, 19.5, 1.555),  # NVIDIA A100 data sheet, 40 GB
     "L40S": GPU(48, 362, 91.6, 0.864),  # NVIDIA L40S data sheet; 733 with sparsity
-    "RTX4090": GPU(
-        24, 165.2, 82.6, 1.008
-    ),  # NVIDIA Ada GPU architecture white paper, bfloat16 with float32 accumulation
-    "RTX3090": GPU(
-        24, 71, 35.6, 0.936
-    ),  # NVIDIA Ampere GA102 white paper, bfloat16 with float32 accumulation
+    # NVIDIA Ada GPU architecture white paper, bfloat16 with float32 accumulation
+    "RTX4090": GPU(24, 165.2, 82.6, 1.008),
+    # NVIDIA Ampere GA102 white paper, bfloat16 with float32 accumulation
+    "RTX3090": GPU(24, 71, 35.6, 0.936),
     "L4": GPU(24, 121, 30.3, 0.300),  # NVIDIA L4 data sheet; 242 with sparsity
     "T4": GPU(16, 65, 8.1, 0.320, bf16=False),  # NVIDIA T4 data sheet; float16, it has no bfloat16
 }
@@ -96,8 +94,8 @@ class Shape:
 
     def kv_bytes(self, length: float, bytes_each: int = 2) -> float:
         """Return the bytes of keys and values of one sequence of `length` tokens."""
-        seen = min(length, self.sliding_window or length)
-        tokens = self.sliding_layers * seen + (self.num_hidden_layers - self.sliding_layers) * length
+        window = min(length, self.sliding_window or length)
+        tokens = self.sliding_layers * window + (self.num_hidden_layers - self.sliding_layers) * length
         return 2 * self.num_key_value_heads * self.head_dim * bytes_each * tokens
 
     def lora_parameters(self, rank: int) -> int:
@@ -114,23 +112,27 @@ class Shape:
         return self.num_hidden_layers * rank * ((h + q) * 2 + (h + k) * 2 + (h + i) * 3)
 
 
-_QWEN3 = {"head_dim": 128, "qk_norm": "head"}
+def _qwen3(hidden: int, intermediate: int, layers: int, heads: int, tied: bool = True) -> Shape:
+    return Shape(hidden, intermediate, layers, heads, 8, 151936, tie_word_embeddings=tied, qk_norm="head")
+
+
 SHAPES = {  # from each model's config.json on the hub
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(3584, 18944, 28, 28, 4, 152064, qkv_bias=True),
-    "Qwen/Qwen3-8B": Shape(4096, 12288, 36, 32, 8, 151936, **_QWEN3),
-    "Qwen/Qwen3-4B": Shape(2560, 9728, 36, 32, 8, 151936, tie_word_embeddings=True, **_QWEN3),
-    "Qwen/Qwen3-1.7B": Shape(2048, 6144, 28, 16, 8, 151936, tie_word_embeddings=True, **_QWEN3),
-    "Qwen/Qwen3-0.6B": Shape(1024, 3072, 28, 16, 8, 151936, tie_word_embeddings=True, **_QWEN3),
+    "Qwen/Qwen3-8B": _qwen3(4096, 12288, 36, 32, tied=False),
+    "Qwen/Qwen3-4B": _qwen3(2560, 9728, 36, 32),
+    "Qwen/Qwen3-1.7B": _qwen3(2048, 6144, 28, 16),
+    "Qwen/Qwen3-0.6B": _qwen3(1024, 3072, 28, 16),
     "allenai/Olmo-3-7B-Instruct": Shape(
         4096, 11008, 32, 32, 32, 100278, qk_norm="all", sliding_window=4096, sliding_layers=24
     ),
 }
-FAMILIES = {
+# model_type of a config.json -> what distinguishes its layers
+FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": "head"},
     "olmo3": {"qk_norm": "all"},
     "llama": {},
-}  # model_type of a config.json
+}
 
 
 def shape_of(model: str) -> Shape:
@@ -152,11 +154,11 @@ def shape_of(model: str) -> Shape:
         if family not in FAMILIES:
             raise unknown("architecture", family, FAMILIES)
         known = {field.name for field in fields(Shape)} - {"sliding_window", "sliding_layers"}
-        given = {name: about[name] for name in known if about.get(name) is not None}
-        given.setdefault("head_dim", about["hidden_size"] // about["num_attention_heads"])
+        values = {name: about[name] for name in known if about.get(name) is not None}
+        values.setdefault("head_dim", about["hidden_size"] // about["num_attention_heads"])
         sliding = about.get("layer_types", []).count("sliding_attention")
         window = {"sliding_window": about["sliding_window"], "sliding_layers": sliding} if sliding else {}
-        return Shape(**given, **FAMILIES[family], **window)
+        return Shape(**values, **FAMILIES[family], **window)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, SdlabError):
             raise

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
@@ -13,7 +13,8 @@ from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
-CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
+CONFIGS: dict[str, type[TrainConfig]] = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
+Config = TypeVar("Config", bound=TrainConfig)
 ACCELERATE = ("cpu", "single_gpu", "ddp", "fsdp2", "zero3")  # files in sdlab/scale/accelerate
 VLLM_MODES = ("colocate", "server")
 
@@ -30,14 +31,14 @@ class Job:
     # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
     data: str
     config: TrainConfig  # the study's own settings: sizes, rates, losses
-    num_questions: Count | None = None  # so many of the data, chosen by config.seed; None: all
+    num_questions: Count | None = None  # how many problems of the data, chosen by config.seed; None: all
     max_prompt_length: Count = 2048  # tokens
     max_reprompt_length: Count = 22528  # tokens of the teacher's prompt (SDPO)
     per_device_rows: Count = 1  # completions per process and micro-batch
     num_processes: Count = 1  # over all machines
     num_machines: Count = 1
     accelerate: Annotated[str, OneOf("accelerate configuration", ACCELERATE)] = "cpu"
-    use_vllm: bool = False  # without it the four settings that follow wait
+    use_vllm: bool = False  # the next four settings are only for vLLM
     vllm_mode: Annotated[str, OneOf("vllm_mode", VLLM_MODES)] = "colocate"
     vllm_gpu_memory_utilization: Annotated[float, Range(above=0, most=1)] = 0.3
     vllm_tensor_parallel_size: Count = 1
@@ -48,7 +49,7 @@ class Job:
     save_steps: Count = 10
     output: str = "runs/scale"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if not isinstance(self.config, CONFIGS[self.method]):
             raise SdlabError(
@@ -69,6 +70,18 @@ class Job:
         unused(self, "num_questions", rollouts, "a method that samples completions")
 
 
+def config_as(job: Job, kind: type[Config]) -> Config:
+    """Return the config of a job as a `kind`: SFTConfig, GRPOConfig or SDPOConfig.
+
+    Raises SdlabError when the job has another method.
+    """
+    if not isinstance(job.config, kind):
+        raise SdlabError(
+            f"method {job.method!r} has no {kind.__name__}; it has a {type(job.config).__name__}, use that"
+        )
+    return job.config
+
+
 def write_job(job: Job, path: str | Path) -> Path:
     """Write a job as JSON; return its path."""
     return write_atomic(Path(path), to_json(asdict(job), indent=1) + "\n")
@@ -82,19 +95,17 @@ def read_job(path: str | Path) -> Job:
     try:
         about = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         method, config = about["method"], about["config"]
-        known, settings = (
-            {field.name for field in fields(Job)},
-            {field.name for field in fields(CONFIGS[method])},
-        )
+        known = {field.name for field in fields(Job)}
+        settings = {field.name for field in fields(CONFIGS[method])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SdlabError(
             f"{path} is no job ({type(error).__name__}: {error}); write one with `sdlab recipe NAME`"
         ) from error
-    for kind, given, allowed in (
+    for kind, entries, allowed in (
         ("setting of a job", about, known),
         (f"setting of {method}", config, settings),
     ):
-        for name in given:
+        for name in entries:
             if name not in allowed:
                 raise unknown(kind, name, sorted(allowed))
     return Job(**about | {"config": CONFIGS[method](**config)})

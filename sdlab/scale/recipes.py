@@ -26,12 +26,12 @@ TINY_SIZES = {
     "learning_rate": TrainConfig.learning_rate,
     "warmup_steps": 1,
 }
-TINY_TRACES = 32  # a step's traces of SFT
+TINY_TRACES = 32  # per step of SFT
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How checkpoints are evaluated: benchmarks of sdlab.benchmarks and the sampling of the paper."""
+    """The evaluation of checkpoints: benchmarks of sdlab.benchmarks and the sampling of the paper."""
 
     benchmarks: tuple[str, ...]
     num_generations: Count
@@ -41,7 +41,7 @@ class Evaluation:
     max_completion_length: Count
     thinking: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
@@ -56,7 +56,7 @@ class Recipe:
     about: str
     paper: str  # the figure or table it belongs to
     settings: str  # whose hyper-parameters these are
-    found: str  # what the paper found
+    finding: str  # the result in the paper
     unknown: tuple[str, ...]
     gpu: str  # a kind of sdlab.scale.hardware
     mean_length: int
@@ -80,7 +80,7 @@ def load_recipe(name: str) -> Recipe:
     """
     names = recipe_names()
     if name not in names:
-        alike = [one for one in names if name in one] or difflib.get_close_matches(name, names, 5, 0.4)
+        alike = [known for known in names if name in known] or difflib.get_close_matches(name, names, 5, 0.4)
         raise unknown("recipe", name, alike or names)
     return read_recipe(RECIPES / f"{name}.toml")
 
@@ -93,7 +93,7 @@ def read_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         about = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        job, config, judged = about.pop("job"), about.pop("config"), about.pop("evaluation")
+        job, config, evaluation = about.pop("job"), about.pop("config"), about.pop("evaluation")
         method = job["method"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SdlabError(
@@ -102,26 +102,28 @@ def read_recipe(path: str | Path) -> Recipe:
         ) from error
     if method not in CONFIGS:
         raise unknown("method", method, CONFIGS)
-    for what, given, known, left_out in (
+    for what, entries, known, left_out in (
         ("recipe", about, Recipe, {"name", "job", "evaluation"}),
         ("job", job, Job, {"config", "output"}),
         (method, config, CONFIGS[method], set()),
-        ("evaluation", judged, Evaluation, set()),
+        ("evaluation", evaluation, Evaluation, set()),
     ):
         allowed = {field.name for field in fields(known)} - left_out
-        for name in given:
+        for name in entries:
             if name not in allowed:
                 raise unknown(f"setting of {what} in {path.name}", name, allowed)
-        missing = [name for name in allowed if name not in given] if known in (Recipe, Evaluation) else []
+        missing = [name for name in allowed if name not in entries] if known in (Recipe, Evaluation) else []
         if missing:
             raise SdlabError(f"{path.name}: {what} has no {', '.join(sorted(missing))}")
     if about["gpu"] not in GPUS:
         raise unknown("GPU", about["gpu"], GPUS)
-    made = Job(**job, config=CONFIGS[method](**config), output=f"runs/recipes/{path.stem}")
-    judge = Evaluation(**judged | {"benchmarks": tuple(judged["benchmarks"])})
-    return Recipe(
-        **about | {"name": path.stem, "unknown": tuple(about["unknown"]), "job": made, "evaluation": judge}
-    )
+    parts = {
+        "name": path.stem,
+        "unknown": tuple(about["unknown"]),
+        "job": Job(**job, config=CONFIGS[method](**config), output=f"runs/recipes/{path.stem}"),
+        "evaluation": Evaluation(**evaluation | {"benchmarks": tuple(evaluation["benchmarks"])}),
+    }
+    return Recipe(**about | parts)
 
 
 @checked
@@ -144,9 +146,9 @@ def on_gpus(job: Job, gpu: str, gpus: Count) -> Job:
         if job.lora_rank
         else "fsdp2"
     )
-    able = GPUS[gpu].bf16  # vLLM loads these models in bfloat16, as their config.json says
+    bf16 = GPUS[gpu].bf16  # vLLM loads these models in bfloat16, as their config.json says
     return replace(
-        job, num_processes=gpus, accelerate=accelerate, bf16=job.bf16 and able, use_vllm=job.use_vllm and able
+        job, num_processes=gpus, accelerate=accelerate, bf16=job.bf16 and bf16, use_vllm=job.use_vllm and bf16
     )
 
 

@@ -1,9 +1,11 @@
-"""TRL's SDPOTrainer with the teacher prompts of the study, the mean of the paper, and fixes for large runs.
+"""Change TRL's SDPOTrainer: teacher prompts of the study, mean of the paper, and fixes for large runs.
 
 TRL computes rollouts, the logits of both networks and the divergence. This module changes the prompt of the
 teacher (`StudyContext`), the weights of tokens, and three things that matter only with many processes, long
 completions or vLLM.
 """
+
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -13,7 +15,7 @@ from trl.experimental.sdpo.loss_utils import (
     compute_full_logit_self_distillation_loss,
     compute_topk_self_distillation_loss,
 )
-from trl.experimental.sdpo.sdpo_trainer import SuccessfulRolloutTeacherContextBuilder
+from trl.experimental.sdpo.sdpo_trainer import DistillationLogits, SuccessfulRolloutTeacherContextBuilder
 from trl.experimental.sdpo.teacher_sync import PEFTAdapterEMACallback
 from trl.trainer.utils import pad, selective_log_softmax
 
@@ -25,12 +27,18 @@ from sdlab.train.teacher import teacher_view
 class StudyContext(SuccessfulRolloutTeacherContextBuilder):
     """The teacher's prompts from `sdlab.train.teacher.teacher_view`, the same as in the study's own SDPO."""
 
-    def build(self, output, prompts, rewards, feedbacks=None):
+    def build(
+        self,
+        output: dict[str, Any],
+        prompts: list,
+        rewards: torch.Tensor,
+        feedbacks: list | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Build the teacher's tensors for TRL.
 
         These are teacher_input_ids and teacher_attention_mask (R, T_teacher + T), and self_distillation_mask
         (R,). A row is not distilled when its teacher would need more than max_reprompt_len tokens or more
-        than the model reads. TRL would drop the beginning of its prompt, and the problem with it.
+        than the model reads. TRL would cut off the beginning of its prompt, with the problem.
         """
         trainer, accelerator = self.trainer, self.trainer.accelerator
         tokenizer, config, groups = trainer._tokenizer, trainer.job.config, trainer.num_generations
@@ -44,18 +52,16 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         )
         mine = slice(accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts))
         ids = tokenizer(view.prompts[mine], add_special_tokens=False)["input_ids"]
-        context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None) or float(
-            "inf"
-        )
+        text_config = trainer.model.config.get_text_config()
+        context = getattr(text_config, "max_position_embeddings", None) or float("inf")
         fits = [
             len(row) <= trainer.args.max_reprompt_len and len(row) + len(y) <= context
-            for row, y in zip(ids, completions)
+            for row, y in zip(ids, completions, strict=True)
         ]
-        ids = [
-            row if fit else row[-1:] for row, fit in zip(ids, fits)
-        ]  # one token is there to be computed; nothing is learnt from it
+        # A row that does not fit keeps one token, which is computed and has no gradient.
+        ids = [row if fit else row[-1:] for row, fit in zip(ids, fits, strict=True)]
         distilled = torch.tensor(
-            [a and b for a, b in zip(view.distilled[mine], fits)],
+            [informed and fit for informed, fit in zip(view.distilled[mine], fits, strict=True)],
             dtype=torch.float32,
             device=accelerator.device,
         )
@@ -87,7 +93,7 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
     The mean is over the distilled tokens of a minibatch.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.teacher_context_builder = StudyContext(self)
         if self.use_vllm:
@@ -96,7 +102,8 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
             if isinstance(callback, PEFTAdapterEMACallback):
                 start_from_student(callback)
 
-    def sample(self, rows):
+    def sample(self, rows: list[dict]) -> dict[str, Any]:
+        """Return TRL's rollouts, rewards and teacher prompts, and log the entropy of the sampler."""
         batch = self._prepare_training_batch(rows)
         old = batch.get("old_per_token_logps")
         if old is not None:
@@ -107,19 +114,22 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
             self.row["entropy"] = -total / tokens
         return batch
 
-    def teaches(self, batch):
+    def teaches(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return which rows are distilled, (R,) bool."""
         return batch["self_distillation_mask"] > 0
 
-    def order(self, teaches):
+    def order(self, teaches: list[bool]) -> list[int]:
+        """Return the order of `spread`, one part per update."""
         return spread(teaches, self.sizes.updates)
 
-    def counted(self, mask, teaches):
+    def counted(self, mask: torch.Tensor, teaches: torch.Tensor) -> torch.Tensor:
+        """Return the tokens of the distilled rows, (R, T) bool."""
         return mask & teaches.unsqueeze(1)
 
-    def _forward_logits(self, *args, **kwargs):
+    def _forward_logits(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         return super()._forward_logits(*args, **kwargs).float()  # small divergences vanish in bfloat16
 
-    def _compute_rollout_logps(self, **tensors):
+    def _compute_rollout_logps(self, **tensors: torch.Tensor) -> torch.Tensor | None:
         """Return the sampler's own probabilities where vLLM gave them, as in `sdlab.train`.
 
         Otherwise return TRL's, computed by micro-batch.
@@ -129,13 +139,15 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
                 torch.tensor([float("nan") if x is None else x for x in row]) for row in self.sampler_logps
             ]
             return pad(rows, padding_value=0.0, padding_side="right").to(self.accelerator.device)
-        parts = zip(*(tensor.split(self.job.per_device_rows) for tensor in tensors.values()))
-        found = [
-            super(StudySDPOTrainer, self)._compute_rollout_logps(**dict(zip(tensors, part))) for part in parts
+        size = self.job.per_device_rows
+        parts = zip(*(tensor.split(size) for tensor in tensors.values()), strict=True)
+        logps = [
+            super(StudySDPOTrainer, self)._compute_rollout_logps(**dict(zip(tensors, part, strict=True)))
+            for part in parts
         ]
-        return None if found[0] is None else torch.cat(found)
+        return None if logps[0] is None else torch.cat(logps)
 
-    def _generate_vllm(self, prompt_ids):
+    def _generate_vllm(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
         if self.state.global_step != self._last_loaded_step:
             self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
@@ -145,17 +157,16 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         self.sampler_logps = [[token[0] for token in row] for row in logprobs]
         return prompt_ids, completion_ids
 
-    def _compute_self_distillation_loss(self, model, inputs, distillation_logits):
+    def _compute_self_distillation_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], distillation_logits: DistillationLogits
+    ) -> torch.Tensor:
         """Return TRL's divergences weighted by token_weights.
 
         Summed over micro-batches and processes they are the mean of the minibatch. TRL returns early on a
         process that has nothing to distil, and the other processes then wait in a collective call.
         """
-        settings, student, teacher = (
-            self.args,
-            distillation_logits.student_logits,
-            distillation_logits.teacher_logits,
-        )
+        settings = self.args
+        student, teacher = distillation_logits.student_logits, distillation_logits.teacher_logits
         if settings.distillation_mode == "topk_logits":
             losses = compute_topk_self_distillation_loss(
                 student,
@@ -176,7 +187,7 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
             )
         weights = inputs["token_weights"]
         loss = (losses.masked_fill(weights == 0, 0) * weights).sum()
-        # which TRL and the mean over processes divide by
+        # TRL divides by the first factor, and the mean over processes by the second.
         return loss * self.current_gradient_accumulation_steps * self.accelerator.num_processes
 
 

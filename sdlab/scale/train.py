@@ -8,8 +8,10 @@ adapter and model/ the merged model. checkpoints/ holds the state from which --r
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
@@ -20,8 +22,12 @@ from sdlab.scale.job import Job, read_job
 from sdlab.scale.trl_config import lora_arguments, trl_arguments, weight_dtype
 from sdlab.text.templates import check_template, template_options
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedTokenizerBase, Trainer
 
-def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
+
+def train(job: Job, *, resume: bool = False, on_step: Callable[[dict], None] | None = None) -> Path:
     """Train a job in this process, one of job.num_processes that accelerate starts; return its output folder.
 
     on_step(row) is called on the first process after every step.
@@ -33,7 +39,7 @@ def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
     checkpoint = last_checkpoint(job) if resume else None
     if not resume and (folder / "steps.jsonl").exists() and (folder / "steps.jsonl").stat().st_size:
         raise SdlabError(
-            f"{folder} already holds a run; choose another output, remove it, or go on with --resume"
+            f"{folder} already holds a run; choose another output, remove it, or continue it with --resume"
         )
     check_job(job)
     first = int(os.environ.get("RANK", "0")) == 0
@@ -54,7 +60,7 @@ def train(job: Job, *, resume: bool = False, on_step=None) -> Path:
     return folder
 
 
-def make_trainer(job: Job, on_step=None):
+def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None) -> "Trainer":
     """Return the TRL trainer of a job, ready to train.
 
     Raises SdlabError when the model or the data cannot be read or do not fit each other.
@@ -62,13 +68,19 @@ def make_trainer(job: Job, on_step=None):
     from transformers import PrinterCallback
 
     from sdlab.scale.data import fitting, job_problems, question_rows, read_traces, trace_rows
-    from sdlab.scale.study_trainer import StudyCallback, StudyGRPOTrainer, StudySFTTrainer, right_answer
+    from sdlab.scale.study_callback import StudyCallback
+    from sdlab.scale.study_trainer import StudyGRPOTrainer, StudySFTTrainer, right_answer
 
     path, tokenizer, context = load_tokenizer(job)
     arguments = trl_arguments(job)
     if job.method != "sft":
         arguments["chat_template_kwargs"] = template_options(tokenizer, job.config.thinking)
-    common = {"model": path, "processing_class": tokenizer, "peft_config": lora_config(job), "job": job}
+    common: dict[str, Any] = {
+        "model": path,
+        "processing_class": tokenizer,
+        "peft_config": lora_config(job),
+        "job": job,
+    }
     if job.method == "sft":
         from trl import SFTConfig
 
@@ -78,12 +90,12 @@ def make_trainer(job: Job, on_step=None):
             **common,
         )
     else:
-        every = job_problems(job)
-        problems = fitting(every, tokenizer, job, context)
-        if len(problems) < len(every):
-            tell(
-                f"left out {len(every) - len(problems)} of {len(every)} questions, whose prompts are longer "
-                f"than {job.max_prompt_length} tokens"
+        all_problems = job_problems(job)
+        problems = fitting(all_problems, tokenizer, job, context)
+        if len(problems) < len(all_problems):
+            print_once(
+                f"left out {len(all_problems) - len(problems)} of {len(all_problems)} questions, "
+                f"whose prompts are longer than {job.max_prompt_length} tokens"
             )
         common |= {
             "problems": problems,
@@ -105,13 +117,13 @@ def make_trainer(job: Job, on_step=None):
     return trainer
 
 
-def load_tokenizer(job: Job) -> tuple:
+def load_tokenizer(job: Job) -> "tuple[str, PreTrainedTokenizerBase, int | None]":
     """Return (folder or hub name, tokenizer, context length or None) of the model that a job trains.
 
     TRL reads the model itself, and reads the teacher again.
 
-    Raises SdlabError when the model is missing or damaged, or its chat template lacks what config.thinking
-    asks for.
+    Raises SdlabError when the model is missing or damaged, or its chat template does not support
+    config.thinking.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -127,13 +139,14 @@ def load_tokenizer(job: Job) -> tuple:
     return path, tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def lora_config(job: Job):
+def lora_config(job: Job) -> "LoraConfig | None":
     """Return peft's configuration for a job with lora_rank, else None."""
-    if not job.lora_rank:
+    arguments = lora_arguments(job)
+    if arguments is None:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(**lora_arguments(job))
+    return LoraConfig(**arguments)
 
 
 def write_about(job: Job) -> None:
@@ -142,30 +155,30 @@ def write_about(job: Job) -> None:
 
     about = asdict(job)
     config = about.pop("config")
-    written = {
+    record = {
         "method": job.method,
         "model": job.model,
         "config": config,
         "settings": about,
         "provenance": provenance(job.model, job.config.seed, **versions()),
     }
-    write_atomic(Path(job.output) / "config.json", to_json(written, indent=1) + "\n")
+    write_atomic(Path(job.output) / "config.json", to_json(record, indent=1) + "\n")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed training libraries."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    installed = {}
     for name in ("trl", "accelerate", "datasets", "peft", "deepspeed", "vllm"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def save(trainer, job: Job) -> None:
+def save(trainer: "Trainer", job: Job) -> None:
     """Save the whole trained model in output/model, where `load_engine` reads it.
 
     Every process takes part.
@@ -205,42 +218,46 @@ def last_checkpoint(job: Job) -> Path | None:
             'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; '
             "start it again without --resume"
         )
-    whole = [  # this file is written last: without it, the process ended while it saved
-        path.parent for path in (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")
-    ]
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    # trainer_state.json is written last: a checkpoint without it is incomplete
+    files = (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    complete = [path.parent for path in files]
+    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
-def tell(message: str) -> None:
+def print_once(message: str) -> None:
     """Print a line on the first process only."""
     if int(os.environ.get("RANK", "0")) == 0:
         print(message, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Train the job that the arguments name, and return the exit status.
+
+    0: finished. 2: the job cannot run. 130: interrupted.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m sdlab.scale.train",
         description="Train a job; accelerate starts one of these per process.",
     )
     parser.add_argument("job", help="the job's JSON file")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint")
+    options = parser.parse_args(arguments)
 
     def follow(row: dict) -> None:
-        tell(
+        print_once(
             f"step {row['step']}  score {row['reward']:.3f}  length {row['length']:.0f}  markers "
             f"{row['markers']:.1f}  loss {row['loss']:.5f}  {row['seconds']:.0f} s"
         )
 
     try:
-        folder = train(read_job(given.job), resume=given.resume, on_step=follow)
+        folder = train(read_job(options.job), resume=options.resume, on_step=follow)
     except SdlabError as error:
-        tell(f"error: {error}")
+        print_once(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        tell("stopped; go on from the newest checkpoint with --resume")
+        print_once("stopped; continue from the newest checkpoint with --resume")
         return 130
-    tell(f"wrote {folder}")
+    print_once(f"wrote {folder}")
     return 0
 
 

@@ -1,14 +1,16 @@
-"""Translate a job into arguments of TRL 1.16's configurations; TRL need not be installed.
+"""Translate a job into arguments of TRL 1.16's configurations; this works without TRL.
 
 The configurations are GRPOConfig, SDPOConfig and SFTConfig. `sdlab.scale.study_trainer` and
-`sdlab.scale.sdpo_trainer` change what TRL has no setting for. `sdlab.scale.differences` says where each
-choice is made.
+`sdlab.scale.sdpo_trainer` change what TRL has no setting for. `sdlab.scale.differences` names the
+source of each choice.
 """
 
 from pathlib import Path
 
 from sdlab.scale.checks import sizes
-from sdlab.scale.job import Job
+from sdlab.scale.job import Job, config_as
+from sdlab.train.grpo import GRPOConfig
+from sdlab.train.sdpo import SDPOConfig
 
 SAMPLER_RATIO_CLIP = 2.0  # between the trainer's and vLLM's probabilities, the paper's rollout_is threshold
 
@@ -26,13 +28,13 @@ def trl_arguments(job: Job) -> dict:
 
     Raises SdlabError when the rows of a step do not divide.
     """
-    found, config = sizes(job), job.config
+    step, config = sizes(job), job.config
     common = {
         "output_dir": str(Path(job.output) / "checkpoints"),
         "seed": config.seed,
-        "max_steps": config.steps * found.updates,
+        "max_steps": config.steps * step.updates,
         "per_device_train_batch_size": job.per_device_rows,
-        "gradient_accumulation_steps": found.accumulation,
+        "gradient_accumulation_steps": step.accumulation,
         "learning_rate": config.learning_rate,
         "max_grad_norm": config.max_grad_norm,
         "weight_decay": 0.0,
@@ -43,14 +45,14 @@ def trl_arguments(job: Job) -> dict:
         "gradient_checkpointing": job.gradient_checkpointing,
         "model_init_kwargs": {"dtype": weight_dtype(job)},
         "ddp_find_unused_parameters": False,
-        "logging_steps": found.updates,
+        "logging_steps": step.updates,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
-        "save_steps": job.save_steps * found.updates,
+        "save_steps": job.save_steps * step.updates,
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
-        "shuffle_dataset": False,  # the data lie in the study's own order
+        "shuffle_dataset": False,  # the data have the study's own order
     }
     if job.method == "sft":
         return common | {
@@ -60,7 +62,7 @@ def trl_arguments(job: Job) -> dict:
             "loss_type": "nll",
         }
     common |= {
-        "steps_per_generation": found.micro_batches,
+        "steps_per_generation": step.micro_batches,
         "num_generations": config.num_generations,
         "num_iterations": 1,
         "max_completion_length": config.max_completion_length,
@@ -81,7 +83,7 @@ def trl_arguments(job: Job) -> dict:
             "vllm_max_model_length": job.max_prompt_length + config.max_completion_length,
             "vllm_server_base_url": job.vllm_server_base_url,
         }
-    if job.method == "grpo":
+    if isinstance(config, GRPOConfig):
         common |= {
             "scale_rewards": "group" if config.scale_rewards else "none",
             "epsilon": config.epsilon_low,
@@ -94,6 +96,7 @@ def trl_arguments(job: Job) -> dict:
                 "vllm_importance_sampling_clip_max": SAMPLER_RATIO_CLIP,
             }
         return common
+    config = config_as(job, SDPOConfig)
     return common | {
         "distillation_weight": 1.0,
         "distillation_mode": "topk_logits" if config.distillation_topk else "full_logits",
@@ -103,7 +106,7 @@ def trl_arguments(job: Job) -> dict:
         "distillation_is_clip": config.distillation_is_clip,
         "teacher_model_kind": config.teacher_model_kind,
         "teacher_update_rate": config.teacher_update_rate,
-        "teacher_sync_steps": found.updates,
+        "teacher_sync_steps": step.updates,
         "max_prompt_length": job.max_prompt_length,
         "max_reprompt_len": job.max_reprompt_length,
         "success_reward_threshold": 0.5,

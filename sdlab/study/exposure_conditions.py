@@ -41,7 +41,7 @@ def _cell(method: str, num_questions: int, exposures: int) -> Condition:
         exposures_name(method, num_questions, exposures),
         f"{label}, {num_questions} problems seen {exposures} times",
         loop,
-        # the warmup is as short as the shortest run
+        # The warmup fits into the shortest run.
         replace(config, steps=steps, warmup_steps=2, num_problems=BATCH),
         replace(PLAN, num_questions=num_questions),
         series=f"{method}_seen_{exposures}",
@@ -49,6 +49,7 @@ def _cell(method: str, num_questions: int, exposures: int) -> Condition:
 
 
 SEEN = {
-    one.name: one
-    for one in (_cell(method, n, e) for method in TRAINED for n, e in GRID)
-}  # fmt: skip
+    exposures_name(method, num_questions, exposures): _cell(method, num_questions, exposures)
+    for method in TRAINED
+    for num_questions, exposures in GRID
+}

@@ -47,11 +47,12 @@ def statements_by_organism(
     every organism has the same verdict as the first one and that verdict is settled, else "no". A statement
     without runs on some organism is left out.
     """
-    organisms, rows = list(organisms), []
-    there = set(recorded.evaluations["condition"]) | set(recorded.steps["condition"])
+    columns: list[str] = list(organisms)
+    rows = []
+    names = set(recorded.evaluations["condition"]) | set(recorded.steps["condition"])
     for statement in filter(is_repeated, statements):
-        versions = {organism: on_organism(statement, organism) for organism in organisms}
-        if not all(version.conditions() <= there for version in versions.values()):
+        versions = {organism: on_organism(statement, organism) for organism in columns}
+        if not all(version.conditions() <= names for version in versions.values()):
             continue
         verdicts = {organism: version.row(recorded) for organism, version in versions.items()}
         words = {row["verdict"] for row in verdicts.values()}
@@ -59,7 +60,7 @@ def statements_by_organism(
         rows.append(
             {"claim": statement.claim, **cells, "all": "yes" if words in ({AGREES}, {"yes"}) else "no"}
         )
-    return pandas.DataFrame(rows, columns=["claim", *organisms, "all"])
+    return pandas.DataFrame(rows, columns=["claim", *columns, "all"])
 
 
 @dataclass(frozen=True)

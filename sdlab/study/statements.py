@@ -3,7 +3,7 @@
 A statement claims that a quantity lies in a range: a difference above 0, a difference within a margin of 0, a
 ratio between 0.4 and 0.6. Its verdict compares the quantity's interval with that range. The runs agree when
 the whole interval lies in the range, disagree when no part of it does, and otherwise the statement is not
-settled. The interval is a 95% interval, or a 90% one where no difference is claimed (two one-sided tests at 5%
+settled. It is a 95% interval, or a 90% interval where no difference is claimed (two one-sided tests at 5%
 each). An interval that includes 0 is no evidence of equality.
 """
 
