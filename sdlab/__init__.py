@@ -5,7 +5,7 @@ The import of the package is fast: each name below loads its libraries when it i
 
 import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdlab.benchmarks.problems import load_problems
@@ -45,7 +45,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Load one of the names in `__all__` when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'sdlab' has no attribute {name!r}; it offers {', '.join(__all__)}")

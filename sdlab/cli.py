@@ -1,6 +1,6 @@
 """The command line: one table of commands, and the dispatch of the first word to the module of its command.
 
-Nothing but the standard library is imported before a command, or its help, is asked for.
+Only the standard library is imported before a command runs or prints its help.
 """
 
 import os
@@ -19,7 +19,7 @@ class Command(NamedTuple):
     """Where a command is implemented, and its line in `sdlab --help`."""
 
     group: str
-    """Heading that the command stands under."""
+    """Heading above the command in `sdlab --help`."""
     place: str
     """`module:member` in `sdlab.commands`. The member is a function, or a dict of subcommands by name."""
     about: str
@@ -33,20 +33,32 @@ REAL, COURSE = "Real models", "Course"
 COMMANDS = {
     "tour": Command(WALK, "walk:tour", "Run the notebooks of the walkthrough and write a report."),
     "lab": Command(WALK, "walk:lab", "Open JupyterLab on the first notebook.", passes_on=True),
-    "measure": Command(MEASURE, "measure:MEASUREMENTS", "Measure a model in the four contexts or on every split."),
-    "markers": Command(MEASURE, "markers:markers_command", "Count epistemic markers in files of completions."),
+    "measure": Command(
+        MEASURE, "measure:MEASUREMENTS", "Measure a model in the four contexts or on every split."
+    ),
+    "markers": Command(
+        MEASURE, "markers:markers_command", "Count epistemic markers in files of completions."
+    ),
     "evaluate": Command(MEASURE, "evaluate:evaluate", "Evaluate a model on benchmarks or splits."),
     "import": Command(MEASURE, "evaluate:import_", "Analyse completions that you already have."),
     "compare": Command(MEASURE, "evaluate:compare", "Compare results in one table, paired by problem."),
-    "train": Command(TRAIN, "train:METHODS", "Train a model with SFT, GRPO or SDPO; an interrupted run resumes."),
+    "train": Command(
+        TRAIN, "train:METHODS", "Train a model with SFT, GRPO or SDPO; an interrupted run resumes."
+    ),
     "sweep": Command(TRAIN, "sweep:sweep", "Train on every combination of settings."),
     "reproduce": Command(TRAIN, "reproduce:reproduce", "Run the training of the recorded results again."),
     "pretrain": Command(TRAIN, "pretrain:pretrain", "Pretrain an organism, the small model of the study."),
-    "recipe": Command(REAL, "recipe:recipe", "Prepare the paper's experiments on real models, with estimates."),
-    "benchmarks": Command(REAL, "benchmarks:benchmarks_command", "List the real benchmarks, or show one of them."),
+    "recipe": Command(
+        REAL, "recipe:recipe", "Prepare the paper's experiments on real models, with estimates."
+    ),
+    "benchmarks": Command(
+        REAL, "benchmarks:benchmarks_command", "List the real benchmarks, or show one of them."
+    ),
     "labs": Command(COURSE, "labs:LABS", "Build the student versions of the labs and grade submissions."),
-    "leaderboard": Command(COURSE, "leaderboard:leaderboard_command", "Rank the repairs that students submit."),
-}  # fmt: skip
+    "leaderboard": Command(
+        COURSE, "leaderboard:leaderboard_command", "Rank the repairs that students submit."
+    ),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,7 +103,9 @@ def help_text() -> str:
     lines = ["usage: sdlab COMMAND ...", "", DESCRIPTION]
     for group in dict.fromkeys(command.group for command in COMMANDS.values()):
         lines += ["", f"{group}:"]
-        lines += [f"  {name:<12} {one.about}" for name, one in COMMANDS.items() if one.group == group]
+        lines += [
+            f"  {name:<12} {command.about}" for name, command in COMMANDS.items() if command.group == group
+        ]
     return "\n".join([*lines, "", "`sdlab COMMAND --help` describes a command and its options."])
 
 

@@ -1,15 +1,16 @@
-"""Evaluate and train in one call, with progress: functions that only `import sdlab` offers."""
+"""Evaluate and train in one call with a progress display: `sdlab.evaluate` and `sdlab.fit`."""
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure import evaluation
-from sdlab.rollout.types import SamplingParams
+from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.runs.loading import LoadedRun
 from sdlab.runs.training import METHODS, Plan, settings_of, train
 from sdlab.show.live import LiveBoard
@@ -18,7 +19,7 @@ from sdlab.world.problems import Problem
 
 
 def evaluate(
-    engine,
+    engine: Engine,
     problems: Sequence[Problem],
     params: SamplingParams | None = None,
     *,
@@ -26,14 +27,14 @@ def evaluate(
     demonstrations: Sequence[str | None] | None = None,
     thinking: bool = True,
     entropy: bool = False,
-    **sampling,
+    **sampling: Any,
 ) -> pandas.DataFrame:
     """Sample and grade completions of `problems`: a table with one row per completion.
 
     params: how to sample; or give its settings by name, for example num_generations=8, temperature=0.6.
     The other arguments, the columns and the errors are those of `sdlab.measure.evaluation.evaluate`.
     Progress is shown.
-    Raises SdlabError also for an unknown sampling setting, and when both `params` and settings are there.
+    Raises SdlabError also for an unknown sampling setting, and when both `params` and settings are set.
     """
     allowed = [field.name for field in fields(SamplingParams)]
     for name in sampling:
@@ -43,9 +44,15 @@ def evaluate(
         raise SdlabError(f"params and {', '.join(sampling)} both say how to sample; give one of them")
     with progress("Evaluating", "completions") as board:
         return evaluation.evaluate(
-            engine, problems, params or SamplingParams(**sampling), context=context,
-            demonstrations=demonstrations, thinking=thinking, entropy=entropy, progress=board,
-        )  # fmt: skip
+            engine,
+            problems,
+            params or SamplingParams(**sampling),
+            context=context,
+            demonstrations=demonstrations,
+            thinking=thinking,
+            entropy=entropy,
+            progress=board,
+        )
 
 
 def fit(
@@ -54,7 +61,7 @@ def fit(
     model: str = "organism",
     folder: str | Path | None = None,
     on_step: Callable[[dict], None] | None = None,
-    **settings,
+    **settings: Any,
 ) -> LoadedRun:
     """Train a model by "sft", "grpo" or "sdpo" and return the run.
 
@@ -71,7 +78,7 @@ def fit(
     known = settings_of(method)
     for name in settings:
         if name not in known or name == "method":
-            raise unknown(f"setting of {method}", name, [one for one in known if one != "method"])
+            raise unknown(f"setting of {method}", name, [key for key in known if key != "method"])
     config, plan = (
         kind(**{field.name: settings[field.name] for field in fields(kind) if field.name in settings})
         for kind in (METHODS[method], Plan)

@@ -134,7 +134,7 @@ def test_ctrl_c_at_random_times_is_one_line_and_goes_on_bit_for_bit(tmp_path, wh
         if process.returncode == 0:
             break
         assert (
-            err == "" and out.splitlines()[-1] == f"stopped after {done} of 6 steps; the same command goes on"
+            err == "" and out.splitlines()[-1] == f"stopped after {done} of 6 steps; the same command resumes"
         )
     assert 130 in ends
     if ends[-1] != 0:

@@ -285,7 +285,7 @@ def test_dry_run_prints_the_job_and_writes_nothing(capsys, monkeypatch, tmp_path
     lines = out.splitlines()
     command = shlex.split(lines[lines.index("Would train with:") + 1])
     assert command == launch_command(job, "runs/recipes/qwen3-8b-off-sdpo/job.json")
-    judge = shlex.split(lines[lines.index("Then judge with:") + 1])
+    judge = shlex.split(lines[lines.index("Then evaluate with:") + 1])
     assert (
         judge[:3] == ["sdlab", "evaluate", "runs/recipes/qwen3-8b-off-sdpo/model"]
         and "--no-thinking" in judge

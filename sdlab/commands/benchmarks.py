@@ -1,6 +1,7 @@
 """`sdlab benchmarks`: names, sizes, sources and licences; with a name, its counts and an example."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -8,8 +9,11 @@ from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
 from sdlab.benchmarks.load import load_with_report
 from sdlab.benchmarks.sources import local_file
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 GRADED = {"math": "\\boxed{}", "choice": "a letter", "calls": "tool calls", "": "not graded"}
-WIDE = 110  # columns from which the list has licences and sources
+WIDE = 110  # columns of a terminal that also shows licences and sources
 
 
 def benchmarks_command(
@@ -36,9 +40,8 @@ def benchmarks_command(
             print("Licence and source of one: sdlab benchmarks NAME")
         return 0
     benchmark = find_benchmark(name)
-    for part in (
-        [benchmark.split(split)] if split or len(benchmark.files) == 1 else _splits(benchmark, source)
-    ):
+    one_split = split or len(benchmark.files) == 1
+    for part in [benchmark.split(split)] if one_split else _splits(benchmark, source):
         problems, report = load_with_report(name, split=part, source=source)
         print(f"{name} ({part}): {benchmark.about}")
         print(
@@ -54,7 +57,7 @@ def benchmarks_command(
     return 0
 
 
-def benchmarks_table(source: str | Path | None = None, wide: bool = True):
+def benchmarks_table(source: str | Path | None = None, wide: bool = True) -> "Table":
     """Return a rich table of all benchmarks and splits.
 
     Sizes are counted where the file is on this machine (in the folder `source`, or the real data). wide: add
@@ -81,14 +84,16 @@ def benchmarks_table(source: str | Path | None = None, wide: bool = True):
     return table
 
 
-def _here(benchmark: Benchmark, split: str, source) -> Path | None:
+def _here(benchmark: Benchmark, split: str, source: str | Path | None) -> Path | None:
+    """Return the file of a split on this machine, None when there is none."""
     if source is None:
         return local_file(benchmark, split, None)
     path = Path(source) / benchmark.files[split]
     return path if path.is_file() else None
 
 
-def _sizes(benchmark: Benchmark, split: str, source) -> tuple[str, str]:
+def _sizes(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple[str, str]:
+    """Return the numbers of distinct problems and of rows as text; expected numbers are in brackets."""
     file = _here(benchmark, split, source)
     if file is None:
         return f"({benchmark.distinct[split]:,})" if split in benchmark.distinct else "-", "-"
@@ -96,7 +101,8 @@ def _sizes(benchmark: Benchmark, split: str, source) -> tuple[str, str]:
     return f"{report.distinct:,}", f"{report.raw:,}"
 
 
-def _place(benchmark: Benchmark, split: str, source) -> str:
+def _place(benchmark: Benchmark, split: str, source: str | Path | None) -> str:
+    """Return from where a split is read."""
     file = _here(benchmark, split, source)
     if file is not None:
         return file.name
@@ -107,16 +113,17 @@ def _place(benchmark: Benchmark, split: str, source) -> str:
     )
 
 
-def _short_place(benchmark: Benchmark, split: str, source) -> str:
+def _short_place(benchmark: Benchmark, split: str, source: str | Path | None) -> str:
+    """Return from where a split is read, in one or two words."""
     if _here(benchmark, split, source) is not None:
         return "this machine"
     return "dapo-math-17k" if benchmark.drawn else "the hub" if benchmark.repo else "your file"
 
 
-def _splits(benchmark: Benchmark, source) -> list[str]:
+def _splits(benchmark: Benchmark, source: str | Path | None) -> list[str]:
     """Return the splits that can be read.
 
     These are all splits that are on the hub, else those whose file is on this machine.
     """
-    found = [split for split in benchmark.files if benchmark.repo or _here(benchmark, split, source)]
-    return found or list(benchmark.files)
+    readable = [split for split in benchmark.files if benchmark.repo or _here(benchmark, split, source)]
+    return readable or list(benchmark.files)

@@ -1,11 +1,17 @@
 """`sdlab evaluate`, `sdlab import` and `sdlab compare`: write results to folders and print their tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from sdlab.commands.options import RUNS
+
+if TYPE_CHECKING:
+    import pandas
+
+    from sdlab.results.result import Result
 
 EVALUATIONS = RUNS / "evaluations"
 LABELS = {
@@ -17,7 +23,7 @@ LABELS = {
     "truncated": "cut off",
     "entropy": "entropy",
 }
-SHOWN = ("reward", "pass@16", "length", "markers", "markers_substring", "density", "truncated", "entropy")
+COLUMNS = ("reward", "pass@16", "length", "markers", "markers_substring", "density", "truncated", "entropy")
 
 
 def evaluate(
@@ -51,15 +57,17 @@ def evaluate(
         name: Name of the model in tables; by default the model string.
         engine: Engine that samples: torch or vllm.
         tensor_parallel_size: GPUs that share the model (vllm only).
-        max_model_len: Tokens of prompt and completion, when the model's context exceeds the memory (vllm only).
+        max_model_len: Tokens of prompt and completion, when the model's context exceeds the memory (vllm
+            only).
         thinking: Turn on thinking in the chat template.
         num_generations: Completions per problem; by default the paper's 16.
         temperature: By default the paper's: 0.6 with thinking, 0.7 without.
         top_p: By default the paper's: 0.95 with thinking, 0.8 without.
         top_k: By default the paper's: 20.
-        max_completion_length: Tokens at which a completion is cut; by default 38912, at most the model's context.
+        max_completion_length: Tokens at which a completion is cut; by default 38912, at most the model's
+            context.
         source: Folder or hub name from which benchmarks are read instead of their own.
-        limit: Use only the first problems of each, so many.
+        limit: Use only this many of the first problems of each benchmark.
         seed: Seed of the sampling, and of the splits.
         overwrite: Replace existing results.
     """
@@ -77,9 +85,9 @@ def evaluate(
         max_completion_length=max_completion_length,
     )
     settings = {"tensor_parallel_size": tensor_parallel_size, "max_model_len": max_model_len}
-    names = [one.strip() for one in benchmarks.split(",") if one.strip()]
+    names = [part.strip() for part in benchmarks.split(",") if part.strip()]
     with Progress(transient=True) as board:
-        bars = {one: board.add_task(one, total=None) for one in names}
+        bars = {benchmark: board.add_task(benchmark, total=None) for benchmark in names}
 
         def follow(benchmark: str, done: int, total: int) -> None:
             board.update(bars[benchmark], completed=done, total=total)
@@ -122,7 +130,7 @@ def import_(
     """Analyse completions that you already have (jsonl, json or parquet), without a GPU.
 
     Columns are found by their usual names; an option names a column that is not. Lists of completions are
-    split into rows. Below the table stands what was read of each file, what was left out, and why.
+    split into rows. Notes below the table say what was read of each file, what was left out, and why.
 
     Args:
         files: Files of prompts and completions.
@@ -194,7 +202,7 @@ def compare(
     return 0
 
 
-def show(results) -> None:
+def show(results: "Sequence[Result]") -> None:
     """Print the table of results, the notes needed to read it, and the folders of the results."""
     from sdlab.results.comparison import comparison
 
@@ -207,7 +215,7 @@ def show(results) -> None:
             print(f"wrote {result.folder}")
 
 
-def _print_table(table, results) -> None:
+def _print_table(table: "pandas.DataFrame", results: "Sequence[Result]") -> None:
     """Print the table, with a mark beside each score that cannot be used, and the reasons below it."""
     from rich.console import Console
     from rich.table import Table
@@ -215,7 +223,7 @@ def _print_table(table, results) -> None:
 
     from sdlab.results.comparison import wide
 
-    cells = wide(table, SHOWN)
+    cells = wide(table, COLUMNS)
     warned = [result for result in results if result.warnings]
     for result in warned:
         cells.loc[(result.benchmark, result.model), "reward"] += " no readable answer!"
@@ -223,9 +231,8 @@ def _print_table(table, results) -> None:
     for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in cells.columns)):
         out.add_column(heading, overflow="fold")
     for (benchmark, model), row in cells.iterrows():
-        out.add_row(
-            *(Text(str(cell)) for cell in (benchmark, model, *row))
-        )  # names from files may look like markup
+        # Text, because names from files may look like markup.
+        out.add_row(*(Text(str(cell)) for cell in (benchmark, model, *row)))
     console = Console()
     console.print(out)
     for result in warned:

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.labs.grading import Limits
+
+if TYPE_CHECKING:
+    from sdlab.labs.grades import Graded
 
 SOURCE = paths.notebooks_dir() / "labs" / "source"
 OUTPUT = SOURCE.parent if paths.checkout() else Path("labs")  # never inside an installed package
@@ -57,9 +60,11 @@ def grade(
         raise SdlabError("no submission given; name .ipynb files or folders of them")
     if not source.exists():
         raise SdlabError(f"no solutions in {source}; name their folder with --source")
-    find = (lambda path: source) if source.is_file() else (lambda path: find_source(path, source))
 
-    def progress(graded):
+    def find(path: Path) -> Path:
+        return source if source.is_file() else find_source(path, source)
+
+    def progress(graded: "Graded") -> None:
         print(
             f"{graded.submission.name}: {graded.total:g} of {graded.max_total:g} in {graded.seconds:.0f} s",
             file=sys.stderr,
@@ -99,11 +104,11 @@ def find_source(submission: Path, folder: Path) -> Path:
         raise SdlabError(f"no solutions in {folder}; name their folder with --source")
     problem = None
     try:
-        kept = read_notebook(submission).metadata.get("sdlab")
-        if isinstance(kept, dict) and kept.get("lab") in names:
-            return names[kept["lab"]]
+        about = read_notebook(submission).metadata.get("sdlab")
+        if isinstance(about, dict) and about.get("lab") in names:
+            return names[about["lab"]]
     except SdlabError as error:
-        problem = error  # its name may still say which lab, so that its points count as 0 there
+        problem = error  # the name may still say which lab; its points count as 0 there
     for part in (submission.stem, submission.parent.name):
         for name, path in names.items():
             if name in part:
@@ -117,7 +122,8 @@ def find_source(submission: Path, folder: Path) -> Path:
     )
 
 
-def _print_one(graded) -> None:
+def _print_one(graded: "Graded") -> None:
+    """Print the points of one submission, cell by cell."""
     for identity, most in graded.max_points.items():
         why = graded.errors.get(identity, "")
         print(f"{identity}: {graded.points[identity]:g} of {most:g}{'   ' + why if why else ''}")

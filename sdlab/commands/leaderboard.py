@@ -1,4 +1,4 @@
-"""`sdlab leaderboard`: the ranking of lab 4's repairs."""
+"""`sdlab leaderboard`: rank the repairs of lab 4."""
 
 import csv
 import os
@@ -11,6 +11,8 @@ import tyro
 
 from sdlab.commands.options import default
 from sdlab.labs.leaderboard import SECRET, Budget, leaderboard, sandbox_notes
+
+FIGURES = ("score", "tokens", "in_domain")
 
 
 def leaderboard_command(
@@ -29,9 +31,9 @@ def leaderboard_command(
 
     Args:
         files: Python files or lab-4 notebooks that define `repair`.
-        secret: Chooses seeds and problems; better set as SDLAB_LEADERBOARD_SECRET.
-        seeds: Training runs of each submission; fewer than three decide nothing.
-        steps: Training steps, the same for everybody.
+        secret: Chooses seeds and problems; it is safer in the variable SDLAB_LEADERBOARD_SECRET.
+        seeds: Training runs of each submission; with fewer than three no difference is significant.
+        steps: Training steps, the same for all submissions.
         problems: Hidden problems of each of three kinds.
         timeout: Seconds for the training of one submission.
         memory_gb: Memory of its process.
@@ -83,20 +85,18 @@ def rank_submissions(
     rows = []
     for place, entry in ranked:
         note = entry.reason or ("tied" if counts.count(place) > 1 else "")
-        figures = (
-            {} if entry.reason else {what: entry.interval(what) for what in ("score", "tokens", "in_domain")}
-        )
+        figures = {} if entry.reason else {name: entry.interval(name) for name in FIGURES}
         table.add_row(
             str(place),
             _plain(entry.name),
-            *(str(figures.get(what, "")) for what in ("score", "tokens", "in_domain")),
+            *(str(figures.get(name, "")) for name in FIGURES),
             _plain(note),
         )
-        row = {"rank": place, "submission": entry.name}
-        for what in ("score", "tokens", "in_domain"):
-            numbers = vars(figures[what]) if figures else dict.fromkeys(("mean", "low", "high"), "")
+        row: dict[str, object] = {"rank": place, "submission": entry.name}
+        for name in FIGURES:
+            numbers = vars(figures[name]) if figures else dict.fromkeys(("mean", "low", "high"), "")
             row |= {
-                f"{what}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else ""
+                f"{name}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else ""
                 for key, value in numbers.items()
             }
         rows.append(row | {"note": note})
@@ -113,7 +113,7 @@ def rank_submissions(
 
 
 def _plain(text: str) -> str:
-    """Text that rich shows as it is."""
+    """Return text that rich prints without reading markup in it."""
     from rich.markup import escape
 
     return escape(text)

@@ -17,7 +17,8 @@ def markers_report(path: str | Path, match: str = "word", column: str | None = N
     """Return the `marker_table` of the texts in `path`.
 
     `.attrs["source"]` is one sentence on what was read, `.attrs["notes"]` a list of sentences on each file.
-    Errors: `read_texts`.
+
+    Raises the errors of `read_texts`.
     """
     read = read_texts(path, column)
     table = marker_table(read.texts, read.lengths, match)

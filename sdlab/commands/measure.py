@@ -1,5 +1,6 @@
 """`sdlab measure`: Table 1 and the splits of the world, for one model."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from sdlab.commands.options import PRESET
@@ -53,7 +54,7 @@ def contexts_command(
     with Progress(console=console, transient=True) as board:
         bars = {}
 
-        def follow(name):
+        def follow(name: str) -> Callable[[int, int], None]:
             bars[name] = board.add_task(name, total=None)
             return lambda done, total: board.update(bars[name], completed=done, total=total)
 

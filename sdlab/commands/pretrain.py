@@ -1,4 +1,4 @@
-"""`sdlab pretrain`: make an organism."""
+"""`sdlab pretrain`: pretrain an organism."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def pretrain(
 ) -> int:
     """Pretrain an organism from random weights (about 40 minutes on two cores).
 
-    Use it with --model FOLDER. The shipped organism lies in data/organism and stays as it is.
+    Use it with --model FOLDER. The shipped organism in data/organism does not change.
 
     Args:
         output: Folder for the model and for the checkpoint from which the same command resumes.

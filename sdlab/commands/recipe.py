@@ -50,52 +50,52 @@ def recipe(
     from sdlab.scale.launch import launch_command
     from sdlab.scale.recipes import load_recipe, on_gpus
 
-    found = load_recipe(name)
+    experiment = load_recipe(name)
     if tiny:
-        for option, given in (("--gpu", gpu), ("--gpus", gpus)):
-            if given is not None:
+        for option, value in (("--gpu", gpu), ("--gpus", gpus)):
+            if value is not None:
                 raise SdlabError(
-                    f"{option} {given} does not go with --tiny, which runs on this machine's processor; "
+                    f"{option} {value} does not go with --tiny, which runs on this machine's processor; "
                     f"leave it out"
                 )
-        return run_tiny(found, output or RUNS / "tiny" / name, dry_run=dry_run)
-    kind, job = gpu or found.gpu, found.job
+        return run_tiny(experiment, output or RUNS / "tiny" / name, dry_run=dry_run)
+    kind, job = gpu or experiment.gpu, experiment.job
     if gpu is not None or gpus is not None:
         job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)
     job = replace(job, output=str(output)) if output else job
     file = Path(job.output) / "job.json"
-    train, judge = launch_command(job, file), evaluation_command(found, job)
+    train, evaluate = launch_command(job, file), evaluation_command(experiment, job)
     if dry_run:
-        describe(found)
+        describe(experiment)
         print(f"\nThe job, as it would be written to {file}:")
         print(json.dumps(asdict(job), indent=1))
     else:
         write_job(job, file)
-    print_estimate(estimate(job, kind, found.mean_length), found, job)
+    print_estimate(estimate(job, kind, experiment.mean_length), experiment, job)
     print(
-        f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\nThen judge "
-        f"with:\n{command_line(judge)}"
+        f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\n"
+        f"Then evaluate with:\n{command_line(evaluate)}"
     )
     if not dry_run:
         print(f"\nwrote {file}")
     return 0
 
 
-def evaluation_command(found: Recipe, job: Job) -> list[str]:
+def evaluation_command(experiment: Recipe, job: Job) -> list[str]:
     """Return the command that evaluates the trained model as the paper does."""
-    judge = found.evaluation
+    evaluation = experiment.evaluation
     command = [
         "sdlab",
         "evaluate",
         str(Path(job.output) / "model"),
         "--benchmarks",
-        ",".join(judge.benchmarks),
+        ",".join(evaluation.benchmarks),
         "--name",
-        found.name,
+        experiment.name,
         "--engine",
         "vllm",
     ]
-    command += ["--thinking" if judge.thinking else "--no-thinking"]
+    command += ["--thinking" if evaluation.thinking else "--no-thinking"]
     for option in ("num_generations", "temperature", "top_p", "top_k", "max_completion_length"):
-        command += [f"--{option.replace('_', '-')}", str(getattr(judge, option))]
+        command += [f"--{option.replace('_', '-')}", str(getattr(evaluation, option))]
     return command

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sdlab.scale.job import Job
     from sdlab.scale.recipes import Recipe
 
-PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}  # for the time of an evaluation
+# Problems of each benchmark, for the time of an evaluation.
+PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}
 
 
 def command_line(command: Sequence[str]) -> str:
@@ -19,12 +20,12 @@ def command_line(command: Sequence[str]) -> str:
     return " ".join(part if part.startswith("$") else shlex.quote(part) for part in command)
 
 
-def judging_hours(found: Recipe, job: Job, gpu: str) -> float:
+def evaluation_time(recipe: Recipe, job: Job, gpu: str) -> float:
     """Return the hours of the recipe's evaluation on all GPUs of the job."""
     from sdlab.scale.estimate import evaluation_hours
 
-    samples = found.evaluation.num_generations * sum(PROBLEMS[name] for name in found.evaluation.benchmarks)
-    return evaluation_hours(job, gpu, samples, found.mean_length, found.evaluation.max_completion_length)
+    samples = recipe.evaluation.num_generations * sum(PROBLEMS[name] for name in recipe.evaluation.benchmarks)
+    return evaluation_hours(job, gpu, samples, recipe.mean_length, recipe.evaluation.max_completion_length)
 
 
 def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
@@ -48,14 +49,14 @@ def list_recipes(gpu: str | None = None, gpus: int | None = None) -> None:
             no_wrap=heading != "recipe",
         )
     for name in recipe_names():
-        one = load_recipe(name)
-        kind, job = gpu or one.gpu, one.job
+        recipe = load_recipe(name)
+        kind, job = gpu or recipe.gpu, recipe.job
         if gpu is not None or gpus is not None:
             job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)
-        need = estimate(job, kind, one.mean_length)
+        need = estimate(job, kind, recipe.mean_length)
         memory = f"{need.bytes / GIB:.0f} of {need.capacity / GIB:.0f}" + ("" if need.fits else ", too much")
         table.add_row(
-            f"[bold]{name}[/bold]\n{one.about} ({one.paper})",
+            f"[bold]{name}[/bold]\n{recipe.about} ({recipe.paper})",
             f"{job.num_processes} x {kind}",
             memory,
             hours(need.hours) if need.fits else "",
@@ -69,26 +70,26 @@ def hours(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def describe(found: Recipe) -> None:
+def describe(recipe: Recipe) -> None:
     """Print an experiment, the source of its settings, and what no source states."""
-    judge = found.evaluation
+    evaluation = recipe.evaluation
     sampling = (
-        f"n={judge.num_generations}, T={judge.temperature}, top_p={judge.top_p}, top_k={judge.top_k}, at "
-        f"most {judge.max_completion_length:,} tokens"
+        f"n={evaluation.num_generations}, T={evaluation.temperature}, top_p={evaluation.top_p}, "
+        f"top_k={evaluation.top_k}, at most {evaluation.max_completion_length:,} tokens"
     )
     print(
-        f"{found.name}: {found.about}\npaper: {found.paper}, which found: {found.found}\nsettings: "
-        f"{found.settings}"
+        f"{recipe.name}: {recipe.about}\npaper: {recipe.paper}, whose result is: {recipe.finding}\nsettings: "
+        f"{recipe.settings}"
     )
     print(
-        f"judged on {', '.join(judge.benchmarks)} with {sampling}, thinking "
-        f"{'on' if judge.thinking else 'off'}\nnot known:"
+        f"evaluated on {', '.join(evaluation.benchmarks)} with {sampling}, thinking "
+        f"{'on' if evaluation.thinking else 'off'}\nnot known:"
     )
-    for line in found.unknown:
+    for line in recipe.unknown:
         print(f"  - {line}")
 
 
-def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
+def print_estimate(need: Estimate, recipe: Recipe, job: Job) -> None:
     """Print an estimate, each line with its arithmetic."""
     from rich.console import Console
     from rich.table import Table
@@ -98,8 +99,8 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
 
     table = Table(title=f"Estimate for {need.gpus} x {need.gpu}: memory of each", title_justify="left")
     clock = Table(
-        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {found.mean_length:,} tokens a "
-        f"response ({found.mean_length_source})",
+        title=f"Time of a step{'' if need.fits else ', if it fitted'}, {recipe.mean_length:,} tokens per "
+        f"completion ({recipe.mean_length_source})",
         title_justify="left",
     )
     for out, unit in ((table, "GiB"), (clock, "seconds")):
@@ -119,7 +120,7 @@ def print_estimate(need: Estimate, found: Recipe, job: Job) -> None:
         "together",
         f"{3600 * need.hours / need.steps:,.1f}",
         f"x {need.steps} steps = {hours(need.hours)} hours; evaluation "
-        f"{hours(judging_hours(found, job, need.gpu))} hours more on all GPUs",
+        f"{hours(evaluation_time(recipe, job, need.gpu))} hours more on all GPUs",
     )
     console = Console()
     console.print(table)

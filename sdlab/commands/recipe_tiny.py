@@ -15,15 +15,12 @@ if TYPE_CHECKING:
     from sdlab.scale.job import Job
     from sdlab.scale.recipes import Recipe
 
-TINY_SPLITS, TINY_PROBLEMS, TINY_GENERATIONS = (
-    ("in-domain", "unseen-types"),
-    32,
-    4,
-)  # the organism's evaluation
+# The organism's evaluation.
+TINY_SPLITS, TINY_PROBLEMS, TINY_GENERATIONS = ("in-domain", "unseen-types"), 32, 4
 
 
 def run_tiny(
-    found: Recipe,
+    recipe: Recipe,
     output: Path,
     *,
     dry_run: bool = False,
@@ -32,8 +29,8 @@ def run_tiny(
 ) -> int:
     """Run a recipe on the organism, and evaluate it beside the base model.
 
-    It makes traces for SFT and uses the same launcher. sizes: settings of the job's config that replace those
-    of `tiny_job`. Returns the exit status of the training.
+    The traces of SFT come from the organism. The launcher is the same. sizes: settings of the job's
+    config that replace those of `tiny_job`. The exit status of the training is returned.
 
     Raises SdlabError when output already holds a run.
     """
@@ -41,12 +38,12 @@ def run_tiny(
     from sdlab.scale.launch import launch_command
     from sdlab.scale.recipes import tiny_job
 
-    job = tiny_job(found, output)
+    job = tiny_job(recipe, output)
     job = replace(job, config=replace(job.config, **sizes)) if sizes else job
     file = output / "job.json"
     command = launch_command(job, file)
     if dry_run:
-        describe(found)
+        describe(recipe)
         print(
             f"\nThe tiny job, as it would be written to "
             f"{file}:\n{json.dumps(asdict(job), indent=1)}\n\nWould train with:\n{command_line(command)}"
@@ -55,15 +52,15 @@ def run_tiny(
     if (output / "steps.jsonl").exists():
         raise SdlabError(f"{output} already holds a run; remove it or choose another --output")
     if job.method == "sft":
-        write_tiny_traces(found, job)
+        write_tiny_traces(recipe, job)
     write_job(job, file)
     status = subprocess.run(command, check=False).returncode
     if status == 0:
-        judge_tiny(found, job, problems)
+        evaluate_tiny(recipe, job, problems)
     return status
 
 
-def write_tiny_traces(found: Recipe, job: Job) -> Path:
+def write_tiny_traces(recipe: Recipe, job: Job) -> Path:
     """Write the organism's own correct traces; return the file.
 
     For a guided recipe they are written with the solution in the prompt.
@@ -71,10 +68,12 @@ def write_tiny_traces(found: Recipe, job: Job) -> Path:
     from sdlab.rollout.loading import load_engine
     from sdlab.runs.sft_data import build_traces
     from sdlab.scale.data import write_traces
+    from sdlab.scale.job import config_as
+    from sdlab.train.sft import SFTConfig
     from sdlab.world.splits import load_split
 
-    count = 4 * job.config.batch_size
-    config = job.config
+    config = config_as(job, SFTConfig)
+    count = 4 * config.batch_size
     unguided, guided = build_traces(
         load_engine(job.model),
         load_split("train"),
@@ -83,10 +82,10 @@ def write_tiny_traces(found: Recipe, job: Job) -> Path:
         max_completion_length=config.max_completion_length,
         thinking=config.thinking,
     )
-    return write_traces(unguided if found.name.endswith("unguided") else guided, job.data)
+    return write_traces(unguided if recipe.name.endswith("unguided") else guided, job.data)
 
 
-def judge_tiny(found: Recipe, job: Job, problems: int) -> None:
+def evaluate_tiny(recipe: Recipe, job: Job, problems: int) -> None:
     """Evaluate the organism before and after training, with the recipe's sampling.
 
     Completions are fewer and shorter than the recipe's.
@@ -95,23 +94,23 @@ def judge_tiny(found: Recipe, job: Job, problems: int) -> None:
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks
 
-    judge = found.evaluation
+    evaluation = recipe.evaluation
     sampling = paper_sampling(
-        judge.thinking,
+        evaluation.thinking,
         num_generations=TINY_GENERATIONS,
-        temperature=judge.temperature,
-        top_p=judge.top_p,
-        top_k=judge.top_k,
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
         max_completion_length=256,
     )
     results = []
-    for model, name in ((job.model, "organism"), (str(Path(job.output) / "model"), f"tiny {found.name}")):
+    for model, name in ((job.model, "organism"), (str(Path(job.output) / "model"), f"tiny {recipe.name}")):
         results += evaluate_benchmarks(
             model,
             TINY_SPLITS,
             output=Path(job.output) / "evaluations",
             name=name,
-            thinking=judge.thinking,
+            thinking=evaluation.thinking,
             sampling=sampling,
             limit=problems,
         )

@@ -28,7 +28,8 @@ def sweep(
         axes: The settings and their values.
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         jobs: Number of simultaneous runs on this machine, each with one thread; by default one per core.
-        ray: Run as tasks of a Ray cluster: HOST:PORT of its head, auto (one running here) or local (start one).
+        ray: Run as tasks of a Ray cluster: HOST:PORT of its head, auto (one that runs on this machine) or
+            local (start one).
         timeout: Seconds after which a run is stopped and counted as failed.
     """
     from sdlab.runs.grid import read_grid

@@ -1,4 +1,4 @@
-"""`sdlab train METHOD`: every setting of the method's dataclass is an option."""
+"""`sdlab train METHOD`: train a model; every setting of the method's dataclass is an option."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from sdlab.commands.options import RUNS, default
 from sdlab.commands.progress import step_progress
 from sdlab.paths import ORGANISM
 from sdlab.runs.training import Plan, train
+from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
@@ -24,11 +25,11 @@ class Options:
     model: str = ORGANISM
     """The organism, a folder with a model in Hugging Face format, or a hub name."""
     resume: bool = default(train, "resume")
-    """Go on with an unfinished run that lies there."""
+    """Continue an unfinished run in that folder."""
     overwrite: bool = default(train, "overwrite")
-    """Write anew what lies there."""
+    """Replace a run in that folder."""
     tracker: Literal["tensorboard"] | None = None
-    """Also log there (needs the tensorboard package)."""
+    """Also log to it (needs the tensorboard package)."""
 
 
 def sft(
@@ -58,7 +59,8 @@ def sdpo(
     return _train("sdpo", config, plan, options)
 
 
-def _train(method: str, config, plan: Plan, options: Options) -> int:
+def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> int:
+    """Train with a progress bar and return the exit status."""
     folder = options.output or RUNS / method
     with step_progress() as board:
         task = board.add_task("step", total=config.steps, note="")
@@ -79,7 +81,7 @@ def _train(method: str, config, plan: Plan, options: Options) -> int:
             on_step=follow,
         )
     if not run.finished:
-        print(f"stopped after {len(run.steps)} of {config.steps} steps; the same command goes on")
+        print(f"stopped after {len(run.steps)} of {config.steps} steps; the same command resumes")
         return 130
     print(f"wrote {folder}")
     return 0
