@@ -184,7 +184,7 @@ def test_variety_by_hand():
 
 @pytest.mark.parametrize(("ask", "told"), [
     (lambda: find_types([]), "the set of problems is empty"),
-    (lambda: find_types(["a question"] * 9), "no word stands in two"),
+    (lambda: find_types(["a question"] * 9), "no word is in two"),
     (lambda: find_types(filled(5)[0], most=2), "most=2"),
     (lambda: variety(filled(2)[0], [7]), "7 questions asked of 6"),
 ])  # fmt: skip

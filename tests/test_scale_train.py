@@ -207,7 +207,7 @@ def test_traces_that_are_not_there(tmp_path):
     with pytest.raises(SdlabError, match="no file .*; an SFT job learns from a file of traces"):
         read_traces(tmp_path / "traces.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "answer": "1"}\n')
-    with pytest.raises(SdlabError, match="wanted: completion"):
+    with pytest.raises(SdlabError, match="needed: completion"):
         read_traces(tmp_path / "bad.jsonl")
     (tmp_path / "empty.jsonl").write_text('{"prompt": "x", "completion": ""}\n')
     with pytest.raises(SdlabError, match="row 0: prompt and completion must be texts"):

@@ -139,7 +139,7 @@ def word_vectors(texts: Sequence[str]) -> "tuple[csr_matrix, np.ndarray]":
         vectors = vectorizer.fit_transform(normalised(texts))
     except ValueError as error:
         raise SdlabError(
-            f"no word stands in two of the {len(texts)} questions; types cannot be told by wording"
+            f"no word is in two of the {len(texts)} questions; their wording shows no types, give others"
         ) from error
     return vectors, vectorizer.get_feature_names_out()
 
@@ -166,10 +166,10 @@ def stability(
         part = sorted(stream("clusters", "resample", number).sample(first, max(4, round(share * len(first)))))
         again = find_types([texts[i] for i in part])
         for scale in counts:
-            whole, mine = getattr(types, scale), getattr(again, scale)
-            counts[scale][mine.count if mine else 0] += 1
-            if whole and mine:
-                old, new = whole.labels[part], mine.labels
+            whole, resampled = getattr(types, scale), getattr(again, scale)
+            counts[scale][resampled.count if resampled else 0] += 1
+            if whole and resampled:
+                old, new = whole.labels[part], resampled.labels
                 both = (old >= 0) & (new >= 0)
                 indices[scale].append(adjusted_rand_score(old[both], new[both]))
     return {
@@ -256,12 +256,12 @@ def _describe(
     overall = np.asarray(vectors.mean(0)).ravel()
     terms, centres, sizes = [], [], []
     for group in order:
-        mine = np.flatnonzero(labels == group)
-        mean = np.asarray(vectors[mine].mean(0)).ravel()
+        members = np.flatnonzero(labels == group)
+        mean = np.asarray(vectors[members].mean(0)).ravel()
         best = np.argsort(-(mean - overall), kind="stable")[:6]
         terms.append(tuple(str(words[i]) for i in best if mean[i] > overall[i]))
-        centres.append(int(first[kept[mine[int(np.argmax(vectors[mine] @ mean))]]]))
-        sizes.append(len(mine))
+        centres.append(int(first[kept[members[int(np.argmax(vectors[members] @ mean))]]]))
+        sizes.append(len(members))
     distinct = np.full(len(first), -1)
     distinct[kept] = [rank[label] for label in labels]
     return Division(count, silhouette, distinct[place], tuple(sizes), tuple(terms), tuple(centres))

@@ -1,6 +1,6 @@
 """Load a benchmark by name: from files, from the folder of real data, or from the hub at a pinned commit.
 
-All reading goes through `datasets`. The rows come from the first of these: `source` when it is given; the
+All reading goes through `datasets`. The rows come from the first of these: `source` when there is one; the
 folder of real data (`sdlab.paths.real_data`) when it holds the benchmark's file; the hub. A subset of
 DAPO-Math-17k whose file is missing is drawn from the whole set, deterministically. It has as many questions,
 nested like the study's (8 among the 64 among the 512), but other ones; the report says so.

@@ -105,10 +105,10 @@ def measure_set(folder: str | Path, name: str, resamples: CountOrZero = 10) -> d
 
     Raises SdlabError when a file is missing.
     """
-    problems = [one for file in SETS[name] for one in load_problems(Path(folder) / file)]
+    problems = [problem for file in SETS[name] for problem in load_problems(Path(folder) / file)]
     plan = SMALL_PLAN if name.startswith("DAPO") else PAPER_PLAN
     counted = {str(k): v for k, v in sorted(Counter(copies_of(problems).tolist()).items())}
-    kinds = dict(sorted(Counter(one.kind for one in problems).items()))
+    kinds = dict(sorted(Counter(problem.kind for problem in problems).items()))
     return (
         measure_coverage(problems, plan)
         | {"copies": counted, "kinds": kinds}
@@ -123,7 +123,9 @@ def measure_overlaps(folder: str | Path) -> list[dict]:
     """
     rows = []
     for train, test in OVERLAPS:
-        old, new = ([one.prompt for one in load_problems(Path(folder) / file)] for file in (train, test))
+        old, new = (
+            [problem.prompt for problem in load_problems(Path(folder) / file)] for file in (train, test)
+        )
         shared = overlap(old, new, near=90.0)
         near = [score for *_, score in shared.pairs][shared.exact :]
         rows.append(
@@ -142,7 +144,7 @@ def measure_real(folder: str | Path, resamples: CountOrZero = 10) -> dict:
     from importlib.metadata import version
 
     folder = Path(folder)
-    files = dict.fromkeys(file for one in SETS.values() for file in one)
+    files = dict.fromkeys(file for names in SETS.values() for file in names)
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         raise SdlabError(f"{folder} lacks {', '.join(missing)}; give the folder that holds the real files")

@@ -62,26 +62,26 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
     import pandas
 
     rows = []
-    for one in TABLE:
-        real, ours = measures["sets"].get(one.measured, {}), organism[one.stand_in]
+    for data_set in TABLE:
+        real, stand_in = measures["sets"].get(data_set.measured, {}), organism[data_set.stand_in]
         groups = real.get("groups") or {}
         row = {
-            "data set": one.name,
-            "questions, paper": one.questions,
+            "data set": data_set.name,
+            "questions, paper": data_set.questions,
             "in the file": real.get("questions"),
             "distinct": real.get("distinct"),
-            "types, paper": one.types,
+            "types, paper": data_set.types,
             "types, found": _count(groups, "types"),
             "effective types, found": (groups.get("types") or {}).get("effective"),
             "wordings, found": _count(groups, "wordings"),
-            "judged on, paper": one.evaluation,
-            "test questions in training": _overlap(measures, one.measured),
-            "exposures in 100 steps, paper": PAPER_PLAN.draws / one.questions,
-            "verdict of the paper": one.verdict,
-            "stand-in": one.stand_in,
-            "its questions": ours["questions"],
-            "its types": ours["types"],
-            "its effective types": ours["effective_types"],
+            "judged on, paper": data_set.evaluation,
+            "test questions in training": _overlap(measures, data_set.measured),
+            "exposures in 100 steps, paper": PAPER_PLAN.draws / data_set.questions,
+            "verdict of the paper": data_set.verdict,
+            "stand-in": data_set.stand_in,
+            "its questions": stand_in["questions"],
+            "its types": stand_in["types"],
+            "its effective types": stand_in["effective_types"],
         }
         rows.append(row)
     return pandas.DataFrame(rows, dtype=object).set_index("data set")
@@ -144,13 +144,13 @@ def comparisons(measures: dict) -> list[dict]:
     def compare(what: str, paper: float | None, file: float | str | None) -> None:
         rows.append({"what": what, "paper": paper, "file": file, "agrees": paper == file})
 
-    for one in TABLE:
-        if one.measured and one.name.startswith("Chemistry"):
-            real = sets[one.measured]
-            compare(f"{one.name}: questions", one.questions, real["questions"])
+    for data_set in TABLE:
+        if data_set.measured and data_set.name.startswith("Chemistry"):
+            real = sets[data_set.measured]
+            compare(f"{data_set.name}: questions", data_set.questions, real["questions"])
             compare(
-                f"{one.name}: types (first peak of the silhouette)",
-                one.types,
+                f"{data_set.name}: types (first peak of the silhouette)",
+                data_set.types,
                 _count(real["groups"], "types"),
             )
     split = next(row for row in measures["overlaps"] if row["train"].startswith("sciknoweval"))

@@ -85,8 +85,8 @@ def contexts_command(
         table.add_column(column)
     for context in text.index:
         paper = PAPER.loc[context]
-        theirs = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
-        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), theirs)
+        paper_cell = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
+        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), paper_cell)
     console.print(table)
     console.print(
         "Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B."

@@ -108,8 +108,8 @@ def _loaded(results: Sequence[Result | str | Path]) -> list[Result]:
     Raises SdlabError when there is none, and when a model has two results on one benchmark.
     """
     loaded = []
-    for one in results:
-        loaded += [one] if isinstance(one, Result) else load_results([one])
+    for source in results:
+        loaded += [source] if isinstance(source, Result) else load_results([source])
     if not loaded:
         raise SdlabError(
             "nothing to compare; give results, or folders that `sdlab evaluate` or `sdlab import` wrote"

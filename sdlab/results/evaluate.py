@@ -243,12 +243,12 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
     notes, graded = [], frame["truth"].fillna("") != ""
     frame = frame.assign(verdict=frame["reward"].astype(float).where(graded))
     if not graded.all():
-        what = (
+        subject = (
             "No problem has"
             if not graded.any()
             else f"{frame.loc[~graded, 'problem_id'].nunique()} problems have no"
         )
-        notes.append(f"{what} {'a ' if not graded.any() else ''}ground truth; their score is left out.")
+        notes.append(f"{subject} {'a ' if not graded.any() else ''}ground truth; their score is left out.")
     cut = frame["truncated"].astype(float) == 1
     frame["reward"] = frame["verdict"].where(~cut | frame["verdict"].isna(), 0.0)
     if cut.any():

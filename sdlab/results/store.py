@@ -55,12 +55,12 @@ def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin:
     if not (folder / ABOUT).is_file():
         raise SdlabError(f"{folder} holds no result; choose another folder")
     about = read_about(folder)
-    here = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
+    requested = {"model": model, "benchmark": benchmark, **json.loads(json.dumps(settings))}
     saved = {"model": about["model"], "benchmark": about["benchmark"], **about["settings"]}
     differ = [
-        f"{key} is {saved.get(key)!r} there and {here.get(key)!r} here"
-        for key in {**here, **saved}
-        if saved.get(key) != here.get(key)
+        f"{key} is {saved.get(key)!r} there and {requested.get(key)!r} here"
+        for key in {**requested, **saved}
+        if saved.get(key) != requested.get(key)
     ]
     then, now = (place.get("model_sha256") or {} for place in (about.get("provenance") or {}, origin))
     differ += [f"the model's {name} differs" for name in {**then, **now} if then.get(name) != now.get(name)]

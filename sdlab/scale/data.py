@@ -147,7 +147,7 @@ def read_traces(path: str | Path) -> list[Trace]:
     for name in TRACE_COLUMNS:
         if name not in names:
             raise unknown(
-                f"column of {path.name} (wanted: {name})", ", ".join(map(str, names)), TRACE_COLUMNS
+                f"column of {path.name} (needed: {name})", ", ".join(map(str, names)), TRACE_COLUMNS
             )
     columns = {
         "prompt": "prompt",

@@ -17,8 +17,7 @@ from sdlab.scale.job import Job
 Change = Callable[[Job], Job]
 USABLE = 0.92  # of a GPU's memory; the rest is the CUDA context, communication buffers, fragmentation
 LIMITS = (
-    "response lengths: the mean given in the recipe, from before training; GRPO lengthens and SDPO shortens "
-    "them",
+    "completion lengths: the mean in the recipe, from before training; GRPO lengthens and SDPO shortens them",
     "rows without a right sibling, which SDPO leaves out: all rows are counted",
     "communication between GPUs, loading, saving, grading, weight transfer to vLLM, stragglers beyond one "
     "longest response per step",
@@ -171,11 +170,11 @@ def _misfit(job: Job, shape: Shape, gpu: GPU, memory: Sequence[Line]) -> str | N
     if total > room:
         return f"{total / GIB:.0f} GiB of {room / GIB:.0f} usable"
     if job.use_vllm and job.method != "sft":
-        one = shape.kv_bytes(job.max_prompt_length + job.config.max_completion_length)
-        if cache_bytes(job, shape, gpu) < one:
+        sequence = shape.kv_bytes(job.max_prompt_length + job.config.max_completion_length)
+        if cache_bytes(job, shape, gpu) < sequence:
             return (
                 f"vLLM's share does not hold the weights and one sequence "
-                f"({(2 * shape.parameters + one) / GIB:.0f} GiB)"
+                f"({(2 * shape.parameters + sequence) / GIB:.0f} GiB)"
             )
     return None
 

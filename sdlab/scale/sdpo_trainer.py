@@ -50,8 +50,10 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         view = teacher_view(
             tokenizer, problems, texts, accelerator.gather(rewards).cpu(), groups, config, step
         )
-        mine = slice(accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts))
-        ids = tokenizer(view.prompts[mine], add_special_tokens=False)["input_ids"]
+        own_rows = slice(
+            accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts)
+        )
+        ids = tokenizer(view.prompts[own_rows], add_special_tokens=False)["input_ids"]
         text_config = trainer.model.config.get_text_config()
         context = getattr(text_config, "max_position_embeddings", None) or float("inf")
         fits = [
@@ -61,7 +63,7 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         # A row that does not fit keeps one token, which is computed and has no gradient.
         ids = [row if fit else row[-1:] for row, fit in zip(ids, fits, strict=True)]
         distilled = torch.tensor(
-            [informed and fit for informed, fit in zip(view.distilled[mine], fits, strict=True)],
+            [informed and fit for informed, fit in zip(view.distilled[own_rows], fits, strict=True)],
             dtype=torch.float32,
             device=accelerator.device,
         )

@@ -36,7 +36,7 @@ def reproduce(
 
     Every seed has its own run folder under `work`. names: conditions or groups of them
     (`sdlab.study.conditions.groups`; an organism's name is the group of its conditions). output: data/runs
-    when not given. jobs: processes at once, each with one thread (default: one per core). Finished folders
+    by default. jobs: processes at once, each with one thread (default: one per core). Finished folders
     are not run again, so an interrupted reproduction resumes. model: another model than the conditions' own,
     with its own `output`.
 
