@@ -4,7 +4,7 @@ import glob
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sdlab import paths
 from sdlab.benchmarks.catalogue import BENCHMARKS, DAPO, Benchmark
@@ -90,7 +90,7 @@ def rows_from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
             else ("differs from the study's file of that name",)
         )
     )
-    return table, str(file), notes
+    return cast("Dataset", table), str(file), notes  # split= selects one table
 
 
 def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]]:
@@ -119,6 +119,7 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
             )
     except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
         raise _unreachable(benchmark, error) from error
+    table = cast("Dataset", table)  # split= selects one table
     for file in table.cache_files:
         # Without the hub, datasets takes any cached commit, and the folder has the commit's name.
         folder = Path(file["filename"]).parent.name

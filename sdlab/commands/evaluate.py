@@ -230,9 +230,9 @@ def _print_table(table: "pandas.DataFrame", results: "Sequence[Result]") -> None
     out = Table(title="95% intervals, over problems", title_justify="left")
     for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in cells.columns)):
         out.add_column(heading, overflow="fold")
-    for (benchmark, model), row in cells.iterrows():
+    for benchmark_and_model, row in zip(cells.index, cells.to_numpy(), strict=True):
         # Text, because names from files may look like markup.
-        out.add_row(*(Text(str(cell)) for cell in (benchmark, model, *row)))
+        out.add_row(*(Text(str(cell)) for cell in (*benchmark_and_model, *row)))
     console = Console()
     console.print(out)
     for result in warned:

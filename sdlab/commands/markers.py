@@ -46,9 +46,9 @@ def render_markers(table: "pandas.DataFrame", title: str = "") -> "Table":
     out.add_column("marker")
     for heading in ("count", "texts with it", "per text", f"per 1,000 {rate.rsplit('_')[-1]}"):
         out.add_column(heading, justify="right")
-    for row in table.itertuples(index=False):
-        cells = (row.marker, f"{row.count:,}", f"{row.texts:,}", f"{row.per_text:.2f}", f"{row[-1]:.2f}")
-        out.add_row(*cells, style="bold" if row.marker == "total" else None)
+    for row in table.to_dict("records"):
+        numbers = (f"{row['count']:,}", f"{row['texts']:,}", f"{row['per_text']:.2f}", f"{row[rate]:.2f}")
+        out.add_row(row["marker"], *numbers, style="bold" if row["marker"] == "total" else None)
     return out
 
 

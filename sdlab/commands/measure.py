@@ -128,8 +128,9 @@ def splits_command(model: str = ORGANISM, preset: str = PRESET, seed: int = 0) -
     table = Table(title=f"{model}: avg@{NUM_GENERATIONS} at temperature 1, 95% intervals by problem")
     for column in ("split", "mode", "score", "length", "markers", "cut off"):
         table.add_column(column)
-    for (split, mode), row in as_text(measured).iterrows():
-        table.add_row(split, mode, *row)
+    cells = as_text(measured)
+    for split_and_mode, row in zip(cells.index, cells.to_numpy(), strict=True):
+        table.add_row(*split_and_mode, *row)
     console.print(table)
     return 0
 

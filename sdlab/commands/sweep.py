@@ -37,7 +37,7 @@ def sweep(
 
     table = run(read_grid(axes), folder, model, jobs=jobs, ray=ray, timeout=timeout)
     failed = table[table["status"] == "failed"]
-    for row in failed.itertuples():
-        print(f"failed: {row.cell}: {row.error}", file=sys.stderr)
+    for row in failed.to_dict("records"):
+        print(f"failed: {row['cell']}: {row['error']}", file=sys.stderr)
     print(f"wrote {folder / 'table.csv'}")
     return 1 if len(failed) else 0

@@ -90,15 +90,15 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
     """Return the differences of a `comparison` in words, on the benchmarks that the baseline has."""
     rows = table[table["metric"].isin(metrics) & ~table["verdict"].isin(["", NO_BASELINE])]
     return [
-        f"{row.benchmark}, {row.metric}: {row.model} minus {row.baseline} "
+        f"{row['benchmark']}, {row['metric']}: {row['model']} minus {row['baseline']} "
         + (
-            f"is {row.difference:+.3g} ({row.difference_low:+.3g} to {row.difference_high:+.3g}, "
-            f"{row.common} problems): "
-            if np.isfinite(row.difference)
+            f"is {row['difference']:+.3g} ({row['difference_low']:+.3g} to {row['difference_high']:+.3g}, "
+            f"{row['common']} problems): "
+            if np.isfinite(row["difference"])
             else "is not known: "
         )
-        + f"{row.verdict}."
-        for row in rows.itertuples()
+        + f"{row['verdict']}."
+        for row in rows.to_dict("records")
     ]
 
 

@@ -68,7 +68,7 @@ def evaluate_benchmarks(
             "evaluating an engine needs a name for its results; "
             "give name=..., or the model's name instead of the engine"
         )
-    requested = (
+    requested: dict[str, Sequence[Problem] | None] = (
         dict(benchmarks)
         if isinstance(benchmarks, Mapping)
         else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
@@ -101,12 +101,15 @@ def evaluate_benchmarks(
         jobs.append((benchmark, problems, folder, settings))
     for benchmark, problems, folder, settings in jobs:
         with held(folder):
-            if _finished(folder, label, benchmark, settings, origin, overwrite):
+            if folder and _finished(folder, label, benchmark, settings, origin, overwrite):
                 results.append(load_result(folder))
                 continue
+            if problems is None:  # its result was removed a moment ago
+                problems = load_problems(benchmark, source, limit, seed)
             if loaded is None:
                 from sdlab.rollout.loading import load_engine
 
+                assert isinstance(model, str)  # an engine is loaded already
                 loaded = load_engine(model, engine=engine, **(engine_settings or {}))
             inner = progress and (lambda done, total, at=benchmark: progress(at, done, total))
             result = _sample(

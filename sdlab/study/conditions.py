@@ -9,6 +9,7 @@ is SDPO at 1e-3.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sdlab.errors import unknown
 from sdlab.study.condition import PLAN, Condition
@@ -21,7 +22,7 @@ from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
 # half the default batch, so that two cores are enough
-SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}
+SIZES: dict[str, Any] = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}
 SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # learning rates tried for every method
 SWEEP_STEPS = 20
 

@@ -6,6 +6,7 @@ same on the small organism, a quarter of the size, with no other change.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from sdlab.runs.training import TRACES, Plan
 from sdlab.study import condition
@@ -16,7 +17,7 @@ from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
 COUNTS = (1, 8, 64, 128, 512, None)  # training questions, as in the paper; None: all 4,096
-SIZES = {"steps": 40, "warmup_steps": 4, "num_problems": 8, "num_generations": 8}
+SIZES: dict[str, Any] = {"steps": 40, "warmup_steps": 4, "num_problems": 8, "num_generations": 8}
 PLAN = replace(condition.PLAN, eval_every=0, final_splits=("in-domain", "unseen-types"))
 METHODS = {
     "grpo": ("GRPO", "grpo", GRPOConfig(**SIZES)),
