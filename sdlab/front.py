@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas
 
@@ -15,7 +15,10 @@ from sdlab.runs.loading import LoadedRun
 from sdlab.runs.training import METHODS, Plan, settings_of, train
 from sdlab.show.live import LiveBoard
 from sdlab.show.progress import in_notebook, progress
+from sdlab.train.config import TrainConfig
 from sdlab.world.problems import Problem
+
+Settings = TypeVar("Settings", TrainConfig, Plan)
 
 
 def evaluate(
@@ -79,10 +82,7 @@ def fit(
     for name in settings:
         if name not in known or name == "method":
             raise unknown(f"setting of {method}", name, [key for key in known if key != "method"])
-    config, plan = (
-        kind(**{field.name: settings[field.name] for field in fields(kind) if field.name in settings})
-        for kind in (METHODS[method], Plan)
-    )
+    config, plan = _with_settings(METHODS[method], settings), _with_settings(Plan, settings)
     folder = folder or Path(tempfile.mkdtemp(prefix=f"sdlab-{method}-")) / "run"
     if on_step is not None:
         return train(method, config, folder, plan, model=model, on_step=on_step)
@@ -93,3 +93,9 @@ def fit(
         return train(
             method, config, folder, plan, model=model, on_step=lambda row: bar(row["step"] + 1, config.steps)
         )
+
+
+def _with_settings(kind: type[Settings], settings: dict[str, Any]) -> Settings:
+    """Return the dataclass `kind` with those of the settings that are fields of it."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in settings.items() if name in names})

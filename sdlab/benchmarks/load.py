@@ -13,7 +13,7 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sdlab.benchmarks.catalogue import BENCHMARKS, DAPO, Benchmark, find_benchmark
 from sdlab.benchmarks.rows import Row, read_row, reader
@@ -181,8 +181,9 @@ def _rows(table: "Dataset") -> Iterator[dict]:
     Reading by batches is ten times as fast as one by one (DAPO-Math-17k has 1.8 million).
     """
     for batch in table.iter(batch_size=1000):
-        for cells in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, cells, strict=True))
+        columns = cast("dict[str, list]", batch)
+        for cells in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, cells, strict=True))
 
 
 def _drawn(

@@ -228,7 +228,7 @@ def _print_table(table: "pandas.DataFrame", results: "Sequence[Result]") -> None
     for result in warned:
         cells.loc[(result.benchmark, result.model), "reward"] += " no readable answer!"
     out = Table(title="95% intervals, over problems", title_justify="left")
-    for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in cells.columns)):
+    for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in map(str, cells.columns))):
         out.add_column(heading, overflow="fold")
     for benchmark_and_model, row in zip(cells.index, cells.to_numpy(), strict=True):
         # Text, because names from files may look like markup.

@@ -94,11 +94,9 @@ def rank_submissions(
         )
         row: dict[str, object] = {"rank": place, "submission": entry.name}
         for name in FIGURES:
-            numbers = vars(figures[name]) if figures else dict.fromkeys(("mean", "low", "high"), "")
-            row |= {
-                f"{name}{'' if key == 'mean' else '_' + key}": round(value, 4) if value != "" else ""
-                for key, value in numbers.items()
-            }
+            for key in ("mean", "low", "high"):
+                column = name if key == "mean" else f"{name}_{key}"
+                row[column] = round(getattr(figures[name], key), 4) if figures else ""
         rows.append(row | {"note": note})
     console.print(table)
     output.parent.mkdir(parents=True, exist_ok=True)

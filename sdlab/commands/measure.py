@@ -1,7 +1,7 @@
 """`sdlab measure`: Table 1 and the splits of the world, for one model."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from sdlab.commands.options import PRESET
 from sdlab.errors import SdlabError
@@ -48,7 +48,7 @@ def contexts_command(
             f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; "
             f"leave it at 1 with engine {engine!r}"
         )
-    settings = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
+    settings: dict[str, Any] = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
     limit = size.max_completion_length if max_completion_length is None else max_completion_length
     sampler = load_engine(model, engine=engine, **settings)
     with Progress(console=console, transient=True) as board:

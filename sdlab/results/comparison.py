@@ -142,10 +142,10 @@ def _difference(a: Result | None, b: Result, metric: str, baseline: str, confide
         return nothing | {
             "verdict": f"{a.about['length_unit']} and {b.about['length_unit']} cannot be compared"
         }
-    frames = [_rows(result, metric) for result in (a, b)]
-    if any(frame.empty for frame in frames) or not shared_problems(*frames, metric):
+    rows_a, rows_b = _rows(a, metric), _rows(b, metric)
+    if rows_a.empty or rows_b.empty or not shared_problems(rows_a, rows_b, metric):
         return nothing | {"verdict": NO_PROBLEMS}
-    change = compare(*frames, metric, confidence=confidence)
+    change = compare(rows_a, rows_b, metric, confidence=confidence)
     verdict = "significant" if change.significant else "not significant"
     if not change.significant and (change.difference.low > 0 or change.difference.high < 0):
         verdict = "not significant: too few problems"

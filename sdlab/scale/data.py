@@ -112,7 +112,7 @@ def question_rows(problems: Sequence[Problem], job: Job) -> "Dataset":
     from datasets import Dataset
 
     places = range(len(problems))
-    order = [
+    order: list[int] = [
         place
         for step in range(job.config.steps)
         for place in draw(places, job.config.num_problems, job.config.seed, step)
@@ -189,7 +189,7 @@ def trace_rows(traces: Sequence[Trace], tokenizer: "PreTrainedTokenizerBase", jo
     completions = tokenizer([trace.completion for trace in traces], add_special_tokens=False)["input_ids"]
     completions = [[*ids, tokenizer.eos_token_id] for ids in completions]
     config = config_as(job, SFTConfig)
-    order = [
+    order: list[int] = [
         place
         for step in range(config.steps)
         for place in draw(range(len(traces)), config.batch_size, config.seed, step, key="traces")

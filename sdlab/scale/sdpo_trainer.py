@@ -140,14 +140,15 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
             rows = [
                 torch.tensor([float("nan") if x is None else x for x in row]) for row in self.sampler_logps
             ]
-            return pad(rows, padding_value=0.0, padding_side="right").to(self.accelerator.device)
+            return pad(rows, padding_value=0, padding_side="right").to(self.accelerator.device)
         size = self.job.per_device_rows
         parts = zip(*(tensor.split(size) for tensor in tensors.values()), strict=True)
         logps = [
             super(StudySDPOTrainer, self)._compute_rollout_logps(**dict(zip(tensors, part, strict=True)))
             for part in parts
         ]
-        return None if logps[0] is None else torch.cat(logps)
+        computed = [part for part in logps if part is not None]
+        return torch.cat(computed) if computed else None
 
     def _generate_vllm(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
         if self.state.global_step != self._last_loaded_step:
@@ -201,6 +202,7 @@ def start_from_student(callback: PEFTAdapterEMACallback) -> None:
     from peft import set_peft_model_state_dict
 
     callback._initialize_teacher_adapter()
+    assert callback.accelerator is not None
     model = callback.accelerator.unwrap_model(callback.model)
     callback.shadow_weights = {
         name: tensor.clone() for name, tensor in callback._get_student_state_dict().items()

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from sdlab.errors import SdlabError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
         model: torch.nn.Module
         args: Any
+        accelerator: Any
         eos_token_ids: list[int]
         _tokenizer: PreTrainedTokenizerBase
         _step: int

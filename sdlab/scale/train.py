@@ -21,6 +21,7 @@ from sdlab.scale.differences import differences, render
 from sdlab.scale.job import Job, read_job
 from sdlab.scale.trl_config import lora_arguments, trl_arguments, weight_dtype
 from sdlab.text.templates import check_template, template_options
+from sdlab.train.sdpo import SDPOConfig
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -82,7 +83,7 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None) -> "Tr
         "job": job,
     }
     if job.method == "sft":
-        from trl import SFTConfig
+        from trl.trainer.sft_config import SFTConfig
 
         trainer = StudySFTTrainer(
             args=SFTConfig(**arguments),
@@ -103,15 +104,15 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None) -> "Tr
             "reward_funcs": right_answer(tokenizer),
         }
         if job.method == "grpo":
-            from trl import GRPOConfig
+            from trl.trainer.grpo_config import GRPOConfig
 
             trainer = StudyGRPOTrainer(args=GRPOConfig(**arguments), **common)
         else:
-            from trl.experimental.sdpo import SDPOConfig
+            from trl.experimental.sdpo import SDPOConfig as TRLSDPOConfig
 
             from sdlab.scale.sdpo_trainer import StudySDPOTrainer
 
-            trainer = StudySDPOTrainer(args=SDPOConfig(**arguments), **common)
+            trainer = StudySDPOTrainer(args=TRLSDPOConfig(**arguments), **common)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StudyCallback(trainer, Path(job.output) / "steps.jsonl", on_step))
     return trainer
@@ -213,7 +214,7 @@ def last_checkpoint(job: Job) -> Path | None:
 
     Raises SdlabError where continuing from it would not be the same run.
     """
-    if job.method == "sdpo" and job.config.teacher_model_kind == "ema":
+    if isinstance(job.config, SDPOConfig) and job.config.teacher_model_kind == "ema":
         raise SdlabError(
             'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; '
             "start it again without --resume"

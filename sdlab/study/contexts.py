@@ -112,7 +112,7 @@ def run_contexts(
             opened = opens_thinking(engine.tokenizer, thinking)
             again = first_right(frames[CONTEXTS.index("solution")], opened)
             part = [p for p in problems if p.id in again.index]
-            demonstrations = [again[p.id] for p in part]
+            demonstrations = [str(again[p.id]) for p in part]
         inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))
         params = sampling(num_generations, seed, context, max_completion_length)
         frames.append(
