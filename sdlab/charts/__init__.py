@@ -6,6 +6,7 @@ Modules are loaded when first used, so importing this package costs nothing.
 import importlib
 
 _HOME = {
+    "alarm_chart": "alarm",
     "interval_bars": "bars",
     "interval_points": "bars",
     "context_table_chart": "bars",
