@@ -10,6 +10,7 @@ from sdlab.commands.options import RUNS, default
 from sdlab.commands.progress import step_progress
 from sdlab.paths import ORGANISM
 from sdlab.runs.training import Plan, train
+from sdlab.study.watch import FolderWatch
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -30,6 +31,8 @@ class Options:
     """Replace a run in that folder."""
     tracker: Literal["tensorboard"] | None = None
     """Also log to it (needs the tensorboard package)."""
+    alarm: bool = True
+    """Write a line when the markers per 1,000 tokens fall or rise far, often before the score falls."""
 
 
 def sft(
@@ -62,12 +65,15 @@ def sdpo(
 def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> int:
     """Train with a progress bar and return the exit status."""
     folder = options.output or RUNS / method
+    watch = FolderWatch(folder) if options.alarm else None
     with step_progress() as board:
         task = board.add_task("step", total=config.steps, note="")
 
         def follow(row: dict) -> None:
             note = f"score {row['reward']:.2f}  length {row['length']:.0f}  markers {row['markers']:.1f}"
             board.update(task, completed=row["step"] + 1, note=note)
+            if watch is not None and (message := watch(row)):
+                board.console.print(message, style="bold", soft_wrap=True)
 
         run = train(
             method,

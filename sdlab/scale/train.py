@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
 
-def train(job: Job, *, resume: bool = False, on_step: Callable[[dict], None] | None = None) -> Path:
+def train(
+    job: Job, *, resume: bool = False, on_step: Callable[[dict], None] | None = None, alarm: bool = True
+) -> Path:
     """Train a job in this process, one of job.num_processes that accelerate starts; return its output folder.
 
-    on_step(row) is called on the first process after every step.
+    on_step(row) is called on the first process after every step. alarm: print a line when the markers of the
+    completions fall or rise far (`sdlab.scale.alarm`); SFT samples nothing, so it has no alarm.
 
     Raises SdlabError, before anything loads, for a job that cannot run. Out of memory is also an SdlabError,
     which names the settings to lower.
@@ -47,7 +50,7 @@ def train(job: Job, *, resume: bool = False, on_step: Callable[[dict], None] | N
     if first:
         render(differences(job))
     try:
-        trainer = make_trainer(job, on_step=on_step)
+        trainer = make_trainer(job, on_step=on_step, alarm=alarm)
         if first:
             write_about(job)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -61,13 +64,16 @@ def train(job: Job, *, resume: bool = False, on_step: Callable[[dict], None] | N
     return folder
 
 
-def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None) -> "Trainer":
+def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None, alarm: bool = False) -> "Trainer":
     """Return the TRL trainer of a job, ready to train.
+
+    on_step and alarm as in `train`.
 
     Raises SdlabError when the model or the data cannot be read or do not fit each other.
     """
     from transformers import PrinterCallback
 
+    from sdlab.scale.alarm import with_alarm
     from sdlab.scale.data import fitting, job_problems, question_rows, read_traces, trace_rows
     from sdlab.scale.study_callback import StudyCallback
     from sdlab.scale.study_trainer import StudyGRPOTrainer, StudySFTTrainer, right_answer
@@ -98,11 +104,8 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None) -> "Tr
                 f"left out {len(all_problems) - len(problems)} of {len(all_problems)} questions, "
                 f"whose prompts are longer than {job.max_prompt_length} tokens"
             )
-        common |= {
-            "problems": problems,
-            "train_dataset": question_rows(problems, job),
-            "reward_funcs": right_answer(tokenizer),
-        }
+        common |= {"problems": problems, "train_dataset": question_rows(problems, job)}
+        common |= with_alarm(right_answer(tokenizer), job, print_once if alarm else None)
         if job.method == "grpo":
             from trl.trainer.grpo_config import GRPOConfig
 
@@ -242,6 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("job", help="the job's JSON file")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint")
+    parser.add_argument("--no-alarm", action="store_true", help="do not warn when the markers fall or rise")
     options = parser.parse_args(arguments)
 
     def follow(row: dict) -> None:
@@ -251,7 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
     try:
-        folder = train(read_job(options.job), resume=options.resume, on_step=follow)
+        folder = train(
+            read_job(options.job), resume=options.resume, on_step=follow, alarm=not options.no_alarm
+        )
     except SdlabError as error:
         print_once(f"error: {error}")
         return 2

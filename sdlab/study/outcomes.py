@@ -101,7 +101,9 @@ def method_of(about: Mapping) -> str:
     sizes, seeds or learning rates have the same name.
     """
     settings = [str(about["config"].get(name, usual)) for name, usual in METHOD_SETTINGS.items()]
-    changed = [value for value, usual in zip(settings, METHOD_SETTINGS.values()) if value != usual]
+    changed = [
+        value for value, usual in zip(settings, METHOD_SETTINGS.values(), strict=True) if value != usual
+    ]
     traces = [about["plan"]["traces"]] if about["method"] == "sft" else []
     return ", ".join([about["method"], *traces, *changed])
 
