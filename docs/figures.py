@@ -1,6 +1,9 @@
 """Draw the README's pictures of the recorded runs again: `python docs/figures.py`."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas
 
@@ -13,19 +16,22 @@ from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import load_recorded
 from sdlab.world.splits import TRAINING
 
+if TYPE_CHECKING:
+    import altair as alt
+
 HERE = Path(__file__).parent
 COUNTS = ("1", "8", "64", "128", "512", "all")
 
 
-def collapse():
-    """Return score and markers along training under GRPO and SDPO."""
+def collapse() -> alt.ConcatChart | alt.LayerChart:
+    """Return the chart of score and markers along training under GRPO and SDPO."""
     names = ("grpo", "sdpo", "sdpo_no_think")
     title = "On problems never trained on: in-domain solid, unseen types dashed"
     return split_curves(load_recorded(*names), names, ("reward", "markers"), title=title)
 
 
-def rates():
-    """Return the score after training at each learning rate."""
+def rates() -> alt.HConcatChart:
+    """Return the chart of the score after training at each learning rate."""
     base = load_recorded("base")
     untrained = {
         split: base.interval("base", "reward", split).mean for split in ("in-domain", "unseen-types")
@@ -39,8 +45,8 @@ def rates():
     )
 
 
-def coverage():
-    """Return score and length against the number of training questions."""
+def coverage() -> alt.ConcatChart:
+    """Return the chart of score and length against the number of training problems."""
     metrics, splits = ("reward", "length"), (TRAINING, "unseen-types")
     names = [f"cover_{method}_{count}" for method in ("grpo", "sdpo") for count in COUNTS]
     base = load_recorded("base")

@@ -1,13 +1,16 @@
 """Write the tables of the README and of these pages from the recorded runs: `python docs/tables.py`.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`. A test checks that the page holds what this
-script writes.
+A table is between `<!-- table NAME -->` and `<!-- end -->`. A test checks that the pages are up to date.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
+import pandas
+
+from sdlab.charts.types import Frame
 from sdlab.measure.crossed import crossed_difference, seeds_interval
 from sdlab.measure.intervals import Interval
 from sdlab.study.conditions import CONDITIONS, LONG
@@ -22,7 +25,7 @@ from sdlab.study.coverage_conditions import (
 from sdlab.study.coverage_table import coverage_table, stops_paying, training_gain
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
-from sdlab.study.recorded import load_recorded
+from sdlab.study.recorded import Recorded, load_recorded
 from sdlab.study.statements import statement_rows
 from sdlab.world.splits import SIZES, TRAINING
 
@@ -32,13 +35,13 @@ SPLITS = ("in-domain", "unseen-types", "deeper")
 SLOT = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Return a Markdown table; cells are turned into text."""
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table; every cell is converted to text."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
-def _ends(recorded, name: str) -> list:
+def _ends(recorded: Recorded, name: str) -> list[Any]:
     """Return seeds, score on three splits, markers and length of a condition's last checkpoint."""
     seeds = recorded.evaluations.query("condition == @name")["seed"].nunique()
     scores = [recorded.interval(name, "reward", split) for split in SPLITS]
@@ -78,7 +81,7 @@ def long() -> str:
 
 def rates() -> str:
     """Return the score after training at five learning rates."""
-    table = sweep_table()
+    table: Frame = cast(Frame, sweep_table())
     rows = []
     for (method, rate), group in table.groupby(["method", "learning_rate"], sort=False):
         by = group.set_index("measure")
@@ -94,12 +97,12 @@ def rates() -> str:
 def coverage() -> str:
     """Return training score and score on unseen types against the number of training problems."""
     names = [coverage_name(method, count) for method in ("grpo", "sdpo") for count in COUNTS]
-    table = coverage_table(load_recorded(*names), names)
+    table = cast(Frame, coverage_table(load_recorded(*names), names))
     rows = []
     for questions, group in table.groupby("questions", sort=False):
         cells = group.set_index(["method", "split", "metric"])[["mean", "low", "high"]]
 
-        def cell(method, split, metric="reward", cells=cells):
+        def cell(method: str, split: str, metric: str = "reward", cells: Frame = cells) -> Interval:
             return Interval(*cells.loc[(method, split, metric)])
 
         scores = [cell(method, split) for split in (TRAINING, "unseen-types") for method in ("grpo", "sdpo")]
@@ -166,8 +169,8 @@ def turns() -> str:
     return markdown(header, rows)
 
 
-def _crossing(turn) -> str:
-    """Return the interval of 2**turn over the seeds that cross, and how many never do."""
+def _crossing(turn: pandas.Series) -> str:
+    """Return the interval of 2**turn over the seeds that cross, and the number that never do."""
     known = turn.dropna()
     doublings = seeds_interval(known)
     low, high = 2**doublings.low, 2**doublings.high
@@ -179,7 +182,7 @@ def _crossing(turn) -> str:
 
 
 def found() -> str:
-    """Return what was found, in five sentences with their numbers."""
+    """Return the main findings, in five sentences with their numbers."""
     recorded = load_recorded("base", "grpo", "sdpo", "sdpo_no_think", "chemistry_sdpo", "cover_sdpo_8")
 
     def score(name: str, split: str, metric: str = "reward") -> Interval:
@@ -194,16 +197,18 @@ def found() -> str:
     training = Interval(*narrow.loc[TRAINING, ["mean", "low", "high"]])
     untrained = load_recorded("base_domains").interval("base_domains", "reward", "chemistry-test")
     return (
-        f"- **Self-distillation with the full solution loses most of the score**: in-domain {fall['base'][0]} before, "
-        f"{fall['sdpo'][0]} after; unseen types {fall['base'][1]} before, {fall['sdpo'][1]} after. "
+        f"- **Self-distillation with the full solution loses most of the score**: in-domain "
+        f"{fall['base'][0]} before, {fall['sdpo'][0]} after; "
+        f"unseen types {fall['base'][1]} before, {fall['sdpo'][1]} after. "
         f"Markers per completion fall from {markers[0]} to {markers[1]}.\n"
-        f"- **GRPO rises** on the same problems: {fall['grpo'][0]} in-domain, {fall['grpo'][1]} on unseen types.\n"
-        f"- **Without the thinking in the teacher's context the loss is smaller**: {fall['sdpo_no_think'][0]} "
-        f"in-domain, {fall['sdpo_no_think'][1]} on unseen types.\n"
+        f"- **GRPO rises** on the same problems: {fall['grpo'][0]} in-domain, "
+        f"{fall['grpo'][1]} on unseen types.\n"
+        f"- **Without the thinking in the teacher's context the loss is smaller**: "
+        f"{fall['sdpo_no_think'][0]} in-domain, {fall['sdpo_no_think'][1]} on unseen types.\n"
         f"- **Narrow training hides the damage**: with 8 problems the training score is {training}, "
         f"and unseen types score {score('cover_sdpo_8', 'unseen-types')}.\n"
-        f"- **Where nothing has to be searched, self-distillation helps**: on chemistry the score goes from {untrained} to "
-        f"{score('chemistry_sdpo', 'chemistry-test')}; the hunts pay for it "
+        f"- **Where nothing has to be searched, self-distillation helps**: on chemistry the score goes from "
+        f"{untrained} to {score('chemistry_sdpo', 'chemistry-test')}; the hunts pay for it "
         f"({score('chemistry_sdpo', 'in-domain')} in-domain).\n"
     )
 
@@ -224,7 +229,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def rendered(text: str) -> str:
-    """Return a page with every table computed anew."""
+    """Return a page with every table computed again."""
     return SLOT.sub(lambda slot: slot[1] + TABLES[slot[2]]() + slot[3], text)
 
 

@@ -25,7 +25,7 @@ CHARTS = {
     "bars": (lambda: coverage.exposure_bars(DOTS, title="T"), "1.83, c 6,400"),
     "histogram": (
         lambda: coverage.exposure_histogram(TIMES, title="T"),
-        "epochs: never asked 0%; chance: never asked 25%",
+        "epochs: never used 0%; chance: never used 25%",
     ),
     "silhouette": (
         lambda: coverage.silhouette_chart(CURVE, floor=0.25, title="T"),

@@ -100,7 +100,7 @@ def test_hundreds_of_problems_and_equal_names_of_other_problems():
 
 
 def test_pass_rates_of_several_benchmarks_or_of_nothing_are_refused():
-    with pytest.raises(SdlabError, match="shows one benchmark; got 2"):
+    with pytest.raises(SdlabError, match="results of 2 benchmarks; it shows one"):
         pass_rates([BASE, result("m", [1], "amc23")])
     with pytest.raises(SdlabError, match="empty frame"):
         pass_rates([dataclasses.replace(BASE, problems=BASE.problems.assign(rate=np.nan))])

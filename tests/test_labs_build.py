@@ -81,7 +81,7 @@ def test_a_solution_cell_without_markers_is_emptied_and_two_regions_are_both_rep
         ),
         (
             lambda cells: cells.append(marked("solution", "mean", "pass")),
-            "cell 9 (mean): grade_id 'mean' is that of cell 6 too",
+            "cell 9 (mean): cell 6 has the grade_id 'mean' too",
         ),
         (
             lambda cells: cells[6].metadata.nbgrader.pop("points"),

@@ -460,7 +460,7 @@ def test_an_interrupted_board_stops_what_runs(tmp_path):
 
 def test_weights_that_are_none_are_not_judged(tmp_path):
     (tmp_path / "0.safetensors").write_bytes(b"no weights")
-    assert "cannot be read" in board._judge("bad", tmp_path, "plum", BUDGET).reason
+    assert "cannot be read" in board._evaluated("bad", tmp_path, "plum", BUDGET).reason
 
 
 def test_bad_input_is_one_line(tmp_path):

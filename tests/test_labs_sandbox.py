@@ -314,7 +314,7 @@ def test_a_limit_that_the_system_refuses_is_let_pass(monkeypatch, error):
 )
 def test_windows_is_told_in_one_line(monkeypatch, tmp_path, limited):
     monkeypatch.setattr(isolation, "resource", None)
-    with pytest.raises(SdlabError, match="only Linux and macOS can limit"):
+    with pytest.raises(SdlabError, match="only Linux and macOS can"):
         limited(tmp_path)
 
 

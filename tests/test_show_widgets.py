@@ -100,7 +100,7 @@ def test_trace_view_orders_contexts_and_filters():
     assert (
         "trace 2" not in view.text and "trace 3 none 0" not in view.text and "the answer is 36" in view.text
     )
-    with pytest.raises(SdlabError, match="no trace of problem 'x'"):
+    with pytest.raises(SdlabError, match="no completion of problem 'x'"):
         trace_view(traces(), "x")
 
 

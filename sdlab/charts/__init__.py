@@ -4,6 +4,7 @@ Modules are loaded when first used, so importing this package costs nothing.
 """
 
 import importlib
+from typing import Any
 
 _HOME = {
     "alarm_chart": "alarm",
@@ -31,10 +32,10 @@ _HOME = {
     "transfer_points": "questions",
     "rate_curves": "rates",
     "score_against_length": "score_length",
-    "figure_to_come": "story",
-    "base_rate_chart": "story",
-    "relative_changes": "story",
-    "causes_chart": "story",
+    "figure_to_come": "untrained",
+    "base_rate_chart": "untrained",
+    "relative_changes": "changes",
+    "causes_chart": "changes",
     "CONTEXT_COLOURS": "style",
     "METHOD_LABELS": "style",
     "METHOD_COLOURS": "style",
@@ -53,7 +54,7 @@ _HOME = {
 __all__ = [*_HOME]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"sdlab.charts.{_HOME[name]}"), name)
     raise AttributeError(f"module 'sdlab.charts' has no attribute {name!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sdlab.charts.picture import INK, MUTED
 from sdlab.charts.style import (
@@ -14,17 +16,22 @@ from sdlab.charts.style import (
     field,
     known_labels,
     label_colours,
+    layered,
     need,
     number,
     rows_in_words,
     tip,
 )
+from sdlab.charts.types import Frame
 from sdlab.errors import SdlabError
 from sdlab.text.prompt import CONTEXT_LABELS
 
+if TYPE_CHECKING:
+    import altair as alt
+
 
 def interval_bars(
-    frame,
+    frame: Frame,
     x: str,
     y: str,
     low: str = "low",
@@ -35,16 +42,16 @@ def interval_bars(
     x_title: str | None = None,
     y_title: str | None = None,
     width: int = 420,
-):
+) -> alt.LayerChart:
     """Draw horizontal bars of `x` (a number) for each `y` (a name), with its interval and value.
 
-    The interval is a line from `low` to `high`.
+    The interval is a line from `low` to `high`. Raises SdlabError when `frame` is empty or lacks a column.
     """
     return _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width, bars=True)
 
 
 def interval_points(
-    frame,
+    frame: Frame,
     x: str,
     y: str,
     low: str = "low",
@@ -55,20 +62,33 @@ def interval_points(
     x_title: str | None = None,
     y_title: str | None = None,
     width: int = 420,
-):
+) -> alt.LayerChart:
     """Draw dots of `x` (a number) for each `y` (a name), with its interval and value.
 
-    The interval is a line from `low` to `high`.
+    The interval is a line from `low` to `high`. Raises SdlabError when `frame` is empty or lacks a column.
     """
     return _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width, bars=False)
 
 
-def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width, bars, labelled=True):
+def _intervals(
+    frame: Frame,
+    x: str,
+    y: str,
+    low: str,
+    high: str,
+    title: str,
+    subtitle: str,
+    x_title: str | None,
+    y_title: str | None,
+    width: int,
+    bars: bool,
+    labelled: bool = True,
+) -> alt.LayerChart:
     import altair as alt
 
     need(frame, [x, y, low, high], "an interval chart")
     frame, names, shades = label_colours(frame, y, *known_labels(frame, y))
-    frame = frame.assign(shown=frame[x].map(number))
+    frame = frame.assign(value_text=frame[x].map(number))
     axis = alt.Axis(labels=labelled, title=(y_title if labelled else None), labelPadding=8)
     base = (
         alt.Chart(frame)
@@ -78,7 +98,7 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
             description=alt.Description("hover:N"),
         )
         .transform_calculate(
-            hover=f"datum.label + ': ' + datum.shown + ' (' + format({datum(low)}, '.3~g') + ' to ' + "
+            hover=f"datum.label + ': ' + datum.value_text + ' (' + format({datum(low)}, '.3~g') + ' to ' + "
             f"format({datum(high)}, '.3~g') + ')'"
         )
     )
@@ -94,11 +114,11 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
         x=alt.X(field(low, "Q")), x2=field(high, "Q")
     )
     value = base.mark_text(align="left", dx=6, fontSize=12, color=INK).encode(
-        x=alt.X(field(high, "Q")), text="shown:N"
+        x=alt.X(field(high, "Q")), text="value_text:N"
     )
     layers = (mark.encode(x=position, color=colour), whisker, value)
     layers = layers if bars else (whisker, mark.encode(x=position, color=colour), value)
-    return alt.layer(*layers).properties(
+    return layered(*layers).properties(
         width=width,
         height={"step": 34},
         title=chart_title(title, subtitle),
@@ -107,24 +127,25 @@ def _intervals(frame, x, y, low, high, title, subtitle, x_title, y_title, width,
 
 
 def context_table_chart(
-    summary,
-    metrics=("reward", "length", "markers", "density"),
+    summary: Frame,
+    metrics: Sequence[str] = ("reward", "length", "markers", "density"),
     *,
     title: str = "Score, length and markers by context",
     subtitle: str = "",
-):
+) -> alt.HConcatChart:
     """Draw Table 1: one panel per metric, one bar per context, with intervals.
 
-    `summary`: columns context, metric, mean, low, high. Metrics that are absent are left out.
+    `summary`: columns context, metric, mean, low, high. Metrics that it lacks are left out. Raises SdlabError
+    when it has none of them.
     """
     import altair as alt
 
     need(summary, ["context", "metric", "mean", "low", "high"], "context_table_chart")
-    shown = [metric for metric in metrics if metric in set(summary["metric"])]
-    if not shown:
+    drawn = [metric for metric in metrics if metric in set(summary["metric"])]
+    if not drawn:
         raise SdlabError(f"context_table_chart found none of {', '.join(metrics)} in the column metric")
     panels, words = [], []
-    for index, metric in enumerate(shown):
+    for index, metric in enumerate(drawn):
         rows = summary[summary["metric"] == metric]
         panel = _intervals(
             rows,
@@ -150,22 +171,22 @@ def context_table_chart(
 
 
 def marker_breakdown(
-    frame,
+    frame: Frame,
     *,
     value: str = "mean",
     title: str = "Each marker, by context",
     subtitle: str = "",
-    unit: str = "per answer",
-):
+    unit: str = "per completion",
+) -> alt.LayerChart:
     """Draw a heat map of markers by context, with the numbers in the cells.
 
-    Columns: context, marker and `value`.
+    `frame`: columns context, marker and `value`. Raises SdlabError when one is missing.
     """
     import altair as alt
 
     need(frame, ["context", "marker", value], "marker_breakdown")
     frame, names, _ = label_colours(frame, "context", CONTEXT_LABELS, CONTEXT_COLOURS)
-    frame = frame.assign(shown=frame[value].map(number))
+    frame = frame.assign(value_text=frame[value].map(number))
     order = list(frame.groupby("marker")[value].sum().sort_values(ascending=False).index)
     top = float(frame[value].max()) or 1.0
     base = (
@@ -179,7 +200,7 @@ def marker_breakdown(
             description=alt.Description("hover:N"),
         )
         .transform_calculate(
-            hover="datum.marker + ', ' + datum.label + ': ' + datum.shown + " + json.dumps(f" {unit}")
+            hover="datum.marker + ', ' + datum.label + ': ' + datum.value_text + " + json.dumps(f" {unit}")
         )
     )
     cells = base.mark_rect(stroke="white", strokeWidth=2, cornerRadius=3).encode(
@@ -192,11 +213,11 @@ def marker_breakdown(
     )
     # White figures on dark cells, dark figures on light ones: both stay above a contrast of 4.5.
     text = base.mark_text(fontSize=12).encode(
-        text="shown:N",
+        text="value_text:N",
         color=alt.condition(f"{datum(value)} > {0.62 * top}", alt.value("white"), alt.value(INK)),
     )
     totals = frame.groupby("label", sort=False)[value].sum().reset_index()
-    return (cells + text).properties(
+    return layered(cells, text).properties(
         width={"step": 150},
         height={"step": 26},
         title=chart_title(title, subtitle),

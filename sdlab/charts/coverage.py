@@ -1,26 +1,34 @@
-"""Charts of coverage: types met as problems are drawn, exposures per problem, and groups of wordings."""
+"""Charts of coverage: types seen against problems drawn, exposures per problem, and groups of wordings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from sdlab.charts.picture import INK, OKABE_ITO
-from sdlab.charts.style import BLUE, need, number
+from sdlab.charts.style import BLUE, layered, need, number
+from sdlab.charts.types import Frame
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    import altair as alt
 
 COLOURS = (*OKABE_ITO[:6], "#767676", "#000000", "#8c510a", "#a6d96a")
 
 
-def _ticks(values) -> list[float]:
+def _ticks(values: Iterable[float]) -> list[float]:
     """Return the ticks of a logarithmic axis within the range of `values`: 1, 2, 5, 10, 20, 50, ..."""
-    low, high = float(min(values)), float(max(values))
+    values = [float(value) for value in values]
+    low, high = min(values), max(values)
     return [m * 10**e for e in range(7) for m in (1, 2, 5) if low <= m * 10**e <= high]
 
 
 def accumulation_chart(
-    frame, *, title: str, y_title: str, subtitle: str = "", width: int = 430, height: int = 280
-):
+    frame: Frame, *, title: str, y_title: str, subtitle: str = "", width: int = 430, height: int = 280
+) -> alt.Chart:
     """Draw lines against the number of problems drawn, on logarithmic axes.
 
-    Columns: set, n, met. At most ten sets.
+    `frame`: columns set, n, met. Raises SdlabError when one is missing, and for more than ten sets.
     """
     import altair as alt
 
@@ -28,7 +36,8 @@ def accumulation_chart(
     names = list(dict.fromkeys(frame["set"]))
     if len(names) > len(COLOURS):
         raise SdlabError(
-            f"accumulation_chart tells {len(COLOURS)} sets apart; got {len(names)}: {', '.join(names)}"
+            f"accumulation_chart got {len(names)} sets ({', '.join(names)}); it has {len(COLOURS)} colours; "
+            "draw fewer sets"
         )
     x = alt.X(
         "n:Q",
@@ -65,20 +74,20 @@ def accumulation_chart(
 
 
 def exposure_bars(
-    frame,
+    frame: Frame,
     *,
     title: str,
     subtitle: str = "",
-    x_title: str = "times that a distinct question is asked (log scale)",
-):
+    x_title: str = "exposures per distinct problem (log scale)",
+) -> alt.LayerChart:
     """Draw exposures per distinct problem, one dot per set on a logarithmic scale.
 
-    Columns: set, exposures, and who (a colour).
+    `frame`: columns set, exposures, and who (a colour). Raises SdlabError when one is missing.
     """
     import altair as alt
 
     need(frame, ["set", "exposures", "who"], "exposure_bars")
-    frame = frame.assign(shown=frame["exposures"].map(number))
+    frame = frame.assign(value_text=frame["exposures"].map(number))
     order = list(frame.sort_values("exposures")["set"])
     groups = list(dict.fromkeys(frame["who"]))
     base = alt.Chart(frame).encode(
@@ -95,17 +104,17 @@ def exposure_bars(
             "who:N", title=None, scale=alt.Scale(domain=groups, range=list(COLOURS[: len(groups)]))
         )
     )
-    text = base.mark_text(align="left", dx=9, color=INK).encode(text="shown:N")
-    words = ", ".join(f"{row.set} {row.shown}" for row in frame.sort_values("exposures").itertuples())
-    return (dots + text).properties(
+    text = base.mark_text(align="left", dx=9, color=INK).encode(text="value_text:N")
+    words = ", ".join(f"{row.set} {row.value_text}" for row in frame.sort_values("exposures").itertuples())
+    return layered(dots, text).properties(
         width=420, height={"step": 24}, title=alt.Title(title, subtitle=subtitle), description=words
     )
 
 
-def exposure_histogram(frame, *, title: str, subtitle: str = "", columns: int = 3):
+def exposure_histogram(frame: Frame, *, title: str, subtitle: str = "", columns: int = 3) -> alt.ConcatChart:
     """Draw how often problems are used in training, one panel per plan.
 
-    Columns: plan, times, share.
+    `frame`: columns plan, times, share. Raises SdlabError when one is missing.
     """
     import altair as alt
 
@@ -118,11 +127,11 @@ def exposure_histogram(frame, *, title: str, subtitle: str = "", columns: int = 
         bars = (
             alt.Chart(rows)
             .mark_bar(color=BLUE)
-            .encode(x=alt.X("times:O", title="times asked", axis=alt.Axis(labelAngle=0)), y=y)
+            .encode(x=alt.X("times:O", title="times used", axis=alt.Axis(labelAngle=0)), y=y)
         )
         panels.append(bars.properties(width=190, height=140, title=alt.Title(name, fontSize=12)))
     words = "; ".join(
-        f"{name}: never asked {rows.loc[rows['times'] == 0, 'share'].sum():.0%}"
+        f"{name}: never used {rows.loc[rows['times'] == 0, 'share'].sum():.0%}"
         for name, rows in frame.groupby("plan", sort=False)
     )
     return alt.concat(*panels, columns=columns, spacing=20).properties(
@@ -130,10 +139,11 @@ def exposure_histogram(frame, *, title: str, subtitle: str = "", columns: int = 
     )
 
 
-def silhouette_chart(frame, *, floor: float, title: str, subtitle: str = ""):
+def silhouette_chart(frame: Frame, *, floor: float, title: str, subtitle: str = "") -> alt.LayerChart:
     """Draw the silhouette against the number of groups.
 
-    Columns: set, groups, silhouette, and peak ("" where there is none).
+    `frame`: columns set, groups, silhouette, and peak ("" where there is none). `floor`: a silhouette, drawn
+    as a dashed line. Raises SdlabError when a column is missing.
     """
     import altair as alt
 
@@ -167,6 +177,6 @@ def silhouette_chart(frame, *, floor: float, title: str, subtitle: str = ""):
         "; ".join(f"{row.set}: {row.peak} at silhouette {row.silhouette:.2f}" for row in peaks.itertuples())
         or "no peak"
     )
-    return (rule + line + dots + text).properties(
+    return layered(rule, line, dots, text).properties(
         width=480, height=250, title=alt.Title(title, subtitle=subtitle), description=words
     )

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
-from sdlab.charts.style import METHOD_COLOURS, METRIC_LABELS, chart_title, label_colours, need, number
+from sdlab.charts.style import (
+    METHOD_COLOURS,
+    METRIC_LABELS,
+    chart_title,
+    label_colours,
+    layered,
+    need,
+    number,
+)
+from sdlab.charts.types import Frame, Options
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from sdlab.study.recorded import Recorded
 
 LABELS = METRIC_LABELS | {
     "kl_to_base": "KL to base (nats per token)",
     "loss": "loss",
     "grad_norm": "gradient norm",
-    "used_rows": "completions that teach",
+    "used_rows": "completions with a gradient",
     "seconds": "seconds",
     "pass_at_g": "problems with a right completion",
     "teacher_entropy": "teacher entropy (nats)",
@@ -27,19 +42,19 @@ LABELS = METRIC_LABELS | {
     "clip_fraction": "tokens clipped",
     "ratio_mean": "importance ratio, mean",
     "ratio_max": "importance ratio, largest",
-    "idle_groups": "groups that teach nothing",
+    "idle_groups": "groups without a gradient",
     "tokens_per_second": "tokens per second",
 }
 FROM_ZERO = (
     "reward", "truncated", "kl_to_base", "grad_norm", "used_rows", "seconds", "pass_at_g", "teacher_entropy",
     "u_spread", "divergence", "fork_rate", "clip_fraction", "idle_groups", "tokens_per_second",
 )  # fmt: skip
-STROKES = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2.5, "symbolSize": 300}
+STROKES: Options = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2.5, "symbolSize": 300}
 DASHES = ([1, 0], [6, 4], [2, 3], [8, 3, 2, 3])
 
 
 def run_curves(
-    steps,
+    steps: Frame,
     metrics: Sequence[str] = ("reward", "length", "markers", "density", "entropy", "kl_to_base"),
     by: str = "condition",
     labels: Mapping[str, str] | None = None,
@@ -48,11 +63,11 @@ def run_curves(
     subtitle: str | None = None,
     columns: int = 3,
     width: int = 210,
-):
+) -> alt.ConcatChart:
     """Draw training columns against the step: one panel per metric, one colour per `by`.
 
-    Lines are means over seeds; bands reach from the lowest to the highest seed. `steps`: a row per step and
-    seed, columns step, seed (may be missing: one run), `by` and the metrics, as in `Recorded.steps`.
+    Lines are means over seeds; bands go from the lowest to the highest seed. `steps`: a row per step and seed
+    with the columns step, seed (may be missing: one run), `by` and the metrics, as in `Recorded.steps`.
     `labels`: names for the values of `by` (default: the labels of the recorded conditions).
 
     Raises SdlabError when the frame is empty or lacks a column, or when no metric holds a number.
@@ -66,13 +81,13 @@ def run_curves(
             f"run_curves found no column {', '.join(missing)}; the frame has "
             f"{', '.join(map(str, steps.columns))}"
         )
-    shown = [metric for metric in metrics if steps[metric].notna().any()]
-    if not shown:
+    drawn = [metric for metric in metrics if steps[metric].notna().any()]
+    if not drawn:
         raise SdlabError(f"run_curves found no number in {', '.join(metrics)}; choose other metrics")
     seeds = steps["seed"].nunique() if "seed" in steps.columns else 1
     frame, names, shades = label_colours(steps, by, _named(labels), METHOD_COLOURS)
     panels, words = [], []
-    for metric in shown:
+    for metric in drawn:
         rows = (
             frame.dropna(subset=[metric])
             .groupby(["label", "step"], sort=False)[metric]
@@ -99,23 +114,23 @@ def run_curves(
 
 
 def split_curves(
-    recorded,
-    names: Sequence[str],
+    recorded: Recorded,
+    names: str | Sequence[str],
     metric: str | Sequence[str] = "reward",
     splits: Sequence[str] = ("in-domain", "unseen-types"),
     *,
     labels: Mapping[str, str] | None = None,
-    title: str = "On problems never trained on",
+    title: str = "Scores on problems outside the training set",
     subtitle: str | None = None,
     columns: int = 2,
     width: int = 300,
-):
+) -> alt.ConcatChart | alt.LayerChart:
     """Draw evaluations along training with 95% bands over seeds and problems, one colour per condition.
 
     The first split is solid, the others dashed. `recorded`: a `sdlab.study.recorded.Recorded`; `names`: its
     conditions; `metric`: one of `Recorded.table`, or several (a panel each). Every curve uses the problems
-    that were evaluated at all its steps, so it has no jump where the last evaluation has more problems. A
-    condition with one evaluation (base) is a dot.
+    that were evaluated at all its steps; otherwise it would jump where the last evaluation has more problems.
+    A condition with one evaluation (base) is a dot.
 
     Raises SdlabError when a condition was not evaluated on a split.
     """
@@ -130,16 +145,16 @@ def split_curves(
         ignore_index=True,
     )
     need(frame, ["condition", "split", "metric", "step", "mean", "low", "high"], "split_curves")
-    frame, shown, shades = label_colours(frame, "condition", _named(labels), METHOD_COLOURS)
+    frame, labels_drawn, shades = label_colours(frame, "condition", _named(labels), METHOD_COLOURS)
     panels, words = [], []
     for one in metrics:
         rows = frame[frame["metric"] == one]
-        panels.append(_panel(rows, one, shown, shades, list(splits), width, True))
+        panels.append(_panel(rows, one, labels_drawn, shades, list(splits), width, True))
         words.append(
             f"{LABELS.get(one, one)}: "
             + ", ".join(
                 _travel(rows[(rows["label"] == name) & (rows["split"] == split)], f"{name}, {split},", True)
-                for name in shown
+                for name in labels_drawn
                 for split in splits
             )
         )
@@ -160,43 +175,49 @@ def _named(labels: Mapping[str, str] | None) -> dict[str, str]:
     return {name: condition.label for name, condition in (CONDITIONS | LONG).items()} | dict(labels or {})
 
 
-def _on_common_problems(recorded, names, splits):
-    """Return `recorded` with only the problems that its condition was evaluated on at every step.
-
-    The steps are those of the same split.
-    """
+def _on_common_problems(recorded: Recorded, names: Sequence[str], splits: Sequence[str]) -> Recorded:
+    """Return `recorded` with only the problems evaluated at every step of their condition and split."""
     import pandas
 
-    frame, kept = recorded.evaluations, []
+    frame, kept = cast(Frame, recorded.evaluations), []
     for name in names:
         for split in splits:
             rows = frame[(frame["condition"] == name) & (frame["split"] == split)]
             if rows.empty:
+                pairs = set(zip(frame["condition"], frame["split"], strict=True))
                 raise SdlabError(
-                    f"no evaluation of condition {name!r} on split {split!r} is recorded; there are "
-                    f"{', '.join(sorted({f'{c} on {s}' for c, s in zip(frame['condition'], frame['split'])}))}"
+                    f"no evaluation of condition {name!r} on split {split!r} is recorded; choose one of: "
+                    f"{', '.join(sorted(f'{condition} on {place}' for condition, place in pairs))}"
                 )
             times = rows.groupby("problem_id")["step"].nunique()
             kept.append(rows[rows["problem_id"].isin(times[times == rows["step"].nunique()].index)])
     return replace(recorded, evaluations=pandas.concat(kept, ignore_index=True))
 
 
-def _panel(rows, metric: str, names, shades, splits, width: int, band: bool):
+def _panel(
+    rows: Frame,
+    metric: str,
+    names: Sequence[str],
+    shades: Sequence[str],
+    splits: Sequence[str] | None,
+    width: int,
+    band: bool,
+) -> alt.LayerChart:
     """Draw one metric against the step.
 
-    Rows: label, step, mean, low, high and, when `splits` are given, split.
+    `rows`: columns label, step, mean, low, high and, with `splits`, split.
     """
     import altair as alt
 
-    told = (
+    hover = (
         "datum.label + ', "
         + ("' + datum.split + ', " if splits else "")
         + "step ' + datum.step + ': ' + format(datum.mean, '.3~g')"
     )
-    told += " + ' (' + format(datum.low, '.3~g') + ' to ' + format(datum.high, '.3~g') + ')'" if band else ""
+    hover += " + ' (' + format(datum.low, '.3~g') + ' to ' + format(datum.high, '.3~g') + ')'" if band else ""
     steps = sorted(rows["step"].unique().tolist())
-    ticks = steps if len(steps) <= 5 else alt.Undefined  # else a short run has half steps
-    encodings = {
+    ticks = steps if len(steps) <= 5 else alt.Undefined  # without it a short run has half steps
+    encodings: Options = {
         "x": alt.X(
             "step:Q", title="step", axis=alt.Axis(tickCount=5, values=ticks), scale=alt.Scale(nice=False)
         ),
@@ -248,15 +269,15 @@ def _panel(rows, metric: str, names, shades, splits, width: int, band: bool):
         dots = plain.mark_point(filled=True, size=34, opacity=1).encode(
             y=y, description=alt.Description("hover:N")
         )
-        layers.append(dots.transform_calculate(hover=told))
-    return alt.layer(*layers).properties(
+        layers.append(dots.transform_calculate(hover=hover))
+    return layered(*layers).properties(
         width=width,
         height=150 if not splits else 200,
         title=alt.Title(LABELS.get(metric, metric), fontSize=13),
     )
 
 
-def _travel(rows, name: str, interval: bool = False) -> str:
+def _travel(rows: Frame, name: str, interval: bool = False) -> str:
     """Describe a curve in words: where it starts and where it ends."""
     rows = rows.sort_values("step")
     first, last = rows.iloc[0], rows.iloc[-1]

@@ -6,21 +6,25 @@ They take the frames of `sdlab.results.result` and `sdlab.results.comparison`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from sdlab.charts.picture import OKABE_ITO
-from sdlab.charts.style import chart_title, need, number
+from sdlab.charts.style import chart_title, layered, need, number
+from sdlab.charts.types import Frame, Options
 from sdlab.errors import SdlabError
 
-NAMED = 60  # problems up to which each row of `pass_rates` has its name
-SOLID = {
-    "symbolOpacity": 1,
-    "symbolType": "circle",
-    "symbolStrokeWidth": 0,
-    "symbolSize": 90,
-}  # a legend of bands and lines would be as pale as they are
+if TYPE_CHECKING:
+    import altair as alt
+
+    from sdlab.results.result import Result
+
+NAMED = 60  # with more problems the rows of `pass_rates` have no names
+# Without these the legend of a chart with bands and lines would be as pale as they are.
+SOLID: Options = {"symbolOpacity": 1, "symbolType": "circle", "symbolStrokeWidth": 0, "symbolSize": 90}
 
 
-def models_and_colours(frame):
+def models_and_colours(frame: Frame) -> tuple[list[str], list[str]]:
     """Return the models in order of appearance, and their colours.
 
     Colours repeat when there are more models than the palette has.
@@ -29,25 +33,30 @@ def models_and_colours(frame):
     return names, [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))]
 
 
-def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: str = "", width: int = 420):
+def pass_rates(
+    results: Sequence[Result],
+    *,
+    title: str = "Each problem's pass rate",
+    subtitle: str = "",
+    width: int = 420,
+) -> alt.LayerChart:
     """Draw one row per problem, with a dot per model and its exact 95% interval.
 
     Rows are sorted by the first model's rate. `results`: `sdlab.results.result.Result` of one or several
-    models on one benchmark; problems are matched by their prompts. Problems without a grade are left out.
+    models on one benchmark; problems are matched by their prompts. Problems without a verdict are left out.
 
-    Raises SdlabError on results of several benchmarks and when nothing was graded.
+    Raises SdlabError for results of several benchmarks, and when no completion has a verdict.
     """
     import altair as alt
     import pandas
 
-    if len({result.benchmark for result in results}) != 1:
+    benchmarks = {result.benchmark for result in results}
+    if len(benchmarks) != 1:
         raise SdlabError(
-            f"pass_rates shows one benchmark; got {len({result.benchmark for result in results})}: choose "
-            f"the results of one"
+            f"pass_rates got results of {len(benchmarks)} benchmarks; it shows one; choose the results of one"
         )
-    frame = pandas.concat(
-        [result.problems.assign(model=result.model) for result in results], ignore_index=True
-    )
+    tables = [result.problems.assign(model=result.model) for result in results]
+    frame = cast(Frame, pandas.concat(tables, ignore_index=True))
     frame = frame.dropna(subset=["rate"])[
         ["key", "problem_id", "model", "rate", "low", "high", "right", "graded"]
     ]
@@ -55,20 +64,18 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
     names, shades = models_and_colours(frame)
     first = frame[frame["model"] == names[0]].sort_values(["rate", "problem_id"], ascending=[False, True])
     order = list(dict.fromkeys([*first["key"], *frame["key"]]))
-    labels = dict(
-        zip(reversed(frame["key"].tolist()), reversed(frame["problem_id"].tolist()))
-    )  # the first model's
-    shared = {
-        label for label, count in Counter(labels.values()).items() if count > 1
-    }  # other prompts under the same name
+    backwards = frame.iloc[::-1]  # so that the first model's name of a problem is the one that stays
+    labels = dict(zip(backwards["key"], backwards["problem_id"], strict=True))
+    shared = {label for label, count in Counter(labels.values()).items() if count > 1}  # by several prompts
     labels = {key: f"{label} ({key[:4]})" if label in shared else label for key, label in labels.items()}
     frame["problem"] = frame["key"].map(labels)
     several, named = len(names) > 1, len(order) <= NAMED
     axis = alt.Axis(labels=named, ticks=False, domain=False, grid=named, labelLimit=160)
-    told = (
+    hover = (
         "datum.problem + ', ' + datum.model + ': ' + datum.right + ' of ' + datum.graded + ' right, ' + "
         "format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
     )
+    offset: Options = {"yOffset": alt.YOffset("model:N", sort=names)} if several else {}
     base = alt.Chart(frame).encode(
         y=alt.Y(
             "problem:N",
@@ -82,15 +89,17 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
             scale=alt.Scale(domain=names, range=shades),
             legend=alt.Legend(orient="top", columns=1, **SOLID) if several else None,
         ),
-        **({"yOffset": alt.YOffset("model:N", sort=names)} if several else {}),
+        **offset,
     )
     whisker = base.mark_rule(
         strokeWidth=1.5 if named else 0.5, opacity=0.6 if named else 0.25, aria=False
-    ).encode(x=alt.X("low:Q", title="share of right answers", scale=alt.Scale(domain=[0, 1])), x2="high:Q")
+    ).encode(
+        x=alt.X("low:Q", title="share of right completions", scale=alt.Scale(domain=[0, 1])), x2="high:Q"
+    )
     dot = (
         base.mark_point(filled=True, size=45 if named else 14, opacity=1)
         .encode(x="rate:Q", description=alt.Description("hover:N"))
-        .transform_calculate(hover=told)
+        .transform_calculate(hover=hover)
     )
     words = []
     for name in names:
@@ -102,7 +111,7 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
             f"mean {own['rate'].mean():.2f}; half of the intervals are wider than {gap:.2f}"
         )
     step = (11 if several else 16) if named else max(1, 600 // (len(order) * len(names)))
-    return alt.layer(whisker, dot).properties(
+    return layered(whisker, dot).properties(
         width=width,
         height=alt.Step(step),
         title=chart_title(title, subtitle or results[0].benchmark),
@@ -111,25 +120,26 @@ def pass_rates(results, *, title: str = "Each problem's pass rate", subtitle: st
 
 
 def pass_at_k_curves(
-    curves,
+    curves: Frame,
     *,
     title: str = "pass@k",
     subtitle: str = "bands: 95%, over problems",
     columns: int = 3,
     width: int = 220,
-):
+) -> alt.ConcatChart:
     """Draw pass@k against k with its band: one panel per benchmark, a colour per model.
 
-    `curves`: frames of `Result.pass_at_k`, one below the other (columns model, benchmark, k, mean, low, high,
+    `curves`: concatenated frames of `Result.pass_at_k` (columns model, benchmark, k, mean, low, high,
     left_out). A larger, hollow point is over fewer problems than pass@1, because some have fewer than k
     generations.
+    Raises SdlabError when the frame is empty or lacks a column.
     """
     import altair as alt
 
     need(curves, ["model", "benchmark", "k", "mean", "low", "high", "left_out"], "pass_at_k_curves")
     names, shades = models_and_colours(curves)
     panels, words = [], []
-    told = (
+    hover = (
         "datum.model + ', pass@' + datum.k + ': ' + format(datum.mean, '.3f') + ' (' + format(datum.low, "
         "'.2f') + ' to ' + format(datum.high, '.2f') + ')'"
     )
@@ -157,27 +167,24 @@ def pass_at_k_curves(
             base.transform_filter("datum.left_out == 0")
             .mark_point(filled=True, size=26, opacity=1)
             .encode(y=y, description=alt.Description("hover:N"))
-            .transform_calculate(hover=told),
+            .transform_calculate(hover=hover),
         ]
         if rows["left_out"].any():
-            hover = told + " + ', ' + datum.left_out + ' problems left out'"
+            fewer = hover + " + ', ' + datum.left_out + ' problems left out'"
             layers.append(
                 base.transform_filter("datum.left_out > 0")
                 .mark_point(filled=False, size=70, opacity=1, strokeWidth=1.5)
                 .encode(y=y, description=alt.Description("hover:N"))
-                .transform_calculate(hover=hover)
+                .transform_calculate(hover=fewer)
             )
         panels.append(
-            alt.layer(*layers).properties(width=width, height=190, title=alt.Title(benchmark, fontSize=13))
+            layered(*layers).properties(width=width, height=190, title=alt.Title(benchmark, fontSize=13))
         )
         for name, own in rows.groupby("model", sort=False):
             ends = own.sort_values("k").iloc[[0, -1]]
-            words.append(
-                f"{benchmark}, {name}: "
-                + " and ".join(
-                    dict.fromkeys(f"{number(mean)} at k={k}" for mean, k in zip(ends["mean"], ends["k"]))
-                )
-            )
+            values = zip(ends["mean"], ends["k"], strict=True)
+            described = dict.fromkeys(f"{number(mean)} at k={k}" for mean, k in values)
+            words.append(f"{benchmark}, {name}: " + " and ".join(described))
     return alt.concat(*panels, columns=columns, spacing=24).properties(
         title=chart_title(title, subtitle), description="; ".join(words)
     )

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from math import log
+from typing import TYPE_CHECKING
 
-from sdlab.charts.story import GREY
-from sdlab.charts.style import BLUE, RED, need
+from sdlab.charts.style import BLUE, GREY, RED, layered, need
+from sdlab.charts.types import Frame, Options
+
+if TYPE_CHECKING:
+    import altair as alt
 
 
 def clip_chart(
-    lines,
-    cases,
+    lines: Frame,
+    cases: Frame,
     limits: tuple[float, float],
     *,
-    title: str = "Far enough is enough",
-    subtitle: str = "where the line is flat the token is no longer pushed; dashed: the clip range",
-):
+    title: str = "Outside the clip range the objective of a token is flat",
+    subtitle: str = "where the line is flat the token has no gradient; dashed: the clip range",
+) -> alt.LayerChart:
     """Draw GRPO's objective of one token against its ratio, a line per advantage.
 
     Dots are single cases; dashed lines are the two `limits` of the ratio. `lines`: columns ratio, objective,
-    advantage. `cases`: the same columns and push, the derivative by the token's log-probability.
+    advantage. `cases`: the same columns and push, the derivative with respect to the token's log-probability.
+    Raises SdlabError when a frame is empty or lacks a column.
     """
     import altair as alt
     import pandas
@@ -35,7 +40,7 @@ def clip_chart(
         title="ratio: probability now / when sampled",
         scale=alt.Scale(domain=ends, nice=False, zero=False),
     )
-    axes = {"x": x, "y": alt.Y("objective:Q", scale=alt.Scale(zero=False))}
+    axes: Options = {"x": x, "y": alt.Y("objective:Q", scale=alt.Scale(zero=False))}
     colour = alt.Color(
         "advantage:N", title="advantage", scale=alt.Scale(domain=["+1", "-1"], range=[BLUE, RED])
     )
@@ -51,15 +56,17 @@ def clip_chart(
         f"{row.push:.2f}"
         for row in cases.itertuples()
     )
-    return alt.layer(rules, curve, points).properties(
+    return layered(rules, curve, points).properties(
         width=440, height=220, description=words, title=alt.Title(title, subtitle=subtitle)
     )
 
 
-def divergence_chart(lines, *, title: str = "One token, one objection (dashed: log 2)"):
-    """Draw the divergence of two distributions as the teacher's probability of a word goes to zero.
+def divergence_chart(
+    lines: Frame, *, title: str = "Divergence when the teacher rejects one token (dashed: log 2)"
+) -> alt.LayerChart:
+    """Draw the divergence of two distributions as the teacher's probability of a token goes to zero.
 
-    Columns: p, alpha (a name) and nats.
+    `lines`: columns p, alpha (a name) and nats. Raises SdlabError when it is empty or lacks a column.
     """
     import altair as alt
     import pandas
@@ -69,7 +76,7 @@ def divergence_chart(lines, *, title: str = "One token, one objection (dashed: l
     x = alt.X(
         "p:Q",
         scale=alt.Scale(type="log", domain=[1, 1e-8]),
-        title="teacher's chance for a word the student gives .9",
+        title="teacher's probability of a token that the student gives 0.9",
         axis=axis,
     )
     curve = (
@@ -81,4 +88,4 @@ def divergence_chart(lines, *, title: str = "One token, one objection (dashed: l
     words = "; ".join(
         f"alpha {name}: up to {most:.2f} nats" for name, most in lines.groupby("alpha")["nats"].max().items()
     )
-    return (curve + bound).properties(width=420, height=200, title=title, description=words)
+    return layered(curve, bound).properties(width=420, height=200, title=title, description=words)

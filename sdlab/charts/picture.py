@@ -1,28 +1,36 @@
 """Turn an Altair chart into a picture that every viewer shows, without JavaScript and network.
 
-JupyterLab 4.6 does not draw Vega-Lite 6 itself, the usual HTML renderer fetches JavaScript from a CDN and the
-self-contained one costs 900 KB a chart. So a chart leaves the kernel as finished pictures:
+JupyterLab 4.6 does not draw Vega-Lite 6 itself. The usual HTML renderer fetches JavaScript from a CDN, and
+the self-contained one costs 900 KB a chart. So the kernel sends finished pictures:
 
-- text/html: the SVG inside an <object>, where hovering over a mark shows its values (SVG <title>, no JavaScript).
-  Viewers that remove <object> (an untrusted notebook in JupyterLab, GitHub) are left with the <img> inside it,
-  whose alt text says what the chart shows.
-- image/png for viewers that take no HTML, and text/plain with the same words as the alt text.
+- text/html: the SVG inside an <object>. Hovering over a mark shows its values (SVG <title>, no JavaScript).
+  Viewers that remove <object> (an untrusted notebook in JupyterLab, GitHub) show the <img> inside it, and its
+  alt text describes the chart.
+- image/png for viewers that show no HTML, and text/plain with the text of the alt text.
 """
+
+from __future__ import annotations
 
 import base64
 import html
 import io
 import json
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart
 
 PNG_SCALE = 1.5
 FONT = "Helvetica Neue, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 INK, MUTED, GRID = "#222222", "#5c5c5c", "#e6e6e6"
-# Okabe and Ito's eight colours, told apart with any common colour blindness; black last.
+# Okabe and Ito's eight colours, distinct under all common kinds of colour blindness; black last.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
 
 
-def theme_config() -> dict:
+def theme_config() -> alt.theme.ThemeConfig:
     """Return the configuration of every chart: Okabe-Ito colours, light grid, white card."""
     return {
         "config": {
@@ -72,7 +80,7 @@ def theme_config() -> dict:
 
 
 def enable() -> None:
-    """Make `sdlab` Altair's theme and renderer for this process. Calling it again changes nothing."""
+    """Enable sdlab's theme and renderer in Altair for this process; a second call changes nothing."""
     import altair as alt
 
     if "sdlab" not in alt.theme.names():
@@ -83,7 +91,7 @@ def enable() -> None:
     alt.renderers.enable("sdlab")
 
 
-def picture_bundle(spec: dict) -> dict[str, str]:
+def picture_bundle(spec: dict[str, Any]) -> dict[str, str]:
     """Return the mime bundle of a Vega-Lite `spec`: text/html, image/png (base64) and text/plain."""
     svg, png = draw(spec)
     words = alt_text(spec)
@@ -91,7 +99,7 @@ def picture_bundle(spec: dict) -> dict[str, str]:
     return {"text/html": picture_html(svg, png64, words), "image/png": png64, "text/plain": words}
 
 
-def draw(spec: dict) -> tuple[str, bytes]:
+def draw(spec: dict[str, Any]) -> tuple[str, bytes]:
     """Return the SVG text and the PNG bytes of a Vega-Lite specification, drawn by vl-convert.
 
     The PNG has 1.5 pixels per point.
@@ -104,10 +112,10 @@ def draw(spec: dict) -> tuple[str, bytes]:
     )
 
 
-def chart_html(chart, fallback: bool = True) -> str:
-    """Return the text/html of one Altair chart, for views that hold several (a flip book, a live board).
+def chart_html(chart: Chart, fallback: bool = True) -> str:
+    """Return the text/html of one Altair chart, for views of several charts (a flip book, a live board).
 
-    Without `fallback` there is no <img> inside: a viewer that removes <object> then shows nothing.
+    Without `fallback` there is no <img> inside, so a viewer that removes <object> shows nothing.
     """
     with_theme()
     spec = chart.to_dict()
@@ -115,7 +123,7 @@ def chart_html(chart, fallback: bool = True) -> str:
     return picture_html(svg, base64.b64encode(png).decode(), alt_text(spec))
 
 
-def svg_of(spec: dict) -> str:
+def svg_of(spec: dict[str, Any]) -> str:
     """Return the plain SVG text of a Vega-Lite specification."""
     import vl_convert
 
@@ -131,11 +139,11 @@ def with_theme() -> None:
 
 
 def picture_html(svg: str, png64: str, words: str) -> str:
-    """Return an <object> with the SVG; the PNG and its alt text remain where <object> is not allowed."""
-    width, height = (
-        float(value) for value in re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg).groups()
-    )
-    # The picture shrinks with the page: its size is the box's, its proportions come from the viewBox.
+    """Return an <object> with the SVG; where <object> is not allowed, the PNG and its alt text remain."""
+    size = re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg)
+    assert size is not None, "vl-convert writes the size of every picture"
+    width, height = (float(value) for value in size.groups())
+    # The picture shrinks with the page: it fills its box, and the viewBox keeps its proportions.
     svg = re.sub(
         r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r'\1 width="100%" height="100%"', svg, count=1
     )
@@ -155,16 +163,15 @@ _MARK = re.compile(
 
 
 def hover_titles(svg: str) -> str:
-    """Give every labelled mark a <title>, which browsers show on hover, and drop what draws nothing."""
+    """Give every labelled mark a <title> for hovering, and remove elements that draw nothing."""
     svg = re.sub(
         r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg
     )
     svg = re.sub(r' aria-roledescription="[^"]*"', "", svg)
-    svg = svg.replace(f' font-family="{FONT}"', "").replace(
-        "<svg ", f'<svg font-family="{FONT}" ', 1
-    )  # said once
+    # The font is named once, on the whole picture.
+    svg = svg.replace(f' font-family="{FONT}"', "").replace("<svg ", f'<svg font-family="{FONT}" ', 1)
 
-    def titled(match: re.Match) -> str:
+    def titled(match: re.Match[str]) -> str:
         tag, attributes, label, end = match.groups()
         closing = f"</{tag}>" if end == "/>" else ""
         return f"<{tag}{attributes}><title>{label}</title>{closing}"
@@ -173,10 +180,10 @@ def hover_titles(svg: str) -> str:
 
 
 def squeeze_png(png: bytes) -> bytes:
-    """Reduce a PNG to at most 256 colours: about a sixth of vl-convert's file.
+    """Reduce a PNG to at most 256 colours; the file is then about a sixth of vl-convert's.
 
-    A chart has few colours; the rest are the soft edges of letters and lines. A file that is not RGBA, as
-    vl-convert writes it, is returned as it was.
+    A chart has few colours; all others come from the soft edges of letters and lines. vl-convert writes RGBA;
+    a PNG of another mode is returned unchanged.
     """
     from PIL import Image
 
@@ -191,13 +198,13 @@ def squeeze_png(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def alt_text(spec: dict) -> str:
-    """Return the content of a chart in words.
+def alt_text(spec: dict[str, Any]) -> str:
+    """Return the text alternative of a chart.
 
-    The words are its title, subtitle and description, or the names of its axes.
+    It consists of title, subtitle and description; without them it lists the encoded columns.
     """
     title = spec.get("title") or ""
-    parts = []
+    parts: list[str] = []
     if isinstance(title, dict):
         for value in (title.get("text"), title.get("subtitle")):
             parts.append(" ".join(value) if isinstance(value, list) else value or "")
@@ -211,18 +218,18 @@ def alt_text(spec: dict) -> str:
     return ". ".join(parts) + "."
 
 
-def _fields(node) -> list[str]:
-    """Return the titles or names of everything encoded by position, colour or facet, in order."""
-    found = []
+def _fields(node: Any) -> list[str]:
+    """Return the titles or names of all columns encoded by position, colour or facet, in order."""
+    names: list[str] = []
     if isinstance(node, dict):
         for channel, value in node.get("encoding", {}).items():
             if channel in ("x", "y", "color", "column", "row", "facet") and isinstance(value, dict):
                 name = value.get("title") or value.get("field")
-                found += [name] if isinstance(name, str) else []
+                names += [name] if isinstance(name, str) else []
         for key, value in node.items():
             if key not in ("encoding", "datasets", "config", "data"):
-                found += _fields(value)
+                names += _fields(value)
     elif isinstance(node, list):
         for item in node:
-            found += _fields(item)
-    return found
+            names += _fields(item)
+    return names

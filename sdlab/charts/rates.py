@@ -1,6 +1,9 @@
-"""Charts of the learning-rate sweep: does a method lose at every rate, or only at one?"""
+"""Charts of the learning-rate sweep: the score of a method after training at each rate."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sdlab.charts.curves import STROKES
 from sdlab.charts.style import (
@@ -9,30 +12,35 @@ from sdlab.charts.style import (
     METRIC_LABELS,
     chart_title,
     label_colours,
+    layered,
     need,
     number,
 )
+from sdlab.charts.types import Frame
+
+if TYPE_CHECKING:
+    import altair as alt
 
 LABELS = METHOD_LABELS | {"sft": "SFT, unguided"}
 COLOURS = METHOD_COLOURS | {"sft": METHOD_COLOURS["sft_unguided"]}
 
 
 def rate_curves(
-    table,
-    splits=("in-domain", "unseen-types"),
+    table: Frame,
+    splits: Sequence[str] = ("in-domain", "unseen-types"),
     *,
-    base=None,
+    base: Mapping[str, float] | None = None,
     title: str = "Score after training at each learning rate",
     subtitle: str = "",
     width: int = 300,
-):
+) -> alt.HConcatChart:
     """Draw score against the learning rate: one panel per split, a colour per method.
 
     The rate has a logarithmic axis; bars are intervals. `table`: `sdlab.study.rates.sweep_table` (columns
     method, learning_rate, measure, mean, low, high). `base`: score of the untrained model by split, drawn as
     a grey line.
 
-    Raises SdlabError when a column is missing or no split is there.
+    Raises SdlabError when a column is missing or the table has none of `splits`.
     """
     import altair as alt
     import pandas
@@ -55,7 +63,7 @@ def rate_curves(
         scale=alt.Scale(domain=names, range=shades),
         legend=alt.Legend(**STROKES) if len(names) > 1 else None,
     )
-    told = (
+    hover = (
         "datum.label + ', learning rate ' + format(datum.learning_rate, '~e') + ': ' + format(datum.mean, "
         "'.2~f') + ' (' + format(datum.low, '.2~f') + ' to ' + format(datum.high, '.2~f') + ')'"
     )
@@ -76,7 +84,7 @@ def rate_curves(
             line.mark_line(aria=False).encode(y=y),
             line.mark_point(filled=True, size=45, opacity=1)
             .encode(y=y, description=alt.Description("hover:N"))
-            .transform_calculate(hover=told),
+            .transform_calculate(hover=hover),
         ]
         if base and split in base:
             layers.insert(
@@ -87,7 +95,7 @@ def rate_curves(
             )
             words.append(f"{split}, untrained: {number(base[split])}")
         panels.append(
-            alt.layer(*layers).properties(width=width, height=200, title=alt.Title(split, fontSize=13))
+            layered(*layers).properties(width=width, height=200, title=alt.Title(split, fontSize=13))
         )
         for name in names:
             curve = rows[rows["label"] == name].sort_values("learning_rate")
@@ -95,7 +103,7 @@ def rate_curves(
                 f"{split}, {name}: "
                 + ", ".join(
                     f"{number(score)} at {rate:g}"
-                    for rate, score in zip(curve["learning_rate"], curve["mean"])
+                    for rate, score in zip(curve["learning_rate"], curve["mean"], strict=True)
                 )
             )
     return alt.hconcat(*panels, spacing=24).properties(

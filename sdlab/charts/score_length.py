@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sdlab.charts.evaluations import SOLID, models_and_colours
 from sdlab.charts.picture import INK, MUTED
-from sdlab.charts.style import chart_title, need, number
+from sdlab.charts.style import chart_title, layered, need, number
+from sdlab.charts.types import Frame
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    import altair as alt
 
 SHAPES = (
     "circle",
@@ -17,21 +23,21 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
-TOLD = 12  # rows of a text alternative
+DESCRIBED = 12  # rows in the text alternative
 
 
 def score_against_length(
-    table,
+    table: Frame,
     *,
     title: str = "Score against length",
     subtitle: str = "lines: 95% intervals over problems",
     width: int = 460,
     height: int = 300,
-):
+) -> alt.LayerChart:
     """Draw score against mean length (logarithmic), a point per model and benchmark, with both intervals.
 
-    Colour by model, shape by benchmark. `table`: from `sdlab.results.comparison.comparison`. Results whose
-    lengths are in words are drawn hollow.
+    A colour is a model, a shape a benchmark. `table`: from `sdlab.results.comparison.comparison`. Points
+    whose lengths are in words are hollow.
 
     Raises SdlabError when no result has both a score and a length.
     """
@@ -48,12 +54,11 @@ def score_against_length(
     frame = frame[frame["mean_length"] > 0]
     if frame.empty:
         raise SdlabError("score_against_length needs results with a score and a length; none has both")
-    frame["low_length"] = frame["low_length"].clip(
-        lower=frame["mean_length"] / 1000
-    )  # a logarithm needs a positive number
+    # The logarithmic axis needs positive numbers.
+    frame["low_length"] = frame["low_length"].clip(lower=frame["mean_length"] / 1000)
     names, shades = models_and_colours(frame)
     places = list(dict.fromkeys(frame["benchmark"]))
-    told = (
+    hover = (
         "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + "
         "format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
         " + '), length ' + format(datum.mean_length, ',.0f') + ' ' + datum.unit"
@@ -92,15 +97,15 @@ def score_against_length(
         )
         layers.append(
             points.encode(x=x, y=y, shape=shape, description=alt.Description("hover:N")).transform_calculate(
-                hover=told
+                hover=hover
             )
         )
     rows = [
         f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) "
         f"at {number(row.mean_length)} {row.unit}"
-        for row in frame.head(TOLD).itertuples()
+        for row in frame.head(DESCRIBED).itertuples()
     ]
-    words = "; ".join(rows) + ("; and more" if len(frame) > TOLD else "")
-    return alt.layer(*layers).properties(
+    words = "; ".join(rows) + ("; and more" if len(frame) > DESCRIBED else "")
+    return layered(*layers).properties(
         width=width, height=height, title=chart_title(title, subtitle), description=words
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from sdlab.charts.style import (
     METHOD_COLOURS,
     METHOD_LABELS,
@@ -13,12 +16,16 @@ from sdlab.charts.style import (
     need,
     rows_in_words,
 )
+from sdlab.charts.types import Frame, Options
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    import altair as alt
 
 
 def training_curves(
-    frame,
-    metrics=("reward", "length", "markers", "density", "entropy"),
+    frame: Frame,
+    metrics: Sequence[str] = ("reward", "length", "markers", "density", "entropy"),
     *,
     step: str = "step",
     by: str = "method",
@@ -28,24 +35,24 @@ def training_curves(
     subtitle: str = "",
     columns: int = 3,
     width: int = 210,
-):
+) -> alt.ConcatChart:
     """Draw small multiples against the training step: one panel per metric, one colour per `by`.
 
-    The first split in the frame is solid and the others dashed. Rows whose `recorded` is true (a long run
-    made before) are faint and named in the legend. Absent columns (`split`, `recorded`, a metric) count as
-    constant.
+    The first split in the frame is solid and the others are dashed. Rows whose `recorded` is true (from an
+    earlier, longer run) are faint and named in the legend. The frame may lack the columns `split` and
+    `recorded` and some metrics. Raises SdlabError when it lacks `step`, `by` or all metrics.
     """
     import altair as alt
 
     need(frame, [step, by], "training_curves")
-    shown = [metric for metric in metrics if metric in frame.columns and frame[metric].notna().any()]
-    if not shown:
+    drawn = [metric for metric in metrics if metric in frame.columns and frame[metric].notna().any()]
+    if not drawn:
         raise SdlabError(f"training_curves found none of {', '.join(metrics)} among the frame's columns")
     frame, names, shades = label_colours(frame, by, METHOD_LABELS, METHOD_COLOURS)
     splits = list(dict.fromkeys(frame[split])) if split in frame.columns else []
     is_recorded = frame[recorded].astype(bool) if recorded in frame.columns else frame["label"].isna()
     frame = frame.assign(source=is_recorded.map({True: "recorded", False: "this run"}))
-    encodings = {
+    encodings: Options = {
         "x": alt.X(field(step, "Q"), title="step", axis=alt.Axis(tickCount=4, tickMinStep=1)),
         "color": alt.Color(
             "label:N",
@@ -54,7 +61,7 @@ def training_curves(
             legend=alt.Legend() if len(names) > 1 else None,
         ),
     }
-    if len(splits) > 1:
+    if split and len(splits) > 1:
         dashes = [[1, 0], [6, 4], [2, 3], [8, 3, 2, 3]]
         encodings["strokeDash"] = alt.StrokeDash(
             field(split, "N"),
@@ -66,17 +73,16 @@ def training_curves(
             "source:N", title=None, scale=alt.Scale(domain=["this run", "recorded"], range=[1.0, 0.4])
         )
     panels = []
-    for metric in shown:
+    for metric in drawn:
         rows = frame[frame[metric].notna()][
             list(dict.fromkeys([step, "label", "source", metric] + ([split] if splits else [])))
         ]
-        told = (
-            ["datum.label"] + ([datum(split)] if splits else []) + ["datum.source"] * bool(is_recorded.any())
-        )
+        parts = ["datum.label"] + ([datum(split)] if split and splits else [])
+        parts += ["datum.source"] * bool(is_recorded.any())
         base = (
             alt.Chart(rows)
             .encode(**encodings, description=alt.Description("hover:N"))
-            .transform_calculate(hover=" + ', ' + ".join(told))
+            .transform_calculate(hover=" + ', ' + ".join(parts))
             .properties(width=width, height=150)
         )
         y = alt.Y(
@@ -93,7 +99,7 @@ def training_curves(
     words = "; ".join(
         f"{METRIC_LABELS.get(metric, metric)} at the last step: "
         f"{rows_in_words(last.dropna(subset=[metric]), 'label', metric)}"
-        for metric in shown
+        for metric in drawn
     )
     return alt.concat(*panels, columns=columns, spacing=24).properties(
         title=chart_title(title, subtitle), description=words

@@ -1,1 +1,1 @@
-"""The course labs: build student versions from solution notebooks, and grade submissions."""
+"""Build student versions of the course labs from solution notebooks, and grade submissions."""

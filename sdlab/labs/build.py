@@ -4,11 +4,16 @@ The rules are nbgrader's (its preprocessors ClearSolutions and ClearHiddenTests 
 so a course may use either. nbgrader itself is not needed.
 """
 
-import re
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.labs.cells import marking, read_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SOLUTION = ("BEGIN SOLUTION", "END SOLUTION")
 HIDDEN = ("BEGIN HIDDEN TESTS", "END HIDDEN TESTS")
@@ -21,7 +26,8 @@ def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
 
     Names stay the same. All sources are checked before the first file is written.
 
-    Raises SdlabError that names the notebook and the cell.
+    Raises SdlabError with the notebook and the cell when a source is not correct, and when the folder is
+    empty.
     """
     sources = sorted(Path(source_dir).glob("*.ipynb"))
     if not sources:
@@ -39,22 +45,22 @@ def build_labs(source_dir: Path, output_dir: Path) -> list[Path]:
     return [Path(output_dir) / name for name in versions]
 
 
-def read_source(path: Path):
+def read_source(path: Path) -> NotebookNode:
     """Read the solution notebook at `path` and check it.
 
     Raises SdlabError for unbalanced or misplaced markers, a grade_id used twice, a graded cell without
     points, and a cell without an id.
     """
     notebook = read_notebook(path)
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}  # of the cell with this grade_id
     for number, cell in enumerate(notebook.cells, 1):
         mark = marking(cell)
         where = f"{path.name}, cell {number}" + (f" ({mark.grade_id})" if mark else "")
-        for markers, wanted, kind in (
+        for markers, is_marked, kind in (
             (SOLUTION, mark and mark.solution, "solution"),
             (HIDDEN, mark and mark.test, "test"),
         ):
-            if regions(cell.source, markers, where) and not wanted:
+            if regions(cell.source, markers, where) and not is_marked:
                 raise SdlabError(
                     f"{where}: ### {markers[0]} in a cell that nbgrader's metadata does not mark as a {kind} "
                     f"cell; set it there"
@@ -63,12 +69,12 @@ def read_source(path: Path):
             raise SdlabError(f"{where}: no cell id; save the notebook in nbformat 4.5")
         if mark is None:
             continue
-        if mark.grade_id in seen:
+        if mark.grade_id in numbers:
             raise SdlabError(
-                f"{where}: grade_id {mark.grade_id!r} is that of cell {seen[mark.grade_id]} too; each needs "
-                f"its own"
+                f"{where}: cell {numbers[mark.grade_id]} has the grade_id {mark.grade_id!r} too; each cell "
+                f"needs its own"
             )
-        seen[mark.grade_id] = number
+        numbers[mark.grade_id] = number
         points = cell.metadata.nbgrader.get("points")
         if mark.grade and (
             isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0
@@ -82,10 +88,10 @@ def read_source(path: Path):
     return notebook
 
 
-def student_version(source, name: str):
+def student_version(source: NotebookNode, name: str) -> NotebookNode:
     """Return the student version of the solution notebook `source`.
 
-    Its metadata holds `name` (lab1_...) for grading.
+    Its metadata contain `name` (lab1_...) for grading.
     """
     import copy
 
@@ -99,7 +105,7 @@ def student_version(source, name: str):
             cell.source = without_hidden(cell.source)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            for key in ("execution", "collapsed", "scrolled"):  # what JupyterLab notes about a run
+            for key in ("execution", "collapsed", "scrolled"):  # JupyterLab's notes about a run
                 cell.metadata.pop(key, None)
     notebook.metadata.pop("widgets", None)
     return notebook
@@ -112,12 +118,12 @@ def without_solution(code: str, stub: str) -> str:
     """
     lines, last = [], 0
     source = code.split("\n")
-    found = regions(code, SOLUTION, "")
-    for first, end in found:
-        indent = re.match(r"\s*", source[first]).group()
+    solutions = regions(code, SOLUTION, "")
+    for first, end in solutions:
+        indent = source[first][: len(source[first]) - len(source[first].lstrip())]
         lines += source[last:first] + [indent + line for line in stub.split("\n")]
         last = end + 1
-    return "\n".join(lines + source[last:]) if found else stub
+    return "\n".join(lines + source[last:]) if solutions else stub
 
 
 def without_hidden(code: str) -> str:
@@ -135,7 +141,8 @@ def regions(code: str, markers: tuple[str, str], where: str) -> list[tuple[int, 
 
     Raises SdlabError when the markers do not pair.
     """
-    found, opened = [], None
+    pairs: list[tuple[int, int]] = []
+    opened: int | None = None
     for number, line in enumerate(code.split("\n")):
         begins, ends = markers[0] in line, markers[1] in line
         if (begins and opened is not None) or (ends and opened is None):
@@ -145,9 +152,9 @@ def regions(code: str, markers: tuple[str, str], where: str) -> list[tuple[int, 
             )
         if begins:
             opened = number
-        elif ends:
-            found.append((opened, number))
+        elif ends and opened is not None:
+            pairs.append((opened, number))
             opened = None
     if opened is not None:
         raise SdlabError(f"{where}: line {opened + 1}: ### {markers[0]} is never ended; add ### {markers[1]}")
-    return found
+    return pairs

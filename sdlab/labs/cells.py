@@ -1,19 +1,25 @@
 """Read lab notebooks, and nbgrader's metadata of their cells."""
 
+from __future__ import annotations
+
 import ast
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 LARGEST = 50_000_000  # bytes of a notebook; with figures in it a lab has two or three million
 
 
-def read_notebook(path: Path):
+def read_notebook(path: Path) -> NotebookNode:
     """Read the notebook at `path` in format 4.
 
-    Raises SdlabError when it is missing, damaged, too large or no notebook.
+    Raises SdlabError when it is missing, damaged, too large or not a notebook.
     """
     import nbformat
 
@@ -40,20 +46,19 @@ def read_notebook(path: Path):
             f"{path.name} is not a notebook: it has no cells; hand in the .ipynb file that JupyterLab saves"
         )
     try:
-        notebook = (
-            nbformat.convert(nbformat.from_dict(raw), 4)
-            if raw.get("nbformat", 4) < 4
-            else nbformat.from_dict(raw)
-        )
+        notebook = nbformat.from_dict(raw)
+        if raw.get("nbformat", 4) < 4:
+            notebook = nbformat.convert(notebook, 4)
+        assert isinstance(notebook, nbformat.NotebookNode)  # as of every dict
         if not isinstance(notebook.setdefault("metadata", nbformat.NotebookNode()), dict):
-            raise TypeError("metadata that are no table")
+            raise TypeError("metadata that are not a table")
         for cell in notebook.cells:
             cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
             if not isinstance(cell.cell_type, str) or not isinstance(
                 cell.setdefault("metadata", nbformat.NotebookNode()), dict
             ):
                 raise TypeError("a cell without a type")
-    except Exception as error:  # nbformat's converters raise whatever they meet
+    except Exception as error:  # nbformat's converters raise errors of any kind
         raise SdlabError(
             f"{path.name} is a damaged notebook ({type(error).__name__}: {str(error)[:80]}); save it again "
             f"in JupyterLab"
@@ -73,14 +78,16 @@ class Marking:
 
     @property
     def by_hand(self) -> bool:
+        """Whether a person grades the cell."""
         return self.grade and self.solution
 
     @property
     def test(self) -> bool:
+        """Whether the cell is graded by running it."""
         return self.grade and not self.solution
 
 
-def marking(cell) -> Marking | None:
+def marking(cell: NotebookNode) -> Marking | None:
     """Return nbgrader's metadata of `cell`; None for a cell without it."""
     raw = cell.metadata.get("nbgrader")
     if not isinstance(raw, dict) or not isinstance(raw.get("grade_id"), str):
@@ -97,26 +104,24 @@ def marking(cell) -> Marking | None:
     )
 
 
-def tagged(cell, tag: str) -> bool:
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    """Return whether `cell` has the tag `tag`."""
     tags = cell.metadata.get("tags", [])
     return isinstance(tags, list) and tag in tags
 
 
 def assigned(code: str) -> dict[str, ast.expr | None]:
-    """Return the names that `code` binds at its top level.
-
-    Each comes with the expression assigned to it, where there is one.
-    """
-    found: dict[str, ast.expr | None] = {}
+    """Return the names that `code` binds at its top level, each with its assigned expression or None."""
+    names: dict[str, ast.expr | None] = {}
     for node in parsed(code):
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                found.update({name.id: node.value for name in ast.walk(target) if isinstance(name, ast.Name)})
+                names.update({name.id: node.value for name in ast.walk(target) if isinstance(name, ast.Name)})
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found[node.target.id] = node.value
+            names[node.target.id] = node.value
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found[node.name] = None
-    return found
+            names[node.name] = None
+    return names
 
 
 def imports(code: str) -> list[str]:
@@ -125,7 +130,7 @@ def imports(code: str) -> list[str]:
 
 
 def parsed(code: str) -> list[ast.stmt]:
-    """Return the statements of a code cell; none where it is not Python. Magics are skipped."""
+    """Return the statements of a code cell, without magics; [] when it is not Python."""
     lines = [
         "pass" if line.lstrip()[:1] in ("%", "!") and not line[:1].isspace() else line
         for line in code.split("\n")

@@ -1,10 +1,13 @@
-"""Finished results of the leaderboard in a folder, so that a repeated command trains only new submissions."""
+"""Store finished results of the leaderboard in a folder; a repeated command trains only new submissions."""
+
+from __future__ import annotations
 
 import hashlib
 import io
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,19 +16,22 @@ from sdlab import __version__
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 
+if TYPE_CHECKING:
+    from sdlab.labs.leaderboard import Budget
+
 TABLES = ("score", "tokens", "in_domain")
 
 
 class Finished:
     """The results in `folder` for one secret, budget and model.
 
-    A result belongs to the content of a submission, whatever its file is called. The allowed time and memory
-    do not change a finished result.
+    A result belongs to the content of a submission, not to the name of its file. It does not depend on the
+    allowed time and memory.
 
-    Raises SdlabError when the folder cannot be made.
+    Raises SdlabError when the folder cannot be created.
     """
 
-    def __init__(self, folder: Path, secret: str, budget):
+    def __init__(self, folder: Path, secret: str, budget: Budget) -> None:
         from sdlab.rollout.loading import load_engine
 
         self.folder, self.seeds = Path(folder), budget.seeds
@@ -33,7 +39,7 @@ class Finished:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SdlabError(
-                f"could not make the folder {folder} for finished results: {error.strerror}"
+                f"could not create the folder {folder} for finished results: {error.strerror}"
             ) from error
         settings = {
             key: value for key, value in asdict(budget).items() if key not in ("timeout", "memory_gb")
@@ -65,12 +71,13 @@ class Finished:
         return tables if whole and tables["score"].shape == tables["tokens"].shape else None
 
     def keep(self, tables: dict[str, np.ndarray], source: Path | str) -> None:
-        """Write `tables` completely or not at all.
+        """Store `tables` as the result of `source`.
 
-        Raises SdlabError when that cannot be done.
+        The file is written completely or not at all. Raises SdlabError when that is not possible.
         """
         content = io.BytesIO()
-        np.savez(content, **tables)
+        arrays: dict[str, Any] = dict(tables)
+        np.savez(content, **arrays)
         try:
             path = self._path(source)
         except OSError as error:

@@ -1,8 +1,14 @@
 """Grades as a table and as a CSV file."""
 
+from __future__ import annotations
+
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -17,20 +23,20 @@ class Graded:
     points: dict[str, float] = field(default_factory=dict)  # by grade_id of the test cell
     max_points: dict[str, float] = field(default_factory=dict)
     manual: dict[str, float] = field(default_factory=dict)  # grade_id: points that a person gives
-    errors: dict[str, str] = field(
-        default_factory=dict
-    )  # grade_id or "cell 7": what went wrong there, in one line
-    problems: tuple[str, ...] = ()  # what the person who grades should know, a line each
+    errors: dict[str, str] = field(default_factory=dict)  # grade_id or "cell 7": the error there, one line
+    problems: tuple[str, ...] = ()  # notes for the person who grades, a line each
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    closed_off: tuple[str, ...] = ()  # what it could not reach: files, network, processes, signals, tcp
+    closed_off: tuple[str, ...] = ()  # closed to its code: files, network, processes, signals, tcp
 
     @property
     def total(self) -> float:
+        """The points of all cells."""
         return sum(self.points.values())
 
     @property
     def max_total(self) -> float:
+        """The points that all cells are worth."""
         return sum(self.max_points.values())
 
 
@@ -85,12 +91,12 @@ def write_csv(results: list[Graded], path: Path) -> None:
             )
 
 
-def table(results: list[Graded]):
-    """Return a rich table of the class."""
+def table(results: list[Graded]) -> Table:
+    """Return a table of the class for a terminal, one row per submission."""
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table("submission", "lab", "points", "by hand", "not earned", "noticed", "seconds", "MB")
+    rows = Table("submission", "lab", "points", "by hand", "not earned", "noticed", "seconds", "MB")
     for graded in results:
         lost = ", ".join(name for name, points in graded.points.items() if points == 0)
         points, by_hand = f"{graded.total:g} of {graded.max_total:g}", f"{sum(graded.manual.values()):g}"
@@ -105,8 +111,8 @@ def table(results: list[Graded]):
             f"{graded.seconds:.0f}",
             f"{graded.peak_memory_mb:.0f}",
         )
-        shown.add_row(*(escape(printable(cell)) for cell in row))
-    return shown
+        rows.add_row(*(escape(printable(cell)) for cell in row))
+    return rows
 
 
 def _safe(cell: str) -> str:
@@ -116,4 +122,5 @@ def _safe(cell: str) -> str:
 
 
 def printable(text: str) -> str:
+    """Return `text` with a space for every unprintable character except line ends."""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)

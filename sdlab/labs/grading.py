@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from sdlab.errors import SdlabError
 from sdlab.labs.build import read_source
@@ -26,7 +27,7 @@ def grade_submission(
 
     `source` is the solution notebook. `timeout` and `cell_timeout` are seconds for all cells and for each
     cell. `memory_mb` limits each of its processes and all together; `output_mb` limits what it prints.
-    Everything wrong with the submission stands in `problems`.
+    All problems of the submission are in `problems` of the result.
 
     Raises SdlabError only for a bad source, bad limits, or a process that does not start.
     """
@@ -88,17 +89,18 @@ def grade_class(
     output_csv: Path | None = None,
     *,
     progress: Callable[[Graded], None] | None = None,
-    **limits,
+    **limits: Any,
 ) -> list[Graded]:
     """Grade every submission and write a row for each to `output_csv`.
 
     `submissions` are files, or folders of .ipynb files. `source` is the solution notebook, or a function that
-    finds it. A submission that cannot be graded never stops the others.
+    finds it. A submission that cannot be graded never stops the others. `limits`: those of
+    `grade_submission`.
 
     Raises SdlabError when there is no submission, a name is missing, the limits are bad or `output_csv`
     cannot be written.
     """
-    paths = found([submissions] if isinstance(submissions, (str, Path)) else list(submissions))
+    paths = files_in([submissions] if isinstance(submissions, (str, Path)) else list(submissions))
     Limits(**limits)
     if output_csv is not None:
         try:
@@ -112,9 +114,7 @@ def grade_class(
             graded = grade_submission(path, source(path) if callable(source) else source, **limits)
         except SdlabError as error:
             graded = Graded(path, problems=(str(error),))
-        except (
-            Exception
-        ) as error:  # whatever a notebook can do to a reader of notebooks: the others still get their turn
+        except Exception as error:  # a strange notebook must not stop the others
             graded = Graded(
                 path,
                 problems=(
@@ -125,21 +125,23 @@ def grade_class(
         if progress:
             progress(graded)
         if output_csv is not None:
-            write_csv(results, Path(output_csv))  # as far as it goes: a stopped class keeps its rows
+            write_csv(
+                results, Path(output_csv)
+            )  # after each, so an interrupted command keeps the rows so far
     return results
 
 
 def sandbox_notes(results: list[Graded]) -> list[str]:
-    """Return lines on what the sandbox lacked on this machine."""
+    """Return lines on the protections that the sandbox lacked on this machine."""
     return notes(graded.closed_off for graded in results if graded.peak_memory_mb)  # those that ran
 
 
-def found(paths: list[Path]) -> list[Path]:
+def files_in(paths: list[Path]) -> list[Path]:
     """Return the files among `paths` and the notebooks in the folders among them, in order.
 
-    Autosaved copies are left out.
+    JupyterLab's checkpoints are left out.
 
-    Raises SdlabError for a name that does not exist, or when there is nothing.
+    Raises SdlabError for a name that does not exist, or when there is no file.
     """
     files: list[Path] = []
     for path in map(Path, paths):

@@ -1,19 +1,19 @@
 """The leaderboard of lab 4: train repairs on hidden seeds, evaluate them on hidden problems, and rank them.
 
 An instructor's secret chooses the training seeds, the training problems and the test problems, all of them
-outside the named splits. Each submission is trained in a process of its own, which gets only its training
-seeds and returns weights. The weights are evaluated here, so what a submission prints or returns is no score.
-docs/sandbox.md says what protects this machine. For hostile code, run the command in a container.
+outside the named splits. Each submission is trained in its own process, which gets only its training seeds
+and returns weights. The weights are evaluated in this process, so a submission cannot report its own score.
+docs/sandbox.md describes how this machine is protected. For hostile code, run the command in a container.
 """
 
 import secrets
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Range, check_settings, checked
 from sdlab.train.repair import BUDGET
 from sdlab.train.sdpo import SDPOConfig
+from sdlab.world.problems import Problem
 from sdlab.world.splits import SEEDS as SPLIT_SEEDS
 from sdlab.world.splits import load_split
 
@@ -41,21 +42,19 @@ class Budget:
     """The resources of every submission. Raises SdlabError on a value below its minimum."""
 
     config: SDPOConfig = BUDGET
-    seeds: Count = 3  # training runs; with one nothing is called significant
+    seeds: Count = 3  # training runs; with one no difference is significant
     problems: Annotated[int, Range(2)] = 64  # of each of three hidden splits
     generations: Count = 4
     timeout: Annotated[float, Range(1)] = 1800.0  # seconds, of one submission's training
-    memory_gb: Annotated[float, Range(1)] = (
-        4.0  # of its process; the recorded budget with token weights takes about one
-    )
+    memory_gb: Annotated[float, Range(1)] = 4.0  # of its process; the recorded budget takes about 1 GB
     model: str = "organism"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
 @checked
-def hidden_problems(split: str, count: Count, secret: str) -> list:
+def hidden_problems(split: str, count: Count, secret: str) -> list[Problem]:
     """Return `count` problems of the split's kind that `secret` chooses.
 
     None of them is in the split itself (its seed 0).
@@ -92,7 +91,7 @@ def leaderboard(
     *,
     jobs: Count = 1,
     kept: Path | None = None,
-    on_done=None,
+    on_done: Callable[[Entry], object] | None = None,
 ) -> list[tuple[int, Entry]]:
     """Return (rank, entry) of every submission and of SDPO and GRPO, best first.
 
@@ -112,15 +111,16 @@ def leaderboard(
         )
     check_system()
     work = {
-        **dict(zip(_names([Path(file) for file in files]), map(Path, files))),
+        **dict(zip(_names([Path(file) for file in files]), map(Path, files), strict=True)),
         **{name: HEADER + text for name, text in REFERENCES.items()},
     }
     finished = Finished(kept, secret, budget) if kept else None
-    stop, entries = threading.Event(), []
+    stop = threading.Event()
+    entries: list[Entry] = []
 
     def run(name: str, place: Path) -> Entry | tuple[str, tuple[str, ...] | None]:
-        if finished and (known := finished.find(work[name])):
-            return Entry(name, **known, generations=budget.generations)
+        if finished and (tables := finished.find(work[name])):
+            return _entry(name, tables, budget)
         task = {
             "model": budget.model,
             "config": asdict(budget.config),
@@ -130,7 +130,7 @@ def leaderboard(
             return train(
                 work[name], place, task, timeout=budget.timeout, memory_gb=budget.memory_gb, stop=stop
             )
-        except OSError as error:  # no more processes or disk here: the others still get their turn
+        except OSError as error:  # too many processes or no disk; the others are still tried
             return f"could not be started: {error}", None
 
     with (
@@ -140,21 +140,21 @@ def leaderboard(
         places = {name: Path(folder) / secrets.token_hex(8) for name in work}
         trained = [pool.submit(run, name, places[name]) for name in work]
         try:
-            for name, future in zip(work, trained):
+            for name, future in zip(work, trained, strict=True):
                 entry = future.result()
                 if not isinstance(entry, Entry):
                     reason, closed_off = entry
                     entry = (
                         Entry(name, reason=reason, closed_off=closed_off)
                         if reason
-                        else replace(_judge(name, places[name], secret, budget), closed_off=closed_off)
+                        else replace(_evaluated(name, places[name], secret, budget), closed_off=closed_off)
                     )
                     if finished and not entry.reason:
                         finished.keep({what: getattr(entry, what) for what in TABLES}, work[name])
                 entries.append(entry)
                 if on_done:
                     on_done(entry)
-        finally:  # also when the user has seen enough: what runs is stopped, what waits is not begun
+        finally:  # also after an interrupt: running trainings stop, waiting ones do not start
             stop.set()
             pool.shutdown(cancel_futures=True)
     good = {entry.name: (entry.score, entry.tokens) for entry in entries if not entry.reason}
@@ -166,7 +166,7 @@ def leaderboard(
 
 
 def sandbox_notes(ranked: list[tuple[int, Entry]]) -> list[str]:
-    """Return lines on what the sandbox lacked on this machine."""
+    """Return lines on the protections that the sandbox lacked on this machine."""
     return notes(entry.closed_off for _, entry in ranked if entry.closed_off is not None)
 
 
@@ -180,7 +180,12 @@ def _names(files: list[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
+def _entry(name: str, tables: dict[str, np.ndarray], budget: Budget) -> Entry:
+    columns: dict[str, Any] = dict(tables)
+    return Entry(name, **columns, generations=budget.generations)
+
+
+def _evaluated(name: str, place: Path, secret: str, budget: Budget) -> Entry:
     """Evaluate the trained weights on the hidden problems.
 
     Returns an entry with a reason when they are not weights of the model.
@@ -193,7 +198,8 @@ def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
     from sdlab.rollout.loading import load_engine
     from sdlab.rollout.types import SamplingParams
 
-    engine, found = load_engine(budget.model), {what: [] for what in ("score", "tokens", "in_domain")}
+    engine = load_engine(budget.model)
+    rows: dict[str, list[np.ndarray]] = {what: [] for what in TABLES}
     for k in range(budget.seeds):
         try:
             weights = load_file(place / f"{k}.safetensors")
@@ -220,9 +226,5 @@ def _judge(name: str, place: Path, secret: str, budget: Budget) -> Entry:
             ("tokens", "length", OUT_OF_DISTRIBUTION),
             ("in_domain", "reward", IN_DOMAIN),
         ):
-            found[what].append(
-                np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits])
-            )
-    return Entry(
-        name, **{what: np.stack(rows) for what, rows in found.items()}, generations=budget.generations
-    )
+            rows[what].append(np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits]))
+    return _entry(name, {what: np.stack(tables) for what, tables in rows.items()}, budget)

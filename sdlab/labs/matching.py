@@ -1,17 +1,23 @@
 """Match a submission with its source: the cells to run, their order, and problems of the submission."""
 
+from __future__ import annotations
+
 import ast
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sdlab.labs.build import TEXT_STUB, without_hidden
 from sdlab.labs.cells import assigned, imports, marking, tagged
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @dataclass(frozen=True)
 class Step:
     """One cell to run.
 
-    `kind` is student (the student's cell), given (the source's) or test (the source's, worth points).
+    `kind` is "student" (the student's cell), "given" (the source's) or "test" (the source's, worth points).
     """
 
     kind: str
@@ -30,10 +36,10 @@ class Plan:
     runnable: bool = True
 
 
-def match(submission, source) -> Plan:
+def match(submission: NotebookNode, source: NotebookNode) -> Plan:
     """Return the plan for grading `submission` (both are notebooks; `source` is checked).
 
-    Cells are matched by grade_id. Locked cells are taken from the source. Cells that only the student has run
+    Cells are matched by grade_id. Locked cells are taken from the source. Additional cells of the student run
     unchanged, after the marked cell that they follow. The marked cells have the order of the source.
     """
     problems: list[str] = []
@@ -47,7 +53,7 @@ def match(submission, source) -> Plan:
     parameters = next(
         (cell for cell in source.cells if cell.cell_type == "code" and tagged(cell, "parameters")), None
     )
-    given = Step("given", parameters.source, "parameters") if parameters else None
+    settings = Step("given", parameters.source, "parameters") if parameters else None
     head: list[Step] = []
     blocks: dict[str, list[Step]] = {}
     now, repeated, edited, placed = head, [], [], False
@@ -65,8 +71,8 @@ def match(submission, source) -> Plan:
                     problems.append(f"{identity}: not answered ({mark.points:g} points, graded by hand)")
                 continue
             if not mark.solution:
-                if given and original is parameters:
-                    _year(cell.source, given.code, problems)
+                if settings and original is parameters:
+                    _year(cell.source, settings.code, problems)
                     placed = True
                 if original.cell_type == "code" and not again:
                     now.append(Step("test" if mark.test else "given", original.source, identity))
@@ -79,20 +85,20 @@ def match(submission, source) -> Plan:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         now.append(Step("student", cell.source, identity or f"cell {number}"))
-        if given and (tagged(cell, "parameters") or "YEAR" in assigned(cell.source)):
-            _year(cell.source, given.code, problems)
-            now.append(given)
+        if settings and (tagged(cell, "parameters") or "YEAR" in assigned(cell.source)):
+            _year(cell.source, settings.code, problems)
+            now.append(settings)
             placed = True
-    if given and not placed:
-        head.insert(0, given)
+    if settings and not placed:
+        head.insert(0, settings)
     if not blocks and marked:
         problems.append(
             "no cell of this lab is in it: another lab's notebook, or its metadata is lost; hand in the "
             "notebook that was given out"
         )
-    seen = list(blocks)
-    if seen != [identity for identity in marked if identity in blocks]:
-        problems.append(f"cells were reordered ({', '.join(seen)}); run in the lab's order")
+    order = list(blocks)
+    if order != [identity for identity in marked if identity in blocks]:
+        problems.append(f"cells were reordered ({', '.join(order)}); run in the lab's order")
     steps, missing = list(head), []
     for identity, (cell, mark) in marked.items():
         steps += blocks.get(identity, [])
@@ -113,10 +119,10 @@ def match(submission, source) -> Plan:
     return Plan(tuple(steps), tuple(missing), tuple(dict.fromkeys(problems)), statements, runnable)
 
 
-def _language(submission, problems: list[str]) -> bool:
+def _language(submission: NotebookNode, problems: list[str]) -> bool:
     """Return whether the notebook is for Python; a kernel with another name is noted and ignored."""
     spec, info = (
-        found if isinstance(found := submission.metadata.get(key), dict) else {}
+        value if isinstance(value := submission.metadata.get(key), dict) else {}
         for key in ("kernelspec", "language_info")
     )
     name, language = str(spec.get("name", "")), str(spec.get("language") or info.get("name") or "python")
@@ -134,10 +140,12 @@ def _year(code: str, source: str, problems: list[str]) -> None:
         problems.append(f"made for YEAR {theirs}, this lab has YEAR {ours}; graded with YEAR {ours}")
 
 
-def _constant(code: str, name: str):
+def _constant(code: str, name: str) -> Any:
     value = assigned(code).get(name)
+    if value is None:
+        return None
     try:
-        return ast.literal_eval(value) if value is not None else None
+        return ast.literal_eval(value)
     except ValueError:
         return ast.unparse(value)
 

@@ -17,12 +17,12 @@ class Entry:
     """
 
     name: str
-    score: np.ndarray | None = None  # right answers out of distribution
-    tokens: np.ndarray | None = None  # of the same answers
+    score: np.ndarray | None = None  # right completions out of distribution
+    tokens: np.ndarray | None = None  # of the same completions
     in_domain: np.ndarray | None = None
     generations: int = 1
     reason: str = ""
-    closed_off: tuple[str, ...] | None = None  # what it could not reach; None when none of its code ran now
+    closed_off: tuple[str, ...] | None = None  # closed to its code; None when none of its code ran now
 
     def interval(self, what: str) -> Interval:
         """Return the mean per completion of "score", "tokens" or "in_domain", with its 95% interval."""
@@ -51,7 +51,7 @@ def _tied(tables: dict[str, np.ndarray]) -> list[list[str]]:
 
     A group is its first entry and those right after it that do not differ significantly from it.
     """
-    groups = []
+    groups: list[list[str]] = []
     for name in sorted(tables, key=lambda name: tables[name].mean()):
         if groups and not crossed_difference(tables[groups[-1][0]], tables[name]).significant:
             groups[-1].append(name)

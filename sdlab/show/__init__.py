@@ -5,6 +5,7 @@ alternative. Submodules are loaded when first used, so importing this package co
 """
 
 import importlib
+from typing import Any
 
 _HOME = {
     "View": "view",
@@ -24,9 +25,9 @@ __all__ = ["setup", "charts", *_HOME]
 
 
 def setup() -> None:
-    """Set sdlab's chart theme and renderer, and the display of tables, once per notebook.
+    """Set sdlab's chart theme and renderer and the display of tables; call it once per notebook.
 
-    Tables have short numbers and unclipped text.
+    Tables then show short numbers and up to 80 characters of a text.
     """
     import pandas as pd
 
@@ -40,7 +41,7 @@ def setup() -> None:
     pd.set_option("display.max_columns", 30)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"sdlab.show.{_HOME[name]}"), name)
     if name == "charts":

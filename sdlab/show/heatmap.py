@@ -1,9 +1,10 @@
 """Colour the tokens of a completion by a number per token."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sdlab.errors import SdlabError
-from sdlab.show.tokens import shown
+from sdlab.show.tokens import visible
 from sdlab.show.view import View, render
 
 NEGATIVE, POSITIVE = (213, 94, 0), (0, 114, 178)
@@ -17,28 +18,31 @@ def token_heatmap(
     unit: str = "nats",
     clip_percentile: float = 98,
     diverging: bool = True,
-    extra: Mapping[str, Sequence] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
     prompt_tokens: Sequence[str] = (),
     meaning: tuple[str, str] = ("lower", "higher"),
     top: int = 10,
 ) -> View:
     """Show each token on a background for its value, with a legend and a table of the largest values.
 
-    `tokens`, `values` and every list in `extra` (shown on hover, by its name) have T entries. The scale ends
-    at the `clip_percentile` of the absolute values, so that one extreme token does not bleach the rest.
-    `meaning`: what the two ends of the scale say, e.g. ("teacher disagrees", "teacher agrees").
-    `prompt_tokens` come first, uncoloured.
+    `tokens`, `values` and every list in `extra` (visible on hover, with its name) have T entries. The scale
+    ends at the `clip_percentile` of the absolute values, so one extreme token does not make all others pale.
+    `meaning`: the meaning of the two ends of the scale, e.g. ("teacher disagrees", "teacher agrees").
+    `prompt_tokens` come first, without colour.
+
+    Raises SdlabError when the lengths differ or `clip_percentile` is not above 0 and at most 100.
     """
     import numpy as np
 
-    tokens, extra = list(tokens), {name: list(column) for name, column in (extra or {}).items()}
+    tokens = list(tokens)
+    columns = {name: list(column) for name, column in (extra or {}).items()}
     numbers = np.asarray([float(value) for value in values])
     for name, size in [("values", len(numbers))] + [
-        (f"extra[{name!r}]", len(column)) for name, column in extra.items()
+        (f"extra[{name!r}]", len(column)) for name, column in columns.items()
     ]:
         if size != len(tokens):
             raise SdlabError(
-                f"token_heatmap got {len(tokens)} tokens but {size} {name}; give one value per token"
+                f"token_heatmap got {len(tokens)} tokens and {size} entries in {name}; give one per token"
             )
     if not 0 < clip_percentile <= 100:
         raise SdlabError(f"clip_percentile is {clip_percentile}; it must be above 0 and at most 100")
@@ -48,10 +52,11 @@ def token_heatmap(
 
     sign = "+" if diverging else ""
     coloured = []
-    for i, (token, value) in enumerate(zip(tokens, numbers)):
-        hover = f"{shown(token)}  {value:{sign}.3f} {unit}"
-        hover += "".join(f"\n{name}: {_short(column[i])}" for name, column in extra.items())
+    for i, (token, value) in enumerate(zip(tokens, numbers, strict=True)):
+        hover = f"{visible(token)}  {value:{sign}.3f} {unit}"
+        hover += "".join(f"\n{name}: {_short(column[i])}" for name, column in columns.items())
         coloured.append((token, _tint(value / limit, diverging), hover))
+    largest = _largest(numbers.tolist(), top)
     total = float(numbers[np.isfinite(numbers)].sum())
     html = render(
         "heatmap.html",
@@ -62,20 +67,20 @@ def token_heatmap(
         scale=_scale(limit, diverging),
         meaning=meaning,
         unit=unit,
-        columns=["position", "token", unit, *extra],
+        columns=["position", "token", unit, *columns],
         rows=[
-            (i, shown(tokens[i]), f"{numbers[i]:+.3f}", *(_short(column[i]) for column in extra.values()))
-            for i in _largest(numbers, top)
+            (i, visible(tokens[i]), f"{numbers[i]:+.3f}", *(_short(column[i]) for column in columns.values()))
+            for i in largest
         ],
     )
-    strongest = ", ".join(f"{shown(tokens[i])} {numbers[i]:+.2f}" for i in _largest(numbers, top))
+    strongest = ", ".join(f"{visible(tokens[i])} {numbers[i]:+.2f}" for i in largest)
     return View(
         html,
         f"{title or 'Token values'}: {len(tokens)} tokens, sum {total:+.1f} {unit}; largest: {strongest}",
     )
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
@@ -84,7 +89,7 @@ def _tint(share: float, diverging: bool) -> str:
 
     Dark text then keeps a contrast above 4.5.
     """
-    if share != share:  # not a number: no value to show
+    if share != share:  # not a number
         return "#ffffff"
     end = POSITIVE if share >= 0 or not diverging else NEGATIVE
     strength = 0.8 * min(1.0, abs(share))
@@ -104,7 +109,7 @@ def _scale(limit: float, diverging: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _largest(numbers, top: int) -> list[int]:
+def _largest(numbers: Sequence[float], top: int) -> list[int]:
     order = sorted(
         (i for i in range(len(numbers)) if numbers[i] == numbers[i]), key=lambda i: (-abs(numbers[i]), i)
     )

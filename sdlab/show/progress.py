@@ -1,15 +1,21 @@
 """Progress that is drawn in place: a thin bar while something runs, one line when it is done.
 
-A notebook uses one display handle, so the saved output is the last state, in exported HTML too.
+A notebook uses one display handle, so the saved output and exported HTML show the last state.
 """
+
+from __future__ import annotations
 
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sdlab.show.view import View, render
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
+    from rich.progress import Progress, TaskID
 
 
 def in_notebook() -> bool:
@@ -23,17 +29,17 @@ def in_notebook() -> bool:
 
 
 def is_headless() -> bool:
-    """Return whether nobody can click or watch: SDLAB_HEADLESS=1 (set by sdlab's executor), or no kernel."""
+    """Return whether no reader can watch or click: no kernel, or SDLAB_HEADLESS=1 (set by the executor)."""
     return os.environ.get("SDLAB_HEADLESS", "") not in ("", "0") or not in_notebook()
 
 
 class Board:
-    """A bar for one task: call it as `board(done, total)`, the hook of every long function of sdlab.
+    """A progress bar: call it as `board(done, total)`; every long function of sdlab accepts it as `progress`.
 
-    Draws at most every `interval` seconds, at the end always. `surface` is what it draws on: "notebook",
-    "terminal" (rich) or "none"; None finds out. Headless notebooks get the final line only. Use as a context
-    manager, or let it finish by itself at `done == total`; a second stage on the same board starts a new
-    clock.
+    It draws at most every `interval` seconds, and always at the end. `surface`: where it draws, "notebook",
+    "terminal" (rich) or "none"; None chooses one. Headless notebooks show the final line only. Use it as a
+    context manager, or it finishes by itself at `done == total`. When `done` falls, a new stage with a new
+    clock begins.
     """
 
     def __init__(
@@ -44,22 +50,26 @@ class Board:
         interval: float = 0.2,
         clock: Callable[[], float] = time.monotonic,
         surface: str | None = None,
-        show: Callable | None = None,
-    ):
+        show: Callable[[View], object] | None = None,
+    ) -> None:
         self.label, self.unit, self.interval, self.clock = label, unit, interval, clock
         if surface is None:
             surface = "notebook" if in_notebook() else "terminal" if sys.stderr.isatty() else "none"
         self.surface, self._show = surface, show
         self._quiet = surface == "notebook" and show is None and is_headless()
-        self._handle = self._rich = self._task = None
-        self._entered = self._start = self._drawn = None
-        self.done, self.total, self.finished = 0, 0, False
+        self._handle: DisplayHandle | None = None
+        self._rich: Progress | None = None
+        self._task: TaskID | None = None
+        self._entered: float | None = None
+        self._start: float | None = None
+        self._drawn: float | None = None
+        self.done, self.total, self.finished, self.seconds = 0, 0, False, 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = self.clock()
         if self._start is None or done < self.done:
-            first = self._start is None and self._entered is not None
-            self._start, self._drawn = self._entered if first else now, None
+            start = self._entered if self._start is None and self._entered is not None else now
+            self._start, self._drawn = start, None
         self.done, self.total, self.finished = done, total, bool(total) and done >= total
         self.seconds = now - self._start
         if self.finished or self._drawn is None or now - self._drawn >= self.interval:
@@ -78,10 +88,10 @@ class Board:
             self._rich = None
 
     def __enter__(self) -> Self:
-        self._entered = self.clock()  # work that reports only once, at its end, has taken time, too
+        self._entered = self.clock()  # for work that reports only once, at its end
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
     @property
@@ -97,7 +107,7 @@ class Board:
         return text
 
     def view(self) -> View:
-        """Return the board as HTML: bar and line while running, the line alone at the end."""
+        """Return the board as HTML: bar and line while running, only the line at the end."""
         html = render(
             "progress.html",
             label=self.label,
@@ -130,7 +140,7 @@ class Board:
             )
             self._rich.start()
             self._task = self._rich.add_task(self.label, total=self.total or None, words=self.words)
-        if self._rich is not None:
+        if self._rich is not None and self._task is not None:
             self._rich.update(self._task, completed=self.done, total=self.total or None, words=self.words)
             if self.finished:
                 self._rich.stop()
@@ -147,7 +157,7 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def show_in_place(view: View, handle=None):
+def show_in_place(view: View, handle: DisplayHandle | None = None) -> DisplayHandle | None:
     """Display `view`, or redraw the `handle` of an earlier call; return the handle."""
     from IPython.display import display
 

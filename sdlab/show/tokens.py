@@ -1,10 +1,11 @@
 """Show text and tokens as plain HTML and CSS: no JavaScript, offline, model text escaped.
 
-Styles are inline because notebook viewers drop <style>; where they drop inline styles as well (GitHub) the
-text stays readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in tables.
+Styles are inline because notebook viewers drop <style>. Where they drop inline styles too (GitHub) the text
+stays readable: <pre> keeps the lines, <b> keeps the markers, and the numbers are in tables.
 """
 
 import re
+from typing import Any
 
 from sdlab.show.view import View, render, to_html
 
@@ -28,9 +29,8 @@ def highlight_markers(
 ) -> View:
     """Show a text with its epistemic markers coloured and its thinking part in a muted box.
 
-    `length`: tokens, if known (words are counted otherwise); `reward`: 1 right, 0 wrong, None not shown;
-    `match`: "word" or "substring" as in `sdlab.text.markers`. Extracting the text of the body gives `text`
-    back.
+    `length`: tokens, if known (otherwise words are counted); `reward`: 1 right, 0 wrong, None for no verdict;
+    `match`: "word" or "substring" as in `sdlab.text.markers`. The text of the HTML's body is exactly `text`.
     """
     from sdlab.text.markers import count_markers
 
@@ -50,14 +50,14 @@ def highlight_markers(
         legend=legend and count > 0,
         families=FAMILIES,
     )
-    shown = [title] * bool(title) + [", ".join(([verdict] if verdict else []) + facts), text]
-    return View(html, "\n".join(shown))
+    lines = [title] * bool(title) + [", ".join(([verdict] if verdict else []) + facts), text]
+    return View(html, "\n".join(lines))
 
 
 def _split_think(text: str) -> list[tuple[str, bool]]:
     """Split the text at </think> into (thinking part with its tags, True) and (the rest, False).
 
-    Nothing is dropped.
+    The parts together are the whole text.
     """
     start, end = text.find("<think>"), text.find("</think>")
     if end < 0:
@@ -76,8 +76,8 @@ def _pieces(text: str, match: str) -> list[tuple[str, str]]:
     if match == "word":
         spans = marker_spans(text)
     else:
-        found = re.finditer("|".join(_FAMILY), text, re.IGNORECASE)
-        spans = [(hit.start(), hit.end(), hit[0].lower()) for hit in found if hit[0].isascii()]
+        matches = re.finditer("|".join(_FAMILY), text, re.IGNORECASE)
+        spans = [(one.start(), one.end(), one[0].lower()) for one in matches if one[0].isascii()]
     pieces, at = [], 0
     for start, end, marker in spans:
         pieces += [(text[at:start], ""), (text[start:end], _FAMILY[marker])]
@@ -85,13 +85,13 @@ def _pieces(text: str, match: str) -> list[tuple[str, str]]:
     return [*pieces, (text[at:], "")]
 
 
-def side_by_side(*views, min_width: int = 300) -> View:
+def side_by_side(*views: Any, min_width: int = 300) -> View:
     """Show views (or anything a notebook displays) next to each other; on a narrow page they stack."""
-    shown = [View(to_html(view)) for view in views]
-    html = render("beside.html", views=shown, min_width=min_width)
+    parts = [View(to_html(view)) for view in views]
+    html = render("beside.html", views=parts, min_width=min_width)
     return View(html, "\n\n".join(repr(view) for view in views))
 
 
-def shown(token: str) -> str:
-    """Return a token with its invisible characters made visible: "␣the", "⏎"."""
+def visible(token: str) -> str:
+    """Return a token with signs for its invisible characters: "␣the", "⏎"."""
     return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "(empty)"

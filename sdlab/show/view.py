@@ -1,15 +1,21 @@
-"""A piece of finished HTML with its words, the result of every view."""
+"""Finished HTML with the same content as text: the result of every view."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
-# Grey at part strength reads on white and on black, so views need not know the notebook's theme.
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Half-transparent grey is visible on white and on black, so views work with every theme of the notebook.
 FAINT, RULE = "rgba(127,127,127,.10)", "rgba(127,127,127,.45)"
 DARK = "#111111"
-# MathJax would set "$a+b$" in a trace as a formula; it leaves <pre> alone.
+# Completions are in <pre>: MathJax would turn "$a+b$" elsewhere into a formula.
 PRE = (
-    "margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;line-height:1.65;"
-    "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+    "margin:0;padding:0;border:0;background:none;font-family:system-ui,sans-serif;font-size:14px;"
+    "line-height:1.65;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 )
 CARD = (
     f"border:1px solid {RULE};border-radius:8px;padding:10px 14px;margin:4px 0;font-size:14px;line-height:1.5"
@@ -18,9 +24,9 @@ CARD = (
 
 @dataclass(frozen=True)
 class View:
-    """Self-contained `html` and the same as `text` for a terminal.
+    """Self-contained `html`, and the same content as `text` for a terminal.
 
-    The HTML has no script, needs no network, and model text in it is escaped.
+    The HTML has no script and needs no network. Text of a model is escaped in it.
     """
 
     html: str
@@ -37,13 +43,13 @@ class View:
         return self.text or "View"
 
 
-def render(template: str, **values) -> str:
+def render(template: str, **values: Any) -> str:
     """Return a template of sdlab/show/templates with `values`: text is escaped, a View is not."""
     return _templates().get_template(template).render(**values)
 
 
 @cache
-def _templates():
+def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("sdlab.show"), autoescape=True, undefined=StrictUndefined)
@@ -51,8 +57,8 @@ def _templates():
     return environment
 
 
-def to_html(thing) -> str:
-    """Return HTML of anything a notebook shows: a View, a chart, a DataFrame, a number, a string (escaped)."""
+def to_html(thing: Any) -> str:
+    """Return the HTML of anything a notebook shows: a View, chart, frame, number or string (escaped)."""
     if (hasattr(thing, "to_dict") and hasattr(thing, "mark_bar")) or type(thing).__module__.startswith(
         "altair"
     ):

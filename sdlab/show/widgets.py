@@ -1,21 +1,27 @@
 """Interactive views that also work without a running kernel.
 
-`slider_view` draws every value beforehand and lets CSS choose between the pictures: radio buttons, no
-JavaScript and no kernel. It therefore also works in exported HTML and with the keyboard. Where a viewer
+`slider_view` draws the picture of every value in advance, and radio buttons with CSS choose between them. It
+needs no JavaScript and no kernel, so it also works in exported HTML and with the keyboard. Where a viewer
 removes form controls or styles (an untrusted notebook, GitHub) the starting picture remains. `live=True` and
 `trace_explorer` use ipywidgets and redraw an ordinary output, which is saved.
 
-An error in a callback is shown in place of the picture and recorded; `check_callbacks()` raises it. Headless
-runs call every callback in the cell itself, so an error fails the run.
+An error in a callback appears in place of the picture and is recorded; `check_callbacks()` raises it.
+Headless runs call every callback in the cell itself, so an error fails the run.
 """
+
+from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
 from sdlab.show.progress import is_headless, show_in_place
 from sdlab.show.view import View, render, to_html
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 CALLBACK_ERRORS: list[BaseException] = []
 
@@ -28,10 +34,10 @@ def check_callbacks() -> None:
         raise error
 
 
-def guarded(function: Callable) -> Callable:
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` for use as a callback: an error becomes a visible View and is recorded."""
 
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except Exception as error:
@@ -43,11 +49,12 @@ def guarded(function: Callable) -> Callable:
     return call
 
 
-def flipbook(frames: dict, *, label: str, start=None) -> View:
+def flipbook(frames: dict[Any, Any], *, label: str, start: Any = None) -> View:
     """Show several pictures in one place, chosen by radio buttons: HTML and CSS only.
 
-    `frames`: value -> anything a notebook shows. `start`: the value shown first (default the first), and the
-    only one where a viewer takes no styles.
+    `frames`: value -> anything a notebook shows. `start`: the value that is visible first (default: the first
+    one), and the only one where a viewer removes styles. Raises SdlabError without frames, or when `start` is
+    not one of the values.
     """
     if not frames:
         raise SdlabError(f"flipbook {label!r} got no frames; give at least one value")
@@ -58,17 +65,17 @@ def flipbook(frames: dict, *, label: str, start=None) -> View:
             f"flipbook {label!r} cannot start at {start!r}; choose one of: {', '.join(map(str, values))}"
         )
     bodies = [_frame_html(frames[value], value == start) for value in values]
-    # The name keeps two flip books on a page apart; made of the content, so that a rerun changes nothing.
+    # The name separates flip books on one page. It is a hash of the content, so a rerun gives the same name.
     name = "flip" + sha256("\0".join([label, *bodies]).encode()).hexdigest()[:10]
-    shown = [(value, View(body)) for value, body in zip(values, bodies)]
-    html = render("flipbook.html", name=name, label=label, start=start, frames=shown)
+    pictures = [(value, View(body)) for value, body in zip(values, bodies, strict=True)]
+    html = render("flipbook.html", name=name, label=label, start=start, frames=pictures)
     return View(html, f"{label}: {', '.join(map(str, values))}; shown: {start}\n{frames[start]!r}")
 
 
-def _frame_html(thing, first: bool) -> str:
+def _frame_html(thing: Any, first: bool) -> str:
     """Return the HTML of a frame.
 
-    A chart other than the starting one has no fallback picture, so it vanishes where <object> is not allowed.
+    Only the first chart has a fallback picture; the others disappear where <object> is not allowed.
     """
     if type(thing).__module__.startswith("altair"):
         from sdlab.charts.picture import chart_html
@@ -78,14 +85,21 @@ def _frame_html(thing, first: bool) -> str:
 
 
 def slider_view(
-    function: Callable, values: Sequence, label: str, start=None, *, live: bool = False
+    function: Callable[[Any], Any],
+    values: Sequence[Any],
+    label: str,
+    start: Any = None,
+    *,
+    live: bool = False,
 ) -> View | None:
     """Show `function(value)` for a value that the reader chooses; display it as the last line of a cell.
 
-    By default every value is computed now and put in a `flipbook` (about 15 values at most: each picture is
-    kept). `live=True`: only `start` is computed; with a kernel and a reader a slider recomputes and redraws
-    it in place, and None is returned since it is already displayed. Headless, `live` shows the start and
-    tries every other value, so that an error in `function` fails the run.
+    By default every value is computed now and put in a `flipbook`. Use about 15 values at most, since all
+    pictures are stored. With `live=True` only `start` is computed; in an interactive notebook a slider
+    recomputes and redraws it in place, and None is returned since the view is already displayed. Headless,
+    `live` shows the start and also calls `function` with every other value, so that an error fails the run.
+
+    Raises SdlabError without values, or when `start` is not one of them.
     """
     values = list(values)
     if not values:
@@ -118,15 +132,14 @@ def slider_view(
     display(slider)
     handle = show_in_place(captioned(first, f"{label}: {start}"))
     draw = guarded(lambda value: captioned(function(value), f"{label}: {value}"))
-    slider.observe(lambda change: handle.update(draw(change["new"])), names="value")
+    slider.observe(lambda change: show_in_place(draw(change["new"]), handle), names="value")
     leave_keys()
     return None
 
 
-# JupyterLab takes arrow keys pressed on a menu for itself and moves to another cell, unless the element that
-# has the focus
-# carries this attribute. ipywidgets cannot set attributes, so this line of script does, where it is run;
-# elsewhere nothing is lost.
+# JupyterLab uses arrow keys pressed on a menu to move to another cell, unless the element that has the focus
+# has this attribute. ipywidgets cannot set attributes, so this script does. Where scripts are not run, the
+# arrow keys keep JupyterLab's meaning.
 _KEYS = (
     "<script>{ const area = document.currentScript?.closest('.jp-OutputArea');"
     " area?.addEventListener('focusin', event => event.target.setAttribute('data-lm-suppress-shortcuts', "
@@ -138,10 +151,10 @@ _BACK = (
 )
 
 
-def leave_keys(*, back: bool = False):
-    """Leave keys pressed in the outputs of this cell to its widgets; return the display handle.
+def leave_keys(*, back: bool = False) -> DisplayHandle | None:
+    """Let the widgets in this cell's outputs receive the keys pressed there; return the display handle.
 
-    back: the cell takes the focus from a pressed button that would vanish with the focus.
+    `back`: a pressed button returns the focus to its cell, because the button disappears.
     """
     from IPython.display import display
 
@@ -150,6 +163,6 @@ def leave_keys(*, back: bool = False):
     )
 
 
-def captioned(thing, caption: str) -> View:
+def captioned(thing: Any, caption: str) -> View:
     """Return the View of `thing` with a caption below it."""
     return View(render("caption.html", view=View(to_html(thing)), caption=caption), f"{caption}\n{thing!r}")

@@ -1,1 +1,1 @@
-"""The notebooks: run, recorded, checked and rendered as a report."""
+"""Run the notebooks, record and check their results, and render them as a report."""

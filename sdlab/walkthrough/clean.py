@@ -1,4 +1,4 @@
-"""Make an executed notebook fit to commit: keep the outputs, remove what changes from run to run."""
+"""Prepare an executed notebook for a commit: keep the outputs, remove what differs from run to run."""
 
 import copy
 import re
@@ -43,19 +43,18 @@ def write_text(notebook: nbformat.NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def _merged(outputs: list) -> list:
-    """Neighbouring pieces of one stream as one output: where a kernel cuts its text depends on its load."""
-    merged = []
+def _merged(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return `outputs` with neighbouring pieces of a stream joined: a kernel cuts them by its load."""
+    merged: list[nbformat.NotebookNode] = []
     for output in outputs:
-        before = merged[-1] if merged else {}
-        if output.output_type == "stream" and before.get("name") == output.name:
-            before.text += output.text
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
         else:
             merged.append(output)
     return merged
 
 
-def _clean(output, ids: dict[str, str]):
+def _clean(output: nbformat.NotebookNode, ids: dict[str, str]) -> nbformat.NotebookNode:
     if "execution_count" in output:
         output.execution_count = None
     data = output.get("data", {})

@@ -1,4 +1,4 @@
-"""A copy of the shipped notebooks where the user may write, brought up to date without losing a change."""
+"""Copy the shipped notebooks to a folder of the user, and update the copy without losing a change."""
 
 import json
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ SUMS = ".sdlab-sums.json"  # name -> sha256 of what was copied, in the copy's fo
 
 @dataclass(frozen=True)
 class Copy:
-    """What `copy_notebooks` did: names of files, relative to `folder`."""
+    """The result of `copy_notebooks`: names of files, relative to `folder`."""
 
     folder: Path
     written: tuple[str, ...]
-    updated: tuple[str, ...]  # not changed since they were copied, and newer now
+    updated: tuple[str, ...]  # not changed by the user, and replaced by a newer version
     kept: tuple[str, ...]  # changed by the user, so left alone
 
     def lines(self) -> Iterator[str]:
-        """Yield what the user should know, a line each."""
+        """Yield lines for the user: the files that were copied, updated and kept."""
         if self.written:
             yield f"copied {len(self.written)} files to {self.folder}"
         if self.updated:
@@ -35,8 +35,8 @@ class Copy:
 def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
     """Copy the shipped notebooks and labs to `folder`.
 
-    A file that is missing is written. One that still is what an earlier copy wrote is updated. One that the
-    user changed is kept.
+    Missing files are written, files that the user did not change are updated, and changed files are kept.
+
     Raises SdlabError when the folder cannot be read or written.
     """
     source, folder = source or paths.notebooks_dir(), Path(folder).resolve()
@@ -58,13 +58,13 @@ def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
         write_atomic(folder / SUMS, to_json(sums, indent=1) + "\n")
     except OSError as error:
         raise SdlabError(
-            f"could not copy the notebooks to {folder}: {error.strerror}; start where you may write"
+            f"could not copy the notebooks to {folder}: {error.strerror}; start sdlab where you may write"
         ) from error
     return Copy(folder, **{what: tuple(names) for what, names in done.items()})
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """The sums of an earlier copy; empty when they are missing or damaged: then all count as changed."""
+    """Return the sums of an earlier copy; {} when missing or damaged, so all files count as changed."""
     try:
         sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -1,8 +1,8 @@
-"""Run notebooks with papermill, and find every error in what they leave behind.
+"""Run notebooks with papermill, and find every error in their outputs.
 
-papermill alone lets four things pass: a parameter the notebook never declared, a cell that hangs, an error
-inside a widget's output, and an exception that a background thread or a widget callback printed. All four
-count as failures here.
+papermill alone does not report four things: a parameter the notebook never declared, a cell that hangs, an
+error inside a widget's output, and an exception that a background thread or a widget callback printed. All
+four are failures here.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -70,7 +71,7 @@ def read(path: str | Path) -> nbformat.NotebookNode:
 
 
 def execute(
-    path: str | Path, parameters: dict, *, timeout: float, on_cell: Progress | None = None
+    path: str | Path, parameters: dict[str, Any], *, timeout: float, on_cell: Progress | None = None
 ) -> Execution:
     """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself stays unchanged.
 
@@ -82,17 +83,12 @@ def execute(
     started = time.perf_counter()
     watch = _Watch(notebook, on_cell)
     stopped: Failure | None = None
-    environment = {
-        **os.environ,
-        "SDLAB_HEADLESS": "1",
-    }  # nobody clicks here: sdlab.show calls its callbacks itself
-    environment.setdefault(
-        "MALLOC_ARENA_MAX", "2"
-    )  # glibc keeps a heap per thread; sampling would hold a fifth more memory
-    environment.setdefault(
-        "MALLOC_MMAP_THRESHOLD_", "2097152"
-    )  # and keeps what large tensors leave behind unless told a fixed size
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", "4194304")  # from which to hand it back at once
+    environment = {**os.environ, "SDLAB_HEADLESS": "1"}  # sdlab.show then calls its callbacks itself
+    # glibc keeps a heap per thread; with more than two, sampling takes a fifth more memory.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
+    # It also keeps the memory of freed tensors, unless fixed thresholds make it return large blocks at once.
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", "2097152")
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", "4194304")
     with (
         tempfile.TemporaryDirectory(prefix="sdlab-") as scratch,
         open(Path(scratch, "kernel.log"), "w+b") as log,
@@ -112,7 +108,7 @@ def execute(
                 kernel_options={"cwd": scratch, "stderr": log, "stdout": log, "env": environment},
             )
         except PapermillExecutionError:
-            pass  # the notebook holds the error; it is found below, with all the others
+            pass  # the error is in the notebook, and `failures_in` below returns it with all others
         except CellTimeoutError:
             stopped = watch.failure(f"TimeoutError: took longer than {timeout:g} s")
         except DeadKernelError:
@@ -129,13 +125,13 @@ def execute(
     return Execution(done, tuple(failures), time.perf_counter() - started)
 
 
-def parameters_cell(notebook) -> nbformat.NotebookNode | None:
-    """Return the first cell tagged `parameters`."""
+def parameters_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """Return the first cell tagged `parameters`, or None."""
     tagged = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     return next(tagged, None)
 
 
-def check_parameters(notebook, parameters: dict, name: str) -> None:
+def check_parameters(notebook: nbformat.NotebookNode, parameters: dict[str, Any], name: str) -> None:
     """Raise SdlabError unless the tagged cell declares every one of `parameters` with a fitting type."""
     cell = parameters_cell(notebook)
     if cell is None:
@@ -146,23 +142,27 @@ def check_parameters(notebook, parameters: dict, name: str) -> None:
     for key, value in parameters.items():
         if key not in declared:
             raise unknown(f"parameter of {name}", key, declared)
-        wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}.get(declared[key], object)
-        if not isinstance(value, wanted):
-            raise SdlabError(f"parameter {key} of {name} is declared {declared[key]}; {value!r} is not")
+        types = {"str": str, "int": int, "float": (int, float), "bool": bool}
+        if not isinstance(value, types.get(declared[key], object)):
+            raise SdlabError(
+                f"parameter {key} of {name} is {value!r}; it is declared {declared[key]}; give such a value"
+            )
 
 
 class _Watch:
     """The state of a running notebook: the live document and the running cell."""
 
-    def __init__(self, notebook, on_cell: Progress | None):
-        self.notebook, self.on_cell, self.running = notebook, on_cell, None
+    def __init__(self, notebook: nbformat.NotebookNode, on_cell: Progress | None) -> None:
+        self.notebook, self.on_cell = notebook, on_cell
+        self.running: nbformat.NotebookNode | None = None
 
-    def attach(self, manager) -> None:
+    def attach(self, manager: Any) -> None:
+        """Note every cell that papermill's notebook `manager` starts."""
         self.notebook = manager.nb
         code = [cell for cell in manager.nb.cells if cell.cell_type == "code"]
         cell_start = manager.cell_start
 
-        def started(cell, *args, **kwargs):
+        def started(cell: nbformat.NotebookNode, *args: Any, **kwargs: Any) -> Any:
             self.running = cell
             if self.on_cell and cell.cell_type == "code":
                 self.on_cell(next(i for i, other in enumerate(code, 1) if other is cell), len(code))
@@ -171,6 +171,7 @@ class _Watch:
         manager.cell_start = started
 
     def failure(self, error: str) -> Failure:
+        """Return `error` as a failure of the running cell."""
         return failure_of(self.notebook, self.running, error)
 
 
@@ -179,8 +180,16 @@ class _Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man, kernel_name, *, watch, kernel_options, start_timeout, execution_timeout, **_
-    ):
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        watch: _Watch,
+        kernel_options: dict[str, Any],
+        start_timeout: int,
+        execution_timeout: float,
+        **_: Any,
+    ) -> Any:
         watch.attach(nb_man)
         client = PapermillNotebookClient(
             nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=execution_timeout

@@ -3,6 +3,9 @@
 import json
 import re
 from dataclasses import dataclass
+from typing import BinaryIO
+
+import nbformat
 
 from sdlab.errors import first_line
 
@@ -14,8 +17,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 class Failure:
     """One error in an executed notebook.
 
-    `cell` counts all cells of the notebook as JupyterLab shows them, from 1; None if the error belongs to
-    none.
+    `cell`: the number of the cell among all cells in JupyterLab, from 1; None if the error belongs to
+    no cell.
     """
 
     cell: int | None
@@ -27,9 +30,9 @@ class Failure:
         return f"{place}{self.error}"
 
 
-def failures_in(notebook) -> list[Failure]:
-    """Return every error of an executed notebook: cell outputs, printed tracebacks, and outputs of widgets."""
-    found = [
+def failures_in(notebook: nbformat.NotebookNode) -> list[Failure]:
+    """Return every error in the cell outputs, printed tracebacks and widgets of an executed notebook."""
+    failures = [
         failure_of(notebook, cell, error)
         for cell in notebook.cells
         for output in cell.get("outputs", [])
@@ -40,11 +43,11 @@ def failures_in(notebook) -> list[Failure]:
         for output in widget.get("state", {}).get("outputs", None) or []:
             if error := _error_in(output):
                 cell = _cell_showing(notebook, state, identity)
-                found.append(failure_of(notebook, cell, f"inside a widget: {error}"))
-    return found
+                failures.append(failure_of(notebook, cell, f"inside a widget: {error}"))
+    return failures
 
 
-def _error_in(output) -> str | None:
+def _error_in(output: nbformat.NotebookNode) -> str | None:
     if output.get("output_type") == "error":
         if output["ename"] == "SystemExit" and output["evalue"] in ("", "0"):
             return None
@@ -56,7 +59,9 @@ def _error_in(output) -> str | None:
     return None
 
 
-def _cell_showing(notebook, state: dict, identity: str):
+def _cell_showing(
+    notebook: nbformat.NotebookNode, state: nbformat.NotebookNode, identity: str
+) -> nbformat.NotebookNode | None:
     """Return the cell whose displayed widget contains the widget `identity`, at any depth."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -72,7 +77,8 @@ def _cell_showing(notebook, state: dict, identity: str):
     return None
 
 
-def failure_of(notebook, cell, error: str) -> Failure:
+def failure_of(notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode | None, error: str) -> Failure:
+    """Return `error` as the failure of `cell`; None is no cell."""
     if cell is None:
         return Failure(None, "", error)
     own = [other for other in notebook.cells if "injected-parameters" not in other.metadata.get("tags", [])]
@@ -81,7 +87,7 @@ def failure_of(notebook, cell, error: str) -> Failure:
     return Failure(number, (lines or [""])[0][:80], error)
 
 
-def tail(log) -> str:
+def tail(log: BinaryIO) -> str:
     """Return the last line that the kernel's process wrote, without its own start-up notes."""
     log.seek(0)
     lines = [
@@ -93,4 +99,5 @@ def tail(log) -> str:
 
 
 def strip_colour(text: str) -> str:
+    """Return `text` without the codes that colour it on a terminal."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)

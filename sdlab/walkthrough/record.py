@@ -1,22 +1,32 @@
-"""The results of a notebook, stored in its last cell's output; tests and the report read them."""
+"""Store the results of a notebook in its last cell's output, and read them for tests and the report."""
+
+from __future__ import annotations
 
 import math
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
 from sdlab.provenance import provenance
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from nbformat import NotebookNode
+
 MIME = "application/vnd.sdlab.result+json"
 
 
-def record(*, preset: str | None = None, model: str | None = None, seed: int | None = None, **values) -> None:
+def record(
+    *, preset: str | None = None, model: str | None = None, seed: int | None = None, **values: Any
+) -> None:
     """Show `values` and store them, with their provenance, in the output of this cell.
 
     Values are numbers, strings, booleans, None, lists, and dicts with string keys. `{"mean": m, "low": l,
     "high": h}` is shown as a number with its interval, a dict of dicts as a table. The report's index shows
-    the first six plain values and the first table: put the most telling first. `preset`, `model` and `seed`
-    default to the notebook's own PRESET, MODEL and SEED. Raises SdlabError for anything else, NaN included.
+    the first six plain values and the first table, so put the most important first. `preset`, `model` and
+    `seed` default to the notebook's own PRESET, MODEL and SEED. Raises SdlabError for other values, NaN
+    included.
     """
     from IPython import get_ipython
     from IPython.display import display
@@ -34,16 +44,16 @@ def record(*, preset: str | None = None, model: str | None = None, seed: int | N
     display(bundle(payload), raw=True)
 
 
-def bundle(payload: dict) -> dict:
+def bundle(payload: dict[str, Any]) -> dict[str, Any]:
     """Return the MIME bundle of a record: the data and its display."""
     lines = [f"{label(name)}: {show(value)}" for name, value in payload["values"].items()]
     return {MIME: payload, "text/html": table(payload["values"]), "text/plain": "\n".join(lines)}
 
 
-def read_record(notebook) -> dict:
+def read_record(notebook: str | Path | NotebookNode) -> dict[str, Any]:
     """Return the last record of `notebook` (a path or a loaded notebook): {"values": ..., "provenance": ...}.
 
-    Raises SdlabError when there is none.
+    Raises SdlabError when it has none.
     """
     import nbformat
 
@@ -60,7 +70,7 @@ def read_record(notebook) -> dict:
     )
 
 
-def _plain(value, path: str):
+def _plain(value: Any, path: str) -> Any:
     """Return `value` as JSON data; numpy numbers become Python's."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
@@ -86,13 +96,14 @@ def _plain(value, path: str):
 
 
 def label(name: str) -> str:
+    """Return the name of a value as it is displayed: with spaces for underscores."""
     return name.replace("_", " ")
 
 
-def show(value) -> str:
+def show(value: Any) -> str:
     """Return a short text for one value.
 
-    Numbers have three significant digits, intervals stand in brackets, long lists are counted.
+    Numbers have three significant digits, intervals are in brackets, long lists become their length.
     """
     if is_interval(value):
         return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
@@ -109,11 +120,12 @@ def show(value) -> str:
     return str(value)
 
 
-def is_interval(value) -> bool:
+def is_interval(value: Any) -> bool:
+    """Return whether a value is a dict with mean, low and high."""
     return isinstance(value, dict) and {"mean", "low", "high"} <= set(value)
 
 
-def is_table(value) -> bool:
+def is_table(value: Any) -> bool:
     """Return whether a value is a dict of plain dicts: outer keys are rows, inner keys are columns."""
     return (
         isinstance(value, dict)
@@ -123,7 +135,7 @@ def is_table(value) -> bool:
     )
 
 
-def grid(name: str, value: dict) -> str:
+def grid(name: str, value: dict[str, dict[str, Any]]) -> str:
     """Return the HTML table of a dict of dicts."""
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
     rows = [
@@ -133,7 +145,7 @@ def grid(name: str, value: dict) -> str:
     return _table(rows, label(name), [label(column) for column in columns])
 
 
-def table(values: dict) -> str:
+def table(values: dict[str, Any]) -> str:
     """Return the HTML of all recorded values: one table of plain values, then one for each table."""
     plain = [(label(name), [show(value)]) for name, value in values.items() if not is_table(value)]
     first = _table(plain) if plain else ""
@@ -150,7 +162,7 @@ def _table(rows: list[tuple[str, list[str]]], caption: str = "", columns: list[s
 
 
 @cache
-def templates():
+def templates() -> Environment:
     """Return the templates of the walkthrough's pages. They escape every text."""
     from jinja2 import Environment, PackageLoader
 

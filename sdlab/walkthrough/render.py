@@ -9,7 +9,7 @@ import html
 import re
 
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -17,14 +17,14 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from sdlab.walkthrough.failures import WIDGET_VIEW
 
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
-ADDRESSED = {  # what a browser fetches by itself; links that a reader may follow are not among them
+ADDRESSED = {  # attributes whose address a browser fetches by itself; the links of <a> are not among them
     "script": "src", "link": "href", "img": "src", "iframe": "src", "embed": "src", "source": "src",
     "video": "src", "audio": "src", "track": "src", "object": "data", "input": "src",
 }  # fmt: skip
 CDN = re.compile(r"cdn\.jsdelivr\.net|unpkg\.com|cdnjs\.cloudflare\.com|esm\.sh|esm\.run|skypack\.dev")
 CSS_FETCH = re.compile(r"@import[^;]*;|url\(\s*['\"]?(?:https?:)?//[^)]*\)")
 WIDGET_NOTE = (
-    "<p class='widget-note'>Interactive in JupyterLab; the picture beside it shows the same at rest.</p>"
+    "<p class='widget-note'>Interactive in JupyterLab; the picture beside it is its starting state.</p>"
 )
 
 
@@ -46,9 +46,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     known = re.sub(r"\\(begin|end)\{(aligned|gathered)\}", r"\\\1{split}", latex)
     try:
         return convert(known, display=display)
-    except (
-        Exception
-    ):  # the converter's own errors share no base class; the reader still gets the formula's source
+    except Exception:  # the converter's errors have no common base class
         return f"<code class='latex'>{html.escape(latex)}</code>"
 
 
@@ -87,14 +85,14 @@ def fetches(page: str) -> list[str]:
     """Return what a browser would load from the network for `page`: addresses, or the CDN a script names."""
     if "//" not in page:
         return []
-    found = []
+    addresses: list[str] = []
     for tag in BeautifulSoup(page, "html.parser").find_all([*ADDRESSED, "style"]):
         address = _address(tag)
         if address:
-            found.append(address)
+            addresses.append(address)
         elif tag.name in ("script", "style"):
-            found += (CDN if tag.name == "script" else CSS_FETCH).findall(tag.get_text())
-    return found
+            addresses += (CDN if tag.name == "script" else CSS_FETCH).findall(tag.get_text())
+    return addresses
 
 
 def offline(page: str) -> str:
@@ -105,7 +103,9 @@ def offline(page: str) -> str:
     for tag in soup.find_all([*ADDRESSED, "style"]):
         address = _address(tag)
         if tag.name == "style":
-            tag.string = CSS_FETCH.sub("", tag.get_text())
+            text = CSS_FETCH.sub("", tag.get_text())
+            tag.clear()
+            tag.append(text)
         elif tag.name == "img" and address:
             link = soup.new_tag("a", href=address)
             link.string = tag.get("alt") or address
@@ -115,6 +115,6 @@ def offline(page: str) -> str:
     return str(soup)
 
 
-def _address(tag) -> str | None:
-    value = tag.get(ADDRESSED.get(tag.name, ""), "") or tag.get("srcset", "")
+def _address(tag: Tag) -> str | None:
+    value = str(tag.get(ADDRESSED.get(tag.name, ""), "") or tag.get("srcset", ""))
     return value if re.match(r"\s*(https?:)?//", value, re.IGNORECASE) else None

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from markupsafe import Markup
@@ -32,7 +33,7 @@ FIGURES = 6  # plain values shown on the index for each notebook
 
 @dataclass
 class Entry:
-    """One notebook's line in the index; it changes during the run."""
+    """One notebook's line in the index; its attributes change during the run."""
 
     source: Path
     title: str
@@ -40,37 +41,42 @@ class Entry:
     status: str = "waiting"  # one of LABELS
     seconds: float | None = None
     failures: tuple[Failure, ...] = ()
-    values: dict = field(default_factory=dict)
-    provenance: dict = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     anchors: dict[int, str] = field(default_factory=dict)  # cell number -> anchor on the page
     has_page: bool = False
 
     @property
     def name(self) -> str:
+        """The file's name without its ending."""
         return self.source.stem
 
     @property
     def number(self) -> str:
+        """The number at the start of the name."""
         return self.name.split("_")[0]
 
     @property
     def page(self) -> str:
+        """The name of the notebook's page in the report."""
         return f"{self.name}.html"
 
     @property
     def memory(self) -> int | None:
+        """The largest memory of the kernel in MB, if it was recorded."""
         return self.provenance.get("peak_memory_mb")
 
     @property
     def figures(self) -> list[tuple[str, str, str, bool]]:
-        """Return (label, value, interval, is it words?) of the first plain values."""
+        """Return (label, value, interval, is it text?) of the first plain values."""
         plain = [(name, value) for name, value in self.values.items() if not record.is_table(value)]
         return [(record.label(name), *_figure(value)) for name, value in plain[:FIGURES]]
 
     @property
     def grid(self) -> str:
+        """The HTML of the first recorded table, or ""."""
         tables = [record.grid(name, value) for name, value in self.values.items() if record.is_table(value)]
-        return Markup(tables[0]) if tables else ""  # record.grid escapes what it is given
+        return Markup(tables[0]) if tables else ""  # record.grid escapes every text
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Run:
 def entry(path: Path) -> Entry:
     """Return the index line of the notebook at `path`.
 
-    It has its first heading, and its first blockquote as the question.
+    The title is its first heading, and the question its first blockquote.
     """
     title, question = path.stem.replace("_", " "), ""
     lines = [
@@ -112,8 +118,8 @@ def finish(line: Entry, execution: Execution) -> None:
     ]
     line.anchors = {number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)}
     try:
-        found = record.read_record(execution.notebook)
-        line.values, line.provenance = found["values"], found["provenance"]
+        recorded = record.read_record(execution.notebook)
+        line.values, line.provenance = recorded["values"], recorded["provenance"]
     except SdlabError:  # no record: a notebook that failed early, or one that records nothing
         line.values, line.provenance = {}, {}
 
@@ -123,7 +129,7 @@ def write_page(
 ) -> Path:
     """Write one notebook's page into `folder`.
 
-    Raises SdlabError when it cannot be written; an old page then stays.
+    Raises SdlabError when it cannot be written; an earlier page then stays unchanged.
     """
     place = entries.index(line)
     text = (
@@ -152,14 +158,14 @@ def _linked(body: str, entries: list[Entry]) -> str:
     """
     pages = {line.source.name: line.page for line in entries}
 
-    def leading(link: re.Match) -> str:
+    def leading(link: re.Match[str]) -> str:
         return f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
 
     return re.sub(r'<a href="([\w.-]+\.ipynb)">(.*?)</a>', leading, body, flags=re.DOTALL)
 
 
 def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
-    """Write `folder`/index.html for the present state of the run."""
+    """Write `folder`/index.html for the current state of the run."""
     now = [line for line in entries if line.status != "earlier"]
     done = sum(line.status == "done" for line in now)
     failed = sum(line.status == "failed" for line in now)
@@ -173,8 +179,7 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
             clock=clock,
             labels=LABELS,
             version=sdlab.__version__,
-            summary=f"{done} of {len(now)} "
-            f"done"
+            summary=f"{done} of {len(now)} done"
             + (f", {failed} failed" if failed else "")
             + (", stopped" if run.state == "stopped" else ""),
             total_seconds=sum(line.seconds or 0 for line in now),
@@ -207,7 +212,7 @@ def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
     return rows
 
 
-def _figure(value) -> tuple[str, str, bool]:
+def _figure(value: Any) -> tuple[str, str, bool]:
     if record.is_interval(value):
         return (
             record.show(value["mean"]),
@@ -226,7 +231,9 @@ def _plain(markdown_line: str) -> str:
 
 @cache
 def _style() -> Markup:
-    return Markup(record.templates().loader.get_source(record.templates(), "style.css")[0])
+    loader = record.templates().loader
+    assert loader is not None
+    return Markup(loader.get_source(record.templates(), "style.css")[0])
 
 
 @cache

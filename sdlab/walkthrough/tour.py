@@ -1,6 +1,6 @@
-"""Run the notebooks of the walkthrough one after the other, with a report that grows."""
+"""Run the notebooks of the walkthrough one after the other, and update the report after each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -39,8 +39,7 @@ def tour(
     size = named_preset(preset)
     if refresh and folder is None and paths.checkout() is None:
         raise SdlabError(
-            "refresh stores outputs in the repository, and this sdlab was installed from a wheel; run it in "
-            "a clone"
+            "refresh stores outputs in the repository; this sdlab is from a wheel; run it in a clone"
         )
     chosen = execute.find(only, folder)
     console = console or Console()
@@ -63,7 +62,7 @@ def tour(
                 report.finish(line, done)
                 report.write_page(output, line, done.notebook, entries, run)
                 report.write_index(output, entries, run)
-                _tell(console, line)
+                _print_line(console, line)
                 if refresh and not done.failures:
                     write_atomic(line.source, clean.write_text(clean.clean(done.notebook)))
         run.state = "failed" if any(line.status == "failed" for line in entries) else "done"
@@ -73,9 +72,9 @@ def tour(
             line.status = "stopped" if line.status in ("running", "waiting") else line.status
         raise
     finally:
-        if (
-            run.state != "running"
-        ):  # left running: a page could not be written, and the index could not either
+        # The state is still "running" when a page could not be written; then the index cannot be written
+        # either.
+        if run.state != "running":
             report.write_index(output, entries, run)
             console.print(f"report: {escape(str(output / 'index.html'))}", highlight=False)
     return run.state == "done"
@@ -100,7 +99,7 @@ def _run_one(line: report.Entry, parameters: dict, timeout: float, on_cell: exec
         return Execution(execute.read(line.source), (Failure(None, "", str(error)),), 0.0)
 
 
-def _tell(console: Console, line: report.Entry) -> None:
+def _print_line(console: Console, line: report.Entry) -> None:
     mark = "[green]done[/]  " if line.status == "done" else "[red]failed[/]"
     console.print(f"{mark} {line.name}  {report.clock(line.seconds)}", highlight=False)
     for failure in line.failures:
@@ -108,7 +107,7 @@ def _tell(console: Console, line: report.Entry) -> None:
 
 
 @contextmanager
-def _board(console: Console):
+def _board(console: Console) -> Iterator[Callable[[str], execute.Progress]]:
     """Yield a function from a notebook's name to its progress hook; it draws on a terminal only."""
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),

@@ -16,8 +16,8 @@ CLOSED_OFF = ("files", "network", "processes")
 def command(folder: Path, hidden: list[Path]) -> list[str]:
     """Return the start of a command line that runs the rest inside bubblewrap; [] where it cannot be used.
 
-    Inside, `folder` is the only place to write. What a submission needs can be read, without what is in the
-    folders `hidden`. Nothing else exists.
+    Inside, only `folder` can be written. The files that a submission needs can be read, except those in the
+    folders `hidden`. No other file exists there.
     """
     return [] if find()[1] else _command(find()[0], folder, hidden)
 
@@ -53,11 +53,11 @@ def _command(path: str, folder: Path, hidden: list[Path]) -> list[str]:
     place, needed = os.path.realpath(folder), needed_folders(hidden)[0]
     needed = sorted({*needed, *map(os.path.realpath, needed)})  # a path may lead through a link
     arguments = [path, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
-    mounts = [(Path(shown).parts, 0, ["--ro-bind-try", shown, shown]) for shown in needed]
-    for shown in needed:
-        for empty in hidden_places(shown, hidden):
+    mounts = [(Path(one).parts, 0, ["--ro-bind-try", one, one]) for one in needed]
+    for one in needed:
+        for empty in hidden_places(one, hidden):
             mounts.append((Path(empty).parts, 1, ["--tmpfs", empty, "--remount-ro", empty]))
-    for _, _, mount in sorted(mounts):  # what lies deeper comes later
+    for _, _, mount in sorted(mounts):  # a folder before those in it
         arguments += mount
     arguments += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     return [*arguments, "--bind", place, place, "--remount-ro", "/", "--chdir", place]

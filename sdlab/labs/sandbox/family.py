@@ -1,20 +1,28 @@
-"""A submission's processes, seen from outside: how much memory they take, and their end."""
+"""Measure the memory of a submission's processes from outside, and end them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 
 class Family:
-    """The processes below `pid`, as far as they were seen.
+    """The processes that `pid` started and that `memory_mb` has observed.
 
-    peak_mb: the most memory that one of them was seen to take, in MB.
+    `peak_mb`: the largest observed memory of one of them, in MB.
     """
 
-    def __init__(self, pid: int):
-        self.pid, self.peak_mb, self._known = pid, 0.0, {}
+    def __init__(self, pid: int) -> None:
+        self.pid, self.peak_mb = pid, 0.0
+        self._known: dict[int, psutil.Process] = {}
 
     def memory_mb(self, limit_mb: float) -> float:
-        """Return the MB that all of them take now.
+        """Return the memory of all of them now, in MB.
 
-        Above the limit, memory that they share is left out, where the system says how much it is (macOS says
-        it only to root).
+        Above the limit, memory that they share is left out, where the system reports it (macOS reports it
+        only to root).
         """
         import psutil
 
@@ -30,22 +38,22 @@ class Family:
         return sum(_mb(process, "memory_full_info", "uss", there) for process, there in resident.items())
 
     def kill(self) -> None:
-        """End those that were seen and still run."""
+        """End all observed processes that still run."""
         import psutil
 
         for process in self._known.values():
             try:
-                process.kill()  # psutil checks that the id was not given to another process since
+                process.kill()  # psutil checks that the id still belongs to the same process
             except psutil.Error:
                 pass
 
 
-def _mb(process, how: str, what: str, otherwise: float = 0.0) -> float:
-    """A figure of one process in MB; `otherwise` where the system does not tell it."""
+def _mb(process: psutil.Process, method: str, column: str, otherwise: float = 0.0) -> float:
+    """Return a figure of one process in MB; `otherwise` where the system does not report it."""
     import psutil
 
     try:
-        return getattr(getattr(process, how)(), what) / 2**20
+        return getattr(getattr(process, method)(), column) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
     except psutil.Error:

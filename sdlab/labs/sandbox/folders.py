@@ -1,4 +1,4 @@
-"""Which folders a submission may read."""
+"""Choose the folders that a submission may read."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "
 def needed_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
     """Return the folders that a submission needs, and those that it may only list.
 
-    A folder is only listable because `hidden` files lie in it. A submission needs the system, Python, its
-    packages, sdlab and its data. The rest of a checkout is not among them. Folders that it needs can hold
-    hidden files too.
+    A folder is only listable if it contains `hidden` files. A submission needs the system, Python, its
+    packages, sdlab and its data, but not the rest of a checkout. Folders that it needs can contain hidden
+    files too.
     """
     from sdlab import paths
 
@@ -41,10 +41,10 @@ def readable_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
 
 
 def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], set[str]]:
-    """Return what of a folder may be read and what may only be listed, so that no `hidden` file can be read.
+    """Return the paths in a folder that may be read, and those that may only be listed.
 
-    hidden: files and folders by their real paths. Landlock grants whole trees, so the way to a hidden file is
-    granted entry by entry.
+    No `hidden` file can be read then. `hidden`: files and folders by their real paths. Landlock grants whole
+    trees, so the entries beside the path to a hidden file are granted one by one.
     """
     place = os.path.realpath(folder)
     inside = [path for path in hidden if path.is_relative_to(place)]
@@ -54,7 +54,7 @@ def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], s
     if Path(place) not in inside and os.path.isdir(place):
         listable.add(place)
         for entry in os.scandir(place):
-            if not entry.is_symlink():  # what it leads to is granted, or not, where it lies
+            if not entry.is_symlink():  # its target is granted, or not, at its own place
                 more = readable_around(entry.path, inside)
                 readable |= more[0]
                 listable |= more[1]

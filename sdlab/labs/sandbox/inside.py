@@ -1,9 +1,9 @@
-"""The first steps of a submission's process: it closes itself off before any code of the submission is read.
+"""Close a submission's process off, before it reads any code of the submission.
 
-Without bubblewrap there are three processes. The one that is started holds no foreign code and takes SIGTERM.
-Its child is the first of the process namespace, so that its end ends everything below. The grandchild runs
-the submission. Bubblewrap's own two processes do the same. Nothing heavy is imported before: a process with a
-second thread, as torch starts them, is refused namespaces.
+Without bubblewrap there are three processes. The first one runs no foreign code and handles SIGTERM. Its
+child is the first process of the process namespace, so all processes below end with it. The grandchild runs
+the submission. Bubblewrap's own two processes do the same. No large library is imported before, because the
+kernel refuses namespaces to a process with a second thread, as torch starts them.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from sdlab.labs.sandbox.isolation import (
     block_sockets,
@@ -22,11 +22,11 @@ from sdlab.labs.sandbox.isolation import (
 )
 
 
-def enter() -> tuple[dict, TextIO, list[str]]:
-    """Close this process off as `launch.Process` asks.
+def enter() -> tuple[dict[str, Any], TextIO, list[str]]:
+    """Close this process off as `launch.Process` requests.
 
-    Return its settings, the stream of further requests, and what is closed off.
-    Settings and requests are lines on standard input, which then is empty for the submission.
+    Return its settings, the stream of further requests, and the names of what is closed off. Settings and
+    requests are lines on standard input, which is empty for the submission afterwards.
     """
     die_with_parent()
     requests = os.fdopen(os.dup(0), encoding="utf-8")
@@ -37,11 +37,9 @@ def enter() -> tuple[dict, TextIO, list[str]]:
     if not closed_off:  # not in bubblewrap
         closed_off = enter_namespaces()
         _fork_and_wait(requests)
-        if (
-            "processes" in closed_off
-        ):  # the first process of a namespace ignores signals, so the second runs the code
+        if "processes" in closed_off:  # a namespace's first process ignores signals; the second runs the code
             _fork_and_wait(requests)
-    os.setsid()  # its own group: what a submission sends to its group reaches nobody else
+    os.setsid()  # its own group, so that signals to the group reach no other process
     limit(settings["memory_mb"], settings["cpu_seconds"], settings["threads"])
     closed_off |= restrict_files(Path.cwd(), settings["readable"], settings["listable"])
     if "network" not in closed_off:
@@ -50,14 +48,14 @@ def enter() -> tuple[dict, TextIO, list[str]]:
 
 
 def _fork_and_wait(requests: TextIO) -> None:
-    """Fork: the child returns; this process waits for it and ends as it ended. SIGTERM kills the child."""
+    """Fork: the child returns; this process waits and ends with its status. SIGTERM kills the child."""
     child = os.fork()
     if child == 0:
         die_with_parent()
         return
 
-    def kill(*_) -> None:
-        for end in (os.killpg, os.kill):  # the child leads a group once it has come so far
+    def kill(*_: Any) -> None:
+        for end in (os.killpg, os.kill):  # the child leads a group after its setsid
             with suppress(ProcessLookupError, PermissionError):
                 end(child, signal.SIGKILL)
 
@@ -70,6 +68,6 @@ def _fork_and_wait(requests: TextIO) -> None:
             continue
         if ended == child:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child, signal.SIGKILL)  # what it started and left behind
+                os.killpg(child, signal.SIGKILL)  # the processes that it started
             code = os.waitstatus_to_exitcode(status)
             os._exit(code if code >= 0 else 128 - code)  # killed by signal n: 128 + n, as in a shell

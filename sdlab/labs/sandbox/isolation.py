@@ -1,8 +1,8 @@
 """Resource limits and sandboxing that Linux offers to unprivileged users: namespaces and Landlock.
 
-Each protection is tried. Those that this machine refuses are named, because they differ: a container often
-forbids namespaces, an older kernel has no Landlock (5.13; 6.7 for TCP, 6.12 for signals), and other systems
-have neither.
+Each protection is tried, and those that this machine refuses are reported. A container often forbids
+namespaces, an older kernel has no Landlock (5.13; 6.7 for TCP, 6.12 for signals), and other systems have
+neither.
 """
 
 import ctypes
@@ -12,22 +12,24 @@ import struct
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
 
-try:
+if TYPE_CHECKING:
     import resource
-except ModuleNotFoundError:  # Windows
-    resource = None
+else:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows; check_system refuses it
+        resource = None
 
 PROTECTED = {"network": "the network", "files": "other files", "processes": "other processes"}
 NEWUSER, NEWPID, NEWNET, NEWIPC = 0x10000000, 0x20000000, 0x40000000, 0x08000000  # linux/sched.h
 NO_NEW_PRIVS, DEATH_SIGNAL = 38, 1  # prctl
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on every architecture
-READ, WRITE_DEVICE = (
-    1 << 0 | 1 << 2 | 1 << 3,
-    1 << 1,
-)  # linux/landlock.h: execute, read file, read directory; write file
+# linux/landlock.h: execute, read file, read directory; write file
+READ, WRITE_DEVICE = 1 << 0 | 1 << 2 | 1 << 3, 1 << 1
 LIST = 1 << 3
 OF_A_FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 DEVICES = ("/proc", "/dev", "/run/nvidia-persistenced")
@@ -35,18 +37,18 @@ LARGEST_FILE = 256 << 20  # bytes
 
 
 def check_system() -> None:
-    """Raises SdlabError where processes cannot be limited at all."""
+    """Raise SdlabError where processes cannot be limited at all."""
     if resource is None or not hasattr(os, "fork"):
         raise SdlabError(
-            "submissions are run in processes that only Linux and macOS can limit,"
-            f" and this is {sys.platform}; use a container, or WSL on Windows"
+            f"cannot limit the processes of submissions on {sys.platform}; only Linux and macOS can;"
+            " use a container, or WSL on Windows"
         )
 
 
 def left_open(closed_off: Iterable[Collection[str]]) -> str:
-    """Return one line on what was not closed off for every submission, "" when everything was.
+    """Return one line on what was open to a submission, "" when everything was closed off for all.
 
-    closed_off: for each submission what it could not reach.
+    `closed_off`: for each submission the names of what was closed to it.
     """
     closed_off = list(closed_off)
     left = [words for name, words in PROTECTED.items() if any(name not in one for one in closed_off)]
@@ -60,8 +62,8 @@ def left_open(closed_off: Iterable[Collection[str]]) -> str:
 def enter_namespaces() -> set[str]:
     """Leave the host's network and processes where the kernel allows it.
 
-    Return what is closed off: "network", "processes", both or neither.
-    Only the process forked next is in the new process namespace; when it ends, all its descendants end.
+    Return what is closed off: "network", "processes", both or neither. Only the process forked next is in the
+    new process namespace; when it ends, all its descendants end.
     """
     if sys.platform != "linux":
         return set()
@@ -76,24 +78,24 @@ def enter_namespaces() -> set[str]:
                 try:
                     Path("/proc/self", name).write_text(text)
                 except OSError:
-                    pass  # then it has nobody's rights there, which are fewer
+                    pass  # then the process has the fewer rights of "nobody" there
             return closed_off
     return set()
 
 
 def die_with_parent() -> None:
-    """Be killed when the process that forked this one ends, however it ends."""
+    """Make the kernel kill this process when its parent ends, for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def limit(memory_mb: float, cpu_seconds: int, threads: int) -> None:
-    """Set the limits that hold for each process of a submission.
+    """Set the limits for each process of a submission.
 
-    Memory is RLIMIT_DATA (heap and private writable pages, thread stacks among them), not RLIMIT_AS:
-    libraries are mapped, but take no memory until used, and how many there are differs by machine (a CUDA
-    build maps tens of GB). threads: those of the user now. The kernel counts them with the submission's,
-    which may start 256 more.
+    Memory is RLIMIT_DATA (heap and private writable pages, with thread stacks), not RLIMIT_AS: mapped
+    libraries take no memory until they are used, and their size differs by machine (a CUDA build maps tens of
+    GB). `threads`: the number of threads of the user now. The kernel counts them together with the
+    submission's, which may start 256 more.
     """
     _set(resource.RLIMIT_DATA, int(memory_mb) << 20)
     _set(resource.RLIMIT_CPU, cpu_seconds)
@@ -114,9 +116,9 @@ def threads_of_user() -> int:
 
 
 def restrict_files(writable: Path, readable: list[str], listable: list[str]) -> set[str]:
-    """Landlock: write below `writable` only, read there and below `readable`, list `listable`.
+    """Restrict files with Landlock: write below `writable`, read there and below `readable`, list `listable`.
 
-    It cannot be undone and holds for every process started from here. Returns what is closed off: "files",
+    This cannot be undone and holds for every process started from here. Return what is closed off: "files",
     and with newer kernels "tcp" and "signals".
     """
     if sys.platform != "linux":
@@ -127,9 +129,8 @@ def restrict_files(writable: Path, readable: list[str], listable: list[str]) -> 
     if abi < 1:
         return set()
     every = (1 << 13) - 1 | (abi >= 2) << 13 | (abi >= 3) << 14 | (abi >= 5) << 15
-    words = (
-        [every] + ([3] if abi >= 4 else []) + ([3] if abi >= 6 else [])
-    )  # file rights; TCP bind, connect; abstract sockets, signals
+    # File rights; TCP bind and connect; abstract sockets and signals.
+    words = [every] + ([3] if abi >= 4 else []) + ([3] if abi >= 6 else [])
     attributes = struct.pack(f"={len(words)}Q", *words)
     rules = libc.syscall(LANDLOCK[0], attributes, ctypes.c_size_t(len(attributes)), 0)
     if rules < 0:
@@ -155,16 +156,19 @@ def restrict_files(writable: Path, readable: list[str], listable: list[str]) -> 
 
 
 def block_sockets() -> None:
-    """Refuse Python's own sockets, where there is no network namespace: against imports, not attackers."""
+    """Refuse Python's own sockets where there is no network namespace.
+
+    This stops accidents, not attackers.
+    """
     import socket
 
     class Refused(socket.socket):
-        def __init__(self, family=-1, *arguments, **options):
+        def __init__(self, family: int = -1, *arguments: Any, **options: Any) -> None:
             if family in (socket.AF_INET, socket.AF_INET6, -1) and options.get("fileno") is None:
                 raise PermissionError("no network while a lab is graded")
             super().__init__(family, *arguments, **options)
 
-    def refuse(*arguments, **options):
+    def refuse(*arguments: Any, **options: Any) -> Any:
         raise PermissionError("no network while a lab is graded")
 
     socket.socket = Refused
@@ -177,4 +181,4 @@ def _set(what: int, value: int) -> None:
     try:
         resource.setrlimit(what, (value, value))
     except (ValueError, OSError):
-        pass  # macOS refuses some; the time limit and the memory watch from outside still hold
+        pass  # macOS refuses some; the limits of time and memory from outside remain

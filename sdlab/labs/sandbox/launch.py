@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 from sdlab.labs.sandbox import bubblewrap
 from sdlab.labs.sandbox.family import Family
@@ -33,20 +34,20 @@ PASSED_ON = (  # of the environment: no keys, tokens or secrets
 
 
 def notes(closed_off: Iterable[Collection[str]]) -> list[str]:
-    """Return lines on what the sandbox lacked; none when nothing ran.
+    """Return lines on the protections that the sandbox lacked; [] when nothing ran.
 
-    closed_off: for each submission what it could not reach.
+    `closed_off`: for each submission the names of what was closed to it.
     """
     closed_off = list(closed_off)
     return [line for line in (bubblewrap.refusal(), left_open(closed_off)) if line] if closed_off else []
 
 
 class Process:
-    """`python -m MODULE` in the sandbox, with `folder` as its home and the only place to write.
+    """Run `python -m MODULE` in the sandbox, with `folder` as its home and the only place to write.
 
-    The module calls `inside.enter`, which reads `settings` and the requests sent after it. Its replies come
-    from the pipe `replies`. The paths in `hidden` cannot be read there, where files are closed off.
-    memory_mb: for each process.
+    The module calls `inside.enter`, which reads `settings` and later requests. Its replies come from the pipe
+    `replies`. Where files are closed off, it cannot read the paths in `hidden`. `memory_mb`: for each
+    process.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class Process:
         *,
         memory_mb: float,
         cpu_seconds: int,
-        settings: dict,
+        settings: dict[str, Any],
         environment: dict[str, str],
-        output=subprocess.PIPE,
-    ):
+        output: int | IO[bytes] = subprocess.PIPE,
+    ) -> None:
         readable, listable = readable_folders(hidden)
         within = bubblewrap.command(folder, hidden)
         self.replies, ours = os.pipe()
@@ -84,19 +85,21 @@ class Process:
         self.family = Family(self.process.pid)
         limits = {"memory_mb": memory_mb, "cpu_seconds": cpu_seconds, "threads": threads_of_user()}
         places = {"readable": readable, "listable": listable, "replies": ours}
-        # not as an argument: others on the machine can read those
+        # Through the pipe, because other users of the machine can read arguments.
         self.send(settings | limits | places | {"closed_off": bubblewrap.CLOSED_OFF if within else ()})
 
-    def send(self, request: dict) -> None:
-        """Write one line to its standard input; that it has ended is noticed by the missing reply."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Write one line to its standard input; an ended process is noticed by its missing reply."""
+        pipe = self.process.stdin
+        assert pipe is not None  # __init__ opened it
         with suppress(OSError):
-            self.process.stdin.write((json.dumps(request, allow_nan=False) + "\n").encode())
-            self.process.stdin.flush()
+            pipe.write((json.dumps(request, allow_nan=False) + "\n").encode())
+            pipe.flush()
 
     def stop(self) -> None:
-        """End it and whatever it started."""
-        self.family.memory_mb(math.inf)  # to know the youngest
-        for end in (self.process.terminate, self.process.kill):  # SIGTERM: it kills what it holds, then ends
+        """End the process and all processes that it started."""
+        self.family.memory_mb(math.inf)  # to observe the youngest
+        for end in (self.process.terminate, self.process.kill):  # on SIGTERM it kills its child and ends
             if self.process.poll() is None:
                 end()
             try:

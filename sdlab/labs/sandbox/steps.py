@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sdlab.errors import SdlabError
 from sdlab.labs.sandbox.isolation import check_system
@@ -40,10 +40,10 @@ RESTARTS = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use.
+    """The resources that one submission may use.
 
-    timeout and cell_timeout: seconds for the submission and for each cell. memory_mb: for each of its
-    processes and for all together. output_mb: what it may print.
+    `timeout` and `cell_timeout`: seconds for the submission and for each cell. `memory_mb`: for each of its
+    processes and for all together. `output_mb`: the size of its printed text.
     """
 
     timeout: Annotated[float, Range(1)] = 600.0
@@ -51,17 +51,17 @@ class Limits:
     memory_mb: Annotated[int, Range(200)] = 3000
     output_mb: Annotated[float, Range(0.001)] = 20.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
 @dataclass
 class Outcome:
-    """What became of each step.
+    """The result of each step.
 
-    errors: by the step's index in the plan (none: it worked). problems: what was stopped, a line each.
-    closed_off: what the submission could not reach. peak_mb: the most memory that one of its processes took,
-    in MB.
+    `errors`: by the step's index in the plan (no entry: it worked). `problems`: lines on stopped cells and
+    replaced functions. `closed_off`: the names of what was closed to the submission. `peak_mb`: the largest
+    memory of one of its processes, in MB.
     """
 
     errors: dict[int, str] = field(default_factory=dict)
@@ -74,12 +74,13 @@ class Outcome:
 def run_steps(steps: Sequence[Step], imports: Sequence[str], hidden: list[Path], limits: Limits) -> Outcome:
     """Run `steps` in order.
 
-    A cell that has to be stopped is left out, and the others are run again in a fresh process.
-    The files and folders in `hidden` cannot be read there, where files are closed off. Raises SdlabError
-    where processes cannot be limited.
+    A cell that has to be stopped is left out, and the others are run again in a fresh process. Where files
+    are closed off, the submission cannot read the files and folders in `hidden`. Raises SdlabError where
+    processes cannot be limited.
     """
     check_system()
-    outcome, left_out = Outcome(), set()
+    outcome = Outcome()
+    left_out: set[int] = set()
     deadline = time.monotonic() + limits.timeout
     for _ in range(RESTARTS + 1):
         culprit = _once(steps, imports, hidden, limits, deadline, left_out, outcome)
@@ -95,15 +96,21 @@ def run_steps(steps: Sequence[Step], imports: Sequence[str], hidden: list[Path],
 
 
 def _once(
-    steps, imports, hidden, limits: Limits, deadline: float, left_out: set[int], outcome: Outcome
+    steps: Sequence[Step],
+    imports: Sequence[str],
+    hidden: list[Path],
+    limits: Limits,
+    deadline: float,
+    left_out: set[int],
+    outcome: Outcome,
 ) -> int | None:
-    """One process; returns the index of the step that ended it, None when all were run."""
+    """Run the steps in one process; return the index of the step that ended it, None when all were run."""
     folder = Path(tempfile.mkdtemp(prefix="sdlab-lab-"))
     worker = None
     try:
         worker = _Worker(folder, imports, hidden, limits)
         ready = worker.reply("ready", min(deadline, time.monotonic() + START_SECONDS))
-        if worker.why:
+        if ready is None:
             raise SdlabError(
                 f"the process for grading did not start ({worker.why}): {worker.tail()};"
                 " give more --memory or check the installation with `python -m sdlab --help`"
@@ -111,13 +118,13 @@ def _once(
         outcome.closed_off = tuple(ready["closed_off"])
         for index, step in enumerate(steps):
             if index in left_out or (step.kind == "test" and index in outcome.passed | set(outcome.errors)):
-                continue  # a verdict stands
+                continue  # it has its verdict
             seconds = max(0.1, min(limits.cell_timeout, deadline - time.monotonic()))
             token = secrets.token_hex(16)
             worker.send({"token": token, "kind": step.kind, "code": step.code, "seconds": seconds})
             answer = worker.reply(token, time.monotonic() + seconds + GRACE_SECONDS)
             outcome.peak_mb = max(outcome.peak_mb, worker.family.peak_mb)
-            if worker.why:
+            if answer is None:
                 outcome.errors[index] = worker.why
                 outcome.problems.append(f"{step.name}: {worker.why}; stopped")
                 return index
@@ -149,7 +156,7 @@ def _once(
 class _Worker(Process):
     """The process that runs cells (sdlab.labs.sandbox.worker), with its output and its replies."""
 
-    def __init__(self, folder: Path, imports: Sequence[str], hidden: list[Path], limits: Limits):
+    def __init__(self, folder: Path, imports: Sequence[str], hidden: list[Path], limits: Limits) -> None:
         super().__init__(
             "sdlab.labs.sandbox.worker",
             folder,
@@ -162,12 +169,13 @@ class _Worker(Process):
         self.limits, self.why = limits, ""
         self.printed, self.last, self.buffer = 0, b"", b""
         self.selector = selectors.DefaultSelector()
+        assert self.process.stdout is not None  # a pipe, by default
         for handle in (self.replies, self.process.stdout.fileno()):
             os.set_blocking(handle, False)
             self.selector.register(handle, selectors.EVENT_READ)
 
-    def reply(self, token: str, until: float) -> dict | None:
-        """The reply with `token`; None, and the reason in `why`, when there will be none."""
+    def reply(self, token: str, until: float) -> dict[str, Any] | None:
+        """Return the reply with `token`; None when there will be none, and then `why` has the reason."""
         looked = 0.0
         while not self.why:
             now = time.monotonic()
@@ -211,15 +219,17 @@ class _Worker(Process):
         return f"ended its process ({signal_name(status or 0) or f'exit status {status}'})"
 
     def tail(self) -> str:
+        """Return the last line that the process printed."""
         lines = [line for line in self.last.decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:200] if lines else "it said nothing"
+        return lines[-1][:200] if lines else "it printed nothing"
 
     def stop(self) -> None:
+        """End the process and all processes that it started."""
         self.selector.close()
         super().stop()
 
 
-def _parsed(line: bytes) -> dict | None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
@@ -228,7 +238,7 @@ def _parsed(line: bytes) -> dict | None:
 
 
 def _remove(folder: Path) -> None:
-    def unlock(function, path, _):
+    def unlock(function: Callable[[str], object], path: str, _: Any) -> None:
         try:
             os.chmod(os.path.dirname(path), 0o700)
             os.chmod(path, 0o700)

@@ -1,4 +1,4 @@
-"""The separate process of a submission to the leaderboard: it reads and trains it, and leaves the weights.
+"""Train a submission to the leaderboard in its own process, and write its weights.
 
 `python -m sdlab.labs.sandbox.submission`, started by sdlab.labs.sandbox.training.
 """
@@ -9,7 +9,7 @@ import ast
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
 from sdlab.labs.cells import marking, parsed, read_notebook
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Train submission.py or submission.ipynb of this folder; leave the weights of run K in K.safetensors."""
+    """Train submission.py or submission.ipynb of this folder; write the weights of run K to K.safetensors."""
     settings, _, closed_off = enter()
     limits, task = f"{settings['memory_gb']:g} GiB of memory (memory limit)", settings["task"]
     os.write(settings["replies"], json.dumps(closed_off).encode())
@@ -48,7 +48,7 @@ def main() -> None:
             )
     except MemoryError:
         _give_up(f"needs more than {limits}")
-    except BaseException as error:  # whatever a submission does, SystemExit too
+    except BaseException as error:  # any error of a submission, SystemExit too
         text = str(error).strip().splitlines()
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             _give_up(f"needs more than {limits}")
@@ -62,31 +62,32 @@ def main() -> None:
 
 def _give_up(reason: str) -> None:
     try:
-        os.write(
-            2, f"\n{reason}\n".encode(errors="replace")
-        )  # the submission may have closed or replaced sys.stderr
+        # The submission may have closed or replaced sys.stderr.
+        os.write(2, f"\n{reason}\n".encode(errors="replace"))
     finally:
         os._exit(1)
 
 
 def load_repair(path: Path) -> Repair:
-    """Return the `repair` that a Python file or a lab-4 notebook defines. It runs the submission's code.
+    """Return the `repair` that a Python file or a lab-4 notebook defines; this runs the submission's code.
 
-    Solution cells of a notebook run whole. Of other cells only definitions run: imports, functions, classes
-    and constants. So no experiment is repeated. Raises SdlabError when there is no notebook, or no Repair.
+    Solution cells of a notebook run completely. Other cells run only their definitions (imports, functions,
+    classes and constants), so that no experiment is repeated. Raises SdlabError for a damaged notebook, and
+    when there is no Repair.
     """
     from sdlab.train.repair import Repair
 
-    names = {"__name__": "submission"}
+    names: dict[str, Any] = {"__name__": "submission"}
     for number, source in enumerate(
         [path.read_text(encoding="utf-8-sig")] if path.suffix == ".py" else _definitions(path)
     ):
         exec(compile(source, f"{path.name}[{number}]", "exec"), names)
-    if not isinstance(names.get("repair"), Repair):
+    repair = names.get("repair")
+    if not isinstance(repair, Repair):
         raise SdlabError(
-            f"defines no `repair` that is a sdlab.train.repair.Repair (found {type(names.get('repair')).__name__})"
+            f"defines no `repair` that is a sdlab.train.repair.Repair (found {type(repair).__name__})"
         )
-    return names["repair"]
+    return repair
 
 
 def _definitions(path: Path) -> list[str]:

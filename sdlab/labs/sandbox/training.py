@@ -8,27 +8,28 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import IO, Any
 
 from sdlab.labs.sandbox.launch import Process, signal_name
 
-OUTPUT_MB = 20.0  # what a submission may print
+OUTPUT_MB = 20.0  # the size of a submission's printed text
 TOO_MUCH_OUTPUT = f"printed more than {OUTPUT_MB:g} MB"
 
 
 def train(
     source: Path | str,
     place: Path,
-    task: dict,
+    task: dict[str, Any],
     *,
     timeout: float,
     memory_gb: float,
     stop: threading.Event | None = None,
 ) -> tuple[str, tuple[str, ...] | None]:
-    """Train the submission `source` (a file, or Python text); its weights are then in the new folder `place`.
+    """Train the submission `source` (a file, or Python text) and leave its weights in the new folder `place`.
 
     It is stopped after `timeout` seconds, above `memory_gb` of all its processes, after 20 MB of output, and
-    when `stop` is set. Return why it failed, in one line, or "", and what it could not reach (None when it
-    did not get so far).
+    when `stop` is set. Return the reason of a failure in one line, or "", and the names of what was closed to
+    it (None when it ended before).
     """
     place.mkdir(parents=True)
     try:
@@ -41,7 +42,7 @@ def train(
     except OSError as error:
         return f"cannot read {source}: {error.strerror}", None
     hidden = [source.resolve().parent] if isinstance(source, Path) else []
-    with tempfile.TemporaryFile() as output:  # a file without a name: nobody can delete or replace it
+    with tempfile.TemporaryFile() as output:  # a file without a name cannot be deleted or replaced
         worker = Process(
             "sdlab.labs.sandbox.submission",
             place,
@@ -79,9 +80,9 @@ def train(
 
 
 def _watch(
-    worker: Process, output, timeout: float, memory_gb: float, stop: threading.Event | None
+    worker: Process, output: IO[bytes], timeout: float, memory_gb: float, stop: threading.Event | None
 ) -> tuple[str, int | None]:
-    """Wait for the end; return why the process has to be stopped ("" when it ended) and its exit status."""
+    """Wait for the end; return the reason to stop the process ("" when it ended) and its exit status."""
     started, looked = time.monotonic(), 0.0
     while True:
         try:
@@ -107,5 +108,5 @@ def _plain(line: str) -> str:
 def _reply(pipe: int) -> tuple[str, ...] | None:
     try:
         return tuple(json.loads(os.read(pipe, 1000)))
-    except (ValueError, OSError):  # it did not get so far
+    except (ValueError, OSError):  # it ended before its reply
         return None

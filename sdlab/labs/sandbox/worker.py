@@ -1,8 +1,8 @@
-"""The separate process of one notebook: it runs the cells that it is asked to run.
+"""Run the requested cells of one notebook in its own process.
 
-`python -m sdlab.labs.sandbox.worker`, started by sdlab.labs.sandbox.steps.
-Requests come as JSON lines on standard input, replies go to a pipe of their own. Each reply carries the token
-of its request, which is drawn anew for every cell.
+`python -m sdlab.labs.sandbox.worker`, started by sdlab.labs.sandbox.steps. Requests are JSON lines on
+standard input, and replies go to a separate pipe. Each reply has the token of its request, which is new for
+every cell.
 """
 
 import json
@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
 from sdlab.labs.sandbox.inside import enter
 from sdlab.provenance import peak_memory_mb
 
 
 class CellTimeout(BaseException):
-    """Raised inside a cell that takes too long; not an Exception, so that `except Exception` lets it pass."""
+    """A cell takes too long; not an Exception, so that `except Exception` does not catch it."""
 
 
 def main() -> None:
@@ -31,19 +32,19 @@ def main() -> None:
 
     write, dumps = os.write, json.dumps
 
-    def reply(**content) -> None:
+    def reply(**content: Any) -> None:
         data = (dumps(content) + "\n").encode()
         while data:
             data = data[write(replies, data) :]
 
-    shell = InteractiveShell.instance(colors="nocolor")
+    shell: Any = InteractiveShell.instance(colors="nocolor")
     shell.history_manager.enabled = False
-    shell.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures
+    shell.display_formatter.active_types = ["text/plain"]  # no picture is needed
     guard = Guard(load(settings["imports"]))
-    fixed: dict = {}  # what the source's own cells defined
+    fixed: dict[str, Any] = {}  # the names that the source's own cells defined
     reply(token="ready", closed_off=closed_off, peak_mb=peak_memory_mb())
 
-    def late(*_):
+    def late(*_: Any) -> None:
         raise CellTimeout
 
     for line in requests:
@@ -83,22 +84,23 @@ def main() -> None:
         )
 
 
-def _test_names(names: dict, fixed: dict, statements: list[str]) -> dict:
-    """Return the names that a test cell sees.
+def _test_names(names: dict[str, Any], fixed: dict[str, Any], statements: list[str]) -> dict[str, Any]:
+    """Return the names for a test cell.
 
-    They are the submission's, but `abs`, `torch` and the lab's helpers are the real ones.
+    They are the submission's, but Python's builtins, the imported libraries and the lab's helpers are the
+    original ones.
     """
     import builtins
 
-    seen = {name: value for name, value in names.items() if not hasattr(builtins, name)}
+    visible = {name: value for name, value in names.items() if not hasattr(builtins, name)}
     for statement in statements:
-        with suppress(Exception):  # the test says what it lacks
-            exec(statement, seen)
-    return {**seen, **fixed, "__builtins__": builtins, "__name__": "__main__"}
+        with suppress(Exception):  # the test reports a missing name
+            exec(statement, visible)
+    return {**visible, **fixed, "__builtins__": builtins, "__name__": "__main__"}
 
 
 def _line(error: BaseException | None, code: str, seconds: float) -> str:
-    """One line on what went wrong, with the failing line of the cell where the error has no message."""
+    """Return the error in one line, with the failing line of the cell where the error has no message."""
     if error is None:
         return ""
     if isinstance(error, CellTimeout):

@@ -6,7 +6,7 @@ import pandas
 import pytest
 from pictures import check_picture
 
-from sdlab.charts import objectives, story
+from sdlab.charts import changes, objectives, untrained
 from sdlab.errors import SdlabError
 
 RATES = pandas.Series([0, 1 / 8, 1 / 2, 1 / 2, 5 / 8, 1])
@@ -37,13 +37,13 @@ OBJECTIONS = pandas.DataFrame(
     {"p": [0.1, 1e-6] * 2, "alpha": ["0.5"] * 2 + ["1.0"] * 2, "nats": [0.2, 0.6, 1.0, 11.2]}
 )
 CHARTS = {
-    "rates": (lambda: story.base_rate_chart(RATES, 8, 1 / 8, 1 / 2), "those from 1/8 to 4/8 are chosen"),
+    "rates": (lambda: untrained.base_rate_chart(RATES, 8, 1 / 8, 1 / 2), "those from 1/8 to 4/8 are chosen"),
     "changes": (
-        lambda: story.relative_changes(CHANGES, title="T <b>"),
+        lambda: changes.relative_changes(CHANGES, title="T <b>"),
         "paper, AIME24, SFT, guided -63%; live, in-domain, SFT, unguided +4%",
     ),
     "causes": (
-        lambda: story.causes_chart(CAUSES),
+        lambda: changes.causes_chart(CAUSES),
         "in-domain, SFT, guided, unchecked 30%; in-domain, base, wrong sum 5%",
     ),
     "clip": (
@@ -68,13 +68,13 @@ def rows_of(chart: dict) -> list[dict]:
 
 
 def test_base_rates_are_counted_and_the_chosen_ones_marked():
-    rows = rows_of(story.base_rate_chart(RATES, 8, 1 / 8, 1 / 2).to_dict())
+    rows = rows_of(untrained.base_rate_chart(RATES, 8, 1 / 8, 1 / 2).to_dict())
     assert [row["problems"] for row in rows] == [1, 1, 0, 0, 2, 1, 0, 0, 1]  # of 0, 1, ... 8 right
-    assert [row["right"] for row in rows if row["used"] == "chosen"] == [1, 2, 3, 4]
+    assert [row["right"] for row in rows if row["selection"] == "chosen"] == [1, 2, 3, 4]
 
 
 def test_causes_keep_their_order_and_the_base_model_comes_first():
-    encoding = story.causes_chart(CAUSES).to_dict()
+    encoding = changes.causes_chart(CAUSES).to_dict()
     encoding = encoding.get("spec", encoding)["encoding"]
     assert encoding["y"]["sort"] == ["base", "SFT, guided"]
     assert encoding["color"]["scale"]["domain"] == [
@@ -95,12 +95,12 @@ def test_the_clip_range_and_log_2_are_drawn_where_they_are():
 
 
 BROKEN = {
-    "no rates": (lambda: story.base_rate_chart(RATES.head(0), 8, 0, 1), "base_rate_chart got no rates"),
+    "no rates": (lambda: untrained.base_rate_chart(RATES.head(0), 8, 0, 1), "base_rate_chart got no rates"),
     "no interval": (
-        lambda: story.relative_changes(CHANGES.drop(columns="low"), title="T"),
+        lambda: changes.relative_changes(CHANGES.drop(columns="low"), title="T"),
         "relative_changes needs",
     ),
-    "no cause": (lambda: story.causes_chart(CAUSES.head(0)), "causes_chart got an empty frame"),
+    "no cause": (lambda: changes.causes_chart(CAUSES.head(0)), "causes_chart got an empty frame"),
     "no push": (lambda: objectives.clip_chart(LINES, LINES, (0.8, 1.28)), "push"),
     "no alpha": (lambda: objectives.divergence_chart(OBJECTIONS.drop(columns="alpha")), "alpha"),
 }
