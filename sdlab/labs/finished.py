@@ -17,7 +17,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 
 if TYPE_CHECKING:
-    from sdlab.labs.leaderboard import Budget
+    from sdlab.labs.budget import Budget
 
 TABLES = ("score", "tokens", "in_domain")
 

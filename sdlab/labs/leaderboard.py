@@ -11,22 +11,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from sdlab.errors import SdlabError
+from sdlab.labs.budget import Budget
 from sdlab.labs.finished import TABLES, Finished
 from sdlab.labs.ranking import Entry, rank
 from sdlab.labs.sandbox.isolation import check_system
 from sdlab.labs.sandbox.launch import notes
 from sdlab.labs.sandbox.training import train
 from sdlab.seeds import stable_int, stream
-from sdlab.settings import Count, Range, check_settings, checked
-from sdlab.train.repair import BUDGET
-from sdlab.train.sdpo import SDPOConfig
+from sdlab.settings import Count, checked
 from sdlab.world.problems import Problem
 from sdlab.world.splits import SEEDS as SPLIT_SEEDS
 from sdlab.world.splits import load_split
@@ -35,22 +34,6 @@ SECRET = "SDLAB_LEADERBOARD_SECRET"  # the environment variable
 OUT_OF_DISTRIBUTION, IN_DOMAIN = ("unseen-types", "deeper"), ("in-domain",)
 REFERENCES = {"SDPO (reference)": "repair = Repair()", "GRPO (reference)": "repair = Repair(mix=1)"}
 HEADER = "from sdlab.train.repair import Repair\n"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The resources of every submission. Raises SdlabError on a value below its minimum."""
-
-    config: SDPOConfig = BUDGET
-    seeds: Count = 3  # training runs; with one no difference is significant
-    problems: Annotated[int, Range(2)] = 64  # of each of three hidden splits
-    generations: Count = 4
-    timeout: Annotated[float, Range(1)] = 1800.0  # seconds, of one submission's training
-    memory_gb: Annotated[float, Range(1)] = 4.0  # of its process; the recorded budget takes about 1 GB
-    model: str = "organism"
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 @checked
