@@ -103,9 +103,9 @@ def test_hostile_text_never_becomes_markup(view):
 
 
 def test_heatmap_lengths_must_agree():
-    with pytest.raises(SdlabError, match="3 tokens but 2 values"):
+    with pytest.raises(SdlabError, match="3 tokens and 2 entries in values"):
         token_heatmap(["a", "b", "c"], [1, 2])
-    with pytest.raises(SdlabError, match="2 tokens but 1 extra\\['p'\\]"):
+    with pytest.raises(SdlabError, match="2 tokens and 1 entries in extra\\['p'\\]"):
         token_heatmap(["a", "b"], [1, 2], extra={"p": [1]})
     with pytest.raises(SdlabError, match="clip_percentile"):
         token_heatmap(["a"], [1], clip_percentile=0)
