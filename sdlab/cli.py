@@ -32,6 +32,7 @@ WALK, MEASURE, TRAIN = "Walk through the study", "Measure models", "Train models
 REAL, COURSE = "Real models", "Course"
 COMMANDS = {
     "tour": Command(WALK, "walk:tour", "Run the notebooks of the walkthrough and write a report."),
+    "explore": Command(WALK, "walk:explore", "Write the explorer: the models run in one HTML page."),
     "lab": Command(WALK, "walk:lab", "Open JupyterLab on the first notebook.", passes_on=True),
     "measure": Command(
         MEASURE, "measure:MEASUREMENTS", "Measure a model in the four contexts or on every split."

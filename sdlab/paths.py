@@ -23,6 +23,11 @@ def data_dir() -> Path:
     return Path(os.environ.get("SDLAB_DATA") or _shipped_folder("data"))
 
 
+def checkpoints_dir() -> Path:
+    """Return the folder of the trained models, stored as differences from the organism."""
+    return data_dir() / "checkpoints"
+
+
 def notebooks_dir() -> Path:
     """Return the folder of the shipped notebooks, `notebooks` of the checkout or of the wheel."""
     return _shipped_folder("notebooks")

@@ -32,6 +32,7 @@ ROOMS = """
     charts
     show
     walkthrough
+    explore
     front
     commands
     cli

@@ -1,18 +1,22 @@
-"""`sdlab tour` and `sdlab lab`: run the notebooks into a report, or open them in JupyterLab."""
+"""`sdlab tour`, `sdlab explore` and `sdlab lab`: the report, the explorer, and JupyterLab."""
 
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import tyro
 
 from sdlab.commands.options import PRESET
+from sdlab.errors import SdlabError
 from sdlab.paths import ORGANISM
+
+REPORTS = Path("reports")
 
 
 def tour(
     preset: str = PRESET,
-    output: Path = Path("reports"),
+    output: Path = REPORTS,
     only: str | None = None,
     model: str = ORGANISM,
     refresh: bool = False,
@@ -31,7 +35,37 @@ def tour(
     from sdlab.walkthrough.tour import tour as run
 
     names = tuple(name for name in (only or "").split(",") if name)
-    return 0 if run(preset, output, only=names, model=model, refresh=refresh) else 1
+    prepare = _add_explorer if model == ORGANISM else None
+    return 0 if run(preset, output, only=names, model=model, refresh=refresh, prepare=prepare) else 1
+
+
+def explore(output: Path = REPORTS / "explorer.html", open: bool = False) -> int:
+    """Write the explorer: one HTML page in which the organism and its trained versions run in the browser.
+
+    The page needs no kernel and no network. It shows the models of `data/checkpoints`; without that folder it
+    shows the organism alone.
+
+    Args:
+        output: The file to write. In the folder of a report, the report links it.
+        open: Open the page in the browser.
+    """
+    from sdlab.explore.page import write_page
+
+    path = write_page(output)
+    print(f"explorer: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if open:
+        webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def _add_explorer(folder: Path) -> None:
+    """Write the explorer into the folder of a report; a failure costs the report only its link."""
+    from sdlab.explore.page import PAGE, write_page
+
+    try:
+        write_page(folder / PAGE)
+    except SdlabError as error:
+        print(f"sdlab: no explorer in this report: {error}", file=sys.stderr)
 
 
 def lab(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:

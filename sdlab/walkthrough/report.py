@@ -28,6 +28,7 @@ LABELS = {
     "earlier": "from an earlier run",
     "stopped": "stopped",
 }
+EXPLORER = "explorer.html"  # linked when it is in the report's folder
 FIGURES = 6  # plain values shown on the index for each notebook
 
 
@@ -184,6 +185,7 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
             + (", stopped" if run.state == "stopped" else ""),
             total_seconds=sum(line.seconds or 0 for line in now),
             started=run.started,
+            explorer=EXPLORER if (folder / EXPLORER).exists() else None,
             provenance=_shared(entries),
         )
     )

@@ -27,12 +27,14 @@ def tour(
     refresh: bool = False,
     folder: Path | None = None,
     console: Console | None = None,
+    prepare: Callable[[Path], None] | None = None,
 ) -> bool:
     """Execute the notebooks in order and write the report; return True when all worked.
 
     The report is `output`/index.html with a page for each notebook. A failing notebook does not stop the
     others. `refresh` also stores the cleaned notebooks, with their outputs, back into `folder`; notebooks
-    that failed stay unchanged.
+    that failed stay unchanged. `prepare(output)` is called before the first notebook; it may add files that
+    the report links.
 
     Raises SdlabError for an unknown preset or notebook, and when a page cannot be written.
     """
@@ -52,6 +54,8 @@ def tour(
             line.status = "earlier"
     entries = [line for line in entries if line.status != "earlier" or line.has_page]
     try:
+        if prepare is not None:
+            prepare(output)
         with _board(console) as board:
             for line in (line for line in entries if line.source in chosen):
                 line.status = "running"

@@ -76,7 +76,7 @@ def type_name(clue: str, check: str) -> str:
 KNOWN_TYPES = frozenset(type_name(*t) for t in SEEN_TYPES)  # the types that appear in pretraining text
 
 
-def _clue_variants(clue: str):
+def clue_variants(clue: str):
     """Yield (words, candidates) of every clue of a family."""
     numbers = range(1, TOP + 1)
     if clue == "remainder":
@@ -112,7 +112,7 @@ def single_hunts(
     """
     function = CHECKS[check][2]
     (least, most), hunts = CANDIDATES[wide], []
-    for words, candidates in _clue_variants(clue):
+    for words, candidates in clue_variants(clue):
         values = [function(x) for x in candidates]
         if least <= len(candidates) <= most:
             hunts += [(words, tuple(candidates), i, v) for i, v in enumerate(values) if values.count(v) == 1]
