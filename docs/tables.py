@@ -142,7 +142,7 @@ def domains() -> str:
 
 def turns() -> str:
     """Return the number of problems at which SDPO's training score turns from gain to loss."""
-    series = {
+    series: dict[str, dict[int | None, str]] = {
         "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
         "the small organism (290,000 parameters)": {count: small_name("sdpo", count) for count in COUNTS},
         "hunts with at most 7 candidates to look through": {
@@ -156,7 +156,7 @@ def turns() -> str:
     rows = []
     for label, named in series.items():
         recorded = load_recorded(*named.values())
-        turn = stops_paying(recorded, named.values())
+        turn = stops_paying(recorded, list(named.values()))
         gains = [training_gain(recorded, named[count]) for count in (8, None)]
         rows.append([label, _crossing(turn), len(turn), *gains])
     header = [

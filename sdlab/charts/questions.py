@@ -151,8 +151,8 @@ def _panel(
         rule = alt.Chart(base[["split", "mean"]]).mark_rule(color="#767676", strokeWidth=1.5, aria=False)
         layers.insert(0, rule.encode(y=y, strokeDash=dash))
     if live is not None and len(live):
-        live = live.assign(label=live["method"].map(label_of))
-        points = alt.Chart(live[["label", "questions", "split", "mean", "low", "high"]])
+        labelled = live.assign(label=live["method"].map(label_of))
+        points = alt.Chart(labelled[["label", "questions", "split", "mean", "low", "high"]])
         layers.append(
             points.mark_rule(strokeWidth=2, aria=False).encode(x=x, y=low, y2="high:Q", color=colour)
         )

@@ -140,7 +140,11 @@ def leaderboard(
         finally:  # also after an interrupt: running trainings stop, waiting ones do not start
             stop.set()
             pool.shutdown(cancel_futures=True)
-    good = {entry.name: (entry.score, entry.tokens) for entry in entries if not entry.reason}
+    good = {
+        entry.name: (entry.score, entry.tokens)
+        for entry in entries
+        if entry.score is not None and entry.tokens is not None
+    }
     ranks = rank(good)
     return sorted(
         ((ranks.get(entry.name, len(good) + 1), entry) for entry in entries),

@@ -81,8 +81,8 @@ def trace_explorer(frame: Frame, *, static: int = 3) -> View | None:
         "style": {"description_width": "initial"},
         "layout": {"width": "auto", "min_width": "260px"},
     }
-    problem = ipywidgets.Dropdown(options=problems, description="problem", **wide)
-    sample = ipywidgets.Dropdown(options=samples(problems[0]), description="sample", **wide)
+    problem: Any = ipywidgets.Dropdown(options=problems, description="problem", **wide)
+    sample: Any = ipywidgets.Dropdown(options=samples(problems[0]), description="sample", **wide)
     display(ipywidgets.HBox([problem, sample], layout={"flex_flow": "row wrap"}))
     handle = show_in_place(draw(problem.value, sample.value))
     redraw = guarded(draw)

@@ -57,11 +57,11 @@ def read_record(notebook: str | Path | NotebookNode) -> dict[str, Any]:
     """
     import nbformat
 
-    name = "this notebook"
     if isinstance(notebook, (str, Path)):
-        name = str(notebook)
-        notebook = nbformat.read(notebook, as_version=4)
-    for cell in reversed(notebook.cells):
+        name, document = str(notebook), nbformat.read(notebook, as_version=4)
+    else:
+        name, document = "this notebook", notebook
+    for cell in reversed(document.cells):
         for output in reversed(cell.get("outputs", [])):
             if MIME in output.get("data", {}):
                 return output.data[MIME]

@@ -108,7 +108,7 @@ def offline(page: str) -> str:
             tag.append(text)
         elif tag.name == "img" and address:
             link = soup.new_tag("a", href=address)
-            link.string = tag.get("alt") or address
+            link.string = str(tag.get("alt") or address)
             tag.replace_with(link)
         elif address or (tag.name == "script" and CDN.search(tag.get_text())):
             tag.decompose()
