@@ -12,9 +12,8 @@ def sdpo_rows(job: Job) -> list[Difference]:
     divergence = {0.0: "KL(teacher || student)", 1.0: "KL(student || teacher)"}.get(
         config.distillation_alpha, f"Jensen-Shannon, alpha {config.distillation_alpha:g}"
     )
-    support = {None: "the whole vocabulary"}.get(
-        config.distillation_topk, f"the student's {config.distillation_topk} likeliest tokens"
-    )
+    topk = config.distillation_topk
+    support = "the whole vocabulary" if topk is None else f"the student's {topk} likeliest tokens"
     mean = {
         "token_mean": "over the minibatch's distilled tokens",
         "sequence_mean": "over the minibatch's distilled completions",

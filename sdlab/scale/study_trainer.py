@@ -96,7 +96,8 @@ class StudyTrainer(Trainer):
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
         if norm is not None:
-            value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+            sharded: Any = norm  # a DTensor under FSDP
+            value = float(sharded.full_tensor() if hasattr(norm, "full_tensor") else norm)
             if not math.isfinite(value):
                 raise SdlabError(
                     f"step {self.state.global_step // self.sizes.updates}: the gradient's norm {value} is "
