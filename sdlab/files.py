@@ -37,7 +37,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     return path
 
 
-def to_json(value: Any, **options) -> str:
+def to_json(value: Any, **options: Any) -> str:
     """Return `value` as valid JSON.
 
     JSON has no NaN and no infinities, so these become null. NumPy's numbers become Python's. options: of
@@ -54,7 +54,7 @@ def from_json(text: str | bytes) -> Any:
     return _with_nan(json.loads(text))
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -64,7 +64,7 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _with_nan(value):
+def _with_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_nan(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -21,7 +21,7 @@ class HeldInterrupts:
     job) or handled outside Python.
     """
 
-    def __init__(self, presses: float = math.inf, sealed: tuple[CodeType, ...] = ()):
+    def __init__(self, presses: float = math.inf, sealed: tuple[CodeType, ...] = ()) -> None:
         self.presses, self.sealed = presses, sealed
         self.held, self.pressed = True, 0
         self._before = None
@@ -34,7 +34,7 @@ class HeldInterrupts:
                 signal.signal(signal.SIGINT, self._press)
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.end()
         if kind is None:  # an error ends the work as well
             self.act()

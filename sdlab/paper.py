@@ -1,6 +1,7 @@
 """The numbers and sampling settings of the paper (arXiv 2603.24472)."""
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas
 
@@ -42,7 +43,7 @@ def sampling(
     )
 
 
-def paper_sampling(thinking: bool = True, **overrides) -> SamplingParams:
+def paper_sampling(thinking: bool = True, **overrides: Any) -> SamplingParams:
     """Return the paper's sampling settings for a thinking mode.
 
     overrides: settings to change, such as num_generations=4. A value of None changes nothing.

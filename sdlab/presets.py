@@ -19,7 +19,7 @@ class Preset:
     max_completion_length: Count
     cell_timeout: Count
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 

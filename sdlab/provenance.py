@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import sdlab
 from sdlab import paths
@@ -19,7 +20,7 @@ LIBRARIES = ("torch", "transformers", "numpy")
 MOMENTARY = ("time", "commit", "cores", "machine", "python", "peak_memory_mb")
 
 
-def provenance(model: str | None = None, seed: int | None = None, **extra) -> dict:
+def provenance(model: str | None = None, seed: int | None = None, **extra: Any) -> dict:
     """Return everything that is needed to reproduce a result, as JSON values.
 
     `model` is the name passed to the notebook. For the organism or a local folder, `model_sha256` has the

@@ -61,7 +61,7 @@ class OneOf:
     what: str
     names: Collection[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))  # annotations must be hashable (tyro)
 
 
@@ -75,7 +75,7 @@ Share = Annotated[float, Range(0, 1)]
 class _Refused(Exception):
     """A value is not allowed; it may be a part of the setting."""
 
-    def __init__(self, value):
+    def __init__(self, value) -> None:
         self.value = value
 
 

@@ -107,6 +107,9 @@ def test_a_value_of_the_wrong_kind_is_refused_in_one_line(name, field):
      "unknown aggregation 'mean'; choose one of: sequence_mean, token_mean"),
     (lambda: Plan(eval_splits=("deeper", "nowhere")), "unknown split 'nowhere'"),
     (lambda: Plan(final_splits="deeper"), "final_splits='deeper'|unknown split 'deeper'"),
+    (lambda: Plan(final_splits=("deeper", "kata"), final_problems=132),
+     "final_problems=132 is not allowed with split 'kata'; it has 131 problems"),
+    (lambda: Plan(eval_splits=("chemistry-test",), eval_problems=241), "eval_problems=241 .* it has 240"),
     (lambda: PretrainConfig(hidden_size=96), "hidden_size=96 .* multiple of 64"),
 ])  # fmt: skip
 def test_bad_values_are_named_with_what_is_allowed(make, words):

@@ -85,7 +85,7 @@ def _equal(left: Any, right: Any) -> bool:
         return (
             matrices
             and left.shape == right.shape
-            and all(_equal(*pair) for pair in zip(left.flat(), right.flat()))
+            and all(_equal(*pair) for pair in zip(left.flat(), right.flat(), strict=True))
         )
     if isinstance(left, sympy.core.relational.Relational) or isinstance(
         right, sympy.core.relational.Relational
@@ -102,15 +102,19 @@ def _same_relation(left: Any, right: Any) -> bool:
         right, sympy.core.relational.Relational
     ):
         return False
-    swapped = {sympy.StrictLessThan: sympy.StrictGreaterThan, sympy.LessThan: sympy.GreaterThan}
+    swapped: dict[Any, Any] = {
+        sympy.StrictLessThan: sympy.StrictGreaterThan,
+        sympy.LessThan: sympy.GreaterThan,
+    }
     kinds, differences = [], []
-    for relation in (left, right):
+    sides: tuple[Any, Any] = (left, right)  # sympy's stubs do not know that lhs and rhs are expressions
+    for relation in sides:
         sign = -1 if type(relation) in swapped else 1
         kinds.append(swapped.get(type(relation), type(relation)))
         differences.append(sign * (relation.lhs - relation.rhs))
     if kinds[0] is not kinds[1]:
         return False
-    ratio = sympy.simplify(differences[0] / differences[1])
+    ratio: Any = sympy.simplify(differences[0] / differences[1])
     if ratio.free_symbols or not ratio.is_finite or ratio.is_zero is not False:
         return False
     return isinstance(left, sympy.Eq | sympy.Ne) or ratio.is_positive is True
@@ -156,10 +160,11 @@ def _same_functions(left, right, symbols: set) -> bool:
 
     They must also not be unequal after simplification.
     """
+    points: tuple[Any, ...] = _POINTS
     variables = sorted(symbols, key=str)
     equal = 0
     for first in range(len(_POINTS)):
-        point = {symbol: _POINTS[(first + 2 * k) % len(_POINTS)] + k for k, symbol in enumerate(variables)}
+        point = {symbol: points[(first + 2 * k) % len(points)] + k for k, symbol in enumerate(variables)}
         values = [one.subs(point).doit() for one in (left, right)]
         numbers = [one.evalf(_DIGITS) for one in values]
         if not all(one.is_number and one.is_finite and not one.has(sympy.nan) for one in numbers):

@@ -48,7 +48,7 @@ def assignments(text: str) -> dict[str, str] | None:
     """Return {name: value} of `x = 1, y = 2` and of `(x, y) = (1, 2)`, at least two of them, else None."""
     sides = split_top(text, EQUAL)
     if len(sides) == 2 and (names := bracketed(sides[0])) and (values := bracketed(sides[1])):
-        pairs = list(zip(names[1], values[1])) if len(names[1]) == len(values[1]) > 1 else []
+        pairs = list(zip(names[1], values[1], strict=True)) if len(names[1]) == len(values[1]) > 1 else []
     else:
         pairs = [split_top(part, EQUAL) for part in split_top(text, _SEPARATOR) if part]
     if len(pairs) < 2 or not all(len(pair) == 2 and NAME.fullmatch(pair[0]) for pair in pairs):

@@ -22,7 +22,7 @@ _CPU_LIMIT_HIT = -getattr(signal, "SIGPROF", 0) or None  # exit status of a work
 class _Worker:
     """One grader process, and the clock that kills it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.owner = os.getpid()  # after a fork the pipes belong to the parent
         script = Path(__file__).with_name("_grader.py")
         # -P keeps the script's folder off sys.path, so that no module of sdlab hides a library's module.

@@ -141,4 +141,7 @@ def grade(completions: list[str], truths: list[str]) -> list[float]:
         raise SdlabError(
             f"{len(completions)} completions but {len(truths)} truths; give one truth per completion"
         )
-    return [float(verify(extract_answer(text, truth), truth)) for text, truth in zip(completions, truths)]
+    return [
+        float(verify(extract_answer(text, truth), truth))
+        for text, truth in zip(completions, truths, strict=True)
+    ]

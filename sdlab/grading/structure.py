@@ -153,8 +153,8 @@ def _assigned(answer: str, truth: str, judge: Judge) -> bool | None:
         return False
     values = list(pairs.values())
     if left:
-        return all(_same(value, part, judge) for value, part in zip(values, group[1]))
-    return all(_same(part, value, judge) for value, part in zip(values, group[1]))
+        return all(_same(value, part, judge) for value, part in zip(values, group[1], strict=True))
+    return all(_same(part, value, judge) for value, part in zip(values, group[1], strict=True))
 
 
 def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
@@ -175,7 +175,7 @@ def _lists(answer: str, truth: str, judge: Judge) -> bool | None:
         for one in (left, right)
     ]
     if (len(names[0]) > 1) != (len(names[1]) > 1):  # x = 1, y = 2 against 1, 2: in this order only
-        return all(_same(*pair, judge) for pair in zip(left, right))
+        return all(_same(*pair, judge) for pair in zip(left, right, strict=True))
     rest = list(right)
     for value in left:
         match = next((one for one in rest if squashed(one) == squashed(value)), None)
@@ -196,7 +196,7 @@ def _groups(answer: str, truth: str, judge: Judge) -> bool | None:
         return None if max(map(len, sides)) > 1 else False
     if (left[0], left[2], len(left[1])) != (right[0], right[2], len(right[1])):
         return False
-    return all(_same(*pair, judge) for pair in zip(left[1], right[1]))
+    return all(_same(*pair, judge) for pair in zip(left[1], right[1], strict=True))
 
 
 def _matrices(answer: str, truth: str, judge: Judge) -> bool | None:
@@ -206,7 +206,9 @@ def _matrices(answer: str, truth: str, judge: Judge) -> bool | None:
     rows = [_rows(left[2]), _rows(right[2])]
     if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
         return False
-    return all(_same(one, other, judge) for pair in zip(*rows) for one, other in zip(*pair))
+    return all(
+        _same(one, other, judge) for pair in zip(*rows, strict=True) for one, other in zip(*pair, strict=True)
+    )
 
 
 def _rows(body: str) -> list[list[str]]:
@@ -249,11 +251,12 @@ def _ratios(answer: str, truth: str, judge: Judge) -> bool | None:
     if len(left) != len(right):
         return False
     if any(re.match(r"0\d", part) for part in left[1:] + right[1:]):
-        return all(_same(*pair, judge) for pair in zip(left, right))  # times of day
+        return all(_same(*pair, judge) for pair in zip(left, right, strict=True))  # times of day
     products = (
-        (rf"({a}) \cdot ({right[0]})", rf"({b}) \cdot ({left[0]})") for a, b in zip(left[1:], right[1:])
+        (rf"({a}) \cdot ({right[0]})", rf"({b}) \cdot ({left[0]})")
+        for a, b in zip(left[1:], right[1:], strict=True)
     )
-    return all(_same(*pair, judge) for pair in zip(left, right)) or all(
+    return all(_same(*pair, judge) for pair in zip(left, right, strict=True)) or all(
         judge.value(*pair) for pair in products
     )
 

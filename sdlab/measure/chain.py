@@ -28,7 +28,7 @@ def solutions(
     one of the correct traces of that hunt. The probabilities sum to one.
     """
     rows = []
-    for prior, sibling in zip(with_intuition(problem, knobs).slots[0].prior, siblings):
+    for prior, sibling in zip(with_intuition(problem, knobs).slots[0].prior, siblings, strict=True):
         for text, share in _correct(sibling, NOTHING, knobs).items():
             rows.append((prior * share, text, read_evidence(problem, text)))
     return rows
@@ -50,8 +50,8 @@ def processing_chain(problem: Problem, siblings: Sequence[Problem], knobs: Knobs
             f"the chain of problem {problem.id!r} cannot be written down; choose a family of 2 candidates"
         )
     weights, evidences, hidden = _grouped(problem, siblings, knobs)
-    table = trace_table(problem, list(zip(weights, evidences)), knobs=knobs)
-    again = [_correct(siblings[v], evidence, knobs) for v, evidence in zip(hidden, evidences)]
+    table = trace_table(problem, list(zip(weights, evidences, strict=True)), knobs=knobs)
+    again = [_correct(siblings[v], evidence, knobs) for v, evidence in zip(hidden, evidences, strict=True)]
     texts = list(dict.fromkeys(text for row in again for text in row))
     regenerated = np.array([[row.get(text, 0.0) for text in texts] for row in again])  # p(y~ | s), (C, Y~)
     stripped = np.array(
@@ -74,16 +74,16 @@ def own_information(
     """
     weights, evidences, hidden = _grouped(problem, siblings, knobs)
     read_again: dict[str, tuple[float, Evidence]] = {}
-    for weight, evidence, v in zip(weights, evidences, hidden):
+    for weight, evidence, v in zip(weights, evidences, hidden, strict=True):
         for text, p in _correct(siblings[v], evidence, knobs).items():
             reread = read_evidence(problem, text)
             read_again[repr(reread)] = (read_again.get(repr(reread), (0.0,))[0] + weight * p, reread)
     # All correct solutions of a sibling are the same text without their thinking, so the first one is enough.
     stripped = [strip_thinking(next(iter(_correct(sibling, NOTHING, knobs)))) for sibling in siblings]
     priors = with_intuition(problem, knobs).slots[0].prior
-    bare = [(p, read_evidence(problem, text)) for p, text in zip(priors, stripped)]
+    bare = [(p, read_evidence(problem, text)) for p, text in zip(priors, stripped, strict=True)]
     contexts = {
-        "solution": list(zip(weights, evidences)),
+        "solution": list(zip(weights, evidences, strict=True)),
         "regenerated": list(read_again.values()),
         "solution_no_think": bare,
     }
@@ -101,7 +101,7 @@ def _grouped(
     for weight, _, evidence in solutions(problem, siblings, knobs):
         groups.setdefault(repr(evidence), [0.0, evidence])[0] += weight
     answers = [sibling.answer for sibling in siblings]
-    weights, evidences = zip(*groups.values())
+    weights, evidences = zip(*groups.values(), strict=True)
     return list(weights), list(evidences), [answers.index(evidence.answer) for evidence in evidences]
 
 

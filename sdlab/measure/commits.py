@@ -13,6 +13,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer, verify
 from sdlab.world.hunts import CHECKS, TOP
+from sdlab.world.problems import Problem
 from sdlab.world.slots import Slot
 
 CAUSES = ("right", "wrong fact", "short list", "unchecked", "wrong sum", "other")
@@ -55,7 +56,7 @@ class _Reading:
     commits: list[dict] = field(default_factory=list)
 
 
-def statement(problem, slot: int, value: str) -> str:
+def statement(problem: Problem, slot: int, value: str) -> str:
     """Return the statement that a check of `value` should make in this slot: "digit sum 6, need 6, yes."
 
     Numbers outside 1 ... TOP give "".
@@ -144,7 +145,7 @@ def commits(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
     if len(texts) != len(problems):
         raise SdlabError(f"{len(texts)} texts but {len(problems)} problems; give one problem per text")
     rows = []
-    for number, (text, problem) in enumerate(zip(texts, problems)):
+    for number, (text, problem) in enumerate(zip(texts, problems, strict=True)):
         text_rows = [
             row | {"final": float(row is read.commits[-1])}
             for read in _read(text, problem)
@@ -157,7 +158,7 @@ def commits(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def cause(text: str, problem) -> str:
+def cause(text: str, problem: Problem) -> str:
     """Return the cause of a wrong completion, one of CAUSES; "right" when it is not wrong.
 
     The first slot with a wrong last value decides. wrong fact: a false statement supported the committed
@@ -183,7 +184,7 @@ def cause(text: str, problem) -> str:
     return "wrong sum"
 
 
-def nudge(text: str, problem, skip: int = 0) -> str | None:
+def nudge(text: str, problem: Problem, skip: int = 0) -> str | None:
     """Return `text` up to its first unchecked commitment, followed by the reasoner's re-check phrase.
 
     The phrase is " Wait, check A:". The commitment itself is included. Commitments that the text checks later

@@ -59,9 +59,11 @@ def compare(
             f"{names[0]} and {names[1]} have no problem in common with a {metric} on both sides; "
             "compare runs on the same problems, or another metric"
         )
-    columns = [column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums]
-    change = difference_interval(*columns, confidence)
-    a, b = (float(over.sum() / under.sum()) for over, under in (columns[:2], columns[2:]))
+    over_a, under_a, over_b, under_b = (
+        column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums
+    )
+    change = difference_interval(over_a, under_a, over_b, under_b, confidence)
+    a, b = float(over_a.sum() / under_a.sum()), float(over_b.sum() / under_b.sum())
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
     counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
@@ -73,7 +75,7 @@ def compare(
         verdict = "not significant"
     equivalent = None
     if margin is not None:
-        inner = difference_interval(*columns, 0.9)
+        inner = difference_interval(over_a, under_a, over_b, under_b, 0.9)
         equivalent = bool(enough and -margin < inner.low and inner.high < margin)
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"

@@ -4,6 +4,7 @@
 have seeds in common, seed by seed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,10 @@ from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import ANYTHING, Spread, crossed_spread, linearised
 from sdlab.text.repr_html import ReprHtml
+
+Table = pandas.DataFrame | np.ndarray | Sequence[Sequence[float]]  # (S, P)
+Values = pandas.Series | np.ndarray | Sequence[float]  # (S,)
+Seeds = Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,12 @@ class Difference(ReprHtml):
         )
 
 
-def crossed_interval(over, under=None, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
+def crossed_interval(
+    over: Table,
+    under: Table | None = None,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = ANYTHING,
+) -> Interval:
     """Return sum(over) / sum(under) with its interval over seeds and problems.
 
     Both are (S, P): one sum per training seed and problem. `under` None counts every cell once (a plain
@@ -76,13 +86,19 @@ def crossed_interval(over, under=None, confidence: float = 0.95, bounds=ANYTHING
 
     Raises SdlabError when a table is empty or ragged or has missing values, and when the two differ in shape.
     """
-    over, under = _table(over, under)
-    mean, values = linearised(over, under)
+    mean, values = linearised(*_tables(over, under))
     return crossed_spread(values).around(mean, confidence, bounds)
 
 
 def crossed_difference(
-    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, *, seeds_a=None, seeds_b=None
+    over_a: Table,
+    over_b: Table,
+    under_a: Table | None = None,
+    under_b: Table | None = None,
+    confidence: float = 0.95,
+    *,
+    seeds_a: Seeds = None,
+    seeds_b: Seeds = None,
 ) -> Difference:
     """Return the ratio of b minus the ratio of a with its interval over seeds and problems.
 
@@ -101,7 +117,14 @@ def crossed_difference(
 
 
 def crossed_ratio(
-    over_a, over_b, under_a=None, under_b=None, confidence: float = 0.95, *, seeds_a=None, seeds_b=None
+    over_a: Table,
+    over_b: Table,
+    under_a: Table | None = None,
+    under_b: Table | None = None,
+    confidence: float = 0.95,
+    *,
+    seeds_a: Seeds = None,
+    seeds_b: Seeds = None,
 ) -> Interval:
     """Return the ratio of b divided by the ratio of a, with its interval: 0.5 means that b is half of a.
 
@@ -119,19 +142,28 @@ def crossed_ratio(
     return Interval(*np.exp(list(vars(spread.around(np.log(mean_b / mean_a), confidence)).values())).tolist())
 
 
-def seeds_interval(values, confidence: float = 0.95, bounds=ANYTHING) -> Interval:
+def seeds_interval(
+    values: Values, confidence: float = 0.95, bounds: tuple[float, float] = ANYTHING
+) -> Interval:
     """Return the mean of one number per seed with Student's t interval, for what is measured once per run.
 
     `values` (S,); one number has no interval (NaN). `bounds` as in `crossed_interval`.
 
     Raises SdlabError without values and when one is missing.
     """
-    values = _one_each(values)
-    spread = crossed_spread((values - values.mean())[:, None])
-    return spread.around(float(values.mean()), confidence, bounds)
+    numbers = _one_each(values)
+    spread = crossed_spread((numbers - numbers.mean())[:, None])
+    return spread.around(float(numbers.mean()), confidence, bounds)
 
 
-def seeds_difference(a, b, confidence: float = 0.95, *, seeds_a=None, seeds_b=None) -> Difference:
+def seeds_difference(
+    a: Values,
+    b: Values,
+    confidence: float = 0.95,
+    *,
+    seeds_a: Seeds = None,
+    seeds_b: Seeds = None,
+) -> Difference:
     """Return b minus a, measured once per run, paired by the seed's number, with Student's t interval.
 
     The values are (S_a,) and (S_b,). Seeds are `seeds_a` and `seeds_b`, else the index of a pandas Series.
@@ -140,23 +172,23 @@ def seeds_difference(a, b, confidence: float = 0.95, *, seeds_a=None, seeds_b=No
     Raises SdlabError as `seeds_interval`, and for seeds as `crossed_difference`.
     """
     pairs = _pairs(_numbers(a, seeds_a, len(a)), _numbers(b, seeds_b, len(b)), len(a), len(b))
-    a, b = _one_each(a)[pairs.rows_a], _one_each(b)[pairs.rows_b]
-    mean_a, mean_b = float(a.mean()), float(b.mean())
-    spread = pairs.contrast((a - mean_a)[:, None], (b - mean_b)[:, None])
+    values_a, values_b = _one_each(a)[pairs.rows_a], _one_each(b)[pairs.rows_b]
+    mean_a, mean_b = float(values_a.mean()), float(values_b.mean())
+    spread = pairs.contrast((values_a - mean_a)[:, None], (values_b - mean_b)[:, None])
     return _difference(mean_b - mean_a, spread, pairs, confidence)
 
 
-def _one_each(values) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not values.size or np.isnan(values).any():
+def _one_each(values: Values) -> np.ndarray:
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or not numbers.size or np.isnan(numbers).any():
         raise SdlabError(
-            f"an interval over seeds needs one number per seed, none missing; got shape {values.shape} with "
-            f"{int(np.isnan(values).sum())} missing; leave out runs without a value on purpose"
+            f"an interval over seeds needs one number per seed, none missing; got shape {numbers.shape} with "
+            f"{int(np.isnan(numbers).sum())} missing; leave out runs without a value on purpose"
         )
-    return values
+    return numbers
 
 
-def _difference(mean: float, spread: Spread, pairs: "_Pairs", confidence: float) -> Difference:
+def _difference(mean: float | np.ndarray, spread: Spread, pairs: "_Pairs", confidence: float) -> Difference:
     interval, seeds = spread.around(mean, confidence), min(len(pairs.rows_a), len(pairs.rows_b))
     significant = bool(interval.low > 0 or interval.high < 0) and _measured(interval, seeds)
     return Difference(interval, significant, spread, seeds, pairs.paired, pairs.left_out)
@@ -170,23 +202,23 @@ def _measured(interval: Interval, seeds: int) -> bool:
     return seeds > 2 or (seeds == 2 and interval.high - interval.low > 1e-9 * abs(interval.mean))
 
 
-def _table(over, under) -> tuple[np.ndarray, np.ndarray]:
-    frames = isinstance(over, pandas.DataFrame) and isinstance(under, pandas.DataFrame)
-    if frames and not (over.index.equals(under.index) and over.columns.equals(under.columns)):
-        raise SdlabError("the two tables of a ratio have other seeds or problems; give both in one order")
-    over = np.asarray(over, dtype=float)
-    under = np.ones_like(over) if under is None else np.asarray(under, dtype=float)
-    if over.ndim != 2 or not over.size or over.shape != under.shape:
+def _tables(over: Table, under: Table | None) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(over, pandas.DataFrame) and isinstance(under, pandas.DataFrame):
+        if not (over.index.equals(under.index) and over.columns.equals(under.columns)):
+            raise SdlabError("the two tables of a ratio have other seeds or problems; give both in one order")
+    top = np.asarray(over, dtype=float)
+    bottom = np.ones_like(top) if under is None else np.asarray(under, dtype=float)
+    if top.ndim != 2 or not top.size or top.shape != bottom.shape:
         raise SdlabError(
             "an interval over seeds and problems needs tables (seeds, problems); "
-            f"got shapes {over.shape} and {under.shape}"
+            f"got shapes {top.shape} and {bottom.shape}"
         )
-    if missing := int((np.isnan(over) | np.isnan(under)).sum()):
+    if missing := int((np.isnan(top) | np.isnan(bottom)).sum()):
         raise SdlabError(
-            f"{missing} of {over.size} cells are missing; every seed must have every problem; "
+            f"{missing} of {top.size} cells are missing; every seed must have every problem; "
             "choose the problems (or seeds) that are complete"
         )
-    return over, under
+    return top, bottom
 
 
 @dataclass(frozen=True)
@@ -216,32 +248,42 @@ def _pairs(numbers_a: list | None, numbers_b: list | None, size_a: int, size_b: 
     common = [number for number in numbers_a if number in set(numbers_b)]
     if len(common) < min(2, max(size_a, size_b)):
         return _Pairs(*everything, paired=False)
-    rows = ([numbers.index(number) for number in common] for numbers in (numbers_a, numbers_b))
-    return _Pairs(*rows, paired=True, left_out=tuple(sorted({*numbers_a, *numbers_b} - {*common})))
+    rows_a, rows_b = ([numbers.index(one) for one in common] for numbers in (numbers_a, numbers_b))
+    return _Pairs(rows_a, rows_b, paired=True, left_out=tuple(sorted({*numbers_a, *numbers_b} - {*common})))
 
 
-def _numbers(table, seeds, size: int) -> list | None:
+def _numbers(table: Table | Values, seeds: Seeds, size: int) -> list | None:
     """Return the numbers of the seeds: those named, else a pandas index, else None."""
-    if seeds is None and not isinstance(table, pandas.DataFrame | pandas.Series):
+    if seeds is not None:
+        numbers = list(seeds)
+    elif isinstance(table, pandas.DataFrame | pandas.Series):
+        numbers = list(table.index)
+    else:
         return None
-    numbers = list(table.index if seeds is None else seeds)
     if len(numbers) != size or len(set(numbers)) != size:
         raise SdlabError(f"{size} rows have the seeds {numbers}; give every row a seed's number of its own")
     return numbers
 
 
-def _sides(over_a, over_b, under_a, under_b, seeds_a, seeds_b):
+def _sides(
+    over_a: Table,
+    over_b: Table,
+    under_a: Table | None,
+    under_b: Table | None,
+    seeds_a: Seeds,
+    seeds_b: Seeds,
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], "_Pairs"]:
     """Return (ratio, linear parts) of a and of b on the compared rows, and these rows."""
-    numbers = [_numbers(over, seeds, len(over)) for over, seeds in ((over_a, seeds_a), (over_b, seeds_b))]
+    numbers_a, numbers_b = _numbers(over_a, seeds_a, len(over_a)), _numbers(over_b, seeds_b, len(over_b))
     if isinstance(over_a, pandas.DataFrame) and isinstance(over_b, pandas.DataFrame):
         if set(over_a.columns) != set(over_b.columns):
             raise SdlabError("the conditions have different problems; compare them on the same problems")
         over_b = over_b[over_a.columns]
-        under_b = under_b if under_b is None else under_b[over_a.columns]
-    (a, m), (b, n) = _table(over_a, under_a), _table(over_b, under_b)
+        under_b = under_b[over_a.columns] if isinstance(under_b, pandas.DataFrame) else under_b
+    (a, m), (b, n) = _tables(over_a, under_a), _tables(over_b, under_b)
     if a.shape[1] != b.shape[1]:
         raise SdlabError(
             f"the conditions have {a.shape[1]} and {b.shape[1]} problems; compare them on the same problems"
         )
-    pairs = _pairs(*numbers, len(a), len(b))
+    pairs = _pairs(numbers_a, numbers_b, len(a), len(b))
     return linearised(a[pairs.rows_a], m[pairs.rows_a]), linearised(b[pairs.rows_b], n[pairs.rows_b]), pairs

@@ -15,6 +15,7 @@ from sdlab.measure.intervals import Interval
 from sdlab.text.markers import total_markers
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.problems import Problem
 from sdlab.world.reasoner import Choice, program
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4)
 
 def follow(
     text: str,
-    problem,
+    problem: Problem,
     demonstration: str | None = None,
     thinking: bool = True,
     knobs: Knobs = BLIND,
@@ -81,12 +82,14 @@ def proposals(
             "give one of each per text"
         )
     rows = []
-    for number, (text, problem, demonstration) in enumerate(zip(texts, problems, contexts)):
+    for number, (text, problem, demonstration) in enumerate(zip(texts, problems, contexts, strict=True)):
         steps, followed = follow(text, problem, demonstration, knobs=knobs)
         for choice, taken in steps:
             if choice.role == "propose":
                 words = choice.options[taken]
-                law = sum(p for option, p in zip(choice.options, choice.probs) if total_markers(option))
+                law = sum(
+                    p for option, p in zip(choice.options, choice.probs, strict=True) if total_markers(option)
+                )
                 rows.append(
                     (
                         number,

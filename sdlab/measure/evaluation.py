@@ -17,9 +17,11 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.grading.score import extract_answer, verify
 from sdlab.measure.intervals import Interval, ratio_interval
 from sdlab.rollout.checks import OutOfMemory
+from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.text.markers import MARKERS, count_markers, total_markers
 from sdlab.text.prompt import CONTEXTS, render_prompt, strip_thinking
 from sdlab.text.templates import opens_thinking
+from sdlab.world.problems import Problem
 
 METRICS = ("reward", "length", "markers", "density", "truncated")
 # metrics per 1,000 tokens -> the counts they are computed from
@@ -29,9 +31,9 @@ SCORED_TOKENS = 4096
 
 
 def evaluate(
-    engine,
-    problems: Sequence,
-    params,
+    engine: Engine,
+    problems: Sequence[Problem],
+    params: SamplingParams,
     *,
     context: str = "none",
     demonstrations: Sequence[str | None] | None = None,
@@ -70,7 +72,7 @@ def evaluate(
     if context == "solution_no_think":
         opened = opens_thinking(engine.tokenizer, thinking)
         stripped = [text and strip_thinking(text, opened) for text in hints]
-        empty = sum(bool(before) and not after for before, after in zip(hints, stripped))
+        empty = sum(bool(before) and not after for before, after in zip(hints, stripped, strict=True))
         if empty:
             warnings.warn(
                 f"{empty} of {len(hints)} demonstrations were cut inside their thinking: nothing is left "
@@ -78,7 +80,9 @@ def evaluate(
                 stacklevel=2,
             )
         hints = stripped
-    prompts = [render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, hints)]
+    prompts = [
+        render_prompt(engine.tokenizer, p, d, thinking=thinking) for p, d in zip(problems, hints, strict=True)
+    ]
     rollouts = engine.generate(prompts, params, progress=progress)
     lengths, truncated = rollouts.lengths.tolist(), rollouts.truncated.tolist()
     rows = []
@@ -136,13 +140,13 @@ def summarise(
             over, under = metric_sums(group, metric)
             interval = ratio_interval(over, under, confidence, seed)
             sizes = {"problems": int((under > 0).sum()), "generations": _known(group, metric)}
-            rows.append(dict(zip(by, key)) | {"metric": metric} | vars(interval) | sizes)
+            rows.append(dict(zip(by, key, strict=True)) | {"metric": metric} | vars(interval) | sizes)
     return pandas.DataFrame(rows)
 
 
 def marker_means(
     frame: pandas.DataFrame, by: str = "context", match: str = "word", confidence: float = 0.95, seed: int = 0
-):
+) -> pandas.DataFrame:
     """Return each marker's frequency by group, with its interval.
 
     Columns: `by`, marker, mean (per completion), low, high, density (per 1,000 tokens).
@@ -154,7 +158,8 @@ def marker_means(
     )
     totals, tokens = counts.groupby(frame[by]).sum(), frame.groupby(by)["length"].sum()
     long["density"] = [
-        1000 * totals.loc[g, m] / tokens[g] if tokens[g] else np.nan for g, m in zip(long[by], long["marker"])
+        1000 * totals.loc[g, m] / tokens[g] if tokens[g] else np.nan
+        for g, m in zip(long[by], long["marker"], strict=True)
     ]
     return long[[by, "marker", "mean", "low", "high", "density"]]
 

@@ -12,9 +12,13 @@ problems on. BCa called 8 to 16% of null differences significant with 6 to 12 pr
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
+import pandas
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from sdlab.errors import SdlabError
@@ -50,7 +54,7 @@ def tidy(value: float) -> str:
     )
 
 
-def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Interval:
+def ratio_interval(over: ArrayLike, under: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return sum(over) / sum(under) with its interval over problems.
 
     Both are (P,), one sum per problem, with `under` >= 0. Problems with `under` 0 have no value and are left
@@ -59,26 +63,26 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
 
     Raises SdlabError when P is 0, when the shapes differ, and when `confidence` is not between 0 and 1.
     """
-    over, under = _columns((over, under), confidence)
+    top, bottom = _columns((over, under), confidence)
 
-    def statistic(a, b, axis=-1):
+    def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
         return _ratio(a.sum(axis), b.sum(axis))
 
-    mean = float(statistic(over, under))
-    if len(over) < 2:
+    mean = float(statistic(top, bottom))
+    if len(top) < 2:
         return Interval(mean, np.nan, np.nan)
-    if np.ptp(over / under) <= 1e-12 * max(1.0, abs(mean)):
+    if np.ptp(top / bottom) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean)
     for method in ("BCa", "percentile"):  # BCa is undefined when hardly any resample differs from the rest
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy warns of that case; the fallback deals with it
             limits = stats.bootstrap(
-                (over, under),
+                (top, bottom),
                 statistic,
                 paired=True,
                 vectorized=True,
                 n_resamples=RESAMPLES,
-                batch=max(1, 500_000 // len(over)),
+                batch=max(1, 500_000 // len(top)),
                 confidence_level=confidence,
                 method=method,
                 rng=np.random.default_rng(stable_int("bootstrap", seed)),
@@ -88,7 +92,13 @@ def ratio_interval(over, under, confidence: float = 0.95, seed: int = 0) -> Inte
     return Interval(mean, np.nan, np.nan)
 
 
-def difference_interval(over_a, under_a, over_b, under_b, confidence: float = 0.95) -> Interval:
+def difference_interval(
+    over_a: ArrayLike,
+    under_a: ArrayLike,
+    over_b: ArrayLike,
+    under_b: ArrayLike,
+    confidence: float = 0.95,
+) -> Interval:
     """Return the ratio of b minus the ratio of a, paired by problem, with its interval.
 
     All four are (P,): the same problems in the same order. The interval is Student's t over the problems'
@@ -109,9 +119,9 @@ def difference_interval(over_a, under_a, over_b, under_b, confidence: float = 0.
     return Interval(mean, mean - half, mean + half)
 
 
-def _columns(columns, confidence: float) -> list[np.ndarray]:
+def _columns(parts: Sequence[ArrayLike], confidence: float) -> list[np.ndarray]:
     """Return the columns (over, under, ...) of the problems whose every `under` is not 0, checked."""
-    columns = [np.asarray(column, dtype=float) for column in columns]
+    columns = [np.asarray(part, dtype=float) for part in parts]
     if not columns[0].size or any(column.shape != (len(columns[0]),) for column in columns):
         raise SdlabError(
             f"an interval needs one number per problem; got shapes {[column.shape for column in columns]}"
@@ -124,11 +134,18 @@ def _columns(columns, confidence: float) -> list[np.ndarray]:
     return [column[known] for column in columns]
 
 
-def _ratio(over, under):
+def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=np.asarray(under) != 0)
 
 
-def pass_at_k(n, c, k: int):
+Counts = np.ndarray | pandas.Series
+
+
+@overload
+def pass_at_k(n: int, c: int, k: int) -> float: ...
+@overload
+def pass_at_k(n: Counts, c: Counts, k: int) -> np.ndarray: ...
+def pass_at_k(n: int | Counts, c: int | Counts, k: int) -> float | np.ndarray:
     """Return the unbiased estimate of pass@k from n samples with c right: 1 - C(n-c, k) / C(n, k).
 
     `n` and `c` are numbers or arrays of one shape. The product form stays exact where the binomials overflow.
@@ -145,9 +162,9 @@ def pass_at_k(n, c, k: int):
     if (c_all < 0).any() or (c_all > n_all).any():
         raise SdlabError("pass@k needs a count of right samples between 0 and the samples per problem")
 
-    def one(n, c):
+    def one(n: int, c: int) -> float:
         return 1.0 if n - c < k else 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
-    values = np.array([one(int(a), int(b)) for a, b in zip(n_all.ravel(), c_all.ravel())])
+    values = np.array([one(int(a), int(b)) for a, b in zip(n_all.ravel(), c_all.ravel(), strict=True)])
     values = values.reshape(n_all.shape)
     return values if values.ndim else float(values)

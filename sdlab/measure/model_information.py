@@ -21,13 +21,19 @@ completion grow with its length; nats per token say how dense the information is
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval, ratio_interval
+from sdlab.rollout.types import Engine
 from sdlab.text.prompt import render_prompt
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ class ModelInformation:
 
 
 def model_information(
-    engine,
-    problems: Sequence,
+    engine: Engine,
+    problems: Sequence[Problem],
     completions: Sequence[str | Sequence[int]],
     demonstrations: Sequence[str | None],
     *,
@@ -95,13 +101,13 @@ def model_information(
     contexts = (
         [list(dict.fromkeys(row)) for row in rivals] if rivals is not None else [[d] for d in demonstrations]
     )
-    for row, (rival_texts, demonstration) in enumerate(zip(contexts, demonstrations)):
+    for row, (rival_texts, demonstration) in enumerate(zip(contexts, demonstrations, strict=True)):
         if demonstration not in rival_texts:
             raise SdlabError(
                 f"rivals[{row}] does not hold demonstrations[{row}]; add the context that was in the prompt"
             )
     prompts, scored_ids = [], []  # per row: without context, then with each of its contexts
-    for problem, rival_texts, row in zip(problems, contexts, ids):
+    for problem, rival_texts, row in zip(problems, contexts, ids, strict=True):
         prompts += [
             render_prompt(engine.tokenizer, problem, text, thinking=thinking) for text in (None, *rival_texts)
         ]
@@ -109,14 +115,14 @@ def model_information(
     logps = engine.score(prompts, scored_ids, progress=progress).per_token_logps.double().numpy()
     rows, per_token, at = [], [], 0
     for number, (problem, rival_texts, demonstration, row) in enumerate(
-        zip(problems, contexts, demonstrations, ids)
+        zip(problems, contexts, demonstrations, ids, strict=True)
     ):
         alone, *under = logps[at : at + 1 + len(rival_texts), : len(row)]
         at += 1 + len(rival_texts)
         with_context = under[rival_texts.index(demonstration)]
         per_token.append(with_context - alone)
         nats = float(per_token[-1].sum())
-        values = {
+        values: dict[str, Any] = {
             "problem_id": problem.id,
             "context": context,
             "row": number,
@@ -133,7 +139,7 @@ def model_information(
     )
 
 
-def _ids(tokenizer, completion) -> list[int]:
+def _ids(tokenizer: "PreTrainedTokenizerBase", completion: str | Sequence[int]) -> list[int]:
     if not isinstance(completion, str):
         return list(completion)
     return (

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from sdlab.errors import SdlabError
@@ -80,7 +81,7 @@ def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.D
     return table.astype({"right": int}).reset_index()
 
 
-def score_interval(values, confidence: float = 0.95, seed: int = 0) -> Interval:
+def score_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean over problems of values in [0, 1] (P,) with its interval over problems.
 
     The values are pass rates or pass@k; NaN are left out. Resampling by problem cannot show what never
@@ -91,13 +92,13 @@ def score_interval(values, confidence: float = 0.95, seed: int = 0) -> Interval:
     of rates, because one coin toss per problem with that problem's value gives a binomial count of the same
     mean. Where the rule begins to apply, a band along k widens at once.
     """
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
+    table = np.asarray(values, dtype=float)
+    rates = table[np.isfinite(table)]
+    if not len(rates):
         return Interval(np.nan, np.nan, np.nan)
-    interval = ratio_interval(values, np.ones(len(values)), confidence, seed)
-    solved, missed = float(values.sum()), float((1 - values).sum())
-    if not _blind(values) and not _blind(1 - values):
+    interval = ratio_interval(rates, np.ones(len(rates)), confidence, seed)
+    solved, missed = float(rates.sum()), float((1 - rates).sum())
+    if not _blind(rates) and not _blind(1 - rates):
         return interval
     low, high = _exact(solved, missed, confidence)
     return Interval(interval.mean, np.fmin(interval.low, low).item(), np.fmax(interval.high, high).item())
@@ -138,6 +139,9 @@ def pass_at_k_curve(
     for name in columns:
         values = columns[name].dropna()
         if len(values):
-            row = {"k": int(name.removeprefix("pass@")), **vars(score_interval(values, confidence, seed))}
+            row = {
+                "k": int(str(name).removeprefix("pass@")),
+                **vars(score_interval(values, confidence, seed)),
+            }
             rows.append(row | {"problems": len(values), "left_out": graded - len(values)})
     return pandas.DataFrame(rows, columns=["k", "mean", "low", "high", "problems", "left_out"])

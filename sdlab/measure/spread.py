@@ -45,7 +45,7 @@ class Spread:
     # The interval is at least as wide as this part alone makes it.
     least: tuple[float | np.ndarray, int] | None = None
 
-    def half_width(self, confidence: float):
+    def half_width(self, confidence: float) -> float | np.ndarray:
         """Return half the width of the interval; NaN when there is nothing to estimate it from.
 
         Raises SdlabError when `confidence` is not between 0 and 1.
@@ -61,7 +61,9 @@ class Spread:
             squared = np.maximum(squared, self.least[0] * _quantile(self.least[1], confidence) ** 2)
         return np.sqrt(squared)
 
-    def around(self, mean: float, confidence: float, bounds: tuple[float, float] = ANYTHING) -> Interval:
+    def around(
+        self, mean: float | np.ndarray, confidence: float, bounds: tuple[float, float] = ANYTHING
+    ) -> Interval:
         """Return `mean` with its interval, cut at `bounds` (the least and the largest possible value)."""
         half = self.half_width(confidence)
         low, high = (float(np.clip(value, *bounds)) for value in (mean - half, mean + half))
@@ -79,7 +81,9 @@ def crossed_spread(*tables: np.ndarray) -> Spread:
     Each table has its own seeds; all have the same problems. Tables are (S, P) as `linearised` returns them,
     with mean 0; (..., S, P) are many at once.
     """
-    parts, problems, rest = [], 0.0, 0.0
+    parts: list[tuple[np.ndarray, int]] = []
+    problems: np.ndarray = np.zeros(())
+    rest: np.ndarray = np.zeros(())
     for table in tables:
         (seeds, count), by_seed, by_problem = table.shape[-2:], table.mean(-1), table.mean(-2)
         problems = problems + by_problem
@@ -95,7 +99,7 @@ def crossed_spread(*tables: np.ndarray) -> Spread:
     return Spread((*parts, (np.maximum(error - rest, 0.0), count - 1)), (np.maximum(error, rest), count - 1))
 
 
-def linearised(over: np.ndarray, under: np.ndarray):
+def linearised(over: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the ratio of sums (...) and every cell's contribution to it (..., S, P), with mean 0.
 
     The delta method: (over - ratio * under) / mean of under. A table whose `under` adds up to 0 gives NaN.

@@ -7,28 +7,34 @@ teacher and student find it equally likely.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas
 import torch
+from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import RESAMPLES, Interval
+from sdlab.rollout.types import Engine, TrainableEngine
 from sdlab.seeds import stable_int
 from sdlab.text.markers import marker_spans
 from sdlab.train.losses import sdpo_token_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROOM = 15_000_000  # logits in memory at once: two distributions over the vocabulary at every token
 
 
 def token_divergence(
-    engine,
+    engine: TrainableEngine,
     prompts: Sequence[str],
     teacher_prompts: Sequence[str],
     completions: Sequence[Sequence[int]],
     *,
     names: Sequence[str] | None = None,
-    teacher=None,
+    teacher: Engine | None = None,
     alpha: float = 0.5,
     top_k: int | None = 100,
     tail: bool = True,
@@ -126,26 +132,32 @@ def heat_ratio(
     return Interval(float(mean), *map(float, np.nanpercentile(_ratio(draws), [tail, 100 - tail])))
 
 
-def _ratio(sums):
+def _ratio(sums: ArrayLike) -> np.ndarray:
     a, m, b, n = np.moveaxis(np.asarray(sums, float), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample without markers has no ratio
         return (a / m) / (b / n)
 
 
-def _logps(engine, prompts, ids, temperature) -> tuple[torch.Tensor, torch.Tensor]:
+def _logps(
+    engine: Engine, prompts: Sequence[str], ids: list[list[int]], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the log-distributions (M, V) at the M tokens, row after row, and their entropy (M,)."""
     scores = engine.score(list(prompts), ids, temperature=temperature, return_logits=True)
-    return (scores.logits[scores.completion_mask] / temperature).log_softmax(-1), scores.entropy[
-        scores.completion_mask
-    ]
+    logits, entropy, mask = scores.logits, scores.entropy, scores.completion_mask
+    if logits is None or entropy is None:
+        raise SdlabError(
+            f"{type(engine).__name__} returned no logits or no entropy; both are needed for a divergence; "
+            "use engine='torch'"
+        )
+    return (logits[mask] / temperature).log_softmax(-1), entropy[mask]
 
 
-def _words(tokenizer, ids: Sequence[int]) -> tuple[list[str], list[str]]:
+def _words(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> tuple[list[str], list[str]]:
     """Return the tokens as text, and for each the marker that it is part of, or "".
 
     A marker may consist of several tokens.
     """
-    tokens = [tokenizer.decode([token]) for token in ids]
+    tokens = [cast(str, tokenizer.decode([token])) for token in ids]
     ends = np.cumsum([len(token) for token in tokens])
     markers = [""] * len(tokens)
     for start, end, marker in marker_spans("".join(tokens)):

@@ -77,7 +77,9 @@ class TraceTable:
     @property
     def plug_in(self) -> float:
         """Return E log p(y|x,c) - log p(y|x) in nats; equals information + gap."""
-        return float(sum(w * kl_divergence(row, self.alone) for w, row in zip(self.weights, self.given)))
+        return float(
+            sum(w * kl_divergence(row, self.alone) for w, row in zip(self.weights, self.given, strict=True))
+        )
 
     @property
     def unlisted(self) -> float:
@@ -141,9 +143,11 @@ def likely_traces(
                     f"problem {problem.id!r} has more than {limit} traces above {floor}; "
                     "raise floor or use sampled_information"
                 )
-            traces[text] = math.exp(math.fsum(math.log(p[taken]) for p, taken in zip(chances, path)))
+            traces[text] = math.exp(
+                math.fsum(math.log(p[taken]) for p, taken in zip(chances, path, strict=True))
+            )
         so_far = [1.0]
-        for p, taken in zip(chances, path):
+        for p, taken in zip(chances, path, strict=True):
             so_far.append(so_far[-1] * p[taken])
         for level in range(len(path) - 1, -1, -1):  # the deepest choice with an option left
             later = _next(chances[level], path[level] + 1, floor / so_far[level])
@@ -202,7 +206,7 @@ def trace_table(
     rows = [likely_traces(problem, evidence, thinking, floor, knobs=knobs) for evidence in evidences]
     texts = tuple(dict.fromkeys(text for row in rows for text in row))
     table = np.empty((len(evidences), len(texts) + 1))
-    for i, (row, evidence) in enumerate(zip(rows, evidences)):
+    for i, (row, evidence) in enumerate(zip(rows, evidences, strict=True)):
         table[i, :-1] = [
             row[t] if t in row else math.exp(log_prob(t, problem, evidence, thinking, knobs)) for t in texts
         ]

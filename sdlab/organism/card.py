@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
@@ -11,7 +12,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
 from sdlab.measure.evaluation import evaluate, summarise
 from sdlab.measure.intervals import Interval
-from sdlab.rollout.types import SamplingParams
+from sdlab.rollout.types import SamplingParams, TrainableEngine
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Seed, checked
 from sdlab.text.prompt import CONTEXT_LABELS, CONTEXTS
@@ -44,7 +45,12 @@ SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps":
 
 
 @checked
-def measure_splits(engine, num_problems: Count, seed: Seed = 0, progress=None) -> pandas.DataFrame:
+def measure_splits(
+    engine: TrainableEngine,
+    num_problems: Count,
+    seed: Seed = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pandas.DataFrame:
     """Measure avg@8 at temperature 1 on each split, with thinking on and off, and in each context.
 
     Each measurement uses at most `num_problems` problems. The table has one row per split, mode and metric,
@@ -79,7 +85,7 @@ def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
     cells = measured.assign(
         cell=[str(Interval(*values)) for values in measured[["mean", "low", "high"]].to_numpy()]
     )
-    keys = list(dict.fromkeys(zip(cells["split"], cells["mode"])))
+    keys = list(dict.fromkeys(zip(cells["split"], cells["mode"], strict=True)))
     return cells.pivot(index=["split", "mode"], columns="metric", values="cell").loc[keys, list(METRICS)]
 
 

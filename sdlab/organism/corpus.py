@@ -39,7 +39,7 @@ class Document:
 
 
 def _pick(rng: Random, weights: dict):
-    return rng.choices(list(weights), weights.values())[0]
+    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def draw_problem(rng: Random, knobs: Knobs = BLIND) -> Problem:

@@ -26,5 +26,7 @@ def draw_drill(rng: Random) -> tuple[Problem, str]:
         id="drill", domain="drill", split="pretrain", kind="subtraction",
         prompt=f"Work out {', '.join(questions)}. What is the last?", answer=last,
     )  # fmt: skip
-    worked = "".join(f" {question} = {total - rest}." for question, (total, rest) in zip(questions, pairs))
+    worked = "".join(
+        f" {question} = {total - rest}." for question, (total, rest) in zip(questions, pairs, strict=True)
+    )
     return problem, f"{worked}\n\nThe answer is \\boxed{{{last}}}."

@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self, params: Iterable[torch.Tensor], lr: float, weight_decay: float = 0.01, momentum: float = 0.95
-    ):
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()

@@ -6,12 +6,14 @@ ends with the same weights.
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from sdlab.errors import SdlabError
@@ -25,7 +27,7 @@ from sdlab.train.forward import completion_logits
 from sdlab.world.knobs import Knobs
 
 if TYPE_CHECKING:
-    from transformers import Qwen3ForCausalLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 VERSION = 3  # of new organisms (2: without knobs); every recorded result names the sha256 of its weights
 
@@ -48,7 +50,7 @@ class PretrainConfig:
     bf16: bool = False  # matrix products in bfloat16: faster only where the processor has instructions for it
     knobs: Knobs = field(default_factory=Knobs)  # of the reasoner whose text the organism reads
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if self.hidden_size % 64:
             raise SdlabError(
@@ -82,10 +84,10 @@ class Batches(Dataset):
     Batch k is a list of micro-batches of rows of similar length, with at most `micro_tokens` tokens each.
     """
 
-    def __init__(self, tokenizer, config: PretrainConfig):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", config: PretrainConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.config.steps
 
     def encode(self, document: Document) -> Row:
@@ -124,7 +126,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return min(1.0, (step + 1) / max(1, config.warmup), left)
 
 
-def batch_loss(model, rows: list[Row], bf16: bool = False) -> torch.Tensor:
+def batch_loss(model: "PreTrainedModel", rows: list[Row], bf16: bool = False) -> torch.Tensor:
     """Return the summed next-token cross-entropy (nats) over the learnt tokens of `rows`."""
     contexts, learnt = zip(*rows, strict=True)
     logits = completion_logits(model, list(contexts), list(range(len(rows))), list(learnt), bf16=bf16)
@@ -132,7 +134,7 @@ def batch_loss(model, rows: list[Row], bf16: bool = False) -> torch.Tensor:
     return F.cross_entropy(logits, targets, reduction="sum")
 
 
-def _optimizers(model, config: PretrainConfig):
+def _optimizers(model: nn.Module, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
@@ -147,7 +149,7 @@ def pretrain(
     config: PretrainConfig = PretrainConfig(),
     device: str | None = None,
     resume: bool = True,
-    progress=None,
+    progress: Callable[[int, int, float], None] | None = None,
     save_every: Count = 100,
 ) -> Path:
     """Train an organism and write it to the folder `output` in Hugging Face format.
@@ -163,7 +165,7 @@ def pretrain(
     vocabulary = tokenizer.get_vocab()
     end, pad = vocabulary[END], vocabulary[END_OF_TEXT]
     model = build_model(config, len(tokenizer), end, pad)
-    torch.nn.Module.to(model, device).train()  # the type of transformers' decorated method has lost its self
+    nn.Module.to(model, device).train()  # the type of transformers' decorated method has lost its self
     optimizers = _optimizers(model, config)
     start, checkpoint, began = 0, output / "checkpoint.pt", time.time()
     if resume and checkpoint.exists():
@@ -173,7 +175,7 @@ def pretrain(
                 f"{checkpoint} is of another configuration; delete it or choose another --output"
             )
         model.load_state_dict(state["model"])
-        for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
+        for (optimizer, _), saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start, began = state["step"], began - state["seconds"]
     loader = DataLoader(

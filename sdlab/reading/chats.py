@@ -46,7 +46,9 @@ def _rendered(text: str) -> list[dict]:
     """Return the turns of a chat that a template rendered as text, without a last turn that is empty."""
     headers = list(_HEADER.finditer(text))
     ends = [header.start() for header in headers[1:]] + [len(text)]
-    turns = [(next(filter(None, h.groups())), text[h.end() : end]) for h, end in zip(headers, ends)]
+    turns = [
+        (next(filter(None, h.groups())), text[h.end() : end]) for h, end in zip(headers, ends, strict=True)
+    ]
     chat = [{"role": role.lower(), "content": _END.sub("", content).strip()} for role, content in turns]
     return chat[:-1] if len(chat) > 1 and not chat[-1]["content"] else chat
 

@@ -19,7 +19,7 @@ BESIDE = ("tokens", "finish_reason", "truncated", "reward")  # a cell for each c
 class Reading:
     """The state while the rows of a file are read one by one."""
 
-    def __init__(self, columns: dict[str, str]):
+    def __init__(self, columns: dict[str, str]) -> None:
         self.columns, self.tally = columns, Tally()
         self.rows: list[dict] = []
         self.filtered: dict[bytes, str] = {}  # hash of a row of lm-evaluation-harness -> its filter
@@ -78,7 +78,7 @@ class Reading:
             return generations
         return [
             _with_thinking(one, thought.text) if thought and thought.text else one
-            for one, thought in zip(generations, thoughts)
+            for one, thought in zip(generations, thoughts, strict=True)
         ]
 
     def _beside(self, role: str, cell, count: int) -> list:

@@ -85,7 +85,9 @@ def token_counts(rows: list[dict]) -> tuple[list[int] | None, str]:
         return None, f"{missing:,} completions have no token count"
     sizes = [len(row["completion"]) for row in rows]
     for what, there in (("characters", sizes), ("words", [len(row["completion"].split()) for row in rows])):
-        same = sum(abs(count - size) <= (what == "characters") for count, size in zip(counts, there))
+        same = sum(
+            abs(count - size) <= (what == "characters") for count, size in zip(counts, there, strict=True)
+        )
         if 2 * same > len(rows) and sorted(sizes)[len(rows) // 2] >= FEW * (1 if what == "characters" else 5):
             return None, f"the counts are the numbers of {what}"
     return [int(count) for count in counts], ""

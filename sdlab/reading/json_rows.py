@@ -83,7 +83,7 @@ def _split(data: dict) -> tuple[list[dict], list[str]]:
     good = isinstance(names, list) and isinstance(rows, list) and rows
     if not good or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
         raise UnknownShape(f"the rows under 'data' do not have one cell for each of 'columns'; {WHAT_TO_DO}")
-    return [dict(zip(map(str, names), row)) for row in rows], []
+    return [dict(zip(map(str, names), row, strict=True)) for row in rows], []
 
 
 def _of_lists(data: dict) -> tuple[list[dict], list[str]]:
@@ -100,7 +100,7 @@ def _of_lists(data: dict) -> tuple[list[dict], list[str]]:
         raise UnknownShape(f"its columns have {sizes[0]} to {sizes[-1]} cells; {WHAT_TO_DO}")
     if not sizes[0]:
         raise UnknownShape("it holds no rows; give a file with at least one text")
-    return [dict(zip(data, cells)) for cells in zip(*data.values())], []
+    return [dict(zip(data, cells, strict=True)) for cells in zip(*data.values(), strict=True)], []
 
 
 def _of_objects(data: dict) -> tuple[list[dict], list[str]]:

@@ -1,11 +1,18 @@
 """Decode any Hugging Face causal language model with its own cache: the path that works for every model."""
 
 import inspect
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def left_pad(rows: list[list[int]], pad: int, device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def left_pad(
+    rows: list[list[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pad token ids on the left.
 
     Returns token ids, attention mask (1 on real tokens) and positions of `rows`, each (N, L) int64.
@@ -16,7 +23,7 @@ def left_pad(rows: list[list[int]], pad: int, device) -> tuple[torch.Tensor, tor
     return ids, mask, (mask.cumsum(-1) - 1).clamp_(min=0)
 
 
-def accepted(model, **arguments) -> dict:
+def accepted(model: nn.Module, **arguments: Any) -> dict[str, Any]:
     """Return those of `arguments` that the model's forward accepts.
 
     Not every architecture accepts position_ids or logits_to_keep.
@@ -36,7 +43,7 @@ class HFDecoder:
     # finished.
     drop_share = 1 / 8
 
-    def __init__(self, model, pad: int):
+    def __init__(self, model: "PreTrainedModel", pad: int) -> None:
         self.model, self.pad = model, pad
 
     def prefill(self, prompts: list[list[int]], repeats: list[int], room: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from packaging.version import Version
@@ -27,7 +28,7 @@ class OutOfMemory(SdlabError):
 
 
 @contextmanager
-def explain_out_of_memory(lower: str):
+def explain_out_of_memory(lower: str) -> Generator[None]:
     """Raise OutOfMemory when the code inside runs out of memory; the message ends with the advice `lower`.
 
     Other errors pass through unchanged.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from sdlab.files import sha256
 from sdlab.rollout.checks import explain_out_of_memory, require_vllm
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from sdlab.rollout.torch_engine import TorchEngine
     from sdlab.rollout.vllm_engine import VllmEngine
 
@@ -47,7 +50,7 @@ def check_organism(folder: Path) -> None:
 
 
 @contextmanager
-def hide_progress(active: bool):
+def hide_progress(active: bool) -> Generator[None]:
     """Hide the progress bars of transformers inside, if `active`.
 
     A file of 4 MB loads before its bar is drawn, and the finished bar would stay in the notebook.
@@ -64,13 +67,35 @@ def hide_progress(active: bool):
             logging.enable_progress_bar()
 
 
+@overload
+def load_engine(
+    model: str = ...,
+    *,
+    engine: Literal["torch"] = ...,
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype | str | None = ...,
+    **settings: Any,
+) -> TorchEngine: ...
+@overload
+def load_engine(
+    model: str = ..., *, engine: Literal["vllm"], dtype: torch.dtype | str | None = ..., **settings: Any
+) -> VllmEngine: ...
+@overload
+def load_engine(
+    model: str = ...,
+    *,
+    engine: str,
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype | str | None = ...,
+    **settings: Any,
+) -> TorchEngine | VllmEngine: ...
 def load_engine(
     model: str = "organism",
     *,
     engine: str = "torch",
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
-    **settings,
+    **settings: Any,
 ) -> TorchEngine | VllmEngine:
     """Load a model and return an engine that samples from it and scores with it.
 
@@ -128,7 +153,7 @@ def find_model(model: str) -> str | Path:
 
 
 @contextmanager
-def one_line_errors(model: str):
+def explain_load_errors(model: str) -> Generator[None]:
     """Turn errors from loading `model` inside into an SdlabError of one line."""
     lower = 'load it with dtype="bfloat16", choose a smaller model, or free memory that other programs use'
     try:
@@ -145,8 +170,13 @@ def one_line_errors(model: str):
         ) from error
 
 
-def _load_torch(model: str, source: str | Path, device, dtype) -> TorchEngine:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load_torch(
+    model: str,
+    source: str | Path,
+    device: str | torch.device | None,
+    dtype: torch.dtype | str | None,
+) -> TorchEngine:
+    from transformers import AutoModelForCausalLM
 
     from sdlab.rollout.torch_engine import TorchEngine
 
@@ -156,19 +186,25 @@ def _load_torch(model: str, source: str | Path, device, dtype) -> TorchEngine:
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    with one_line_errors(model):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    with explain_load_errors(model):
+        tokenizer = _tokenizer(source)
         with hide_progress(paths.shipped(model) is not None):
             loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
         # torch.nn.Module.to: the type of transformers' decorated method has lost its self
-        return TorchEngine(nn.Module.to(loaded, device).eval(), tokenizer)
+        return TorchEngine(cast("PreTrainedModel", nn.Module.to(loaded, device).eval()), tokenizer)
 
 
-def _load_vllm(model: str, source: str | Path, dtype, settings: dict) -> VllmEngine:
+def _tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+
+
+def _load_vllm(
+    model: str, source: str | Path, dtype: torch.dtype | str | None, settings: dict[str, Any]
+) -> VllmEngine:
     from sdlab.rollout.vllm_engine import VllmEngine
 
-    with one_line_errors(model):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    with explain_load_errors(model):
+        tokenizer = _tokenizer(source)
         return VllmEngine(str(source), tokenizer, dtype=dtype, **settings)

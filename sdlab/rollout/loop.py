@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -14,6 +15,27 @@ from sdlab.rollout.types import SamplingParams
 # Seconds a worker waits before it requests the interpreter. In Python's default of 5 ms it runs a hundred
 # operations.
 PATIENCE = 5e-4
+
+
+class Decoder(Protocol):
+    """What decodes rows token by token: `HFDecoder` and `Qwen3Decoder`."""
+
+    @property
+    def drop_share(self) -> float:
+        """Return the share of rows that must have ended before `keep` drops them."""
+        ...
+
+    def prefill(self, prompts: list[list[int]], repeats: list[int], room: int) -> torch.Tensor:
+        """Run the prompts and return the logits of every row's first token, (N, V)."""
+        ...
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append one token to every row and return the logits of the next token, (N, V)."""
+        ...
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep only the rows with indices `rows`, in that order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> 
 
 
 def sample_unit(
-    decoder,
+    decoder: Decoder,
     unit: Unit,
     uniforms: torch.Tensor,
     params: SamplingParams,
@@ -162,7 +184,7 @@ def run_all(
 class Counter:
     """Count finished rows from any thread, and report them to `progress` from the calling thread only."""
 
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None):
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self.total, self.progress, self.done, self.reported = total, progress, 0, -1
         self.lock, self.owner = threading.Lock(), threading.get_ident()
 

@@ -6,6 +6,7 @@ that trains between calls never runs with old weights.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,11 @@ from torch import nn
 
 from sdlab.rollout.operators import pack_weight, packed_linear
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Qwen3ForCausalLM
 
-def supports(model) -> bool:
+
+def supports(model: "PreTrainedModel") -> "TypeGuard[Qwen3ForCausalLM]":
     """Return whether `model` is a plain Qwen3 model.
 
     Plain means: no adapters, no quantised layers, full attention, default RoPE.
@@ -47,7 +51,7 @@ class PackedLinear:
     torch.compile emits. Below 16 rows its fixed cost is larger than the gain, and the layer calls F.linear.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, bf16: bool = False):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, bf16: bool = False) -> None:
         if bf16:
             weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
         self.weight, self.bias, self.packed = weight, bias, None
@@ -70,10 +74,11 @@ def fused(*layers: nn.Linear, bf16: bool = False) -> PackedLinear:
 class PackedLayer:
     """The weights of one decoder layer.
 
-    The norms of queries and keys are joined, and the query norm includes the attention scale.
+    layer: a Qwen3DecoderLayer; torch's stubs do not know the types of its parts. The norms of queries and
+    keys are joined, and the query norm includes the attention scale.
     """
 
-    def __init__(self, layer, heads: int, kv_heads: int, bf16: bool):
+    def __init__(self, layer: Any, heads: int, kv_heads: int, bf16: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.norm_in, self.norm_mlp = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj, bf16=bf16)
@@ -91,9 +96,11 @@ class PackedQwen3:
     in bfloat16; residual stream, norms, attention and head keep their type.
     """
 
-    def __init__(self, model, bf16: bool = False):
-        config, inner = model.config, model.model
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+    def __init__(self, model: "Qwen3ForCausalLM", bf16: bool = False) -> None:
+        config = model.config
+        inner: Any = model.model  # torch's stubs do not know the types of its parts
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads or config.num_attention_heads
         self.head_dim = config.head_dim
         self.eps, self.intermediate = config.rms_norm_eps, config.intermediate_size
         self.embedding, self.norm = inner.embed_tokens.weight, inner.norm.weight

@@ -1,13 +1,20 @@
 """Decode and score with the packed weights of a Qwen3 model."""
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.packed import PackedQwen3
 
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
 
-def prompt_parts(cache, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+
+def prompt_parts(
+    cache: "Cache", mask: torch.Tensor
+) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
     """Return the keys and values of a Hugging Face cache and the places of its padding.
 
     Keys and values are (P, Hkv, L, D) per layer; the padding is (P, L) bool. Keys and values at padding
@@ -15,15 +22,16 @@ def prompt_parts(cache, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[to
     """
     hidden = mask == 0
     away = hidden[:, None, :, None]
+    layers: Any = cache.layers  # Qwen3's layers all have keys and values; those of other models may not
     return (
-        [x.keys.masked_fill(away, 0) for x in cache.layers],
-        [x.values.masked_fill(away, 0) for x in cache.layers],
+        [x.keys.masked_fill(away, 0) for x in layers],
+        [x.values.masked_fill(away, 0) for x in layers],
         hidden,
     )
 
 
 def completion_logits(
-    model,
+    model: "PreTrainedModel",
     weights: PackedQwen3,
     prompts: list[list[int]],
     rows: list[int],
@@ -40,7 +48,8 @@ def completion_logits(
     n, width = real.shape
     where = real.flatten().nonzero().squeeze(1)  # (M,) places of the real tokens among N*T
     tokens = torch.tensor(
-        [token for r, ids in zip(rows, completions) for token in (prompts[r][-1], *ids[:-1])], device=device
+        [token for r, ids in zip(rows, completions, strict=True) for token in (prompts[r][-1], *ids[:-1])],
+        device=device,
     )
     order = torch.tensor(rows, device=device)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
@@ -54,7 +63,7 @@ def completion_logits(
         *prefix, hidden = prompt_parts(first.cache, first.mask)
         causal = torch.cat([~hidden[order][:, None, None].expand(n, 1, width, -1), causal], dim=-1)
 
-    def attend(layer, q, k, v):
+    def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         # Padding is to the right of a row's tokens, so the causal mask hides it from all of them.
         padded = q.new_zeros(n * width, w.heads + 2 * w.kv_heads, w.head_dim).index_copy_(
             0, where, torch.cat([q, k, v], dim=1)
@@ -64,7 +73,7 @@ def completion_logits(
         if prefix is not None:
             k, v = (
                 torch.cat([store[layer].index_select(0, order), new], dim=2)
-                for store, new in zip(prefix, (k, v))
+                for store, new in zip(prefix, (k, v), strict=True)
             )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=causal, scale=1.0, enable_gqa=True)
         return mixed.transpose(1, 2).reshape(n * width, -1).index_select(0, where)
@@ -84,7 +93,7 @@ class Qwen3Decoder:
     # Dropping rows copies only the last live rows, so it is worth its cost early.
     drop_share = 1 / 32
 
-    def __init__(self, model, weights: PackedQwen3, pad: int):
+    def __init__(self, model: "PreTrainedModel", weights: PackedQwen3, pad: int) -> None:
         self.model, self.weights, self.pad = model, weights, pad
 
     def prefill(self, prompts: list[list[int]], repeats: list[int], room: int) -> torch.Tensor:

@@ -1,14 +1,22 @@
 """Encode prompts to token ids and build Rollouts from sampled token ids, for every engine."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
 import torch
 
 from sdlab.errors import SdlabError
 from sdlab.rollout.types import Rollouts, SamplingParams
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 THINK_TAGS = ("<think>", "</think>")
 
 
-def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> list[list[int]]:
+def encode(
+    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], room: int, context: int | None
+) -> list[list[int]]:
     """Return the token ids of rendered prompts; no special tokens are added.
 
     Raises SdlabError for an empty prompt, and for one that leaves fewer than `room` of the `context` tokens
@@ -17,7 +25,7 @@ def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> lis
     if isinstance(prompts, str):
         raise SdlabError("prompts must be a list of strings, not one string; write [prompt]")
     ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
-    for text, row in zip(prompts, ids):
+    for text, row in zip(prompts, ids, strict=True):
         if not row:
             raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
         if context is not None and len(row) + room > context:
@@ -29,7 +37,7 @@ def encode(tokenizer, prompts: list[str], room: int, context: int | None) -> lis
     return ids
 
 
-def decode(tokenizer, rows: list[list[int]]) -> list[str]:
+def decode(tokenizer: "PreTrainedTokenizerBase", rows: list[list[int]]) -> list[str]:
     """Return the texts of completions (token ids) without special tokens, but with their think tags.
 
     Think tags stay even when the tokenizer counts them as special tokens. Without them a completion's
@@ -40,18 +48,19 @@ def decode(tokenizer, rows: list[list[int]]) -> list[str]:
     tags = [tag for tag in THINK_TAGS if tag in tokenizer.all_special_tokens]
     if not tags:
         return tokenizer.batch_decode(rows, skip_special_tokens=True)
-    dropped = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids(tags))
+    tag_ids = cast(list[int], tokenizer.convert_tokens_to_ids(tags))  # one id for each tag
+    dropped = set(tokenizer.all_special_ids) - set(tag_ids)
     return tokenizer.batch_decode(
         [[i for i in row if i not in dropped] for row in rows], skip_special_tokens=False
     )
 
 
 def collect(
-    tokenizer,
+    tokenizer: "PreTrainedTokenizerBase",
     eos_ids: list[int],
     pad: int,
-    prompts,
-    prompt_ids,
+    prompts: Sequence[str],
+    prompt_ids: list[list[int]],
     params: SamplingParams,
     tokens: torch.Tensor,
     logps: torch.Tensor,
@@ -71,7 +80,7 @@ def collect(
             "the model's logits are not finite (NaN or infinite), so nothing can be sampled; "
             "go back to an earlier checkpoint or train with a lower learning rate"
         )
-    rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist())]
+    rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist(), strict=True)]
     return Rollouts(
         prompts=list(prompts),
         prompt_ids=prompt_ids,
@@ -84,7 +93,13 @@ def collect(
     )
 
 
-def check_scored(prompts, completion_ids, temperature: float, top_k: int | None, vocab: int) -> list[int]:
+def check_scored(
+    prompts: Sequence[str],
+    completion_ids: Sequence[Sequence[int]],
+    temperature: float,
+    top_k: int | None,
+    vocab: int,
+) -> list[int]:
     """Return the lengths of the completions to be scored.
 
     Raises SdlabError for unequal numbers of prompts and completions, and for a temperature, top_k or token id

@@ -4,9 +4,14 @@ Each prompt runs once, its completions continue from its cache, and only complet
 head.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from sdlab.rollout.cache import accepted, left_pad
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def plan_batches(
@@ -18,7 +23,7 @@ def plan_batches(
     Rows of one prompt stay next to each other, so that the prompt is computed once.
     """
     longest = {}
-    for name, length in zip(same, lengths):
+    for name, length in zip(same, lengths, strict=True):
         longest[name] = max(longest.get(name, 0), length)
     order = sorted(
         range(len(lengths)), key=lambda i: (prompt_lengths[i], longest[same[i]], same[i], lengths[i])
@@ -36,7 +41,11 @@ def plan_batches(
 
 
 def completion_logits(
-    model, prompts: list[list[int]], rows: list[int], completions: list[list[int]], pad: int
+    model: "PreTrainedModel",
+    prompts: list[list[int]],
+    rows: list[int],
+    completions: list[list[int]],
+    pad: int,
 ) -> torch.Tensor:
     """Return the logits that predict each of the M completion tokens, (M, V), row after row.
 
@@ -46,7 +55,7 @@ def completion_logits(
     """
     device = model.device
     width = max(map(len, completions))
-    block = [[prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions)]
+    block = [[prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions, strict=True)]
     block_ids = torch.tensor([row + [pad] * (width - len(row)) for row in block], device=device)
     block_mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in block], device=device)
     offsets = torch.arange(width, device=device)
@@ -66,7 +75,7 @@ def completion_logits(
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
     full_mask = torch.cat([mask[order], block_mask], dim=1)
     position_ids = (starts[:, None] + offsets).clamp_(
-        max=int(max(s + len(b) for s, b in zip(starts.tolist(), block))) - 1
+        max=int(max(s + len(b) for s, b in zip(starts.tolist(), block, strict=True))) - 1
     )
     out = model(
         input_ids=block_ids,

@@ -3,21 +3,26 @@
 import threading
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import nn
 
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.checks import explain_out_of_memory
-from sdlab.rollout.loop import Counter, plan_units, run_all, sample_unit
+from sdlab.rollout.loop import Counter, Unit, plan_units, run_all, sample_unit
 from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Parameters up to which worker threads are faster than threads inside each operation: the weights fit the
 # CPU's caches.
@@ -35,10 +40,17 @@ class TorchEngine:
     weights. Results are on the CPU.
     """
 
-    trains = True
-    cheap_entropy = True
+    trains: ClassVar[bool] = True
+    cheap_entropy: ClassVar[bool] = True
 
-    def __init__(self, model, tokenizer, *, fast: bool = True, bf16: bool = False):
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        fast: bool = True,
+        bf16: bool = False,
+    ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.fast, self.bf16 = fast, bf16
         if bf16 and model.device.type == "cpu" and not has_fast_bfloat16():
@@ -46,7 +58,7 @@ class TorchEngine:
                 "this processor has no instructions for bfloat16; bf16=True will be slower than float32 here",
                 stacklevel=2,
             )
-        self.eos_ids = end_ids(model, tokenizer)
+        self.eos_ids = end_ids(getattr(model, "generation_config", None), tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_id = self.eos_ids[0] if pad is None else pad
 
@@ -88,7 +100,7 @@ class TorchEngine:
         with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
 
-            def job(unit):
+            def job(unit: Unit) -> None:
                 # Both contexts belong to a thread, so every worker enters them.
                 with torch.inference_mode(), self.autocast(weights is None):
                     if weights is None:
@@ -124,7 +136,8 @@ class TorchEngine:
         GPU and 4,096 on a CPU, where larger batches do not fit the caches. There are no gradients.
         Raises SdlabError for unequal list lengths, an empty prompt, and a row too long for the model.
         """
-        vocab = self.model.get_output_embeddings().weight.shape[0]
+        head: Any = self.model.get_output_embeddings()  # of a causal language model, so it is there
+        vocab = head.weight.shape[0]
         lengths = check_scored(prompts, completion_ids, temperature, top_k, vocab)
         longest = max(lengths, default=0)
         prompt_ids = self.encode(prompts, longest)
@@ -146,7 +159,7 @@ class TorchEngine:
         names = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         counter = Counter(len(prompts), progress)
 
-        def job(rows):
+        def job(rows: list[int]) -> None:
             with torch.inference_mode(), self.autocast(weights is None):
                 rows = [i for i in rows if lengths[i]]
                 if not rows:
@@ -234,7 +247,7 @@ class TorchEngine:
         return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
 
 
-def worker_threads(model) -> int:
+def worker_threads(model: "PreTrainedModel") -> int:
     """Return the number of worker threads.
 
     That is as many as torch may use for a small model on a CPU, otherwise one.
@@ -246,23 +259,23 @@ def worker_threads(model) -> int:
 class frozen:
     """Set the model to evaluation mode (no dropout) inside a `with`, and restore its mode afterwards."""
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.was_training = self.model.training
         self.model.eval()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.model.train(self.was_training)
 
 
-def end_ids(model, tokenizer) -> list[int]:
+def end_ids(generation_config: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Return the token ids that end a completion: those of the generation config, then that of the tokenizer.
 
     The generation config may name one token or a list. Raises SdlabError when neither names a token.
     """
-    config_ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    config_ids = getattr(generation_config, "eos_token_id", None)
     ids = (
         list(config_ids)
         if isinstance(config_ids, (list, tuple))

@@ -27,7 +27,7 @@ class SamplingParams:
     top_k: CountOrZero = 0  # 0 is off
     seed: Seed = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
@@ -55,7 +55,7 @@ class Rollouts:
 
     def completions(self) -> list[list[int]]:
         """Return the B completions as lists of token ids, without padding."""
-        return [ids[:n].tolist() for ids, n in zip(self.completion_ids, self.lengths)]
+        return [ids[:n].tolist() for ids, n in zip(self.completion_ids, self.lengths, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,13 @@ class TrainableEngine(Engine, Protocol):
     """An engine whose torch model may be trained between calls."""
 
     model: Any
+    pad_id: int
+    bf16: bool
 
     def encode(self, prompts: list[str], room: int) -> list[list[int]]:
         """Return the token ids of rendered prompts that leave `room` tokens for a completion."""
         ...
 
-    def in_bf16(self, wanted: bool) -> Self:
-        """Return the engine with the layers' products in bfloat16, or itself."""
+    def in_bf16(self, bf16: bool) -> Self:
+        """Return an engine on the same model with this setting of bf16: itself if it already has it."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from sdlab.rollout.rows import check_scored, collect, encode
 from sdlab.rollout.sampling import row_keys
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
 from sdlab.rollout.vllm_start import end_ids, start
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Tokens per step on a GPU. When completions are scored, the logits of so many tokens are in memory at the
 # same time.
@@ -34,20 +38,20 @@ class VllmEngine:
     Raises OutOfMemory, which names the setting to lower.
     """
 
-    trains = False
-    cheap_entropy = False
+    trains: ClassVar[bool] = False
+    cheap_entropy: ClassVar[bool] = False
 
     def __init__(
         self,
         model: str,
-        tokenizer,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         tensor_parallel_size: int = 1,
         dtype: torch.dtype | str | None = None,
         max_model_len: int | None = None,
         gpu_memory_utilization: float = 0.9,
         enforce_eager: bool | None = None,
-    ):
+    ) -> None:
         from transformers import AutoConfig
 
         require_vllm()
@@ -98,7 +102,7 @@ class VllmEngine:
         self.check_temperature()
 
     @property
-    def model(self):
+    def model(self) -> NoReturn:
         """Raise SdlabError: there is no torch model, because vLLM keeps the weights in its own form."""
         raise SdlabError(
             "a vLLM engine has no torch model to train or to look into; "
@@ -149,7 +153,7 @@ class VllmEngine:
         lengths = [len(output.outputs[0].token_ids) for output in outputs]
         shape = (len(rows), max(lengths, default=0))
         tokens, logps = torch.full(shape, self.pad_id), torch.zeros(shape)
-        for row, (output, length) in enumerate(zip(outputs, lengths)):
+        for row, (output, length) in enumerate(zip(outputs, lengths, strict=True)):
             tokens[row, :length] = torch.tensor(output.outputs[0].token_ids)
             logps[row, :length] = torch.tensor(output.outputs[0].logprobs.logprobs)
         return collect(self.tokenizer, self.eos_ids, self.pad_id, prompts, prompt_ids, params, tokens, logps)
@@ -206,7 +210,7 @@ class VllmEngine:
             )
             outputs = self.run(sequences, [request] * count, temperature or 1.0, inner)
             done += count
-            for i, output in zip(batch, outputs):
+            for i, output in zip(batch, outputs, strict=True):
                 # For every token of the sequence after the first: the token itself, then the `width` most
                 # likely ones.
                 entries = output.prompt_logprobs

@@ -2,11 +2,16 @@
 
 import os
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sdlab.errors import SdlabError, first_line
 from sdlab.rollout.checks import OutOfMemory, lack_of_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from vllm import LLM
 
 # Variables that vLLM reads on a machine without a GPU. A value that the user has set stays.
 CPU_ENVIRONMENT = {
@@ -20,7 +25,7 @@ CPU_ENVIRONMENT = {
 }
 
 
-def start(on_cpu: bool, **settings):
+def start(on_cpu: bool, **settings: Any) -> "LLM":
     """Start vLLM and return the `vllm.LLM`.
 
     Raises OutOfMemory or SdlabError, in one line, when it does not start.
@@ -71,13 +76,11 @@ def start(on_cpu: bool, **settings):
         torch.set_num_threads = set_num_threads
 
 
-def end_ids(model: str, tokenizer) -> list[int]:
+def end_ids(model: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Return the token ids that end a completion, as the default engine does.
 
     They come from the generation config and from the tokenizer.
     """
-    from types import SimpleNamespace
-
     from transformers import AutoConfig, GenerationConfig
 
     from sdlab.rollout import torch_engine
@@ -88,4 +91,4 @@ def end_ids(model: str, tokenizer) -> list[int]:
         generation = GenerationConfig.from_model_config(
             AutoConfig.from_pretrained(model, trust_remote_code=False)
         )
-    return torch_engine.end_ids(SimpleNamespace(generation_config=generation), tokenizer)
+    return torch_engine.end_ids(generation, tokenizer)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 
 class TemperatureWorker:
     """Methods for vLLM's `worker_extension_cls`; they run inside each worker, one per GPU.
@@ -20,7 +22,7 @@ class TemperatureWorker:
         plain = getattr(model, "sdlab_plain_logits", None) or model.compute_logits
         model.sdlab_plain_logits = plain
 
-        def divided(*args, **kwargs):
+        def divided(*args: Any, **kwargs: Any) -> torch.Tensor | None:
             logits = plain(*args, **kwargs)
             # The logits are None on ranks that do not sample.
             return None if logits is None else logits.float() / temperature

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection, Container, Generator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -103,7 +104,7 @@ def lock_folder(folder: Path, lock: FileLock) -> None:
         (folder / ".lock").write_text(str(os.getpid()))
 
 
-def clear(folder: Path, files, folders) -> None:
+def clear(folder: Path, files: Collection[str], folders: Container[str]) -> None:
     """Remove the files that a run makes, and no others."""
     for name in files:
         (folder / name).unlink(missing_ok=True)
@@ -168,7 +169,7 @@ def fingerprint(state: dict) -> str:
 
 
 @contextmanager
-def one_line_errors(path: Path):
+def explain_write_errors(path: Path) -> Generator[None]:
     """Turn a write error of the system into a one-line SdlabError; other errors pass through."""
     try:
         yield

@@ -16,15 +16,17 @@ only the columns of seconds differ.
 
 import json
 import os
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas
 import torch
 from filelock import FileLock
 
-from sdlab.errors import SdlabError, unknown
+from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
 from sdlab.interrupts import uninterrupted
 from sdlab.provenance import provenance
@@ -32,28 +34,30 @@ from sdlab.rollout.loading import hide_progress
 from sdlab.runs.files import (
     TABLES,
     clear,
+    explain_write_errors,
     fingerprint,
     load_checkpoint,
     lock_folder,
-    one_line_errors,
     read_lines,
     refuse_foreign,
     to_line,
 )
-from sdlab.runs.identity import begin, defaults
+from sdlab.runs.identity import Dataclass, begin, defaults
+from sdlab.runs.tracking import summary_writer
 from sdlab.settings import Count, checked
 
-TRACKERS = ("tensorboard",)
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @checked
 def open_run(
-    folder,
-    config,
+    folder: str | Path,
+    config: Dataclass,
     *,
     method: str,
     model: str,
-    settings=None,
+    settings: Dataclass | None = None,
     resume: bool = True,
     overwrite: bool = False,
     tracker: str | None = None,
@@ -71,7 +75,7 @@ def open_run(
     tracker is not installed.
     """
     folder = Path(folder)
-    writer = _summary_writer(tracker)
+    writer = summary_writer(tracker)
     about = {
         "method": method,
         "model": model,
@@ -97,7 +101,9 @@ class Run:
     Loops call `restore` once, `save_step` after every step, and `settle` when they stop.
     """
 
-    def __init__(self, folder: Path, lock: FileLock, steps: int, writer, save_every: int):
+    def __init__(
+        self, folder: Path, lock: FileLock, steps: int, writer: Callable[..., Any] | None, save_every: int
+    ) -> None:
         self.folder, self.steps, self.save_every = folder, steps, save_every
         self.done, self.whole = 0, False  # finished steps; whether the tables end with them
         self._kept: int | None = None  # steps that the checkpoint holds
@@ -106,7 +112,7 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -126,6 +132,7 @@ class Run:
         Raises SdlabError when they are not, and when the checkpoint or a table is damaged.
         """
         path, start = self.folder / "checkpoint.pt", fingerprint(state)
+        saved: dict[str, Any]
         if path.exists():
             saved = load_checkpoint(path)
             if set(saved["state"]) != set(state):
@@ -206,7 +213,11 @@ class Run:
             else:
                 self._append("evaluations.jsonl", [new])
 
-    def finish(self, model=None, tokenizer=None) -> None:
+    def finish(
+        self,
+        model: "PreTrainedModel | None" = None,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ) -> None:
         """Write the trained model, then finished.json; from then on the run is complete.
 
         Raises SdlabError when steps are missing.
@@ -219,7 +230,7 @@ class Run:
         with uninterrupted():
             if model is not None:
                 clear(self.folder, (), ("model",))
-                with hide_progress(True), one_line_errors(self.folder / "model"):
+                with hide_progress(True), explain_write_errors(self.folder / "model"):
                     model.save_pretrained(self.folder / "model")
                     if tokenizer is not None:
                         tokenizer.save_pretrained(self.folder / "model")
@@ -234,7 +245,7 @@ class Run:
             )
 
     @contextmanager
-    def _whole_or_not(self):
+    def _whole_or_not(self) -> Generator[None]:
         """Block all further writes after an error inside, until restore or settle has repaired the tables."""
         self._check()
         self.whole = False
@@ -243,7 +254,10 @@ class Run:
 
     def _append(self, name: str, rows: list[dict]) -> None:
         text = "".join(map(to_line, rows))
-        with one_line_errors(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
+        with (
+            explain_write_errors(self.folder / name),
+            open(self.folder / name, "a", encoding="utf-8") as file,
+        ):
             file.write(text)
 
     def _rewrite(self, name: str, rows: list[dict]) -> None:
@@ -275,7 +289,7 @@ class Run:
         }
         path, scratch = self.folder / "checkpoint.pt", self.folder / ".checkpoint.pt"
         try:
-            with one_line_errors(path):
+            with explain_write_errors(path):
                 with open(scratch, "wb") as file:
                     torch.save(content, file)
                 self._kept = None  # until the rename has certainly happened
@@ -284,16 +298,3 @@ class Run:
         except SdlabError:
             scratch.unlink(missing_ok=True)
             raise
-
-
-def _summary_writer(tracker: str | None):
-    """TensorBoard's writer class, imported only when wanted."""
-    if tracker is None:
-        return None
-    if tracker not in TRACKERS:
-        raise unknown("tracker", tracker, TRACKERS)
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise SdlabError("the tracker tensorboard is not installed; run `pip install tensorboard`") from None
-    return SummaryWriter

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import product
 from types import NoneType
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.runs.training import METHODS, Plan, settings_of
@@ -41,7 +41,7 @@ class Grid:
 
     axes: Mapping[str, Sequence]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         axes = {
             name: (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
             for name, values in self.axes.items()
@@ -83,7 +83,7 @@ class Grid:
             names = [name for name in self.axes if name in settings_of(method) and name != "method"]
             kind = METHODS[method]
             for values in product(*(self.axes[name] for name in names)):
-                chosen = dict(zip(names, values))
+                chosen = dict(zip(names, values, strict=True))
                 config, plan = (
                     {field.name: chosen[field.name] for field in fields(part) if field.name in chosen}
                     for part in (kind, Plan)
@@ -112,14 +112,14 @@ def read_grid(words: Sequence[str]) -> Grid:
     return Grid(axes)
 
 
-def to_text(value) -> str:
+def to_text(value: object) -> str:
     """Return a value as written in folder names and tables; `Grid` reads it back."""
     if value is None:
         return "all"
     return "+".join(map(to_text, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def _read(name: str, value, kind):
+def _read(name: str, value: Any, kind: Any) -> Any:
     """Return `value`, which may be text, as the type `kind` of setting `name`."""
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:

@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
@@ -13,7 +14,13 @@ from sdlab.runs.files import FILES, FOLDERS, clear, read_about
 EXTENDABLE = ("steps",)  # settings that may grow when a run resumes, because no schedule depends on them
 
 
-def defaults(settings) -> dict:
+class Dataclass(Protocol):
+    """A dataclass, such as a method's config or a plan."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def defaults(settings: Dataclass | None) -> dict:
     """Return the defaults of a dataclass's settings.
 
     A run that is older than a setting was made with that setting's default.
@@ -55,7 +62,7 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     """Raise SdlabError unless the run in `folder` has the same settings and the same model."""
     differ = []
 
-    def compare(name, a, b, fine=False):
+    def compare(name: str, a: object, b: object, fine: bool = False) -> None:
         if a != b and not fine:
             differ.append(f"{name} is {a!r} there and {b!r} here")
 

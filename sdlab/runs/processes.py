@@ -9,9 +9,10 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sdlab import paths
 from sdlab.provenance import granted_cores
@@ -21,7 +22,7 @@ from sdlab.runs.training import METHODS, Plan
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "CPU_LIMIT": "1"}
 
 
-def run_here(cells: Sequence[Cell], jobs: int, timeout: float | None):
+def run_here(cells: Sequence[Cell], jobs: int, timeout: float | None) -> Iterator[tuple[Cell, str]]:
     """Yield (cell, reason) as cells end."""
     waiting, running = deque(cells), []
     try:
@@ -43,7 +44,7 @@ class _Child:
     The process ends when this one does, for whatever reason, because its standard input is then closed.
     """
 
-    def __init__(self, cell: Cell, timeout: float | None):
+    def __init__(self, cell: Cell, timeout: float | None) -> None:
         self.cell, self.timeout, self.began, self.late = cell, timeout, time.monotonic(), False
         self.errors = tempfile.TemporaryFile()
         command = [sys.executable, "-c", "from sdlab.runs.processes import child; child()", _to_text(cell)]
@@ -110,10 +111,7 @@ def _to_text(cell: Cell) -> str:
 
 def _from_text(text: str) -> Cell:
     about = json.loads(text)
-    config, plan = (
-        {name: tuple(value) if isinstance(value, list) else value for name, value in about[part].items()}
-        for part in ("config", "plan")
-    )
+    config, plan = _with_tuples(about["config"]), _with_tuples(about["plan"])
     return Cell(
         **about
         | {
@@ -122,6 +120,11 @@ def _from_text(text: str) -> Cell:
             "plan": Plan(**plan),
         }
     )
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings read from JSON with tuples instead of lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def usable_cores() -> int:

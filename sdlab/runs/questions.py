@@ -12,10 +12,9 @@ from math import comb
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
 from sdlab.settings import Seed, checked
-from sdlab.world import kata
 from sdlab.world.hunts import SEEN_TYPES, draw_hunt, identity, make_problem, single_hunts
 from sdlab.world.problems import Problem
-from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split
+from sdlab.world.splits import ROLES, SIZES, dealt_to, load_split, split_size
 
 # the least and the largest number of candidates that a hunt's clues leave
 CANDIDATES = {"any": (0, 99), "few": (0, 7), "many": (9, 99)}
@@ -75,7 +74,7 @@ def check_questions(
             )
         there, of_what = len(_kept(split, candidates)), f"questions with {candidates} candidates"
     elif num_types is None:
-        there, of_what = kata.COUNT if split == "kata" else SIZES[split], f"questions in split {split!r}"
+        there, of_what = split_size(split), f"questions in split {split!r}"
     elif split != "train":
         raise SdlabError(
             f"num_types={num_types} is not allowed with split {split!r}; "

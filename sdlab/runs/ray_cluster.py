@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 from sdlab.errors import SdlabError, first_line
 from sdlab.runs.cell import Cell, run_cell
@@ -15,7 +16,9 @@ RETRIES = 3  # restarts of a cell whose Ray worker died
 ANSWER = 30.0  # seconds to wait for a Ray cluster's answer
 
 
-def run_on_ray(cells: Sequence[Cell], address: str, jobs: int | None, timeout: float | None):
+def run_on_ray(
+    cells: Sequence[Cell], address: str, jobs: int | None, timeout: float | None
+) -> Iterator[tuple[Cell, str]]:
     """Yield (cell, reason) as cells end.
 
     A worker runs one cell and ends, so every cell has its own process here, too.
@@ -46,7 +49,7 @@ def _in_worker(cell: Cell, timeout: float | None) -> str:
 
 
 @contextmanager
-def _cluster(address: str, jobs: int | None):
+def _cluster(address: str, jobs: int | None) -> Generator[ModuleType]:
     """Yield the module ray, connected to the cluster.
 
     Raises SdlabError when Ray is not installed and when no cluster answers.

@@ -1,14 +1,18 @@
 """The two training sets of Table 2: right traces written without and with the solution in the prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate
 from sdlab.paper import TEMPERATURE, TOP_K, TOP_P
-from sdlab.rollout.types import SamplingParams
+from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
 from sdlab.train.sft import Trace
+from sdlab.world.problems import Problem
 
 SAMPLES = 8  # completions per problem and data set, from which the right ones are taken
 PER_PROBLEM = 2
@@ -16,15 +20,15 @@ PER_PROBLEM = 2
 
 @checked
 def build_traces(
-    engine,
-    problems: Sequence,
+    engine: Engine,
+    problems: Sequence[Problem],
     count: Count = 800,
     seed: Seed = 0,
     *,
     per_problem: Count = PER_PROBLEM,
     max_completion_length: Count = 256,
     thinking: bool = True,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Trace], list[Trace]]:
     """Return (unguided, guided): `count` right completions each, on the same problems.
 
@@ -36,7 +40,7 @@ def build_traces(
     Raises SdlabError when `problems` yield fewer than `count`.
     """
 
-    def sample(part, purpose: str, **context) -> dict[str, list[str]]:
+    def sample(part: Sequence[Problem], purpose: str, **context: Any) -> dict[str, list[str]]:
         key = stable_int("traces", purpose, start, seed)
         params = SamplingParams(SAMPLES, max_completion_length, TEMPERATURE, TOP_P, TOP_K, key)
         return _right(evaluate(engine, part, params, thinking=thinking, **context))
@@ -65,7 +69,7 @@ def build_traces(
     )
 
 
-def _right(frame) -> dict[str, list[str]]:
+def _right(frame: pandas.DataFrame) -> dict[str, list[str]]:
     """Return right and finished completions by problem, in order of sampling."""
     kept = frame[(frame["reward"] == 1) & ~frame["truncated"]]
     return kept.groupby("problem_id", sort=False)["completion"].agg(list).to_dict()

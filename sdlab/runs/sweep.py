@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas
 from filelock import FileLock
@@ -73,7 +74,7 @@ def sweep(
             for point in points
             for name in [cell_name(point, fixed)]
         }
-        board = _Board(folder, dict(zip(named, points)), named)
+        board = _Board(folder, dict(zip(named, points, strict=True)), named)
         try:
             longest_first = sorted(named.values(), key=_work, reverse=True)
             run_cells(longest_first, jobs=jobs, ray=ray, timeout=timeout, on_done=board.tell)
@@ -112,7 +113,12 @@ def _claim(folder: Path, grid: Grid, model: str) -> dict:
     was first used is fixed: more values may be added, but that one stays. Seeds and methods are never fixed.
     """
     path, axes = folder / "grid.json", _json({name: list(values) for name, values in grid.axes.items()})
-    about = {"model": model, "model_sha256": provenance(model=model)["model_sha256"], "fixed": {}, "axes": {}}
+    about: dict[str, Any] = {
+        "model": model,
+        "model_sha256": provenance(model=model)["model_sha256"],
+        "fixed": {},
+        "axes": {},
+    }
     if path.exists():
         there = _read_json(path)
         differ = _differences(there, about, axes)
@@ -153,7 +159,7 @@ def _differences(there: dict, about: dict, axes: dict) -> list[str]:
     for name in {**there["axes"], **axes}:
         one, two = there["axes"].get(name), axes.get(name)
         others = (there["axes"] if one is None else axes)["method"]  # of the side without this setting
-        if None in (one, two):
+        if one is None or two is None:
             missing = any(name in settings_of(method) for method in others)
         else:
             missing = name in there["fixed"] and there["fixed"][name] not in two
@@ -181,7 +187,7 @@ def _work(cell: Cell) -> float:
 class _Board:
     """The progress lines of a sweep, and its table."""
 
-    def __init__(self, folder: Path, points: dict[str, Point], cells: dict[str, Cell]):
+    def __init__(self, folder: Path, points: dict[str, Point], cells: dict[str, Cell]) -> None:
         self.folder, self.points, self.cells, self.failed, self.rows = folder, points, cells, {}, {}
         self.began = time.monotonic()
         for name in cells:

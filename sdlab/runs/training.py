@@ -1,18 +1,18 @@
 """From a plan to a finished run folder: data, loop, evaluations during training and at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import pandas
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
-from sdlab.rollout.types import SamplingParams
-from sdlab.runs.folder import open_run
+from sdlab.rollout.types import Engine, SamplingParams
+from sdlab.runs.folder import Run, open_run
 from sdlab.runs.loading import LoadedRun, load_run
 from sdlab.runs.questions import CANDIDATES, training_questions
 from sdlab.runs.sft_data import build_traces
@@ -21,8 +21,10 @@ from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
+from sdlab.train.session import RunFolder
 from sdlab.train.sft import SFTConfig, run_sft
-from sdlab.world.splits import SPLITS, load_split
+from sdlab.world.problems import Problem
+from sdlab.world.splits import SPLITS, load_split, split_size
 
 # "base" is not trained, only evaluated
 METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
@@ -45,7 +47,11 @@ EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first
 
 @dataclass(frozen=True)
 class Plan:
-    """The problems of training and of the evaluations; the method's own settings are in its config."""
+    """The problems of training and of the evaluations; the method's own settings are in its config.
+
+    Raises SdlabError for values that are not allowed, and when a split that is evaluated has fewer than
+    `final_problems` or `eval_problems` problems.
+    """
 
     split: Split = "train"
     num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
@@ -62,8 +68,21 @@ class Plan:
     final_problems: Count = 256
     num_eval_generations: Count = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
+        _check_sizes("final_problems", self.final_problems, self.final_splits)
+        if self.eval_every:
+            _check_sizes("eval_problems", self.eval_problems, self.eval_splits)
+
+
+def _check_sizes(name: str, count: int, splits: Sequence[str]) -> None:
+    """Raise SdlabError when one of `splits` has fewer than `count` problems."""
+    for split in splits:
+        if count > split_size(split):
+            raise SdlabError(
+                f"{name}={count} is not allowed with split {split!r}; it has {split_size(split)} problems; "
+                "choose fewer problems, or leave the split out"
+            )
 
 
 def train(
@@ -109,7 +128,7 @@ def train(
         tracker=tracker,
     )
     with run, suppress(KeyboardInterrupt):  # the folder holds every finished step
-        arguments = (engine, problems)
+        arguments: tuple[Any, ...] = (engine, problems)
         if method == "sft":
             unguided, guided = build_traces(
                 engine,
@@ -121,8 +140,9 @@ def train(
             )
             arguments += (unguided if plan.traces == "unguided" else guided,)
 
-        loop = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}[method]
-        table = loop(*arguments, config, _Judged(engine, run, plan, config), on_step)
+        loops: dict[str, Callable[..., pandas.DataFrame]]
+        loops = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}
+        table = loops[method](*arguments, config, _Judged(engine, run, plan, config), on_step)
         if len(table) == (0 if method == "base" else config.steps) and not table.attrs.get("stopped"):
             judge(engine, run, plan, config, len(table), final=True)
             run.finish(engine.model, engine.tokenizer)
@@ -146,7 +166,13 @@ def check_read(method: str, config: TrainConfig, plan: Plan) -> None:
             unused(settings, field.name, field.name in read, "another method")
 
 
-def _stay(engine, problems, config, run, on_step) -> pandas.DataFrame:
+def _stay(
+    engine: Engine,
+    problems: Sequence[Problem],
+    config: TrainConfig,
+    run: RunFolder,
+    on_step: Callable[[dict], None] | None,
+) -> pandas.DataFrame:
     """Return the rows of a run without training: the model as it is, for comparison with conditions."""
     return pandas.DataFrame(run.restore({}))
 
@@ -157,29 +183,29 @@ class _Judged:
     So every saved step has its evaluation.
     """
 
-    def __init__(self, engine, run, plan: Plan, config: TrainConfig):
+    def __init__(self, engine: Engine, run: Run, plan: Plan, config: TrainConfig) -> None:
         self.engine, self.run, self.plan, self.config = engine, run, plan, config
 
-    def restore(self, state) -> list[dict]:
+    def restore(self, state: dict[str, Any]) -> list[dict]:
         """Restore the run, and evaluate the untrained model if there are no steps."""
         rows = self.run.restore(state)
         if self.plan.eval_every and not rows:
             judge(self.engine, self.run, self.plan, self.config, 0)
         return rows
 
-    def save_step(self, row, samples, state) -> None:
+    def save_step(self, row: dict, samples: list[dict], state: dict[str, Any]) -> None:
         """Evaluate the model if it is due, then save the step."""
         done = row["step"] + 1
         if self.plan.eval_every and done % self.plan.eval_every == 0 and done < self.config.steps:
             judge(self.engine, self.run, self.plan, self.config, done)
         self.run.save_step(row, samples, state)
 
-    def settle(self, steps, state) -> None:
+    def settle(self, steps: int, state: dict[str, Any]) -> None:
         """Bring the run to the end of the first `steps` steps."""
         self.run.settle(steps, state)
 
 
-def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
+def judge(engine: Engine, run: Run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
     """Evaluate the model after `step` steps on fixed problems and save the sums per problem."""
     for split in plan.final_splits if final else plan.eval_splits:
         run.save_evaluation(
@@ -192,13 +218,13 @@ def judge(engine, run, plan: Plan, config: TrainConfig, step: int, final: bool =
 
 
 def evaluation_sums(
-    engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int
+    engine: Engine, split: str, num_problems: int, plan: Plan, config: TrainConfig, step: int
 ) -> pandas.DataFrame:
     """Return one row per problem of a split: problem_id, generations, and the sums over them.
 
     The sums are of reward, length, markers and truncated.
     """
-    problems = load_split(split)[:num_problems]
+    problems = load_split(split, limit=num_problems)
     seed = stable_int("evaluation", config.seed, step, split)
     params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)
     frame = evaluate(engine, problems, params, thinking=config.thinking)

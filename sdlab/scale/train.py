@@ -131,10 +131,10 @@ def load_tokenizer(job: Job) -> "tuple[str, PreTrainedTokenizerBase, int | None]
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    from sdlab.rollout.loading import find_model, one_line_errors
+    from sdlab.rollout.loading import explain_load_errors, find_model
 
     path = str(find_model(job.model))
-    with one_line_errors(job.model):
+    with explain_load_errors(job.model):
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, padding_side="left", truncation_side="left"
         )

@@ -1,9 +1,13 @@
 """Build prompts with or without the extra information c (paper Section 3; SDPO's reprompt template)."""
 
 import re
+from typing import TYPE_CHECKING, Protocol
 
 from sdlab.errors import unknown
-from sdlab.text.templates import check_rendered, check_template, template_options
+from sdlab.text.templates import check_rendered, check_template, render, template_options
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CONTEXTS = ("none", "solution", "solution_no_think", "regenerated")
 CONTEXT_LABELS = {
@@ -14,6 +18,15 @@ CONTEXT_LABELS = {
 }
 REPROMPT = "{prompt}\n\n{context}\n\nCorrectly solve the original question."
 SOLUTION = "Correct solution: {demonstration}"
+
+
+class HasPrompt(Protocol):
+    """Anything with the text of a problem, such as `sdlab.world.problems.Problem`."""
+
+    @property
+    def prompt(self) -> str:
+        """Return the user's message."""
+        ...
 
 
 def strip_thinking(text: str, opened: bool = False) -> str:
@@ -48,7 +61,7 @@ def demonstration_for(
 
 
 def build_messages(
-    problem, demonstration: str | None = None, feedback: str | None = None
+    problem: HasPrompt, demonstration: str | None = None, feedback: str | None = None
 ) -> list[dict[str, str]]:
     """Return the chat messages for a problem, with an optional demonstration and optional feedback."""
     parts = [SOLUTION.format(demonstration=demonstration)] if demonstration else []
@@ -60,7 +73,11 @@ def build_messages(
 
 
 def render_prompt(
-    tokenizer, problem, demonstration: str | None = None, feedback: str | None = None, thinking: bool = True
+    tokenizer: "PreTrainedTokenizerBase",
+    problem: HasPrompt,
+    demonstration: str | None = None,
+    feedback: str | None = None,
+    thinking: bool = True,
 ) -> str:
     """Render the prompt as one string with the tokenizer's chat template.
 
@@ -70,11 +87,7 @@ def render_prompt(
     or the feedback.
     """
     check_template(tokenizer, thinking)
-    prompt = tokenizer.apply_chat_template(
-        build_messages(problem, demonstration, feedback),
-        tokenize=False,
-        add_generation_prompt=True,
-        **template_options(tokenizer, thinking),
-    )
+    messages = build_messages(problem, demonstration, feedback)
+    prompt = render(tokenizer, messages, template_options(tokenizer, thinking))
     check_rendered(tokenizer, prompt, [part for part in (problem.prompt, demonstration, feedback) if part])
     return prompt

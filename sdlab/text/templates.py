@@ -4,8 +4,12 @@ import warnings
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 from sdlab.errors import SdlabError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Opening tags of thinking of models that do not write <think>.
 OTHER_THINKING = (
@@ -21,7 +25,7 @@ OTHER_THINKING = (
 PROMPT_DATE = date(2024, 7, 26)  # in prompts of templates that write the date
 
 
-def check_template(tokenizer, thinking: bool) -> None:
+def check_template(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> None:
     """Check that a tokenizer has a chat template, and that the template supports `thinking`.
 
     Warns, once per tokenizer, when thinking is on and the model has no <think>, or when it thinks between
@@ -42,7 +46,7 @@ def check_template(tokenizer, thinking: bool) -> None:
     _check_thinking(tokenizer, str(template), bool(thinking))
 
 
-def check_rendered(tokenizer, prompt: str, parts: Sequence[str]) -> None:
+def check_rendered(tokenizer: "PreTrainedTokenizerBase", prompt: str, parts: Sequence[str]) -> None:
     """Raise SdlabError when a rendered prompt does not contain one of the texts `parts` whole.
 
     White space may differ, because many templates trim it. Some templates drop text that looks like a model's
@@ -57,7 +61,7 @@ def check_rendered(tokenizer, prompt: str, parts: Sequence[str]) -> None:
             )
 
 
-def template_options(tokenizer, thinking: bool) -> dict:
+def template_options(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> dict:
     """Return the keyword arguments for `apply_chat_template`: the switch for thinking, and a fixed date.
 
     Some templates (Llama 3's) write today's date into every prompt. A run resumed on another day would then
@@ -72,7 +76,7 @@ def prompt_date(form: str) -> str:
     return PROMPT_DATE.strftime(form)
 
 
-def opens_thinking(tokenizer, thinking: bool) -> bool:
+def opens_thinking(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> bool:
     """Return whether prompts end inside an open <think>, as DeepSeek-R1's do.
 
     Completions then begin inside their thinking.
@@ -87,7 +91,7 @@ def _opens(prompt: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _check_thinking(tokenizer, template: str, thinking: bool) -> None:
+def _check_thinking(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: bool) -> None:
     on, off = (_rendered(tokenizer, template, enabled) for enabled in (True, False))
     switch, vocabulary = on != off, tokenizer.get_vocab()
     knows = "<think>" in template or "<think>" in vocabulary
@@ -126,7 +130,7 @@ def _check_thinking(tokenizer, template: str, thinking: bool) -> None:
         )
 
 
-def other_switches(tokenizer, template: str) -> list[str]:
+def other_switches(tokenizer: "PreTrainedTokenizerBase", template: str) -> list[str]:
     """Return the variables of a chat template that switch thinking, other than enable_thinking.
 
     Their names contain "think", and they change a prompt.
@@ -148,16 +152,24 @@ def other_switches(tokenizer, template: str) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-def _rendered(tokenizer, template: str, thinking: bool) -> str:
+def _rendered(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: bool) -> str:
     """Return a short rendered prompt; `template` is a part of the cache's key."""
     return _render(tokenizer, template_options(tokenizer, thinking))
 
 
-def _render(tokenizer, options: dict) -> str:
-    messages = [{"role": "user", "content": "?"}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+def _render(tokenizer: "PreTrainedTokenizerBase", options: dict) -> str:
+    return render(tokenizer, [{"role": "user", "content": "?"}], options)
 
 
-def named(tokenizer) -> str:
+def render(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], options: dict) -> str:
+    """Return chat messages as one string that ends where the model continues.
+
+    options: keyword arguments for the chat template (`template_options`).
+    """
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+    return cast(str, text)  # with tokenize=False it is no list of token ids
+
+
+def named(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return the name of a tokenizer's model for a message."""
     return repr(getattr(tokenizer, "name_or_path", "") or "this model")

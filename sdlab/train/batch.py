@@ -3,26 +3,47 @@
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import nn
 
 from sdlab.errors import SdlabError
 from sdlab.grading.score import grade
 from sdlab.rollout.loop import run_all
 from sdlab.rollout.torch_engine import worker_threads
-from sdlab.rollout.types import Rollouts, SamplingParams
+from sdlab.rollout.types import Engine, Rollouts, SamplingParams, TrainableEngine
 from sdlab.seeds import stable_int, stream
 from sdlab.text.prompt import render_prompt
+from sdlab.train.config import TrainConfig
 from sdlab.train.forward import completion_logits
 from sdlab.train.losses import token_weights
 from sdlab.train.signals import idle_groups
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class MinibatchSettings(Protocol):
+    """The settings that `weighted_minibatches` reads, of a GRPOConfig or an SDPOConfig."""
+
+    @property
+    def num_minibatches(self) -> int:
+        """Return the number of optimizer updates per step."""
+        ...
+
+    @property
+    def aggregation(self) -> str:
+        """Return one of `sdlab.train.losses.AGGREGATIONS`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Batch:
     """B = P*G graded rollouts, prompt-major: row = problem index * G + generation."""
 
-    problems: list  # P
+    problems: list[Problem]  # P
     rollouts: Rollouts
     rewards: torch.Tensor  # (B,) float32, 1 or 0
 
@@ -35,7 +56,9 @@ class Batch:
         """Return the share of groups without a row in `taught`, the rows that contribute to the loss."""
         return idle_groups(taught, len(self.problems), self.rollouts.num_generations)
 
-    def at_tokens(self, part: Sequence[int], device, *values: torch.Tensor) -> list[torch.Tensor]:
+    def at_tokens(
+        self, part: Sequence[int], device: torch.device, *values: torch.Tensor
+    ) -> list[torch.Tensor]:
         """Return each of `values` at the completion tokens of the rows in `part`: (M,) tensors on `device`.
 
         Each value has shape (B,) or (B, T). M is the number of completion tokens of these rows, row after
@@ -54,13 +77,13 @@ class Rows:
     Raises SdlabError when a prompt is empty, and when a prompt with its completion is too long for the model.
     """
 
-    def __init__(self, engine, prompts: Sequence[str], completions: list[list[int]]):
+    def __init__(self, engine: TrainableEngine, prompts: Sequence[str], completions: list[list[int]]) -> None:
         places = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         self.prompt_ids = engine.encode(list(places), max(map(len, completions), default=0))
         self.prompt_of = [places[text] for text in prompts]
         self.completions, self.pad_id, self.bf16 = completions, engine.pad_id, engine.bf16
 
-    def logits(self, model, part: Sequence[int]) -> torch.Tensor:
+    def logits(self, model: "PreTrainedModel", part: Sequence[int]) -> torch.Tensor:
         """Return logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
         used = {prompt: n for n, prompt in enumerate(dict.fromkeys(self.prompt_of[i] for i in part))}
         prompts, order = [self.prompt_ids[p] for p in used], [used[self.prompt_of[i]] for i in part]
@@ -87,7 +110,7 @@ class Rows:
         own = [len(self.completions[i]) for i in order]
         shared = [len(self.prompt_ids[self.prompt_of[i]]) for i in order]
         new = [n == 0 or self.prompt_of[i] != self.prompt_of[order[n - 1]] for n, i in enumerate(order)]
-        left = sum(own) + sum(size for size, first in zip(shared, new) if first)
+        left = sum(own) + sum(size for size, first in zip(shared, new, strict=True) if first)
         count = -(-left // batch_tokens)
         count += count % 2 if count > 1 else 0
         parts, size, target = [], 0, 0
@@ -123,7 +146,7 @@ def draw(items: Sequence, count: int, seed: int, step: int, key: str = "epoch") 
     return chosen
 
 
-def sample_batch(engine, problems: Sequence, config, step: int) -> Batch:
+def sample_batch(engine: Engine, problems: Sequence[Problem], config: TrainConfig, step: int) -> Batch:
     """Draw the step's problems, sample `num_generations` completions of each, and grade them."""
     drawn = draw(problems, config.num_problems, config.seed, step)
     prompts = [render_prompt(engine.tokenizer, problem, thinking=config.thinking) for problem in drawn]
@@ -143,7 +166,7 @@ def minibatches(rows: Sequence[int], count: int) -> list[list[int]]:
 
 
 def weighted_minibatches(
-    batch: Batch, rows: Sequence[int], config
+    batch: Batch, rows: Sequence[int], config: MinibatchSettings
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Yield each minibatch of `rows` with the weights of its tokens.
 
@@ -156,7 +179,11 @@ def weighted_minibatches(
         yield minibatch, weights
 
 
-def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]], torch.Tensor]) -> float:
+def accumulate(
+    model: "PreTrainedModel",
+    parts: Sequence[list[int]],
+    loss_of: Callable[[list[int]], torch.Tensor],
+) -> float:
     """Add the gradients of all micro-batches to the parameters' .grad and return the summed loss.
 
     loss_of(part) is the loss of one micro-batch of `parts`. A small model on a CPU runs one micro-batch per
@@ -164,7 +191,7 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
 
-    def job(part):
+    def job(part: list[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         loss = loss_of(part)
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
@@ -177,12 +204,12 @@ def accumulate(model, parts: Sequence[list[int]], loss_of: Callable[[list[int]],
             [lambda part=part: job(part) for part in parts[start : start + at_once]], threads
         ):
             total += loss.item()
-            for parameter, gradient in zip(parameters, gradients):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     return total
 
 
-def make_optimizer(model, config) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return AdamW without weight decay, which is TRL's default.
 
     Also clears the model's gradients, because an interrupted run may have left some.
@@ -193,7 +220,7 @@ def make_optimizer(model, config) -> torch.optim.Optimizer:
     )
 
 
-def learning_rate(config, step: int) -> float:
+def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the learning rate of a step: linear over `warmup_steps`, then constant.
 
     The paper warms up over 10 of 100 steps.
@@ -201,7 +228,9 @@ def learning_rate(config, step: int) -> float:
     return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
 
 
-def apply_update(model, optimizer, config, step: int, loss: float) -> float:
+def apply_update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, loss: float
+) -> float:
     """Clip the gradient, take one optimizer step, and return the gradient's norm before clipping.
 
     Raises SdlabError when the loss or the gradient is not finite; the weights then stay as they were.

@@ -37,5 +37,5 @@ class TrainConfig:
     """The layers' matrix products in bfloat16; weights, optimizer and losses stay in float32."""
     seed: Seed = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)

@@ -5,6 +5,8 @@ times. Here each layer processes the prompts' tokens once and the completions' t
 Only attention works row by row.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 
@@ -12,11 +14,14 @@ from sdlab.rollout.packed import supports
 from sdlab.rollout.scoring import completion_logits as generic_logits
 from sdlab.train.operations import attention, linear, rms_norm, rotate, swiglu
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Qwen3ForCausalLM
+
 LONGEST = 2048  # tokens of a row on the fast path, which stores every attention weight for backward
 
 
 def completion_logits(
-    model,
+    model: "PreTrainedModel",
     prompts: list[list[int]],
     rows: list[int],
     completions: list[list[int]],
@@ -31,7 +36,7 @@ def completion_logits(
     layers' matrix products are computed in bfloat16, while weights, residual stream, norms, attention and
     head keep their data type (on the other path torch's autocast decides).
     """
-    longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions))
+    longest = max(len(prompts[r]) + len(completion) for r, completion in zip(rows, completions, strict=True))
     if (
         model.device.type == "cpu"
         and longest <= LONGEST
@@ -44,15 +49,22 @@ def completion_logits(
     return logits.float() if bf16 else logits  # small divergences vanish in bfloat16
 
 
-def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
+def _qwen3_logits(
+    model: "Qwen3ForCausalLM",
+    prompts: list[list[int]],
+    rows: list[int],
+    completions: list[list[int]],
+    bf16: bool,
+) -> torch.Tensor:
     """Compute `completion_logits` with the weights of a plain Qwen3 model.
 
     The last prompt token belongs to the part of the completions.
     """
-    inner, config, device = model.model, model.config, model.device
+    config, device = model.config, model.device
+    inner: Any = model.model  # torch's stubs do not know the types of its parts
     heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     blocks = [prompt[:-1] for prompt in prompts] + [
-        [prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions)
+        [prompts[r][-1], *completion[:-1]] for r, completion in zip(rows, completions, strict=True)
     ]
     starts = [0] * len(prompts) + [len(prompts[r]) - 1 for r in rows]
     prefixes = [None] * len(prompts) + rows
@@ -62,7 +74,10 @@ def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
         torch.tensor([token for block in blocks for token in block], device=device), inner.embed_tokens.weight
     )
     positions = torch.cat(
-        [torch.arange(start, start + len(block), device=device) for start, block in zip(starts, blocks)]
+        [
+            torch.arange(start, start + len(block), device=device)
+            for start, block in zip(starts, blocks, strict=True)
+        ]
     )
     cos, sin = (table[0, :, None] for table in inner.rotary_emb(x, positions[None]))
     for number, layer in enumerate(inner.layers):
@@ -91,5 +106,5 @@ def _qwen3_logits(model, prompts, rows, completions, bf16) -> torch.Tensor:
     return linear(_norm(inner.norm, x), model.lm_head.weight)
 
 
-def _norm(module, x):
+def _norm(module: Any, x: torch.Tensor) -> torch.Tensor:
     return rms_norm(x, module.weight, module.variance_epsilon)

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pandas
+import torch
 
+from sdlab.rollout.types import TrainableEngine
 from sdlab.settings import Range, Share
 from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.config import Aggregation, TrainConfig
 from sdlab.train.losses import all_logps, group_advantages, grpo_token_loss
-from sdlab.train.session import Session
+from sdlab.train.session import RunFolder, Session
+from sdlab.world.problems import Problem
 
 IDLE = (
     "every group is all right or all wrong, so no completion is better than its siblings; "
@@ -32,10 +35,10 @@ class GRPOConfig(TrainConfig):
 
 
 def run_grpo(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     config: GRPOConfig = GRPOConfig(),
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` and return one row per step.
@@ -58,7 +61,7 @@ def run_grpo(
             # 3. update, minibatch by minibatch; rows without advantage count in the mean but have no gradient
             for minibatch, weights in weighted_minibatches(batch, range(len(advantages)), config):
 
-                def loss_of(part):
+                def loss_of(part: list[int]) -> torch.Tensor:
                     logits = rows.logits(session.student, part)
                     ids, old, advantage, weight = batch.at_tokens(
                         part,

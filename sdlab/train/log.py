@@ -7,9 +7,11 @@ import warnings
 import pandas
 import torch
 
+from sdlab.rollout.types import Engine
 from sdlab.text.markers import total_markers
 from sdlab.train import signals
 from sdlab.train.batch import Batch, learning_rate
+from sdlab.train.config import TrainConfig
 
 COLUMNS = (
     "step", "reward", "pass_at_g", "length", "markers", "density", "truncated", "entropy", "loss",
@@ -33,7 +35,7 @@ def with_all_columns(steps: pandas.DataFrame) -> pandas.DataFrame:
 class Clock:
     """Measures seconds since its creation, in total and by stage."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start = self.last = time.perf_counter()
         self.stages: dict[str, float] = {}
 
@@ -49,10 +51,10 @@ class Clock:
 
 
 def step_row(
-    config,
+    config: TrainConfig,
     step: int,
     batch: Batch,
-    base,
+    base: Engine,
     *,
     losses: list[float],
     norms: list[float],
@@ -106,7 +108,7 @@ def step_row(
     }
 
 
-def kl_to_base(batch: Batch, base, temperature: float) -> float:
+def kl_to_base(batch: Batch, base: Engine, temperature: float) -> float:
     """Estimate KL(policy || base) in nats per token from the first completion of every problem.
 
     The estimate is k3: the mean of r - 1 - log r with r = base / policy. `base` is a rollout engine with the
@@ -144,7 +146,7 @@ def samples(step: int, batch: Batch, count: int = 4) -> list[dict]:
 class Idle:
     """Counts consecutive steps without an update, and warns once when there are PATIENCE of them."""
 
-    def __init__(self, reason: str):
+    def __init__(self, reason: str) -> None:
         self.reason, self.count, self.warned = reason, 0, False
 
     def step(self, updates: int) -> None:

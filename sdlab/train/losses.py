@@ -15,6 +15,7 @@ from sdlab.errors import SdlabError, unknown
 from sdlab.train.divergences import check_same_shape, divergence, top_k_logps
 
 AGGREGATIONS = ("token_mean", "sequence_mean")
+Total = int | float | torch.Tensor | None  # the denominator of a mean; None: counted from the mask
 
 
 def all_logps(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -33,7 +34,10 @@ def token_logps(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.
 
 
 def token_weights(
-    completion_mask: torch.Tensor, how: str = "token_mean", total=None, dtype=torch.float32
+    completion_mask: torch.Tensor,
+    how: str = "token_mean",
+    total: Total = None,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """Return the weight of each token in `aggregate`, (B, T).
 
@@ -57,7 +61,7 @@ def token_weights(
 
 
 def aggregate(
-    per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
+    per_token_loss: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total: Total = None
 ) -> torch.Tensor:
     """Return the mean of (B, T) losses where the mask (B, T) is true, as a scalar.
 
@@ -74,7 +78,7 @@ def aggregate(
 
 
 def sft_loss(
-    per_token_logps: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total=None
+    per_token_logps: torch.Tensor, completion_mask: torch.Tensor, how: str = "token_mean", total: Total = None
 ) -> torch.Tensor:
     """Return the mean negative log-likelihood in nats of the tokens (B, T) where the mask (B, T) is true.
 
@@ -136,7 +140,7 @@ def grpo_loss(
     epsilon_low: float = 0.2,
     epsilon_high: float = 0.28,
     how: str = "token_mean",
-    total=None,
+    total: Total = None,
 ) -> torch.Tensor:
     """Return the clipped objective without a KL term over tokens (B, T), to be minimised.
 
@@ -197,7 +201,7 @@ def sdpo_loss(
     tail: bool = True,
     weight: torch.Tensor | None = None,
     how: str = "token_mean",
-    total=None,
+    total: Total = None,
 ) -> torch.Tensor:
     """Return SDPO's loss: the mean divergence from the teacher on the student's own tokens.
 
@@ -218,7 +222,7 @@ def sampled_sdpo_loss(
     distillation_mask: torch.Tensor,
     weight: torch.Tensor | None = None,
     how: str = "token_mean",
-    total=None,
+    total: Total = None,
 ) -> torch.Tensor:
     """Return SDPO's loss from the sampled tokens (B, T) alone: detach(s - t) * s.
 

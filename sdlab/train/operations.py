@@ -151,7 +151,7 @@ class _Attention(torch.autograd.Function):
         keys, values = (_with_prefix(x, lengths, prefixes)[skipped:] for x in (k, v))
         later = q.new_full((max(lengths),) * 2, float("-inf")).triu_(1)
         kept, parts, group = [], [], q.shape[1] // k.shape[1]
-        for row, key, value, length in zip(rows, keys, values, lengths[skipped:]):
+        for row, key, value, length in zip(rows, keys, values, lengths[skipped:], strict=True):
             scores = torch.bmm(row, key.transpose(1, 2))
             scores.view(len(row), group, length, key.shape[1])[..., key.shape[1] - length :].add_(
                 later[:length, :length]
@@ -170,7 +170,7 @@ class _Attention(torch.autograd.Function):
         rows, keys, values, kept = (saved[i * n : (i + 1) * n] for i in range(4))
         to_q, to_k, to_v = [], [], []
         for grad_row, row, key, value, weights in zip(
-            _by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept
+            _by_heads(grad, len(keys[0]), lengths[skipped:]), rows, keys, values, kept, strict=True
         ):
             to_v.append(torch.bmm(weights.transpose(1, 2), grad_row))
             to_scores = softmax_backward(torch.bmm(grad_row, value.transpose(1, 2)), weights)
@@ -192,14 +192,19 @@ def _by_heads(x, kv_heads, lengths):
     """Return every row's (Hkv, H/Hkv * T, D) from (M, H, D)."""
     group = x.shape[1] // kv_heads
     rows = x.view(len(x), kv_heads, group, x.shape[2]).permute(1, 2, 0, 3).split(lengths, dim=2)
-    return [row.reshape(kv_heads, group * length, x.shape[2]) for row, length in zip(rows, lengths)]
+    return [
+        row.reshape(kv_heads, group * length, x.shape[2]) for row, length in zip(rows, lengths, strict=True)
+    ]
 
 
 def _by_tokens(rows, lengths, group):
     """Return (M, H, D) from the rows of `_by_heads`; group = H/Hkv."""
     kv_heads, _, size = rows[0].shape
     return (
-        torch.cat([row.view(kv_heads, group, length, size) for row, length in zip(rows, lengths)], dim=2)
+        torch.cat(
+            [row.view(kv_heads, group, length, size) for row, length in zip(rows, lengths, strict=True)],
+            dim=2,
+        )
         .permute(2, 0, 1, 3)
         .flatten(1, 2)
     )
@@ -210,7 +215,7 @@ def _with_prefix(x, lengths, prefixes):
     rows = x.transpose(0, 1).split(lengths, dim=1)
     return [
         row if prefix is None else torch.cat([rows[prefix], row], dim=1)
-        for row, prefix in zip(rows, prefixes)
+        for row, prefix in zip(rows, prefixes, strict=True)
     ]
 
 
@@ -221,8 +226,8 @@ def _without_prefix(rows, lengths, prefixes, skipped):
     """
     heads, _, size = rows[0].shape
     own = [rows[0].new_zeros(heads, length, size) for length in lengths[:skipped]]
-    own += [row[:, row.shape[1] - length :] for row, length in zip(rows, lengths[skipped:])]
-    for row, prefix in zip(rows, prefixes[skipped:]):
+    own += [row[:, row.shape[1] - length :] for row, length in zip(rows, lengths[skipped:], strict=True)]
+    for row, prefix in zip(rows, prefixes[skipped:], strict=True):
         if prefix is not None:
             own[prefix].add_(row[:, : lengths[prefix]])
     return torch.cat(own, dim=1).transpose(0, 1)

@@ -15,6 +15,7 @@ import pandas
 import torch
 
 from sdlab.errors import SdlabError
+from sdlab.rollout.types import TrainableEngine
 from sdlab.settings import OneOf, Range, check_settings
 from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.grpo import GRPOConfig
@@ -26,8 +27,9 @@ from sdlab.train.losses import (
     sdpo_token_loss,
 )
 from sdlab.train.sdpo import SDPOConfig
-from sdlab.train.session import Session
+from sdlab.train.session import RunFolder, Session
 from sdlab.train.teacher import TEACHER_CONTEXTS, Teacher, teacher_view
+from sdlab.world.problems import Problem
 
 # The budget of the recorded conditions.
 BUDGET = SDPOConfig(steps=40, warmup_steps=4, num_problems=16, num_generations=8)
@@ -57,16 +59,16 @@ class Repair:
         None
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
 def run_repair(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     repair: Repair = Repair(),
     config: SDPOConfig = BUDGET,
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` for config.steps steps and return one row per step.
@@ -199,7 +201,9 @@ def _factors(
         for part in view.plan(distilled, config.batch_tokens):
             part_logps = all_logps(view.logits(model, part), config.temperature).cpu()
             logps = part_logps.new_zeros(*used.shape, part_logps.shape[-1]) if logps is None else logps
-            for row, tokens in zip(part, part_logps.split([len(view.completions[i]) for i in part])):
+            for row, tokens in zip(
+                part, part_logps.split([len(view.completions[i]) for i in part]), strict=True
+            ):
                 logps[row, : len(tokens)] = tokens
         tables.append(logps)
     student_logps, teacher_logps = tables

@@ -12,12 +12,14 @@ from typing import Annotated
 import pandas
 import torch
 
+from sdlab.rollout.types import TrainableEngine
 from sdlab.settings import Count, OneOf, Positive, Share, unused
 from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.config import Aggregation, TrainConfig
 from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss
-from sdlab.train.session import Session
+from sdlab.train.session import RunFolder, Session
 from sdlab.train.teacher import DEMONSTRATIONS, TEACHER_CONTEXTS, TEACHER_KINDS, Teacher, teacher_view
+from sdlab.world.problems import Problem
 
 IDLE = (
     "no completion has a right sibling (or feedback) for the teacher to see; use easier problems or more "
@@ -41,7 +43,7 @@ class SDPOConfig(TrainConfig):
     distillation_is_clip: Positive | None = 2.0
     aggregation: Aggregation = "token_mean"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         solution = self.context.startswith("solution")
         unused(
@@ -52,10 +54,10 @@ class SDPOConfig(TrainConfig):
 
 
 def run_sdpo(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     config: SDPOConfig = SDPOConfig(),
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` and return one row per step.
@@ -89,7 +91,7 @@ def run_sdpo(
             # 3. update, minibatch by minibatch: both next-token distributions at every token of the student's
             for minibatch, weights in weighted_minibatches(batch, distilled, config):
 
-                def loss_of(part):
+                def loss_of(part: list[int]) -> torch.Tensor:
                     student_logps = all_logps(rows.logits(session.student, part), config.temperature)
                     with torch.no_grad():
                         teacher_logps = all_logps(informed.logits(teacher.model, part), config.temperature)

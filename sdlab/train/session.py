@@ -9,7 +9,8 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Self
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import pandas
 import torch
@@ -18,10 +19,29 @@ from torch.utils._pytree import tree_map
 from sdlab.errors import SdlabError
 from sdlab.interrupts import HeldInterrupts
 from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.rollout.types import TrainableEngine
 from sdlab.train.batch import Batch, accumulate, apply_update, make_optimizer, sample_batch
+from sdlab.train.config import TrainConfig
 from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
 from sdlab.train.signals import Signals
 from sdlab.train.teacher import frozen_copy
+from sdlab.world.problems import Problem
+
+
+class RunFolder(Protocol):
+    """Where a loop restores and saves its steps, such as `sdlab.runs.folder.Run`."""
+
+    def restore(self, state: dict[str, Any]) -> list[dict]:
+        """Load the checkpoint into the objects of `state` and return the rows of the finished steps."""
+        ...
+
+    def save_step(self, row: dict, samples: list[dict], state: dict[str, Any]) -> None:
+        """Append a step's row and samples, and save the objects of `state`."""
+        ...
+
+    def settle(self, steps: int, state: dict[str, Any]) -> None:
+        """Return to the end of the first `steps` steps, whose weights `state` holds."""
+        ...
 
 
 class Session:
@@ -41,14 +61,14 @@ class Session:
 
     def __init__(
         self,
-        engine,
-        config,
-        run=None,
+        engine: TrainableEngine,
+        config: TrainConfig,
+        run: RunFolder | None = None,
         on_step: Callable[[dict], None] | None = None,
         *,
-        state: dict | None = None,
+        state: dict[str, Any] | None = None,
         idle: str = "",
-    ):
+    ) -> None:
         if not engine.trains:
             raise SdlabError(
                 f"{type(engine).__name__} cannot train, because its weights do not change; "
@@ -71,7 +91,12 @@ class Session:
         self._interrupts.__enter__()
         return self
 
-    def __exit__(self, kind, error, traceback) -> bool:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
         self._roll_back()
         interrupted = isinstance(error, KeyboardInterrupt)
         self.stopped = interrupted or self._interrupts.pressed > 0
@@ -100,7 +125,7 @@ class Session:
                 )
         self._interrupts.act()
 
-    def sample(self, problems: Sequence) -> Batch:
+    def sample(self, problems: Sequence[Problem]) -> Batch:
         """Draw the step's problems, sample completions and grade them."""
         batch = sample_batch(self.engine, problems, self.config, len(self.rows))
         self._clock.stage("sampling")

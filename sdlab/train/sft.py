@@ -11,19 +11,21 @@ from typing import Annotated
 import pandas
 import torch
 
+from sdlab.rollout.types import TrainableEngine
 from sdlab.settings import Count, CountOrZero, Range
 from sdlab.text.prompt import render_prompt
 from sdlab.train.batch import Rows, draw
 from sdlab.train.config import TrainConfig
 from sdlab.train.losses import all_logps
-from sdlab.train.session import Session
+from sdlab.train.session import RunFolder, Session
+from sdlab.world.problems import Problem
 
 
 @dataclass(frozen=True)
 class Trace:
     """A problem and a completion to learn, thinking included."""
 
-    problem: object
+    problem: Problem
     completion: str
 
 
@@ -49,11 +51,11 @@ class SFTConfig(TrainConfig):
 
 
 def run_sft(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     traces: Sequence[Trace],
     config: SFTConfig = SFTConfig(),
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `traces` and return one row per step; `problems` are for the probe.
@@ -77,7 +79,7 @@ def run_sft(
             tokens = sum(map(len, rows.completions))
 
             # 3. update: the mean cross-entropy of the traces' tokens
-            def loss_of(part):
+            def loss_of(part: list[int]) -> torch.Tensor:
                 logits = rows.logits(session.student, part)
                 ids = torch.tensor([token for i in part for token in rows.completions[i]])
                 logps = all_logps(logits)

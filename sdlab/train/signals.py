@@ -50,7 +50,7 @@ class Signals:
     Micro-batches may arrive in any order, from any thread: sums are taken in the order of their rows.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parts: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
 
     @torch.no_grad()
@@ -66,7 +66,14 @@ class Signals:
         self.add(part, loss, fork=entropy(student_logps.detach()) > FORK)
 
     def add_policy(
-        self, part: Sequence[int], student_logps: torch.Tensor, now, old, advantages, low: float, high: float
+        self,
+        part: Sequence[int],
+        student_logps: torch.Tensor,
+        now: torch.Tensor,
+        old: torch.Tensor,
+        advantages: torch.Tensor,
+        low: float,
+        high: float,
     ) -> None:
         """Add the measures of a clipped policy loss at its tokens.
 

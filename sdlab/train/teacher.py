@@ -10,13 +10,21 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
 from sdlab.text.prompt import render_prompt, strip_thinking
 from sdlab.text.templates import opens_thinking
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Model = TypeVar("Model", bound=nn.Module)
 
 TEACHER_CONTEXTS = {
     "solution": "a sibling's right completion, thinking included (c = s)",
@@ -76,13 +84,37 @@ class TeacherView:
     demonstrations: list[int | None]  # B, row of the demonstration shown
 
 
+class TeacherSettings(Protocol):
+    """The settings that `teacher_view` reads, of an SDPOConfig."""
+
+    @property
+    def context(self) -> str:
+        """Return one of TEACHER_CONTEXTS."""
+        ...
+
+    @property
+    def demonstration(self) -> str:
+        """Return one of DEMONSTRATIONS."""
+        ...
+
+    @property
+    def thinking(self) -> bool:
+        """Return whether the model thinks."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Return the training seed."""
+        ...
+
+
 def teacher_view(
-    tokenizer,
-    problems: Sequence,
+    tokenizer: "PreTrainedTokenizerBase",
+    problems: Sequence[Problem],
     texts: Sequence[str],
     rewards: torch.Tensor,
     num_generations: int,
-    config,
+    config: TeacherSettings,
     step: int,
 ) -> TeacherView:
     """Return the teacher's prompt for every row: problem, demonstration, feedback, then the problem again.
@@ -117,9 +149,11 @@ def teacher_view(
         render_prompt(
             tokenizer, problems[row // num_generations], demonstration or None, feedback, config.thinking
         )
-        for row, (demonstration, feedback) in enumerate(zip(demonstrations, feedbacks))
+        for row, (demonstration, feedback) in enumerate(zip(demonstrations, feedbacks, strict=True))
     ]
-    return TeacherView(prompts, [bool(d or f) for d, f in zip(demonstrations, feedbacks)], siblings)
+    return TeacherView(
+        prompts, [bool(d or f) for d, f in zip(demonstrations, feedbacks, strict=True)], siblings
+    )
 
 
 class Teacher:
@@ -131,7 +165,7 @@ class Teacher:
     Raises SdlabError on an unknown kind and on a rate outside (0, 1].
     """
 
-    def __init__(self, student, kind: str = "base", rate: float = 0.05):
+    def __init__(self, student: "PreTrainedModel", kind: str = "base", rate: float = 0.05) -> None:
         if kind not in TEACHER_KINDS:
             raise unknown("teacher", kind, TEACHER_KINDS)
         if kind == "ema" and not 0 < rate <= 1:
@@ -154,10 +188,10 @@ class Teacher:
     def follow(self) -> None:
         """Move an EMA teacher towards the student; the other kinds stay as they are."""
         if self.kind == "ema":
-            for mine, theirs in zip(self.model.parameters(), self.student.parameters()):
+            for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):
                 mine.lerp_(theirs, self.rate)
 
 
-def frozen_copy(model):
+def frozen_copy(model: Model) -> Model:
     """Return a copy of `model` that does not train."""
     return copy.deepcopy(model).eval().requires_grad_(False)

@@ -61,6 +61,7 @@ UNSEEN_TYPES = frozenset(
             ("triple", "divisors", "digit gap"),
             ("half", "square", "letters"),
         ),
+        strict=True,
     )
     for check in checks
 )
@@ -170,7 +171,10 @@ def identity(picks: tuple) -> int:
 def make_problem(picks: tuple, id: str, split: str) -> Problem:
     """Return the problem with the content `picks`: triples (clue, check, single hunt)."""
     names = NAMES[: len(picks)]
-    slots, sentences = zip(*(make_slot(name, check, hunt) for name, (_, check, hunt) in zip(names, picks)))
+    slots, sentences = zip(
+        *(make_slot(name, check, hunt) for name, (_, check, hunt) in zip(names, picks, strict=True)),
+        strict=True,
+    )
     total = sum(int(slot.candidates[slot.truth]) for slot in slots)
     question = f"What is {names[0]}?" if len(names) == 1 else f"What is {' + '.join(names)}?"
     return Problem(
@@ -182,7 +186,7 @@ def make_problem(picks: tuple, id: str, split: str) -> Problem:
 
 def conclude(problem: Problem, values: list[int]) -> tuple[str, str]:
     """Return the last line of the trace and the answer, from one candidate index per slot."""
-    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
+    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values, strict=True)]
     names = " + ".join(slot.name for slot in problem.slots)
     if len(numbers) == 1:
         return f"\n{names} is {numbers[0]}.", str(numbers[0])
@@ -198,7 +202,7 @@ def implied(problem: Problem, values: list[int], answer: str) -> tuple[str, str 
 
     Returns the sentence, and the value as text (None when it is out of range).
     """
-    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values)]
+    numbers = [int(slot.candidates[v]) for slot, v in zip(problem.slots, values, strict=False)]
     rest, total = sum(numbers), int(answer)
     sentence = f" The answer is {total}, so"
     if len(numbers) > 1:

@@ -15,12 +15,15 @@ right from the problem alone. Where it fails, its own intuition is a hunch that 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.settings import Range, Share, check_settings
 from sdlab.world.hunts import KNOWN_TYPES
 from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Disposition = Annotated[float, Range(above=0, most=100)]
 # 1 would leave nothing to search
@@ -49,11 +52,11 @@ class Knobs:
     intuition: Intuition = 0.0  # q: how far the belief favours the right candidate before any check
     wide_clues: Share = 0.0  # this share of the clues in pretraining leaves six or seven numbers possible
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
     @classmethod
-    def of(cls, config) -> "Knobs":
+    def of(cls, config: "PretrainedConfig | Mapping[str, Any]") -> "Knobs":
         """Return the knobs of the organism that a model configuration describes.
 
         `config` is a transformers configuration or the mapping in a `config.json`. A model without stored

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from sdlab.errors import SdlabError
 from sdlab.world import chemistry, hunts, kata
@@ -90,10 +91,10 @@ def _say(text: str) -> Program:
 class _Mind:
     """The mutable state of one run: the values committed, checked and refuted."""
 
-    def __init__(self, problem: Problem, evidence: Evidence, thinking: bool, knobs: Knobs):
+    def __init__(self, problem: Problem, evidence: Evidence, thinking: bool, knobs: Knobs) -> None:
         self.problem, self.knobs = with_intuition(problem, knobs), knobs
         self.evidence, self.thinking = evidence, thinking
-        self.domain = DOMAINS[problem.domain]
+        self.domain: Any = DOMAINS[problem.domain]  # a module
         n = len(problem.slots)
         self.values: list[int | None] = [None] * n
         self.checked = [False] * n

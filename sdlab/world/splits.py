@@ -49,19 +49,27 @@ def dealt_to(identity: int) -> tuple[str, int]:
     return ROLES[identity % len(ROLES)], identity // len(ROLES) % SEEDS
 
 
+def split_size(name: str) -> int:
+    """Return the number of problems of a split.
+
+    Raises SdlabError for an unknown name.
+    """
+    if name not in SPLITS:
+        raise unknown("split", name, SPLITS)
+    return kata.COUNT if name == "kata" else SIZES[name]
+
+
 def load_split(name: str, seed: int = 0, limit: int | None = None) -> list[Problem]:
     """Load the problems of a split, always the same ones for the same name and seed.
 
     `limit` takes the first `limit` problems. Their order is random, so the first ones are a fair sample.
     Raises SdlabError for an unknown name, a seed outside 0 to 15, or more problems than the split has.
     """
-    if name not in SPLITS:
-        raise unknown("split", name, SPLITS)
+    size = split_size(name)
     if not (isinstance(seed, int) and 0 <= seed < SEEDS):
         raise SdlabError(
             f"split seed {seed!r} is not allowed; it must be a whole number from 0 to {SEEDS - 1}"
         )
-    size = kata.COUNT if name == "kata" else SIZES[name]
     if limit is not None and not 1 <= limit <= size:
         raise SdlabError(f"{limit} problems asked of split {name!r}, which has {size}; choose 1 to {size}")
     if name == "kata":
