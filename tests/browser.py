@@ -39,7 +39,9 @@ def smoke_copy(notebook: Path, folder: Path) -> Path:
 
 @contextmanager
 def jupyter_server(folder: Path):
-    """The address of a `jupyter lab` that serves folder/tree to everyone on this machine; ended with its kernels at exit."""
+    """The address of a `jupyter lab` that serves folder/tree to everyone on this machine; ended with its
+    kernels at exit.
+    """
     import psutil
 
     tree, settings = folder / "tree", folder / "settings" / "@jupyterlab" / "apputils-extension"
@@ -52,11 +54,27 @@ def jupyter_server(folder: Path):
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     env = os.environ | {
-        "JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "SDLAB_HEADLESS": "",
-        "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ.get("PATH", "")}  # fmt: skip
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
-               "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={tree}"]  # fmt: skip
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "SDLAB_HEADLESS": "",
+        "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ.get("PATH", ""),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True",
+        f"--ServerApp.root_dir={tree}",
+    ]
     log = folder / "server.log"
     with open(log, "w") as out:
         server = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=tree)
@@ -88,14 +106,18 @@ def _wait_for(address: str, server, log: Path) -> None:
 
 
 def launch(playwright):
-    """Chromium or Chrome of this machine, else playwright's own; raises playwright's Error where there is none."""
+    """Chromium or Chrome of this machine, else playwright's own; raises playwright's Error where there is
+    none.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if root else [])
 
 
 class Lab:
-    """One notebook open in JupyterLab. `complaints`: what the browser's console called an error and no part of JupyterLab always does."""
+    """One notebook open in JupyterLab. `complaints`: what the browser's console called an error and no part
+    of JupyterLab always does.
+    """
 
     def __init__(self, browser, address: str, name: str):
         self.name, self.address, self.complaints, self.seconds = name, address, [], 0.0
@@ -114,8 +136,10 @@ class Lab:
         )
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE * 1000)
         self.page.wait_for_function(
-            "() => { const s = window.jupyterapp.shell.currentWidget?.context?.sessionContext; return s && s.isReady && s.session?.kernel?.status === 'idle' }",
-            timeout=PATIENCE * 1000)  # fmt: skip
+            "() => { const s = window.jupyterapp.shell.currentWidget?.context?.sessionContext; return s && "
+            "s.isReady && s.session?.kernel?.status === 'idle' }",
+            timeout=PATIENCE * 1000,
+        )
         self.command("application:toggle-left-area")
 
     def _heard(self, kind: str, text: str) -> None:
@@ -134,8 +158,10 @@ class Lab:
         self.seconds = time.monotonic() - began
 
     def start_all(self) -> None:
-        self.page.evaluate("() => { window.ran = null; window.jupyterapp.commands.execute('notebook:run-all-cells').then("
-                           "ok => { window.ran = String(ok) }, error => { window.ran = String(error) }) }")  # fmt: skip
+        self.page.evaluate(
+            "() => { window.ran = null; window.jupyterapp.commands.execute('notebook:run-all-cells').then("
+            "ok => { window.ran = String(ok) }, error => { window.ran = String(error) }) }"
+        )
 
     def wait_until_run(self) -> None:
         self.page.wait_for_function("() => window.ran !== null", timeout=PATIENCE * 1000)
@@ -144,7 +170,8 @@ class Lab:
     def idle(self) -> None:
         """Wait until the kernel has nothing to do and the page has drawn it."""
         self.page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === 'idle'",
+            "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === "
+            "'idle'",
             timeout=PATIENCE * 1000,
         )
         self.page.evaluate(

@@ -1,4 +1,6 @@
-"""Everything in a notebook's outputs that can be moved or pressed: found, used by mouse and then by keyboard alone, and watched."""
+"""Everything in a notebook's outputs that can be moved or pressed: found, used by mouse and then by keyboard
+alone, and watched.
+"""
 
 from browser import Lab
 
@@ -8,7 +10,9 @@ ACTIVE = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
 
 
 def play(lab: Lab) -> list[str]:
-    """Use every control; returns what was done, a line each. Fails where what is shown does not change or the keys do something else."""
+    """Use every control; returns what was done, a line each. Fails where what is shown does not change or
+    the keys do something else.
+    """
     return [line for kind in (flip_books, folds, dropdowns, sliders, buttons) for line in kind(lab)]
 
 
@@ -23,7 +27,8 @@ def flip_books(lab: Lab) -> list[str]:
 
         def shown() -> list[int]:
             return frames.evaluate(
-                "box => [...box.children].flatMap((e, i) => { const s = getComputedStyle(e); return s.visibility === 'visible' && s.display !== 'none' ? [i] : [] })"
+                "box => [...box.children].flatMap((e, i) => { const s = getComputedStyle(e); return "
+                "s.visibility === 'visible' && s.display !== 'none' ? [i] : [] })"
             )
 
         first = shown()[0]
@@ -42,7 +47,8 @@ def flip_books(lab: Lab) -> list[str]:
             at = (at + step) % count
             assert shown() == [at], f"{name}: {key} shows {shown()}, not frame {at}"
         done.append(
-            f"flip book {labels.first.locator('xpath=..').locator('span').first.inner_text()!r}: {count} buttons, arrow keys"
+            f"flip book {labels.first.locator('xpath=..').locator('span').first.inner_text()!r}: {count} "
+            f"buttons, arrow keys"
         )
     return done
 
@@ -80,9 +86,8 @@ def dropdowns(lab: Lab) -> list[str]:
             assert menu.evaluate("e => e.selectedIndex") == index, (
                 f"{key} chooses entry {menu.evaluate('e => e.selectedIndex')}"
             )
-        done.append(
-            f"dropdown {menu.evaluate('e => e.labels[0]?.textContent || e.parentElement.textContent')[:12].strip()!r}: {count} entries, arrow keys"
-        )
+        label = menu.evaluate("e => e.labels[0]?.textContent || e.parentElement.textContent")[:12].strip()
+        done.append(f"dropdown {label!r}: {count} entries, arrow keys")
     return done
 
 
@@ -145,13 +150,17 @@ def reach(lab: Lab, control) -> None:
     element = control.element_handle()
     lab.page.evaluate(
         "e => { const book = window.jupyterapp.shell.currentWidget.content; "
-        "book.activeCellIndex = book.widgets.findIndex(cell => cell.node.contains(e)); book.mode = 'command'; book.activeCell.node.focus() }", element)  # fmt: skip
+        "book.activeCellIndex = book.widgets.findIndex(cell => cell.node.contains(e)); book.mode = "
+        "'command'; book.activeCell.node.focus() }",
+        element,
+    )
     for _ in range(REACH):
         if element.evaluate("e => document.activeElement === e"):
             return
         lab.page.keyboard.press("Tab")
     raise AssertionError(
-        f"{control} is not reached with {REACH} times Tab; at the end {lab.page.evaluate('document.activeElement.outerHTML')[:200]}"
+        f"{control} is not reached with {REACH} times Tab; at the end "
+        f"{lab.page.evaluate('document.activeElement.outerHTML')[:200]}"
     )
 
 
@@ -167,7 +176,9 @@ def press(lab: Lab, key: str) -> None:
 
 def charts_without_words(lab: Lab) -> list[str]:
     """Pictures in outputs that have no text alternative."""
-    return lab.page.locator(f"{OUTPUT} :is(img, svg, object, canvas, [role=img])").evaluate_all("""all => all.filter(e => {
+    pictures = lab.page.locator(f"{OUTPUT} :is(img, svg, object, canvas, [role=img])")
+    return pictures.evaluate_all("""all => all.filter(e => {
         if (e.closest('[aria-hidden=true]')) return false
-        const word = e.getAttribute('alt') || e.getAttribute('aria-label') || e.getAttribute('title') || e.querySelector(':scope > title')?.textContent
+        const word = e.getAttribute('alt') || e.getAttribute('aria-label') || e.getAttribute('title')
+            || e.querySelector(':scope > title')?.textContent
         return !(word || '').trim() }).map(e => e.outerHTML.slice(0, 120))""")

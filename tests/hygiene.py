@@ -72,9 +72,12 @@ def _parameters(notebook) -> list[str]:
     except SyntaxError as error:
         return [f"the parameters cell is not Python: {error.msg}"]
     literal = [
-        one for one in statements
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(one.value, ast.Constant)
-    ]  # fmt: skip
+        one
+        for one in statements
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(one.target, ast.Name)
+        and isinstance(one.value, ast.Constant)
+    ]
     if len(literal) != len(statements) or len({one.lineno for one in statements}) != len(statements):
         return ["the parameters cell holds more than lines of the form NAME: type = literal"]
     values = {one.target.id: one.value.value for one in literal}
@@ -94,7 +97,8 @@ def _cells(notebook) -> list[str]:
         for number, line in enumerate(cell.source.splitlines(), 1):
             if len(line) > LONGEST_LINE:
                 found.append(
-                    f"a line of {len(line)} characters, more than {LONGEST_LINE}, line {number} of cell {cell.id}: {line.strip()[:60]}"
+                    f"a line of {len(line)} characters, more than {LONGEST_LINE}, line {number} of cell "
+                    f"{cell.id}: {line.strip()[:60]}"
                 )
     if not code or not re.search(r"(?<![\w.])record\(", code[-1].source):
         found.append("the last code cell does not record what was found")

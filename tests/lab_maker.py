@@ -34,23 +34,27 @@ def tiny_lab():
         marked(
             "solution",
             "double",
-            'def double(x):\n    """Twice x."""\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION',
+            'def double(x):\n    """Twice x."""\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END '
+            "SOLUTION",
         ),
         marked(
             "test",
             "double-test",
-            "assert double(2) == 4, 'double(2) is 4'\n### BEGIN HIDDEN TESTS\nassert math.isclose(double(-1.5), -3.0) and abs(double(YEAR) - 4052) < 1e-9\n### END HIDDEN TESTS",
+            "assert double(2) == 4, 'double(2) is 4'\n### BEGIN HIDDEN TESTS\nassert "
+            "math.isclose(double(-1.5), -3.0) and abs(double(YEAR) - 4052) < 1e-9\n### END HIDDEN TESTS",
             3,
         ),
         marked(
             "solution",
             "mean",
-            "def mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END SOLUTION",
+            "def mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END "
+            "SOLUTION",
         ),
         marked(
             "test",
             "mean-test",
-            "assert mean([1, 3]) == 2\n### BEGIN HIDDEN TESTS\nassert math.isclose(mean([1, 2, 6]), 3)\n### END HIDDEN TESTS",
+            "assert mean([1, 3]) == 2\n### BEGIN HIDDEN TESTS\nassert math.isclose(mean([1, 2, 6]), 3)\n"
+            "### END HIDDEN TESTS",
             2,
         ),
         marked("reflection", "reflection", "Because.", 5, "markdown"),
@@ -67,7 +71,9 @@ def write(notebook, path):
 
 
 def handed_in(path, **cells):
-    """The solution with other sources: `handed_in(path, double="def double(x): ...", imports="...")`, by cell id."""
+    """The solution with other sources: `handed_in(path, double="def double(x): ...", imports="...")`, by
+    cell id.
+    """
     notebook = copy.deepcopy(tiny_lab())
     for cell in notebook.cells:
         cell.source = cells.pop(cell.id.replace("-", "_"), cell.source)

@@ -1,4 +1,6 @@
-"""What every chart must be: a picture that needs no script, with its numbers in words and nobody's markup in it."""
+"""What every chart must be: a picture that needs no script, with its numbers in words and nobody's markup in
+it.
+"""
 
 from sdlab.charts.picture import picture_bundle
 

@@ -1,4 +1,5 @@
-"""One process of two, started by accelerate: the real program, whose first step learns from recorded completions.
+"""One process of two, started by accelerate: the real program, whose first step learns from recorded
+completions.
 
 python scale_two.py JOB.json ROLLOUTS.json    (prompts' completions, prompt-major)
 """

@@ -20,9 +20,19 @@ from sdlab.grading.score import grade
 datasets = pytest.importorskip("datasets", reason='benchmarks need datasets: pip install "sdlab[data]"')
 
 # benchmark, split, rows, distinct questions: as the files in the folder of real data have them.
-REAL = [("dapo-1x64", "train", 64, 1), ("dapo-8x8", "train", 64, 8), ("dapo-64", "train", 64, 64), ("dapo-128", "train", 128, 128), ("dapo-512", "train", 512, 511),
-        ("aime24", "test", 30, 30), ("amc23", "test", 40, 40), ("math500", "test", 500, 500), ("sciknoweval-chemistry", "train", 1890, 1890),
-        ("sciknoweval-chemistry", "test", 210, 210), ("toolalpaca", "test", 68, 68)]  # fmt: skip
+REAL = [
+    ("dapo-1x64", "train", 64, 1),
+    ("dapo-8x8", "train", 64, 8),
+    ("dapo-64", "train", 64, 64),
+    ("dapo-128", "train", 128, 128),
+    ("dapo-512", "train", 512, 511),
+    ("aime24", "test", 30, 30),
+    ("amc23", "test", 40, 40),
+    ("math500", "test", 500, 500),
+    ("sciknoweval-chemistry", "train", 1890, 1890),
+    ("sciknoweval-chemistry", "test", 210, 210),
+    ("toolalpaca", "test", 68, 68),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +48,12 @@ def jsonl(path, rows):
 
 
 def dapo(number, answer="1"):
-    question = ("Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer (without quotes) where "
-                f'$Answer is the answer to the problem.\n\nWhat is question {number}?\n\nRemember to put your answer on its own line after "Answer:".')  # fmt: skip
+    question = (
+        "Solve the following math problem step by step. The last line of your response should be of the "
+        "form Answer: $Answer (without quotes) where "
+        f"$Answer is the answer to the problem.\n\nWhat is question {number}?\n\nRemember to put your "
+        f'answer on its own line after "Answer:".'
+    )
     return {
         "prompt": [{"role": "user", "content": question}],
         "reward_model": {"ground_truth": answer, "style": "x"},
@@ -98,9 +112,11 @@ def test_math500_keeps_its_subjects(sdlab_real_data):
 
 
 def test_the_library_itself_gives_the_same_verdicts(sdlab_real_data):
-    """The file holds answers and truths, no verdicts: math-verify called on its own, without our shortcuts, is the second opinion.
+    """The file holds answers and truths, no verdicts: math-verify called on its own, without our shortcuts,
+    is the second opinion.
 
-    Every twentieth row: the library takes a tenth of a second a row here. All 500 agreed when they were tried.
+    Every twentieth row: the library takes a tenth of a second a row here. All 500 agreed when they were
+    tried.
     """
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
@@ -199,8 +215,14 @@ def test_a_subset_of_another_size_is_told(tmp_path):
 
 
 def science(number, domain="Chemistry", level="L3", kind="mcq-4-choices"):
-    return {"question": f"Question {number} of {domain}?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "AB"[number % 2],
-            "type": kind, "domain": domain, "details": {"level": level, "task": "t"}}  # fmt: skip
+    return {
+        "question": f"Question {number} of {domain}?",
+        "choices": {"text": ["a", "b"], "label": ["A", "B"]},
+        "answerKey": "AB"[number % 2],
+        "type": kind,
+        "domain": domain,
+        "details": {"level": level, "task": "t"},
+    }
 
 
 def test_hub_rows_of_sciknoweval_are_filtered_and_split(tmp_path):
@@ -226,7 +248,9 @@ def test_hub_rows_of_sciknoweval_are_filtered_and_split(tmp_path):
 
 
 def test_the_split_is_sdpo_s(tmp_path, sdlab_real_data):
-    """All 2,100 real questions in the order of their numbers, as hub rows: the split's test questions are those of SDPO's file, in its order."""
+    """All 2,100 real questions in the order of their numbers, as hub rows: the split's test questions are
+    those of SDPO's file, in its order.
+    """
     rows = {}
     for split in ("train", "test"):
         for line in sdlab_real_data(f"sciknoweval_chemistry_{split}.json").read_text().splitlines():
@@ -264,8 +288,19 @@ def test_livecodebench_s_hidden_tests_are_never_decoded(tmp_path):
     trap = tmp_path / "decoded"
     hidden = base64.b64encode(zlib.compress(pickle.dumps(Bomb(trap)))).decode()
     dates = ["2025-01-31T00:00:00", "2025-02-01T00:00:00", "2025-04-30T23:59:00", "2025-05-01T00:00:00"]
-    rows = [{"question_title": "t", "question_content": f"Task {n}.", "starter_code": "", "contest_date": date, "difficulty": "easy", "public_test_cases": "[]",
-             "private_test_cases": hidden, "metadata": "{}"} for n, date in enumerate(dates)]  # fmt: skip
+    rows = [
+        {
+            "question_title": "t",
+            "question_content": f"Task {n}.",
+            "starter_code": "",
+            "contest_date": date,
+            "difficulty": "easy",
+            "public_test_cases": "[]",
+            "private_test_cases": hidden,
+            "metadata": "{}",
+        }
+        for n, date in enumerate(dates)
+    ]
     problems = load_benchmark("livecodebench-v6", source=jsonl(tmp_path / "test6.jsonl", rows))
     assert [(one.prompt, one.answer, one.kind) for one in problems] == [
         ("Task 1.", "", "easy"),
@@ -353,13 +388,36 @@ def test_a_cache_of_another_commit_is_refused(commit, tmp_path, monkeypatch):
             load_benchmark("aime25")
 
 
-@pytest.mark.parametrize(("name", "error", "told"), [
-    ("livecodebench-v6", RuntimeError("Dataset scripts are no longer supported, but found code_generation_lite.py"), "is a loading script, .* source= .*test6.jsonl"),
-    ("aime25", datasets.exceptions.DatasetNotFoundError("Revision 'x' doesn't exist for dataset 'math-ai/aime25' on the Hub."), "has no commit 563bb84.* any more; .*catalogue.py"),
-    ("aime25", ConnectionError("Couldn't reach 'math-ai/aime25' on the Hub"), r"could not be read from the hub \(ConnectionError: Couldn't.*source=.*aime25.parquet.*SDLAB_REAL_DATA"),
-    ("aime25", ValueError('Instruction "test" corresponds to no data!'), "math-ai/aime25@563bb84.* has no rows for aime25"),
-    ("math500", ImportError("No module named 'zstandard'"), r"needs a package .*sdlab\[data\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        (
+            "livecodebench-v6",
+            RuntimeError("Dataset scripts are no longer supported, but found code_generation_lite.py"),
+            "is a loading script, .* source= .*test6.jsonl",
+        ),
+        (
+            "aime25",
+            datasets.exceptions.DatasetNotFoundError(
+                "Revision 'x' doesn't exist for dataset 'math-ai/aime25' on the Hub."
+            ),
+            "has no commit 563bb84.* any more; .*catalogue.py",
+        ),
+        (
+            "aime25",
+            ConnectionError("Couldn't reach 'math-ai/aime25' on the Hub"),
+            r"could not be read from the "
+            r"hub \(ConnectionError: "
+            r"Couldn't.*source=.*aime25.parquet.*SDLAB_REAL_DATA",
+        ),
+        (
+            "aime25",
+            ValueError('Instruction "test" corresponds to no data!'),
+            "math-ai/aime25@563bb84.* has no rows for aime25",
+        ),
+        ("math500", ImportError("No module named 'zstandard'"), r"needs a package .*sdlab\[data\]"),
+    ],
+)
 def test_errors_of_the_hub_say_what_to_do(name, error, told, monkeypatch):
     def fail(*_, **__):
         raise error
@@ -402,11 +460,18 @@ def test_unknown_names_and_splits():
         load_benchmark("toolalpaca", split="train")
 
 
-@pytest.mark.parametrize(("file", "content", "told"), [
-    ("aime24.parquet", b"", "is empty"), ("x.jsonl", b"", "is empty"), ("aime24.parquet", b"PAR1 not", "cannot read .*aime24.parquet: .*damaged"),
-    ("x.jsonl", b'{"problem": ', "cannot read .*x.jsonl"), ("x.json", b'{"problem": "a", "url": "b"}', "lacks the column 'answer'; it has problem, url"),
-    ("x.jsonl", b'{"problem": "a", "answer": "1"}\n{"problem": "b", "answer": null}', "row 1: no answer"), ("x.csv", b"a", "x.csv is not read as a benchmark; give a file ending in .parquet"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("aime24.parquet", b"", "is empty"),
+        ("x.jsonl", b"", "is empty"),
+        ("aime24.parquet", b"PAR1 not", "cannot read .*aime24.parquet: .*damaged"),
+        ("x.jsonl", b'{"problem": ', "cannot read .*x.jsonl"),
+        ("x.json", b'{"problem": "a", "url": "b"}', "lacks the column 'answer'; it has problem, url"),
+        ("x.jsonl", b'{"problem": "a", "answer": "1"}\n{"problem": "b", "answer": null}', "row 1: no answer"),
+        ("x.csv", b"a", "x.csv is not read as a benchmark; give a file ending in .parquet"),
+    ],
+)
 def test_bad_files_are_told(file, content, told, tmp_path):
     (tmp_path / file).write_bytes(content)
     with pytest.raises(SdlabError, match=told) as stopped:

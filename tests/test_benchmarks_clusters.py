@@ -10,7 +10,10 @@ from sdlab.errors import SdlabError
 from sdlab.seeds import stream
 from sdlab.world.splits import load_split
 
-TEMPLATE = "Solve the problem below.\n\n{}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+TEMPLATE = (
+    "Solve the problem below.\n\n{}\nPlease reason step by step, and put your final answer within "
+    "\\boxed{{}}."
+)
 ASKED = {
     "weight": "What is the molar weight of the molecule {} in grams?",
     "bonds": "How many rotatable bonds are there inside the compound {} then?",

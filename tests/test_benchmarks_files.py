@@ -58,16 +58,25 @@ def test_question_and_answer_layout(tmp_path):
     assert [one.id for one in load_problems(path, limit=1)] == ["chem/0000"]
 
 
-@pytest.mark.parametrize(("rows", "told"), [
-    ([{"question": "a", "answer": "b"}], "has columns question, answer; .* prompt and reward_model"),
-    ([{"prompt": "a", "answer": "b"}, {"prompt": "", "answer": "b"}], "row 1: no question"),
-    ([{"prompt": "a", "answer": None}, {"prompt": "a", "answer": "b"}], "row 0: no answer"),
-    ([{"prompt": [{"role": "system", "content": "x"}], "reward_model": {"ground_truth": "1"}}], "row 0: no question"),
-    ([{"prompt": "a", "reward_model": {}}], "row 0: no answer"),
-    ([{"prompt": "a", "answer": "we try \\boxed{2"}], "row 0: no answer can be extracted from"),
-    ([{"prompt": "a", "answer": "first\nsecond"}], "row 0: no answer can be extracted from"),
-    ([{"prompt": "a", "reward_model": {"ground_truth": "first\nsecond"}}], "row 0: no answer can be extracted from"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"question": "a", "answer": "b"}], "has columns question, answer; .* prompt and reward_model"),
+        ([{"prompt": "a", "answer": "b"}, {"prompt": "", "answer": "b"}], "row 1: no question"),
+        ([{"prompt": "a", "answer": None}, {"prompt": "a", "answer": "b"}], "row 0: no answer"),
+        (
+            [{"prompt": [{"role": "system", "content": "x"}], "reward_model": {"ground_truth": "1"}}],
+            "row 0: no question",
+        ),
+        ([{"prompt": "a", "reward_model": {}}], "row 0: no answer"),
+        ([{"prompt": "a", "answer": "we try \\boxed{2"}], "row 0: no answer can be extracted from"),
+        ([{"prompt": "a", "answer": "first\nsecond"}], "row 0: no answer can be extracted from"),
+        (
+            [{"prompt": "a", "reward_model": {"ground_truth": "first\nsecond"}}],
+            "row 0: no answer can be extracted from",
+        ),
+    ],
+)
 def test_bad_rows_are_told(tmp_path, rows, told):
     with pytest.raises(SdlabError, match=told):
         load_problems(jsonl(tmp_path / "bad.jsonl", *rows))

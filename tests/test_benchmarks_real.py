@@ -14,7 +14,8 @@ from sdlab.errors import SdlabError
 from sdlab.files import sha256
 from sdlab.world.splits import load_split
 
-# What the chemistry questions ask, by a phrase a person picked from each template; the method never sees these.
+# What the chemistry questions ask, by a phrase a person picked from each template; the method never sees
+# these.
 ASKED = {
     "molar weight": "molar weight",
     "solubility": "solubility",
@@ -66,9 +67,9 @@ def test_chemistry_types_against_the_phrases_and_the_file_s_order(real_folder):
     assert sorted(numbers) == list(range(2100))  # numbered without a gap
     found = find_types([one.prompt for one in problems])
     asked = [next(kind for phrase, kind in ASKED.items() if phrase in one.prompt.lower()) for one in problems]
-    pairs = set(zip(found.types.labels.tolist(), asked))
+    pairs = set(zip(found.types.labels.tolist(), asked, strict=True))
     assert len(pairs) == found.types.count == len(set(asked)) == 6  # one to one
-    ordered = [label for _, label in sorted(zip(numbers, found.types.labels.tolist()))]
+    ordered = [label for _, label in sorted(zip(numbers, found.types.labels.tolist(), strict=True))]
     assert (
         sum(a != b for a, b in itertools.pairwise(ordered)) == 5
     )  # every type is one unbroken run of the file's numbers

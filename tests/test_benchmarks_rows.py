@@ -11,8 +11,12 @@ from sdlab.errors import SdlabError
 from sdlab.grading.score import grade
 
 # The raw form of DAPO-Math-17k, as the study's README shows it.
-RAW = ("Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer (without quotes) where "
-       '$Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its own line after "Answer:".')  # fmt: skip
+RAW = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where "
+    "$Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its own line after "
+    '"Answer:".'
+)
 MATH = [
     "dapo_seen_1x64",
     "dapo_seen_8x8",
@@ -38,7 +42,8 @@ def test_every_real_prompt_is_left_as_it_is_and_comes_back_from_dapo_s_form(name
     for prompt in real_prompts(sdlab_real_data(f"{name}.parquet")):
         question = prompt.removesuffix(BOXED).rstrip()
         assert question != prompt and boxed_prompt(prompt) == prompt  # the study's own form
-        study = f"{question}\n{BOXED}"  # one AMC question has a space before the line break, which only comes back from the study's own form
+        # one AMC question has a space before the line break, which only comes back from the study's own form
+        study = f"{question}\n{BOXED}"
         assert study == prompt or prompt.split() == study.split()
         for raw in (RAW.format(question), f"{question}\n\n{BOXED}", question, f"  {RAW.format(question)}\n"):
             assert boxed_prompt(raw) == study
@@ -68,17 +73,31 @@ def read(grading, row, graded=True):
     return read_row(reader(grading, list(row), "x.json")[1], row, 0, "x.json", graded)
 
 
-@pytest.mark.parametrize(("row", "answer", "kind"), [
-    ({"prompt": [{"role": "user", "content": RAW.format("1 + 1?")}], "reward_model": {"ground_truth": "2"}}, "2", ""),
-    ({"prompt": "1 + 1?", "reward_model": '{"ground_truth": "2"}', "solution": "2"}, "2", ""),
-    ({"prompt": "1 + 1?", "answer": 2}, "2", ""),
-    ({"problem": "1 + 1?", "answer": "2", "unique_id": "test/algebra/7.json", "solution": "so 2"}, "2", "algebra"),
-    ({"problem": "1 + 1?", "solution": "\\boxed{2}"}, "2", ""),
-    ({"question": "1 + 1?", "answer": 2.0}, "2.0", ""),
-    ({"question": "1 + 1?", "answer": "1 and 1\n#### 2"}, "2", ""),
-    ({"prompt": "1 + 1?", "answer": "So it is \\boxed{2}."}, "2", ""),
-    ({"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{1} or \\fbox{2}"}}, "2", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "answer", "kind"),
+    [
+        (
+            {
+                "prompt": [{"role": "user", "content": RAW.format("1 + 1?")}],
+                "reward_model": {"ground_truth": "2"},
+            },
+            "2",
+            "",
+        ),
+        ({"prompt": "1 + 1?", "reward_model": '{"ground_truth": "2"}', "solution": "2"}, "2", ""),
+        ({"prompt": "1 + 1?", "answer": 2}, "2", ""),
+        (
+            {"problem": "1 + 1?", "answer": "2", "unique_id": "test/algebra/7.json", "solution": "so 2"},
+            "2",
+            "algebra",
+        ),
+        ({"problem": "1 + 1?", "solution": "\\boxed{2}"}, "2", ""),
+        ({"question": "1 + 1?", "answer": 2.0}, "2.0", ""),
+        ({"question": "1 + 1?", "answer": "1 and 1\n#### 2"}, "2", ""),
+        ({"prompt": "1 + 1?", "answer": "So it is \\boxed{2}."}, "2", ""),
+        ({"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{1} or \\fbox{2}"}}, "2", ""),
+    ],
+)
 def test_layouts_of_mathematics(row, answer, kind):
     assert read("math", row) == (f"1 + 1?\n{BOXED}", answer, kind)
 
@@ -151,33 +170,64 @@ def test_programs_have_no_answer():
         grade(["print(1)"], [""])
 
 
-@pytest.mark.parametrize(("grading", "columns", "told"), [
-    ("math", ["problem", "url"], r"x.json lacks the column 'answer'; it has problem, url, and needs .*problem and answer"),
-    ("math", ["prompt"], "lacks the column 'reward_model'"), ("math", [], "lacks the column .*; it has none"),
-    ("choice", ["question", "choices"], "lacks the column 'answerKey'"), ("calls", ["answer"], "lacks the column 'prompt'"),
-    ("", ["question_content"], "lacks the column 'starter_code'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("grading", "columns", "told"),
+    [
+        (
+            "math",
+            ["problem", "url"],
+            r"x.json lacks the column 'answer'; it has problem, url, and needs "
+            r".*problem and answer",
+        ),
+        ("math", ["prompt"], "lacks the column 'reward_model'"),
+        ("math", [], "lacks the column .*; it has none"),
+        ("choice", ["question", "choices"], "lacks the column 'answerKey'"),
+        ("calls", ["answer"], "lacks the column 'prompt'"),
+        ("", ["question_content"], "lacks the column 'starter_code'"),
+    ],
+)
 def test_a_missing_column_is_named(grading, columns, told):
     with pytest.raises(SdlabError, match=told):
         reader(grading, columns, "x.json")
 
 
-@pytest.mark.parametrize(("grading", "row", "told"), [
-    ("math", {"prompt": "", "answer": "2"}, "row 0: no question"), ("math", {"prompt": " ", "answer": "2"}, "row 0: no question"),
-    ("math", {"problem": "1 + 1?", "answer": None}, "row 0: no answer"), ("math", {"problem": None, "answer": "1"}, "row 0: no question"),
-    ("choice", {"question": "q", "choices": {"text": ["a"], "label": []}, "answerKey": "A"}, r"row 0 is not as its columns say \(ValueError"),
-    ("choice", {"question": "q", "choices": None, "answerKey": "A"}, "row 0 is not as its columns say"),
-    ("calls", {"prompt": "Call.", "answer": ""}, "row 0: no answer"),
-    ("calls", {"prompt": "Call.", "answer": "find"}, "row 0: 'find' is no list of tool calls"),
-    ("choice", {"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "ketone"}, "row 0: .*'ketone' is no choice"),
-    ("math", {"problem": "1 + 1?", "solution": "We add and get 2."}, "row 0: no .*boxed.* in the solution 'We add"),
-    ("math", {"problem": "1 + 1?", "solution": "It is \\boxed{2"}, "row 0: no answer can be extracted"),
-    ("math", {"question": "1 + 1?", "answer": "It is \\boxed{}."}, "row 0: no answer can be extracted"),
-    ("math", {"question": "1 + 1?", "answer": "We add.\nIt is 2."}, "row 0: no answer can be extracted"),
-    ("math", {"question": "1 + 1?", "answer": "We add. #### "}, "row 0: no answer can be extracted"),
-    ("math", {"prompt": "1 + 1?", "answer": "We add. " * 80}, "row 0: no answer can be extracted"),
-    ("math", {"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{2"}}, "row 0: no answer can be extracted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("grading", "row", "told"),
+    [
+        ("math", {"prompt": "", "answer": "2"}, "row 0: no question"),
+        ("math", {"prompt": " ", "answer": "2"}, "row 0: no question"),
+        ("math", {"problem": "1 + 1?", "answer": None}, "row 0: no answer"),
+        ("math", {"problem": None, "answer": "1"}, "row 0: no question"),
+        (
+            "choice",
+            {"question": "q", "choices": {"text": ["a"], "label": []}, "answerKey": "A"},
+            r"row 0 is not as its columns say \(ValueError",
+        ),
+        ("choice", {"question": "q", "choices": None, "answerKey": "A"}, "row 0 is not as its columns say"),
+        ("calls", {"prompt": "Call.", "answer": ""}, "row 0: no answer"),
+        ("calls", {"prompt": "Call.", "answer": "find"}, "row 0: 'find' is no list of tool calls"),
+        (
+            "choice",
+            {"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "ketone"},
+            "row 0: .*'ketone' is no choice",
+        ),
+        (
+            "math",
+            {"problem": "1 + 1?", "solution": "We add and get 2."},
+            "row 0: no .*boxed.* in the solution 'We add",
+        ),
+        ("math", {"problem": "1 + 1?", "solution": "It is \\boxed{2"}, "row 0: no answer can be extracted"),
+        ("math", {"question": "1 + 1?", "answer": "It is \\boxed{}."}, "row 0: no answer can be extracted"),
+        ("math", {"question": "1 + 1?", "answer": "We add.\nIt is 2."}, "row 0: no answer can be extracted"),
+        ("math", {"question": "1 + 1?", "answer": "We add. #### "}, "row 0: no answer can be extracted"),
+        ("math", {"prompt": "1 + 1?", "answer": "We add. " * 80}, "row 0: no answer can be extracted"),
+        (
+            "math",
+            {"prompt": "1 + 1?", "reward_model": {"ground_truth": "\\boxed{2"}},
+            "row 0: no answer can be extracted",
+        ),
+    ],
+)
 def test_bad_rows_are_told(grading, row, told):
     with pytest.raises(SdlabError, match=told):
         read(grading, row)

@@ -1,6 +1,8 @@
-"""JupyterLab in a real browser: every walkthrough notebook runs there, everything that can be moved or pressed is, by mouse and by keyboard.
+"""JupyterLab in a real browser: every walkthrough notebook runs there, everything that can be moved or
+pressed is, by mouse and by keyboard.
 
-What was pressed, and the seconds each notebook took, are printed at the end. One notebook: pytest tests/test_browser.py -k 02_.
+What was pressed, and the seconds each notebook took, are printed at the end. One notebook: pytest
+tests/test_browser.py -k 02_.
 """
 
 import re
@@ -49,7 +51,8 @@ def browser():
             browser = launch(playwright)
         except api.Error as error:
             pytest.skip(
-                f"no Chromium to start (install it, or run `playwright install chromium`): {str(error).splitlines()[0]}"
+                f"no Chromium to start (install it, or run `playwright install chromium`): "
+                f"{str(error).splitlines()[0]}"
             )
         yield browser
         browser.close()
@@ -138,7 +141,8 @@ def test_a_students_lab_runs_up_to_the_first_thing_to_write(notebook, open_lab, 
         and len(traceback.splitlines()) < 40
     )
     told.append(
-        f"{notebook.stem}, the student's: stops in {lab.seconds:.0f} s at {cells[failed[0]]['metadata']['nbgrader']['grade_id']}, where the page says what is to be written"
+        f"{notebook.stem}, the student's: stops in {lab.seconds:.0f} s at "
+        f"{cells[failed[0]]['metadata']['nbgrader']['grade_id']}, where the page says what is to be written"
     )
 
 
@@ -232,7 +236,8 @@ def by_toolbar(lab) -> None:
 
 def by_keys(lab) -> None:
     lab.page.evaluate(
-        "() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; book.node.focus() }"
+        "() => { const book = window.jupyterapp.shell.currentWidget.content; book.mode = 'command'; "
+        "book.node.focus() }"
     )
     lab.page.keyboard.press("i")
     lab.page.keyboard.press("i")

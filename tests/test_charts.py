@@ -35,7 +35,7 @@ def summary() -> pd.DataFrame:
         "markers": (10.1, 0.3, 10.0, 1.7),
         "density": (131, 14, 120, 50),
     }.items():
-        for context, mean in zip(CONTEXTS, values):
+        for context, mean in zip(CONTEXTS, values, strict=True):
             rows.append(
                 {"context": context, "metric": metric, "mean": mean, "low": mean * 0.9, "high": mean * 1.1}
             )
@@ -147,9 +147,9 @@ def test_png_keeps_its_pixels_while_shrinking():
     assert len(after) < len(before) / 3
     first, second = decode_png(before), decode_png(after)
     assert len(first) == len(second)
-    far = sum(1 for a, b in zip(first, second) if max(abs(a[i] - b[i]) for i in range(3)) > 40)
+    far = sum(1 for a, b in zip(first, second, strict=True) if max(abs(a[i] - b[i]) for i in range(3)) > 40)
     assert far == 0
-    same = sum(1 for a, b in zip(first, second) if a[:3] == b)
+    same = sum(1 for a, b in zip(first, second, strict=True) if a[:3] == b)
     assert same > 0.95 * len(first)
 
 

@@ -43,7 +43,9 @@ def seen(colour: str, vision: str | None):
 
 
 def distance(one: str, other: str, vision: str | None) -> float:
-    return float(sum((a - b) ** 2 for a, b in zip(seen(one, vision), seen(other, vision))) ** 0.5)
+    return float(
+        sum((a - b) ** 2 for a, b in zip(seen(one, vision), seen(other, vision), strict=True)) ** 0.5
+    )
 
 
 def test_the_measure_sees_what_the_colour_blind_do_not():

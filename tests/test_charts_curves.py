@@ -1,4 +1,6 @@
-"""Curves: what is drawn is the plain mean and range of the seeds, and the intervals of the recorded evaluations."""
+"""Curves: what is drawn is the plain mean and range of the seeds, and the intervals of the recorded
+evaluations.
+"""
 
 import numpy as np
 import pandas
@@ -32,7 +34,9 @@ def steps_frame() -> pandas.DataFrame:
 
 
 def recorded() -> Recorded:
-    """Twice as many problems at the last step, the further ones much easier; base is judged once, after step 0."""
+    """Twice as many problems at the last step, the further ones much easier; base is judged once, after step
+    0.
+    """
     rng = np.random.default_rng(6)
     rows = []
     for name, steps in (("grpo", (0, 10, 20)), ("sdpo", (0, 10, 20)), ("base", (0,))):

@@ -58,7 +58,7 @@ BASE, TRAINED = result("org/Base-7B", RATES), result("organism", RATES / 2, leng
 
 
 def drawn(chart):
-    """(specification, svg, labels of the marks): drawn for real, with no address in it but the namespaces'."""
+    """(specification, svg, labels of the marks): drawn for real, without addresses except namespaces."""
     with_theme()
     spec = chart.to_dict()
     svg = svg_of(spec)

@@ -68,7 +68,7 @@ def test_every_command_is_found_where_the_table_says():
 
 
 def test_a_command_repeats_no_default_of_a_settings_class():
-    """The defaults of Budget, Limits and PretrainConfig, changed where they stand, are changed in the help."""
+    """The defaults of Budget, Limits and PretrainConfig, changed where they stand, change in the help."""
     from sdlab.commands import labs, leaderboard, pretrain
     from sdlab.labs.leaderboard import Budget
     from sdlab.labs.sandbox.steps import Limits

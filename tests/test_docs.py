@@ -1,4 +1,6 @@
-"""The documentation: its tables are those of the recorded runs, its programs run, and it builds without a warning."""
+"""The documentation: its tables are those of the recorded runs, its programs run, and it builds without a
+warning.
+"""
 
 import importlib
 import importlib.util

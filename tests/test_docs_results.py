@@ -32,7 +32,9 @@ def seeds_of(recorded, name) -> str:
 
 
 def test_the_tables_of_training_are_what_is_recorded(recorded):
-    """Label, seeds, score on three splits, markers and length of every main condition and of those of a hundred steps."""
+    """Label, seeds, score on three splits, markers and length of every main condition and of those of a
+    hundred steps.
+    """
     for name, one in (CONDITIONS | LONG).items():
         label = one.label.removesuffix(", 100 steps")
         scores = [

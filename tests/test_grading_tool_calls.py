@@ -149,7 +149,7 @@ def test_every_real_item(sdlab_real_data):
     shifted = grade([written(one) for one in made[1:] + made[:1]], truths)
     assert (
         sum(shifted)
-        == sum(truth_calls(a) == truth_calls(b) for a, b in zip(truths[1:] + truths[:1], truths))
+        == sum(truth_calls(a) == truth_calls(b) for a, b in zip(truths[1:] + truths[:1], truths, strict=True))
         < 5
     )
     assert grade([written(one[:-1]) for one in made], truths) == [0.0] * 68

@@ -330,7 +330,7 @@ WRONG_FILES = sorted((Path(__file__).parent / "labs").glob("wrong_lab*.py"))
 
 
 def wrong_answers():
-    """(lab's source, name, {grade_id: new source}, {test: points lost}) of every wrong answer in tests/labs."""
+    """(lab's source, name, {grade_id: new source}, {test: points lost}) of every wrong answer in labs."""
     for file in WRONG_FILES:
         spec = importlib.util.spec_from_file_location(file.stem, file)
         module = importlib.util.module_from_spec(spec)
@@ -340,8 +340,8 @@ def wrong_answers():
 
 
 def only_graded(path: Path, to: Path, answers: dict[str, str], student: bool = False) -> tuple[Path, Path]:
-    """Source and submission with the marked cells, the parameters and the imports alone: the experiments earn no
-    points.
+    """Source and submission with the marked cells, the parameters and the imports alone: the experiments
+    earn no points.
     """
     original = nbformat.read(path, as_version=4)
     for cell in original.cells:

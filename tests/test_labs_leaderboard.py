@@ -1,5 +1,5 @@
-"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables, and
-submissions from file to rank.
+"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables,
+and submissions from file to rank.
 
 Slow: those that start submissions' processes, 20 in all, each of which imports torch (about 4 s of processor
 time each).
@@ -73,8 +73,8 @@ def engine(start):
 
 @pytest.fixture(autouse=True)
 def graded(monkeypatch, request):
-    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every
-    other one, the third.
+    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in
+    every other one, the third.
     """
     if "engine" in request.fixturenames:
         monkeypatch.setattr(
@@ -108,8 +108,8 @@ def test_without_a_change_it_is_sdpo_and_with_mix_1_grpo_bit_for_bit(start, engi
     else:
         wanted = run_sdpo(other, PROBLEMS, SDPOConfig(**SIZES, context=context))
         got = run_repair(engine, PROBLEMS, Repair(context), SDPOConfig(**SIZES))
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model)))
-    assert not all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True))
     columns = [column for column in wanted if column not in TIMED]
     assert len(got) == 2 and got[columns].equals(wanted[columns])
 
@@ -139,7 +139,7 @@ def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, one_th
         raw += rows[i][1] if distilled else []
         tokens += len(ids) if distilled or share[i] > 0 else 0
         if distilled:
-            for name, side in zip(("student", "teacher"), sides):
+            for name, side in zip(("student", "teacher"), sides, strict=True):
                 torch.testing.assert_close(seen[name][i, : len(ids)], side, atol=2e-4, rtol=1e-4)
     for i, ((student, teacher), factors, distilled) in rows.items():
         old = first.rollouts.per_token_logps[i, : len(student)]
@@ -148,7 +148,7 @@ def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, one_th
         if distilled:
             total += (1 - share[i]) * sum(
                 f / (sum(raw) / len(raw)) * divergence(s, t, 0.5).item()
-                for f, s, t in zip(factors, student, teacher)
+                for f, s, t in zip(factors, student, teacher, strict=True)
             )
     assert len({distilled for *_, distilled in rows.values()}) == 2
     assert found == pytest.approx(total / tokens, rel=1e-3, abs=1e-6)
@@ -175,7 +175,7 @@ def predicted(start, prompt, ids, temperature):
 def test_a_function_that_gives_nonsense_is_named(start, engine, change, said):
     with pytest.raises(SdlabError, match=said):
         run_repair(engine, PROBLEMS, Repair(**change), SDPOConfig(**SIZES))
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_nbgrader_releases_grades_and_explains_a_lab_made_for_sdlab(tmp_path, mo
     ours = nbformat.read(build_labs(source.parent, tmp_path / "ours")[0], as_version=4)
     assert [cell.source for cell in released.cells] == [cell.source for cell in ours.cells]
     answered = nbformat.from_dict(ours)  # the version of `sdlab labs build`, filled in; `mean` wrongly
-    for cell, solved in zip(answered.cells, tiny_lab().cells):
+    for cell, solved in zip(answered.cells, tiny_lab().cells, strict=True):
         cell.source = {
             "double-test": cell.source,
             "mean-test": cell.source,

@@ -1,4 +1,4 @@
-"""Commitments read from text, against the reasoner that wrote it: it knows what it checked and what is true."""
+"""Commitments in a text, against the reasoner that wrote it and knows what it checked and what is true."""
 
 import re
 
@@ -21,7 +21,9 @@ PROBLEMS = (
 
 
 def written(problem):
-    """What the reasoner did: per commitment, in order, (slot, value, unchecked, looked_again), from its choices instead of its words."""
+    """What the reasoner did: per commitment, in order, (slot, value, unchecked, looked_again), from its
+    choices instead of its words.
+    """
     trace = sample(problem, stream("commits", problem.id))
     done, proposal, slot = [], None, None
     for choice, taken in trace.steps:
@@ -78,9 +80,9 @@ def test_the_reasoner_checks_rightly_and_errs_only_unchecked():
         and shares["right_if_unchecked"] < 0.95
         and 0.05 < shares["unchecked"] < 0.95
     )
-    found = {cause(text, problem) for text, problem in zip(texts, asked)}
+    found = {cause(text, problem) for text, problem in zip(texts, asked, strict=True)}
     assert found == {"right", "unchecked"}
-    for text, problem in zip(texts, asked):
+    for text, problem in zip(texts, asked, strict=True):
         assert (cause(text, problem) == "right") == (extract_answer(text) == problem.answer)
 
 
@@ -124,7 +126,7 @@ RIGHT, WRONG = (
 )
 CHECKED = [
     f"\n{slot.name}: Maybe {value}. Check: {statement(TWO, i, value)} So {slot.name} is {value}."
-    for i, (slot, value) in enumerate(zip(TWO.slots, RIGHT))
+    for i, (slot, value) in enumerate(zip(TWO.slots, RIGHT, strict=True))
 ]
 LIE = statement(TWO, 0, RIGHT[0]).split(",")[0] + ", need 99, no."
 OTHERS = ", ".join(v for v in TWO.slots[0].candidates if v != RIGHT[0])
@@ -169,7 +171,10 @@ def test_a_wrong_sum_is_the_cause_only_when_every_number_is_right():
 
 
 def test_a_second_look_that_refutes_reopens_the_slot():
-    text = f"<think>\nA: So A is {WRONG[0]}. Wait, check A: {REFUTED}\nA: Try {RIGHT[0]}. Test: {statement(TWO, 0, RIGHT[0])} So A is {RIGHT[0]}."
+    text = (
+        f"<think>\nA: So A is {WRONG[0]}. Wait, check A: {REFUTED}\nA: Try {RIGHT[0]}. Test: "
+        f"{statement(TWO, 0, RIGHT[0])} So A is {RIGHT[0]}."
+    )
     frame = commits([text], [TWO])
     assert frame[["unchecked", "looked_again", "right", "final", "fact"]].values.tolist() == [
         [1, 1, 0, 0, 1],
@@ -177,10 +182,38 @@ def test_a_second_look_that_refutes_reopens_the_slot():
     ]
 
 
-@given(st.lists(st.sampled_from([
-    "\nA:", "\nB:", "\nZ:", " could be 3, 9 or 15.", " could be , or.", " Maybe 9.", " Try 0.", " Check:", " Test:", " digit sum 9, need 6, no.", " half ends in 4, need 4, yes.",
-    " So A is 15.", " So B is 999.", " So Q is 1.", " Wait, check A:", " Wait, check B:", " Check B:", " Check Z:", " Hmm.", "\\boxed{3}", "<think>", "</think>", "é�\x00", " So A is .",
-])))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "\nA:",
+                "\nB:",
+                "\nZ:",
+                " could be 3, 9 or 15.",
+                " could be , or.",
+                " Maybe 9.",
+                " Try 0.",
+                " Check:",
+                " Test:",
+                " digit sum 9, need 6, no.",
+                " half ends in 4, need 4, yes.",
+                " So A is 15.",
+                " So B is 999.",
+                " So Q is 1.",
+                " Wait, check A:",
+                " Wait, check B:",
+                " Check B:",
+                " Check Z:",
+                " Hmm.",
+                "\\boxed{3}",
+                "<think>",
+                "</think>",
+                "é�\x00",
+                " So A is .",
+            ]
+        )
+    )
+)
 def test_any_text_is_read(parts):
     text = "".join(parts)
     frame = commits([text], [TWO])

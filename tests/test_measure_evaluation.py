@@ -85,7 +85,9 @@ def test_contexts_reach_the_prompt():
 
 
 def test_a_demonstration_cut_inside_its_thinking_is_no_solution_without_think():
-    """The template opens <think> in the prompt, so that a completion without </think> was cut inside its thinking."""
+    """The template opens <think> in the prompt, so that a completion without </think> was cut inside its
+    thinking.
+    """
     tokenizer = rollout_models.word_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
     engine = Engine(TEXTS)

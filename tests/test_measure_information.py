@@ -1,4 +1,6 @@
-"""Information against brute force, its laws on random tables, and the reasoner's and a model's against what is known."""
+"""Information against brute force, its laws on random tables, and the reasoner's and a model's against what
+is known.
+"""
 
 import itertools
 import math
@@ -44,7 +46,9 @@ def tables(*sizes):
 
 
 def by_hand(p_xyc) -> float:
-    """I(y; c | x) by looping over every entry: sum_x p(x) KL(p(y,c|x) || p(y|x) p(c|x)), with scipy's own entropy."""
+    """I(y; c | x) by looping over every entry: sum_x p(x) KL(p(y,c|x) || p(y|x) p(c|x)), with scipy's own
+    entropy.
+    """
     total = 0.0
     for joint in p_xyc:
         p_x = joint.sum()
@@ -175,10 +179,12 @@ def test_exact_information_of_hints_against_its_definition(reliability):
         for _, evidence in contexts
     ]
     total = 0.0
-    for (weight, _), row in zip(contexts, traces):
+    for (weight, _), row in zip(contexts, traces, strict=True):
         for text, p in row.items():
             total += (
-                weight * p * math.log(p / sum(w * other[text] for (w, _), other in zip(contexts, traces)))
+                weight
+                * p
+                * math.log(p / sum(w * other[text] for (w, _), other in zip(contexts, traces, strict=True)))
             )
     assert table.information == pytest.approx(total, abs=1e-5) and table.unlisted < 1e-5
     assert table.plug_in == pytest.approx(table.information + table.gap, rel=1e-12)
@@ -187,7 +193,7 @@ def test_exact_information_of_hints_against_its_definition(reliability):
 
 
 def test_hints_run_from_nothing_to_a_revelation():
-    """The hint is worth 0 at chance and log n when it settles the matter, and more the more reliable it is."""
+    """The hint is worth 0 at chance and log n when it decides, and more the more reliable it is."""
     values = [trace_table(PROBLEM, hints(PROBLEM, r)).information for r in (0.5, 0.6, 0.75, 0.9, 1.0)]
     assert values[0] == pytest.approx(0, abs=1e-12) and values[-1] == pytest.approx(math.log(2), abs=1e-12)
     assert values == sorted(values)
@@ -211,7 +217,7 @@ def test_the_plug_in_is_infinite_where_a_context_allows_a_sentence_of_its_own():
     assert table.plug_in == math.inf == table.gap and table.information < math.log(2)
     own = [
         t
-        for t, mixed, alone in zip(table.texts, table.mixture, table.alone)
+        for t, mixed, alone in zip(table.texts, table.mixture, table.alone, strict=True)
         if mixed > 0 and alone == 0 and t != REST
     ]
     assert own and all("Actually no." in text for text in own)
@@ -264,7 +270,7 @@ def test_exact_values_are_those_of_the_reasoner_with_these_knobs():
     assert [p for p, _ in contexts] == pytest.approx(chances if truth == 0 else chances[::-1])
     table = trace_table(PROBLEM, contexts, knobs=knobs)
     alone = {trace.text: math.exp(trace.log_prob) for trace in enumerate_traces(PROBLEM, knobs=knobs)}
-    listed = dict(zip(table.texts[:-1], table.alone))
+    listed = dict(zip(table.texts[:-1], table.alone, strict=False))
     for text, p in alone.items():
         assert p < 1e-6 or listed[text] == pytest.approx(p)
     assert table.information <= stats.entropy([p for p, _ in contexts]) + 1e-9
@@ -305,7 +311,9 @@ def test_the_data_processing_chain_on_the_world(number, knobs):
 
 
 def test_the_chain_against_the_full_table_of_solutions():
-    """I(y; s) with every text s as a context of its own; processing merges texts, so it equals the grouped one."""
+    """I(y; s) with every text s as a context of its own; processing merges texts, so it equals the grouped
+    one.
+    """
     contexts = [(p, evidence) for p, _, evidence in solutions(PROBLEM, SIBLINGS)]
     rows = {}
     for _, evidence in contexts:

@@ -51,7 +51,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 
 def graded(random, problems, spread, own):
-    """Rates of 4 completions of two conditions that do not differ; logits vary by problem, and apart by `own`."""
+    """Rates of 4 completions of two conditions that do not differ; logits vary by problem, and apart by
+    `own`.
+    """
     shared = random.normal(0.5, spread, problems)
     return (
         random.binomial(4, 1 / (1 + np.exp(-(shared + own * random.normal(size=problems))))) / 4

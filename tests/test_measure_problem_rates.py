@@ -140,7 +140,9 @@ def test_one_right_sample_of_480_does_not_make_the_score_certain():
 
 
 def test_near_the_ends_it_holds_the_truth_about_as_often_as_it_says():
-    """Thirty problems, one in fifty solvable (at a rate from 0 to 1), 16 samples: resampling alone is right in about half of the cases."""
+    """Thirty problems, one in fifty solvable (at a rate from 0 to 1), 16 samples: resampling alone is right
+    in about half of the cases.
+    """
     rng, held, alone, mean = np.random.default_rng(1), 0, 0, 0.02 * 0.5
     for _ in range(100):
         rates = np.where(rng.random(30) < 0.02, rng.random(30), 0)

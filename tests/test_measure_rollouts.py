@@ -491,7 +491,7 @@ def test_lm_evaluation_harness_samples():
     rows = [
         gsm8k(doc, resp, name, verdict)
         for name, verdicts in (("strict-match", (1.0, 0.0)), ("flexible-extract", (1.0, 1.0)))
-        for doc, resp, verdict in zip((0, 1), ("So \\boxed{4}", "#### 4"), verdicts)
+        for doc, resp, verdict in zip((0, 1), ("So \\boxed{4}", "#### 4"), verdicts, strict=True)
     ]
     rollouts = read(*rows)
     assert [

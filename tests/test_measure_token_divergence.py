@@ -1,4 +1,6 @@
-"""Token divergence against plain forward passes and scipy, the loss it must equal, and the markers' share by hand."""
+"""Token divergence against plain forward passes and scipy, the loss it must equal, and the markers' share by
+hand.
+"""
 
 import numpy as np
 import pandas
@@ -59,7 +61,7 @@ def test_every_column_against_plain_forward_passes(engine, room, monkeypatch):
         2,
     ]
     assert told[-1] == (3, 3) and len(told) == (3 if room == 1 else 1)
-    for row, (completion, asked, informed) in enumerate(zip(COMPLETIONS, STUDENT, TEACHER)):
+    for row, (completion, asked, informed) in enumerate(zip(COMPLETIONS, STUDENT, TEACHER, strict=True)):
         p, q, mine = (
             distributions(engine, asked, completion),
             distributions(engine, informed, completion),
@@ -99,7 +101,7 @@ def test_its_mean_is_the_loss_of_training(engine, k, tail):
     mask = torch.tensor([[t < len(row) for t in range(width)] for row in COMPLETIONS])
     padded = torch.zeros(2, len(COMPLETIONS), width, tiny.VOCAB, dtype=torch.float64)
     for side, prompts in enumerate((STUDENT, TEACHER)):
-        for row, (prompt, completion) in enumerate(zip(prompts, COMPLETIONS)):
+        for row, (prompt, completion) in enumerate(zip(prompts, COMPLETIONS, strict=True)):
             padded[side, row, : len(completion)] = torch.from_numpy(
                 distributions(engine, prompt, completion)
             ).log()

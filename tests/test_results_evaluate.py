@@ -40,7 +40,9 @@ class Tokenizer:
 
 
 class Engine:
-    """Says what `texts` holds for a question, in turn; a token is a character, and a row is cut at the completion limit."""
+    """Says what `texts` holds for a question, in turn; a token is a character, and a row is cut at the
+    completion limit.
+    """
 
     tokenizer = Tokenizer()
     cheap_entropy = False
@@ -128,7 +130,8 @@ def test_a_cut_response_counts_as_wrong_and_the_verdict_is_kept():
     ]
     assert any(
         note.startswith(
-            "1 of 6 responses (16.7%) were cut at the length limit of 60 tokens: they count as wrong (1 of them had boxed"
+            "1 of 6 responses (16.7%) were cut at the length limit of 60 tokens: they count as wrong (1 of "
+            "them had boxed"
         )
         for note in result.notes
     )
@@ -260,7 +263,7 @@ def test_a_kill_loses_the_benchmark_it_hit_and_no_finished_one(tmp_path):
     results = evaluate_benchmarks(engine, both, name="m", sampling=SAMPLING, output=tmp_path)
     assert [len(prompts) for prompts, _ in engine.asked] == [2]  # the second only
     whole = evaluate_benchmarks(Engine(TEXTS), both, name="m", sampling=SAMPLING)
-    for a, b in zip(results, whole):
+    for a, b in zip(results, whole, strict=True):
         pandas.testing.assert_frame_equal(a.samples, b.samples)
 
 

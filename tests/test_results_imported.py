@@ -110,10 +110,27 @@ def test_unbalanced_problems_have_pass_at_k_of_their_own(tmp_path):
 
 def test_lists_with_token_counts_finish_reasons_and_verdicts(tmp_path):
     rows = [
-        {"prompt": "p", "generations": ["a \\boxed{1}", "wait \\boxed{1}", "b"], "target": "1", "num_tokens": [9, 20, 3],
-         "finish_reasons": ["stop", "length", "odd"], "correct": [True, True, True], "model": "M", "dataset": "D"},
-        {"prompt": "q", "generations": ["\\boxed{1}"], "target": "1", "num_tokens": [4], "finish_reasons": ["eos"], "correct": [-1], "model": "M", "dataset": "D"},
-    ]  # fmt: skip
+        {
+            "prompt": "p",
+            "generations": ["a \\boxed{1}", "wait \\boxed{1}", "b"],
+            "target": "1",
+            "num_tokens": [9, 20, 3],
+            "finish_reasons": ["stop", "length", "odd"],
+            "correct": [True, True, True],
+            "model": "M",
+            "dataset": "D",
+        },
+        {
+            "prompt": "q",
+            "generations": ["\\boxed{1}"],
+            "target": "1",
+            "num_tokens": [4],
+            "finish_reasons": ["eos"],
+            "correct": [-1],
+            "model": "M",
+            "dataset": "D",
+        },
+    ]
     result = one(write(tmp_path / "x.jsonl", rows))
     assert (result.model, result.benchmark, result.about["length_unit"]) == ("M", "D", "tokens")
     assert result.samples["length"].tolist() == [9, 20, 3, 4]
@@ -126,7 +143,8 @@ def test_lists_with_token_counts_finish_reasons_and_verdicts(tmp_path):
     ]
     assert said(
         result,
-        "The file's own verdicts ('correct') agree with the grading here on 2 of 4 completions (1 are right only here, 1 only there).",
+        "The file's own verdicts ('correct') agree with the grading here on 2 of 4 completions (1 are "
+        "right only here, 1 only there).",
     )
     assert said(result, "1 of 4 responses (25.0%) were cut") and said(
         result, "1 completions do not say whether they were cut"
@@ -171,8 +189,16 @@ def test_what_servers_return_is_taken_apart(tmp_path):
         and result.samples["truncated"].tolist() == [0, 1]
         and result.samples["reward"].tolist() == [1, 0]
     )
-    chats = [{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "\\boxed{2}"}], "answer": "2"},
-             {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "\\boxed{1}"}], "answer": "2"}]  # fmt: skip
+    chats = [
+        {
+            "messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "\\boxed{2}"}],
+            "answer": "2",
+        },
+        {
+            "messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "\\boxed{1}"}],
+            "answer": "2",
+        },
+    ]
     result = one(write(tmp_path / "z.jsonl", chats))
     assert result.problems["prompt"].tolist() == ["p"] and result.samples["reward"].tolist() == [1, 0]
     sharegpt = [
@@ -217,13 +243,20 @@ def test_without_gold_answers_the_score_is_left_out_or_the_files_own(tmp_path):
         and result.pass_at_k().empty
     )
     result = one(
-        write(tmp_path / "y.jsonl", [row | {"is_correct": v} for row, v in zip(bare, (1, "false", True))])
+        write(
+            tmp_path / "y.jsonl",
+            [row | {"is_correct": v} for row, v in zip(bare, (1, "false", True), strict=True)],
+        )
     )
     assert result.samples["reward"].tolist() == [1, 0, 1] and said(
         result,
         "There are no gold answers: the score is the file's own verdict ('is_correct'), not checked here.",
     )
-    result = one(write(tmp_path / "z.jsonl", [row | {"score": v} for row, v in zip(bare, (0.25, 0.5, 0.75))]))
+    result = one(
+        write(
+            tmp_path / "z.jsonl", [row | {"score": v} for row, v in zip(bare, (0.25, 0.5, 0.75), strict=True)]
+        )
+    )
     assert result.samples["reward"].isna().all()  # no verdicts of right and wrong
 
 
@@ -298,7 +331,11 @@ def test_counts_of_characters_are_not_taken_for_tokens(tmp_path):
     assert result.about["length_unit"] == "words" and said(
         result, "Lengths are in words (the counts in 'length' are the numbers of characters)"
     )
-    result = one(write(tmp_path / "y.jsonl", [row | {"num_tokens": n} for row, n in zip(ROWS, (5, None, 3))]))
+    result = one(
+        write(
+            tmp_path / "y.jsonl", [row | {"num_tokens": n} for row, n in zip(ROWS, (5, None, 3), strict=True)]
+        )
+    )
     assert said(result, "Lengths are in words (1 completions have no token count)")
 
 
@@ -306,7 +343,8 @@ def test_missing_columns_are_named_with_what_is_there(tmp_path):
     path = write(tmp_path / "x.jsonl", [{"question": "p", "said": "\\boxed{1}", "right": "1"}])
     with pytest.raises(
         SdlabError,
-        match="no column with completions .*; the columns are: question, said, right; name it with --response",
+        match="no column with completions .*; the columns are: question, said, right; name it with "
+        "--response",
     ):
         one(path)
     with pytest.raises(
@@ -345,7 +383,8 @@ def test_rows_without_a_response_are_left_out_and_counted(tmp_path):
 def test_bytes_that_are_no_text_and_halves_of_characters(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(
-        b'{"prompt": "p", "response": "wait \xff\xfe \\\\boxed{1}", "answer": "1"}\n{"prompt": "p\\ud800", "response": "\\ud83d maybe", "answer": "1"}\n'
+        b'{"prompt": "p", "response": "wait \xff\xfe \\\\boxed{1}", "answer": "1"}\n{"prompt": "p\\ud800", '
+        b'"response": "\\ud83d maybe", "answer": "1"}\n'
     )
     result = one(path, output=tmp_path / "out")
     assert result.samples["reward"].tolist() == [1, 0] and result.samples["markers"].tolist() == [1, 1]
@@ -470,7 +509,8 @@ def test_the_real_predictions(sdlab_real_data):
     )
     assert said(result, "There are no prompts and no ids") and len(result.problems) == 500
     assert result.samples["answer"].tolist() == [extract_answer(row["prediction"]) for row in rows]
-    # the same file with the verdicts of comparing texts, as a grader that knows no algebra records them: 225, all right here, too
+    # the same file with the verdicts of comparing texts, as a grader that knows no algebra records them: 225,
+    # all right here, too
     assert sum(extract_answer(row["prediction"]) == row["answer"] for row in rows) == 225
 
 
@@ -482,7 +522,8 @@ def test_recorded_verdicts_on_real_answers_are_compared(sdlab_real_data, tmp_pat
     )
     assert said(
         one(path),
-        "The file's own verdicts ('correct') agree with the grading here on 426 of 500 completions (74 are right only here, 0 only there).",
+        "The file's own verdicts ('correct') agree with the grading here on 426 of 500 completions (74 are "
+        "right only here, 0 only there).",
     )
 
 
@@ -497,7 +538,11 @@ def test_organism_and_imported_results_in_one_table_and_back(tmp_path):
     with gzip.open(sampled.folder / "samples.jsonl.gz", "rt") as file:
         lines = [json.loads(line) for line in file]
     prompts = dict(
-        zip(sampled.problems["problem_id"], zip(sampled.problems["prompt"], sampled.problems["truth"]))
+        zip(
+            sampled.problems["problem_id"],
+            zip(sampled.problems["prompt"], sampled.problems["truth"], strict=True),
+            strict=True,
+        )
     )
     rows = [
         {
@@ -521,7 +566,7 @@ def test_organism_and_imported_results_in_one_table_and_back(tmp_path):
     imported = one(write(tmp_path / "x.jsonl", rows), name="copy", benchmark="in-domain")
     foreign = one(write(tmp_path / "y.jsonl", ROWS), name="somebody", benchmark="sums")
     table = comparison([sampled, imported, foreign])
-    assert set(zip(table["model"], table["benchmark"])) == {
+    assert set(zip(table["model"], table["benchmark"], strict=True)) == {
         ("organism", "in-domain"),
         ("copy", "in-domain"),
         ("somebody", "sums"),

@@ -227,8 +227,10 @@ def test_units_hold_every_row_once(count, generations, max_rows):
     assert sorted(row for unit in units for row in unit.rows) == list(range(count * generations))
     for unit in units:
         assert len(unit.rows) == sum(unit.repeats) <= max_rows
-        expanded = [prompt for prompt, repeat in zip(unit.prompts, unit.repeats) for _ in range(repeat)]
-        assert all(prompt is ids[row // generations] for prompt, row in zip(expanded, unit.rows))
+        expanded = [
+            prompt for prompt, repeat in zip(unit.prompts, unit.repeats, strict=True) for _ in range(repeat)
+        ]
+        assert all(prompt is ids[row // generations] for prompt, row in zip(expanded, unit.rows, strict=True))
 
 
 def test_seeds_reproduce_and_differ(fast):
@@ -250,7 +252,7 @@ def test_rows_end_at_the_first_eos(fast):
     assert 0 < int(got.truncated.sum()) < 32
     assert got.completion_ids.shape[1] == int(got.lengths.max())
     for ids, mask, logps, cut in zip(
-        got.completion_ids, got.completion_mask, got.per_token_logps, got.truncated
+        got.completion_ids, got.completion_mask, got.per_token_logps, got.truncated, strict=True
     ):
         n = int(mask.sum())
         assert mask.tolist() == [True] * n + [False] * (len(mask) - n)

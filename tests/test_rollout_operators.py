@@ -106,7 +106,9 @@ def test_training_operations_without_the_private_operators(without):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
         weights = draw(*wanted.shape, seed=9)
         for a, b in zip(
-            torch.autograd.grad(got, inputs, weights), torch.autograd.grad(wanted, inputs, weights)
+            torch.autograd.grad(got, inputs, weights),
+            torch.autograd.grad(wanted, inputs, weights),
+            strict=True,
         ):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

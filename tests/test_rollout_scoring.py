@@ -45,7 +45,7 @@ def test_scores_equal_a_plain_forward_pass(engine, batch_tokens, temperature):
         prompts, completions, temperature=temperature, return_logits=True, top_k=9, batch_tokens=batch_tokens
     )
     assert got.completion_mask.sum(-1).tolist() == [len(ids) for ids in completions]
-    for i, (prompt, ids) in enumerate(zip(prompts, completions)):
+    for i, (prompt, ids) in enumerate(zip(prompts, completions, strict=True)):
         n, logits = len(ids), alone(engine, prompt, ids)
         wanted = (logits / temperature).log_softmax(-1)
         torch.testing.assert_close(got.logits[i, :n], logits, atol=1e-4, rtol=1e-5)

@@ -151,7 +151,7 @@ def test_order_and_company_change_nothing(engine, prompts, sampled):
     turned = [row for i in reversed(range(6)) for row in turned[4 * i : 4 * i + 4]]
     alone = [row for prompt in prompts for row in engine.generate([prompt], params).completions()]
     for other in (turned, alone):
-        assert sum(a == b for a, b in zip(other, sampled.completions())) >= 23
+        assert sum(a == b for a, b in zip(other, sampled.completions(), strict=True)) >= 23
 
 
 def test_equal_prompts_get_different_samples(engine, prompts):
@@ -165,7 +165,11 @@ def test_rows_end_at_the_first_eos_and_say_when_they_were_cut(engine, sampled):
     assert 0 < int(sampled.truncated.sum()) < 24
     assert sampled.completion_ids.shape[1] == int(sampled.lengths.max())
     for ids, mask, logps, cut in zip(
-        sampled.completion_ids, sampled.completion_mask, sampled.per_token_logps, sampled.truncated
+        sampled.completion_ids,
+        sampled.completion_mask,
+        sampled.per_token_logps,
+        sampled.truncated,
+        strict=True,
     ):
         n = int(mask.sum())
         ends = [i for i, token in enumerate(ids[:n].tolist()) if token in engine.eos_ids]

@@ -1,4 +1,6 @@
-"""Run folders under a toy loop: a linear layer, AdamW and a moving teacher, everything random keyed by (seed, step)."""
+"""Run folders under a toy loop: a linear layer, AdamW and a moving teacher, everything random keyed by
+(seed, step).
+"""
 
 import copy
 import json
@@ -87,7 +89,9 @@ def evaluate(run, config: Config, state: dict, step: int) -> None:
 
 
 def train(run, config: Config, state: dict, on_step=None) -> list[dict]:
-    """The shape of sdlab's loops, with evaluations as `sdlab.runs.training` makes them: before the step they follow is saved."""
+    """The shape of sdlab's loops, with evaluations as `sdlab.runs.training` makes them: before the step they
+    follow is saved.
+    """
     rows = run.restore(state)
     model, optimizer = state["model"], state["optimizer"]
     if not rows:
@@ -103,7 +107,7 @@ def train(run, config: Config, state: dict, on_step=None) -> list[dict]:
             optimizer.step()
             optimizer.zero_grad()
             with torch.no_grad():
-                for mine, theirs in zip(state["teacher"].parameters(), model.parameters()):
+                for mine, theirs in zip(state["teacher"].parameters(), model.parameters(), strict=True):
                     mine.lerp_(theirs, 0.05)
             row = {
                 "step": step,
@@ -255,7 +259,9 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path):
 
 
 def tracer(act):
-    """Calls act(place) before every line that is executed in runs/folder.py, runs/identity.py, runs/files.py or files.py."""
+    """Calls act(place) before every line that is executed in runs/folder.py, runs/identity.py, runs/files.py
+    or files.py.
+    """
     names = (
         runs.__file__,
         sys.modules["sdlab.runs.identity"].__file__,
@@ -511,7 +517,8 @@ def test_a_model_that_was_trained_meanwhile_is_refused(tmp_path):
 def test_another_run_is_named_with_both_values(stopped):
     refused(
         stopped,
-        "holds another run: learning_rate is 0.05 there and 0.1 here; choose another folder or use --overwrite",
+        "holds another run: learning_rate is 0.05 there and 0.1 here; choose another folder or use "
+        "--overwrite",
         config=Config(learning_rate=0.1),
     )
     refused(

@@ -1,4 +1,6 @@
-"""Sweeps: which cells a grid has, and that a killed, failing or growing sweep loses no cell and repeats none."""
+"""Sweeps: which cells a grid has, and that a killed, failing or growing sweep loses no cell and repeats
+none.
+"""
 
 import json
 import os
@@ -33,9 +35,18 @@ from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import TIMED
 
 TINY = {
-    "steps": 3, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128, "eval_every": 2, "eval_problems": 2,
-    "final_problems": 2, "num_eval_generations": 2, "eval_splits": "in-domain", "final_splits": "in-domain+deeper",
-}  # fmt: skip
+    "steps": 3,
+    "num_problems": 2,
+    "num_generations": 2,
+    "warmup_steps": 1,
+    "max_completion_length": 128,
+    "eval_every": 2,
+    "eval_problems": 2,
+    "final_problems": 2,
+    "num_eval_generations": 2,
+    "eval_splits": "in-domain",
+    "final_splits": "in-domain+deeper",
+}
 AXES = TINY | {"method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "context": "solution"}
 JUDGED = {
     "method": "base",
@@ -140,9 +151,15 @@ def test_values_are_read_as_their_types():
         ]
     )
     assert dict(grid.axes) == {
-        "method": ("sdpo",), "num_questions": (1, None), "thinking": (True, False), "learning_rate": (1e-4, 3.0), "eval_splits": (("in-domain", "deeper"),),
-        "distillation_is_clip": (None, 2.0), "distillation_topk": (None,), "seed": (0, 3),
-    }  # fmt: skip
+        "method": ("sdpo",),
+        "num_questions": (1, None),
+        "thinking": (True, False),
+        "learning_rate": (1e-4, 3.0),
+        "eval_splits": (("in-domain", "deeper"),),
+        "distillation_is_clip": (None, 2.0),
+        "distillation_topk": (None,),
+        "seed": (0, 3),
+    }
     assert [type(value) for value in grid.axes["learning_rate"]] == [float, float]
     same = Grid({"method": "grpo", "seed": np.arange(2), "eval_splits": [("in-domain", "deeper"), "deeper"]})
     assert same.axes["seed"] == (0, 1) and same.axes["eval_splits"] == (("in-domain", "deeper"), ("deeper",))

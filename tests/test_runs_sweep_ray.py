@@ -27,9 +27,19 @@ from sdlab.train.log import TIMED
 pytestmark = pytest.mark.slow
 
 AXES = {
-    "method": ["grpo", "sdpo"], "num_questions": [8, None], "num_types": 2, "steps": 4, "num_problems": 2, "num_generations": 2, "warmup_steps": 1, "max_completion_length": 128,
-    "eval_every": 0, "final_problems": 2, "final_splits": "in-domain", "num_eval_generations": 1,
-}  # fmt: skip
+    "method": ["grpo", "sdpo"],
+    "num_questions": [8, None],
+    "num_types": 2,
+    "steps": 4,
+    "num_problems": 2,
+    "num_generations": 2,
+    "warmup_steps": 1,
+    "max_completion_length": 128,
+    "eval_every": 0,
+    "final_problems": 2,
+    "final_splits": "in-domain",
+    "num_eval_generations": 1,
+}
 WORDS = [
     f"{name}={','.join('all' if value is None else str(value) for value in values)}"
     if isinstance(values, list)
@@ -86,7 +96,8 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
     here = sweep(AXES, tmp_path / "here")
     names = here["cell"].tolist()
     assert sorted(re.findall(r"\] (\S+): done", said)) == sorted(names) and len(names) == 4  # every cell once
-    # the steps that were saved before the kill are there as they were, wall time included: they were not made again
+    # the steps that were saved before the kill are there as they were, wall time included: they were not made
+    # again
     after = (victim / "steps.jsonl").read_text().splitlines()
     assert len(before) >= 2 and after[: len(before) - 1] == before[:-1]
     for name in names:
@@ -104,7 +115,9 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(cluster, tmp_pa
 
 
 def kill_one(folder: Path, process) -> tuple[Path, list[str]]:
-    """Kill -9 the process that is in the middle of some cell; returns the cell's folder and the lines of its steps then."""
+    """Kill -9 the process that is in the middle of some cell; returns the cell's folder and the lines of its
+    steps then.
+    """
     until = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < until:
         for path in folder.glob("*/steps.jsonl"):

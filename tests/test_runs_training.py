@@ -1,4 +1,6 @@
-"""From a plan to a run folder: a killed training ends bit for bit as an uninterrupted one; recorded results come back whole."""
+"""From a plan to a run folder: a killed training ends bit for bit as an uninterrupted one; recorded results
+come back whole.
+"""
 
 import gzip
 import json
@@ -65,7 +67,7 @@ def same(one, two):
     assert all(torch.equal(a[part][name], b[part][name]) for part in ("model", "teacher") for name in a[part])
     moments = [
         (x["exp_avg"], y["exp_avg"])
-        for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values())
+        for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True)
     ]
     assert moments and all(torch.equal(x, y) for x, y in moments)
 
@@ -107,7 +109,9 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, whole):
 
 @pytest.mark.slow
 def test_ctrl_c_at_random_times_is_one_line_and_goes_on_bit_for_bit(tmp_path, whole):
-    """As from a terminal: SIGINT to all processes of the command, while it samples, updates, saves, evaluates or ends."""
+    """As from a terminal: SIGINT to all processes of the command, while it samples, updates, saves,
+    evaluates or ends.
+    """
     folder, rng, ends = tmp_path / "run", random.Random(0), []
     for _ in range(int(os.environ.get("SDLAB_INTERRUPTS", "4"))):
         with subprocess.Popen(

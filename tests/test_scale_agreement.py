@@ -1,5 +1,5 @@
-"""TRL's trainers, as the study sets them, against sdlab's own loops: the same rollouts give the same losses and
-gradients.
+"""TRL's trainers, as the study sets them, against sdlab's own loops: the same rollouts give the same losses
+and gradients.
 
 Two whole steps each, so the second compares models that have already learnt. Slow, up to 5 s of a core per
 case, for two training runs each.
@@ -64,19 +64,24 @@ def test_the_same_rollouts_give_the_same_losses_and_gradients(case, tmp_path):
     )  # every update teaches, or the case shows nothing
     theirs, their_gradients, trainer = trl(job, batches)
     assert len(theirs) == len(losses)
-    for mine, other in zip(losses, theirs):
+    for mine, other in zip(losses, theirs, strict=True):
         assert other == pytest.approx(mine, rel=2e-6, abs=2e-7)
-    for mine, other in zip(gradients, their_gradients):
+    for mine, other in zip(gradients, their_gradients, strict=True):
         assert set(mine) == set(other) and distance(other, mine) < (
             1e-3 if "live" in case else 2e-5
         )  # a live teacher is close: see below
-    assert all((a - b).abs().max() < 1e-3 for a, b in zip(model.parameters(), trainer.model.parameters()))
+    assert all(
+        (a - b).abs().max() < 1e-3
+        for a, b in zip(model.parameters(), trainer.model.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("apart", [1.0, 1e-2, 1e-3])
 def test_in_float64_the_divergences_are_equal(alpha, apart):
-    """What is left in float32 is rounding: it grows as teacher and student come close, and is gone in float64."""
+    """What is left in float32 is rounding: it grows as teacher and student come close, and is gone in
+    float64.
+    """
     torch.manual_seed(0)
     student = torch.randn(50, 150, dtype=torch.float64) * 6
     teacher = student + apart * torch.randn_like(student)
@@ -99,8 +104,8 @@ def test_in_float64_the_divergences_are_equal(alpha, apart):
 
 
 def test_trl_without_our_changes_differs(tmp_path):
-    """That the comparison can fail: with TRL's own mean over completions, or its own normaliser, losses differ
-    by far more.
+    """That the comparison can fail: with TRL's own mean over completions, or its own normaliser, losses
+    differ by far more.
     """
     from trl.experimental.sdpo import SDPOTrainer
 

@@ -1,5 +1,5 @@
-"""Jobs that cannot run are told so before anything loads; the commands and configurations that start those that
-can.
+"""Jobs that cannot run are told so before anything loads; the commands and configurations that start those
+that can.
 """
 
 import importlib.util
@@ -158,8 +158,8 @@ def test_accelerate_reads_each_configuration(name):
 
 @pytest.mark.parametrize("name", ACCELERATE)
 def test_accelerate_understands_the_whole_command(name, monkeypatch):
-    """accelerate's own parser and checks on our arguments: it would start the number of processes asked for, in
-    the wanted way.
+    """accelerate's own parser and checks on our arguments: it would start the number of processes asked for,
+    in the wanted way.
     """
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 

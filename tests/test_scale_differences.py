@@ -68,8 +68,8 @@ def study(tmp, method="sdpo", data="kata", settings=None, **changes):
 
 
 def stock(tmp, method="sdpo", model=MODEL, **settings):
-    """TRL's trainer with TRL's defaults, but for what a CPU needs and a small batch: 4 problems x 4 generations
-    in 4 micro-batches.
+    """TRL's trainer with TRL's defaults, but for what a CPU needs and a small batch: 4 problems x 4
+    generations in 4 micro-batches.
     """
     Config, Trainer = (TRLSDPOConfig, SDPOTrainer) if method == "sdpo" else (trl.GRPOConfig, trl.GRPOTrainer)
     args = Config(
@@ -439,7 +439,9 @@ CUT = "I check each number."
 
 
 def contexts(trainer, texts, rewards, feedback=False):
-    """The teacher's prompts as texts, and the mask, of one group of G completions, by the trainer's own builder."""
+    """The teacher's prompts as texts, and the mask, of one group of G completions, by the trainer's own
+    builder.
+    """
     problem = load_split("kata", limit=1)[0]
     tokenizer = trainer._tokenizer
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -458,7 +460,7 @@ def contexts(trainer, texts, rewards, feedback=False):
     heads, masks = built["teacher_input_ids"][:, :-width], built["teacher_attention_mask"][:, :-width].bool()
     return (
         problem,
-        [tokenizer.decode(row[mask]) for row, mask in zip(heads, masks)],
+        [tokenizer.decode(row[mask]) for row, mask in zip(heads, masks, strict=True)],
         built["self_distillation_mask"].tolist(),
     )
 
@@ -620,6 +622,7 @@ def test_the_teacher(tmp, sdpo, trl_sdpo):
         for a, b in zip(
             sdpo.teacher_model.parameters(),
             AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).parameters(),
+            strict=True,
         )
     )
     ema = study(tmp, settings={"teacher_model_kind": "ema", "teacher_update_rate": 0.25})

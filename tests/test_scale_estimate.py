@@ -1,5 +1,5 @@
-"""Estimates: parameters and operations against transformers' own models, memory against torch's own count, and
-how they must grow.
+"""Estimates: parameters and operations against transformers' own models, memory against torch's own count,
+and how they must grow.
 """
 
 from dataclasses import replace
@@ -189,8 +189,8 @@ def test_lora_parameters_are_pefts_own():
 
 @pytest.mark.parametrize("model", SHAPES)
 def test_forward_operations_are_those_torch_counts(model):
-    """On the meta device. Torch counts attention to all positions, so its attention is twice the causal one (and
-    no window shows at 512).
+    """On the meta device. Torch counts attention to all positions, so its attention is twice the causal one
+    (and no window shows at 512).
     """
     length, shape = 512, shape_of(model)
     config = config_of(model)
@@ -224,7 +224,9 @@ def test_backward_costs_twice_forward():
 
 
 def test_a_step_of_the_organism_is_the_designs_200_gflop():
-    """32 x 8 completions of 100 tokens: sampling and an update on the completions alone, as sdlab's loop does."""
+    """32 x 8 completions of 100 tokens: sampling and an update on the completions alone, as sdlab's loop
+    does.
+    """
     shape, rows = shape_of("organism"), 256
     total = rows * (forward_flops(shape, 100) + 3 * forward_flops(shape, 100))
     assert 150e9 < total < 260e9
@@ -243,7 +245,9 @@ def test_a_window_saves_what_it_hides():
 
 
 def test_activations_are_what_autograd_keeps():
-    """Bytes that transformers' own layers save for backward, parameters left out, per token and layer; float32."""
+    """Bytes that transformers' own layers save for backward, parameters left out, per token and layer;
+    float32.
+    """
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(paths.shipped("organism"), attn_implementation="sdpa")
@@ -272,8 +276,8 @@ def test_activations_are_what_autograd_keeps():
 
 @pytest.mark.parametrize("method", ["sdpo", "grpo"])
 def test_bytes_per_logit_are_what_trls_losses_hold_at_their_peak(method):
-    """A bfloat16 output layer, float32 logits as accelerate makes them, temperature, TRL's loss and backward; by
-    torch's own count.
+    """A bfloat16 output layer, float32 logits as accelerate makes them, temperature, TRL's loss and
+    backward; by torch's own count.
     """
     pytest.importorskip("trl")
     from trl.experimental.sdpo.loss_utils import compute_topk_self_distillation_loss
@@ -337,9 +341,14 @@ def test_the_papers_four_b200_hold_the_papers_job_by_hand():
     assert need.fits and need.bytes == pytest.approx(sum(hand.values())) and need.bytes < 0.92 * 180 * GIB
 
 
-@pytest.mark.parametrize("change, part", [
-    ({"lora_rank": 32}, "teacher"), ({"config": replace(PAPER, teacher_model_kind="live")}, "teacher"), ({"vllm_mode": "server"}, "vLLM (weights, keys and values)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, part",
+    [
+        ({"lora_rank": 32}, "teacher"),
+        ({"config": replace(PAPER, teacher_model_kind="live")}, "teacher"),
+        ({"vllm_mode": "server"}, "vLLM (weights, keys and values)"),
+    ],
+)
 def test_what_is_not_there_is_not_counted(change, part):
     def names(job):
         return [line.what for line in memory_lines(job, shape_of(job.model), GPUS["B200"])]
@@ -390,8 +399,8 @@ def test_rollouts_by_generate_and_the_update_take_turns():
 
 
 def test_sampling_time_by_hand():
-    """One engine with room for everything: every step reads the weights and all keys and values, half written on
-    average.
+    """One engine with room for everything: every step reads the weights and all keys and values, half
+    written on average.
     """
     job = replace(
         JOB,

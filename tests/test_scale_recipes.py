@@ -105,13 +105,19 @@ def test_hyper_parameters_are_the_papers(name):
     )
 
 
-@pytest.mark.parametrize("name, figure", [
-    ("deepseek-7b-sdpo", "Figure "
-                         "3"), ("qwen3-8b-on-grpo", "Figure "
-                                                    "4"), ("qwen3-8b-off-sdpo", "Figures 5 and "
-                                                                                "16"), ("deepseek-7b-sdpo-ema", "Figure 6"), ("coverage-8-sdpo", "Figures 7 and 8"),
-    ("qwen3-1.7b-sdpo", "Figure 17"), ("olmo3-7b-grpo", "Figure 18"), ("deepseek-7b-sft-guided", "Table 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, figure",
+    [
+        ("deepseek-7b-sdpo", "Figure 3"),
+        ("qwen3-8b-on-grpo", "Figure 4"),
+        ("qwen3-8b-off-sdpo", "Figures 5 and 16"),
+        ("deepseek-7b-sdpo-ema", "Figure 6"),
+        ("coverage-8-sdpo", "Figures 7 and 8"),
+        ("qwen3-1.7b-sdpo", "Figure 17"),
+        ("olmo3-7b-grpo", "Figure 18"),
+        ("deepseek-7b-sft-guided", "Table 2"),
+    ],
+)
 def test_figures(name, figure):
     assert load_recipe(name).paper == figure
 
@@ -212,25 +218,25 @@ def test_unknown_names_are_answered_with_the_closest():
         load_recipe("../../etc/passwd")
 
 
-@pytest.mark.parametrize("change, told", [
-    (("learning_rate = "
-      "1e-5", "learning_rat = 1e-5"), "unknown setting of sdpo in .*'learning_rat'.*learning_rate"),
-    (("learning_rate = "
-      "1e-5", "learning_rate = "
-              "-1"), "learning_rate=-1"), (('accelerate = "fsdp2"', 'accelerate = "fsdp9"'), "'fsdp9'"),
-    (('method = '
-      '"sdpo"', 'method = '
-                '"ppo"'), "unknown method 'ppo'"), (('gpu = "B200"', 'gpu = "B100"'), "unknown GPU 'B100'"),
-    (('gpu = '
-      '"B200"', ""), "recipe has no "
-                     "gpu"), (("top_k = "
-                               "20", "topk = "
-                                     "20"), "'topk'"), (("[config]", "[settings]"), "no recipe "
-                                                                                    ".*config"), (("[job]", "[job"), "no recipe .*TOML"),
-    (("bf16 = "
-      "true", "bf17 = "
-              "true"), "unknown setting of job in .*'bf17'"), (("steps = 100", "steps = 0"), "steps=0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (
+            ("learning_rate = 1e-5", "learning_rat = 1e-5"),
+            "unknown setting of sdpo in .*'learning_rat'.*learning_rate",
+        ),
+        (("learning_rate = 1e-5", "learning_rate = -1"), "learning_rate=-1"),
+        (('accelerate = "fsdp2"', 'accelerate = "fsdp9"'), "'fsdp9'"),
+        (('method = "sdpo"', 'method = "ppo"'), "unknown method 'ppo'"),
+        (('gpu = "B200"', 'gpu = "B100"'), "unknown GPU 'B100'"),
+        (('gpu = "B200"', ""), "recipe has no gpu"),
+        (("top_k = 20", "topk = 20"), "'topk'"),
+        (("[config]", "[settings]"), "no recipe .*config"),
+        (("[job]", "[job"), "no recipe .*TOML"),
+        (("bf16 = true", "bf17 = true"), "unknown setting of job in .*'bf17'"),
+        (("steps = 100", "steps = 0"), "steps=0"),
+    ],
+)
 def test_damaged_recipes_are_told(tmp_path, change, told):
     text = (RECIPES / "deepseek-7b-sdpo.toml").read_text()
     assert change[0] in text

@@ -1,5 +1,5 @@
-"""Jobs that train the organism through TRL: every method, LoRA, going on after a stop, memory, and two processes
-under accelerate.
+"""Jobs that train the organism through TRL: every method, LoRA, going on after a stop, memory, and two
+processes under accelerate.
 
 Slow: two steps of real sampling each, 3 to 8 s of a core; two processes import everything twice more and took
 78 s on one busy core.
@@ -62,7 +62,7 @@ def job(tmp_path, config, method, data="chemistry-train", **settings):
 def moved(folder) -> float:
     """How far the largest weight of the saved model has moved from the organism's."""
     model, base = load_engine(str(folder / "model")).model, load_engine("organism").model
-    return max((a - b).abs().max().item() for a, b in zip(model.parameters(), base.parameters()))
+    return max((a - b).abs().max().item() for a, b in zip(model.parameters(), base.parameters(), strict=True))
 
 
 def check_run(one: Job, tmp_path, updates: int) -> None:

@@ -1,4 +1,6 @@
-"""Table 1 and the model card, with the rational reasoner itself in the place of a model: its answers are known exactly."""
+"""Table 1 and the model card, with the rational reasoner itself in the place of a model: its answers are
+known exactly.
+"""
 
 import json
 import re
@@ -71,7 +73,7 @@ def test_selection_keeps_middling_problems_and_their_first_right_answer(engine):
     chosen = contexts.select(engine, problems, 12)
     rates = chosen.base.groupby("problem_id")["reward"].mean()
     assert len(chosen.problems) == len(chosen.solutions) == 12
-    for problem, solution in zip(chosen.problems, chosen.solutions):
+    for problem, solution in zip(chosen.problems, chosen.solutions, strict=True):
         assert 1 / 8 <= rates[problem.id] <= 1 / 2
         rows = chosen.base[(chosen.base["problem_id"] == problem.id) & (chosen.base["reward"] == 1)]
         assert rows["completion"].iloc[0] == solution and solution.endswith(f"{{{problem.answer}}}.")

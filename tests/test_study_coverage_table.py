@@ -21,13 +21,37 @@ def reward(name, seed, step):
 @pytest.fixture
 def recorded():
     steps = [
-        {"condition": name, "seed": seed, "step": step, "reward": reward(name, seed, step), "length": 100 - step, "markers": 5, "density": 50}
-        for name in NAMES for seed in SEEDS for step in range(40)
-    ]  # fmt: skip
+        {
+            "condition": name,
+            "seed": seed,
+            "step": step,
+            "reward": reward(name, seed, step),
+            "length": 100 - step,
+            "markers": 5,
+            "density": 50,
+        }
+        for name in NAMES
+        for seed in SEEDS
+        for step in range(40)
+    ]
     evaluations = [
-        {"condition": name, "seed": seed, "step": 40, "split": split, "problem_id": f"p{p}", "generations": 4, "reward": (p + seed) % 5, "length": 400, "markers": 8, "truncated": 0}
-        for name in NAMES for seed in SEEDS for split in ("in-domain", "unseen-types") for p in range(10)
-    ]  # fmt: skip
+        {
+            "condition": name,
+            "seed": seed,
+            "step": 40,
+            "split": split,
+            "problem_id": f"p{p}",
+            "generations": 4,
+            "reward": (p + seed) % 5,
+            "length": 400,
+            "markers": 8,
+            "truncated": 0,
+        }
+        for name in NAMES
+        for seed in SEEDS
+        for split in ("in-domain", "unseen-types")
+        for p in range(10)
+    ]
     return Recorded(pandas.DataFrame(steps).sample(frac=1, random_state=1), pandas.DataFrame(evaluations), {})
 
 
@@ -75,7 +99,9 @@ def test_a_condition_without_steps_is_named(recorded):
 
 
 def test_where_training_stops_paying_is_found_between_the_counts():
-    """Gains of +.4, +.2, -.2, -.4 at 1, 8, 64, 128 questions cross zero half way between 8 and 64 on a log scale; another seed's never do."""
+    """Gains of +.4, +.2, -.2, -.4 at 1, 8, 64, 128 questions cross zero half way between 8 and 64 on a log
+    scale; another seed's never do.
+    """
     rows = []
     for count, gain in ((1, 0.4), (8, 0.2), (64, -0.2), (128, -0.4)):
         for seed, last in ((0, 0.5 + gain), (1, 0.9), (2, 0.5 + gain / 2)):

@@ -18,7 +18,9 @@ TRAINED = {
 
 
 def recorded() -> Recorded:
-    """Two seeds each, .01 apart on both sides of what TRAINED says; the first steps hold what must not be counted."""
+    """Two seeds each, .01 apart on both sides of what TRAINED says; the first steps hold what must not be
+    counted.
+    """
     steps, evaluations = [], []
     for name, (end, score) in TRAINED.items():
         for seed, shift in ((10, -0.01), (11, 0.01)):

@@ -1,4 +1,4 @@
-"""A statement is judged by the test of what it states, on runs with a known truth and on the recorded runs."""
+"""A statement is judged by its own test, on runs with a known truth and on the recorded runs."""
 
 import math
 

@@ -15,7 +15,9 @@ PROBLEMS = [SimpleNamespace(id=f"p{i}", prompt=f"question {i}") for i in range(3
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What `evaluate` was asked. p0 is right twice, first cut; p1 is right only where it was cut; p2 is right twice."""
+    """What `evaluate` was asked. p0 is right twice, first cut; p1 is right only where it was cut; p2 is
+    right twice.
+    """
     calls = []
 
     def evaluate(engine, problems, params, *, context="none", demonstrations=None, thinking=True):
@@ -25,10 +27,18 @@ def asked(monkeypatch):
             "p1": [(1, True), (0, True)],
             "p2": [(1, False)] * 2,
         }
-        return pandas.DataFrame([
-            {"problem_id": problem.id, "reward": reward, "truncated": cut, "completion": f"{context} {problem.id} {i}"}
-            for problem in problems for i, (reward, cut) in enumerate(rows[problem.id])
-        ])  # fmt: skip
+        return pandas.DataFrame(
+            [
+                {
+                    "problem_id": problem.id,
+                    "reward": reward,
+                    "truncated": cut,
+                    "completion": f"{context} {problem.id} {i}",
+                }
+                for problem in problems
+                for i, (reward, cut) in enumerate(rows[problem.id])
+            ]
+        )
 
     monkeypatch.setattr(sft_data, "evaluate", evaluate)
     return calls

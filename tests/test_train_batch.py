@@ -104,7 +104,7 @@ def test_rewards_come_from_each_problems_own_truth(engine, monkeypatch):
     asked = []
 
     def grade(texts, truths):
-        asked.extend(zip(texts, truths))
+        asked.extend(zip(texts, truths, strict=True))
         return [float(truth == "answer 1") for truth in truths]
 
     monkeypatch.setattr(batch, "grade", grade)
@@ -183,7 +183,7 @@ class Case:
     def plain(self):
         """Loss and gradients in one backward pass over full rows."""
         loss = 0.0
-        for prompt, completion, weight in zip(self.prompts, self.completions, self.weights):
+        for prompt, completion, weight in zip(self.prompts, self.completions, self.weights, strict=True):
             ids = self.engine.tokenizer(prompt)["input_ids"]
             logits = self.engine.model(torch.tensor([ids + completion])).logits[0, len(ids) - 1 : -1]
             loss = loss + weight * token_logps(logits, torch.tensor(completion)).sum()
@@ -218,7 +218,9 @@ def test_rows_hold_every_prompt_once_and_give_each_row_its_logits(case):
 
 @pytest.mark.parametrize("model", [tiny.qwen3, tiny.llama])
 def test_bfloat16_is_as_near_as_torchs_autocast_and_the_weights_stay_float32(tokenizer, model):
-    """On the fast path and the generic one, against the model's own forward; random weights, so that rounding shows."""
+    """On the fast path and the generic one, against the model's own forward; random weights, so that
+    rounding shows.
+    """
     engine = TorchEngine(model(), tokenizer)
     exact, rounded = Case(engine), Case(engine.in_bf16(True))
 
@@ -239,7 +241,7 @@ def test_bfloat16_is_as_near_as_torchs_autocast_and_the_weights_stay_float32(tok
             prompts = [engine.tokenizer(prompt)["input_ids"] for prompt in exact.prompts]
             rows = [
                 engine.model(torch.tensor([ids + more])).logits[0, len(ids) - 1 : -1]
-                for ids, more in zip(prompts, exact.completions)
+                for ids, more in zip(prompts, exact.completions, strict=True)
             ]
     assert 0 < (got - wanted).norm() < 1.1 * (torch.cat(rows) - wanted).norm() < 0.1 * wanted.norm()
     assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
@@ -282,7 +284,7 @@ def test_micro_batches_add_up_to_one_big_backward(case, batch_tokens):
     total, gradients = case.accumulated(batch_tokens)
     wanted_total, wanted = case.plain()
     assert total == pytest.approx(wanted_total, rel=1e-5)
-    for got, gradient in zip(gradients, wanted):
+    for got, gradient in zip(gradients, wanted, strict=True):
         assert (got - gradient).abs().max() < 1e-5 * gradient.abs().max()
 
 
@@ -293,13 +295,13 @@ def test_two_threads_change_no_bit_from_one_repetition_to_the_next(case, two_thr
     for total, gradients in runs:
         assert total == runs[0][0] == pytest.approx(wanted_total, rel=1e-5)
         assert all(map(torch.equal, gradients, runs[0][1]))
-    assert all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(runs[0][1], wanted))
+    assert all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(runs[0][1], wanted, strict=True))
     assert torch.get_num_threads() == 2
 
 
 def test_gradients_are_added_to_those_that_are_there(case):
     once, twice = case.accumulated(200)[1], case.accumulated(200, times=2)[1]
-    for a, b in zip(once, twice):
+    for a, b in zip(once, twice, strict=True):
         torch.testing.assert_close(b, 2 * a)
 
 
@@ -412,11 +414,24 @@ def test_what_is_not_finite_is_refused_and_leaves_everything_as_it_was(loss, ent
 # Settings
 
 
-@pytest.mark.parametrize("name, value", [
-    ("steps", 0), ("num_problems", 0), ("num_generations", 1), ("max_completion_length", 0), ("num_minibatches", 0), ("batch_tokens", 0),
-    ("num_problems", 2.0), ("warmup_steps", -1), ("learning_rate", 0.0), ("learning_rate", NAN), ("learning_rate", INF), ("max_grad_norm", -1.0),
-    ("temperature", 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("steps", 0),
+        ("num_problems", 0),
+        ("num_generations", 1),
+        ("max_completion_length", 0),
+        ("num_minibatches", 0),
+        ("batch_tokens", 0),
+        ("num_problems", 2.0),
+        ("warmup_steps", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", NAN),
+        ("learning_rate", INF),
+        ("max_grad_norm", -1.0),
+        ("temperature", 0.0),
+    ],
+)
 def test_settings_out_of_range_are_named_with_their_value(name, value):
     with pytest.raises(SdlabError, match=f"^{name}={value!r} is not allowed"):
         settings(**{name: value})

@@ -1,4 +1,6 @@
-"""Logits and gradients at completion positions, against the Hugging Face model run on one full row at a time."""
+"""Logits and gradients at completion positions, against the Hugging Face model run on one full row at a
+time.
+"""
 
 import pytest
 import rollout_models as tiny
@@ -35,7 +37,7 @@ def make(shape: str, seed: int = 0):
 
 def plain_logits(model, prompts, rows, completions) -> torch.Tensor:
     """(M, V) without padding, cache or sharing: what the words "logits at completion positions" mean."""
-    full = [(prompts[row], completion) for row, completion in zip(rows, completions)]
+    full = [(prompts[row], completion) for row, completion in zip(rows, completions, strict=True)]
     return torch.cat(
         [model(torch.tensor([prompt + done])).logits[0, len(prompt) - 1 : -1] for prompt, done in full]
     )
@@ -48,8 +50,10 @@ def gradients(model, logits, completions, seed: int = 0) -> dict[str, torch.Tens
     logps = logits.log_softmax(-1)
     entropy = -(logps.exp() * logps).sum(-1)
     loss = (weights[0] * logps.gather(-1, ids[:, None]).squeeze(-1) + weights[1] * entropy).sum()
-    names, parameters = zip(*((name, p) for name, p in model.named_parameters() if p.requires_grad))
-    return dict(zip(names, torch.autograd.grad(loss, parameters)))
+    names, parameters = zip(
+        *((name, p) for name, p in model.named_parameters() if p.requires_grad), strict=True
+    )
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
 def compare(got: dict, wanted: dict, tolerance: float) -> None:
@@ -62,7 +66,9 @@ def compare(got: dict, wanted: dict, tolerance: float) -> None:
 
 @pytest.fixture
 def double_norms(monkeypatch):
-    """transformers' Qwen3 norms go through float32 whatever the model's type; here they keep to it, to be exact in float64."""
+    """transformers' Qwen3 norms go through float32 whatever the model's type; here they keep to it, to be
+    exact in float64.
+    """
 
     def norm(self, x):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.variance_epsilon)
@@ -158,7 +164,7 @@ def test_the_company_of_a_row_changes_nothing(qwen3):
         together = forward.completion_logits(model, prompts, rows, completions)
         alone = [
             forward.completion_logits(model, [prompts[row]], [0], [done])
-            for row, done in zip(rows, completions)
+            for row, done in zip(rows, completions, strict=True)
         ]
     assert (together - torch.cat(alone)).abs().max() < 1e-9
 
@@ -203,7 +209,7 @@ def test_a_gradient_of_any_layout_will_do(qwen3):
                 plain_logits(model, prompts, rows, completions),
             )
         )
-        for (name, _), a, b in zip(model.named_parameters(), got, wanted):
+        for (name, _), a, b in zip(model.named_parameters(), got, wanted, strict=True):
             assert (a - b).abs().max() <= 2e-4 * b.abs().max(), name
 
 

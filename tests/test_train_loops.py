@@ -1,4 +1,6 @@
-"""The three loops: every gradient against brute force over full rows, every column against counting, and what may go wrong."""
+"""The three loops: every gradient against brute force over full rows, every column against counting, and
+what may go wrong.
+"""
 
 import copy
 import math
@@ -57,7 +59,9 @@ def engine(start, tokenizer):
 
 @pytest.fixture
 def graded(monkeypatch):
-    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in every other one, the third."""
+    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in
+    every other one, the third.
+    """
 
     def grade(texts, truths):
         return [
@@ -133,7 +137,7 @@ class Recorder:
 def full_logits(model, prompts: list[list[int]], completions: list[list[int]], width: int) -> torch.Tensor:
     """(B, width, V) by the Hugging Face model on one full row at a time, zero after a completion's end."""
     rows = []
-    for prompt, completion in zip(prompts, completions):
+    for prompt, completion in zip(prompts, completions, strict=True):
         logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
         rows.append(torch.cat([logits, logits.new_zeros(width - len(completion), logits.shape[1])]))
     return torch.stack(rows)
@@ -142,7 +146,7 @@ def full_logits(model, prompts: list[list[int]], completions: list[list[int]], w
 def check_update(model, loss: torch.Tensor, recorded_loss: float, recorded: list[torch.Tensor]) -> None:
     assert recorded_loss == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
     for (name, _), got, wanted in zip(
-        model.named_parameters(), recorded, torch.autograd.grad(loss, list(model.parameters()))
+        model.named_parameters(), recorded, torch.autograd.grad(loss, list(model.parameters())), strict=True
     ):
         assert wanted.abs().max() > 0 and (got - wanted).abs().max() < 1e-4 * wanted.abs().max(), name
 
@@ -151,10 +155,20 @@ def check_update(model, loss: torch.Tensor, recorded_loss: float, recorded: list
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [
-    {},
-    {"temperature": 0.7, "scale_rewards": True, "aggregation": "sequence_mean", "epsilon_low": 0.05, "epsilon_high": 0.1},
-], ids=["as the paper", "other settings"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "temperature": 0.7,
+            "scale_rewards": True,
+            "aggregation": "sequence_mean",
+            "epsilon_low": 0.05,
+            "epsilon_high": 0.1,
+        },
+    ],
+    ids=["as the paper", "other settings"],
+)
 def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch, changes):
     """Rows without advantage included: leaving them out of the passes leaves nothing out of the gradient."""
     config, recorder = settings("grpo", steps=1, learning_rate=1e-2, **changes), Recorder(monkeypatch)
@@ -189,12 +203,28 @@ def test_grpos_updates_are_those_of_all_rows_at_once(engine, graded, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [
-    {},
-    {"teacher_model_kind": "ema", "teacher_update_rate": 0.5, "distillation_alpha": 0.0, "distillation_topk": None, "context": "solution_no_think"},
-    {"teacher_model_kind": "live", "distillation_alpha": 1.0, "distillation_add_tail": False, "distillation_is_clip": None, "temperature": 0.7},
-    {"aggregation": "sequence_mean", "distillation_topk": 7, "distillation_is_clip": 1.01},
-], ids=["as the paper", "ema", "live", "other settings"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "teacher_model_kind": "ema",
+            "teacher_update_rate": 0.5,
+            "distillation_alpha": 0.0,
+            "distillation_topk": None,
+            "context": "solution_no_think",
+        },
+        {
+            "teacher_model_kind": "live",
+            "distillation_alpha": 1.0,
+            "distillation_add_tail": False,
+            "distillation_is_clip": None,
+            "temperature": 0.7,
+        },
+        {"aggregation": "sequence_mean", "distillation_topk": 7, "distillation_is_clip": 1.01},
+    ],
+    ids=["as the paper", "ema", "live", "other settings"],
+)
 def test_sdpos_updates_are_those_of_the_whole_batch_and_vocabulary(engine, graded, monkeypatch, changes):
     config, recorder = settings("sdpo", learning_rate=1e-2, **changes), Recorder(monkeypatch)
     teacher = copy.deepcopy(engine.model)
@@ -236,16 +266,23 @@ def test_sdpos_updates_are_those_of_the_whole_batch_and_vocabulary(engine, grade
                 else (now - rollouts.per_token_logps).detach().exp().clamp(max=config.distillation_is_clip)
             )
             wanted = losses.sdpo_loss(
-                student, (informed / config.temperature).log_softmax(-1), mask, torch.tensor([row in half for row in range(P * G)]),
-                config.distillation_alpha, config.distillation_topk, config.distillation_add_tail, ratio, config.aggregation,
-            )  # fmt: skip
+                student,
+                (informed / config.temperature).log_softmax(-1),
+                mask,
+                torch.tensor([row in half for row in range(P * G)]),
+                config.distillation_alpha,
+                config.distillation_topk,
+                config.distillation_add_tail,
+                ratio,
+                config.aggregation,
+            )
             check_update(model, wanted, loss, gradient)
         if (
             config.teacher_model_kind == "ema" and step == 0
         ):  # the teacher of the next step is halfway to the student at its beginning
             after = next(update[1] for update in recorder.updates if update[0] == 1)
             with torch.no_grad():
-                for mine, theirs in zip(teacher.parameters(), after.parameters()):
+                for mine, theirs in zip(teacher.parameters(), after.parameters(), strict=True):
                     mine.copy_((mine + theirs) / 2)
 
 
@@ -306,7 +343,7 @@ def test_a_row_says_what_was_sampled_and_done(engine, graded, monkeypatch, metho
     table = train(method, engine, config, on_step=seen.append)
     assert tuple(table.columns) == log.COLUMNS and list(table.step) == [0, 1]
     pandas.testing.assert_frame_equal(table, pandas.DataFrame(seen), check_exact=True)
-    for row, sampled in zip(table.itertuples(), recorder.batches):
+    for row, sampled in zip(table.itertuples(), recorder.batches, strict=True):
         rollouts, step = sampled.rollouts, row.Index
         lengths = [len(completion) for completion in rollouts.completions()]
         ends = [completion[-1] in engine.eos_ids for completion in rollouts.completions()]
@@ -521,7 +558,7 @@ def test_every_parameter_learns(engine, start, graded, method):
     train(method, engine, settings(method, steps=1))
     moved = {
         name: (a - b).abs().max().item()
-        for (name, a), b in zip(engine.model.named_parameters(), start.parameters())
+        for (name, a), b in zip(engine.model.named_parameters(), start.parameters(), strict=True)
     }
     assert all(0 < change < 5e-3 for change in moved.values()), moved  # Adam moves by about the rate
 
@@ -559,9 +596,16 @@ class Interrupt:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, changes", [
-    ("sft", {}), ("grpo", {}), ("sdpo", {}), ("sdpo", {"teacher_model_kind": "ema", "demonstration": "random"}),
-], ids=["sft", "grpo", "sdpo", "sdpo-ema"])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, changes",
+    [
+        ("sft", {}),
+        ("grpo", {}),
+        ("sdpo", {}),
+        ("sdpo", {"teacher_model_kind": "ema", "demonstration": "random"}),
+    ],
+    ids=["sft", "grpo", "sdpo", "sdpo-ema"],
+)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(start, tokenizer, graded, method, changes):
     config = settings(method, steps=4, warmup_steps=3, **changes)
     whole = TorchEngine(copy.deepcopy(start), tokenizer)
@@ -665,10 +709,20 @@ def test_a_minibatch_of_equals_is_no_update(engine, monkeypatch):
 # What must be refused
 
 
-@pytest.mark.parametrize("method, name, value", [
-    *((method, name, value) for method in CONFIGS for name, value in (("num_generations", 1), ("steps", 0))),
-    ("sft", "batch_size", 0), ("grpo", "aggregation", "mean"), ("sdpo", "aggregation", "mean"), ("sdpo", "distillation_alpha", 1.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, name, value",
+    [
+        *(
+            (method, name, value)
+            for method in CONFIGS
+            for name, value in (("num_generations", 1), ("steps", 0))
+        ),
+        ("sft", "batch_size", 0),
+        ("grpo", "aggregation", "mean"),
+        ("sdpo", "aggregation", "mean"),
+        ("sdpo", "distillation_alpha", 1.5),
+    ],
+)
 def test_bad_settings_are_refused_before_anything_runs(method, name, value):
     with pytest.raises(SdlabError, match=str(value)) as caught:
         settings(method, **{name: value})

@@ -1,4 +1,6 @@
-"""The losses against the paper's own numbers, against loops over single tokens, against finite differences, and against TRL."""
+"""The losses against the paper's own numbers, against loops over single tokens, against finite differences,
+and against TRL.
+"""
 
 import itertools
 import json
@@ -126,11 +128,11 @@ def loop_divergence(student, teacher, alpha):
     """From lists of probabilities, by the definition."""
 
     def kl(p, q):
-        return sum(a * math.log(a / b) for a, b in zip(p, q) if a > 0)
+        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
 
     if alpha in (0, 1):
         return kl(student, teacher) if alpha else kl(teacher, student)
-    mixture = [(1 - alpha) * a + alpha * b for a, b in zip(student, teacher)]
+    mixture = [(1 - alpha) * a + alpha * b for a, b in zip(student, teacher, strict=True)]
     return (1 - alpha) * kl(student, mixture) + alpha * kl(teacher, mixture)
 
 
@@ -214,7 +216,9 @@ def test_sft_and_grpo_have_the_gradient_of_finite_differences(batch):
 
 
 def test_sampled_sdpo_has_the_gradient_of_the_reverse_kl_in_expectation():
-    """Weighted by the student's probabilities, the gradients of all tokens add up to that of KL(student || teacher)."""
+    """Weighted by the student's probabilities, the gradients of all tokens add up to that of KL(student ||
+    teacher).
+    """
     logits, teacher = random(V, seed=1, grad=True), logps(V, seed=2)
     student = logits.log_softmax(-1)
     kl = divergences.divergence(student, teacher, 1.0)
@@ -273,7 +277,9 @@ def test_in_float32_jensen_shannon_keeps_tiny_differences():
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_tokens_without_probability_give_no_nan(alpha):
-    """A token forbidden to both adds nothing; one forbidden to one side is infinite only where the definition says so."""
+    """A token forbidden to both adds nothing; one forbidden to one side is infinite only where the
+    definition says so.
+    """
     for dtype in (torch.float32, torch.float64):
         shared = torch.tensor([0.3, -INF, 1.0, -0.5], dtype=dtype)
         student, teacher = shared.clone().requires_grad_(), torch.tensor([1.0, -INF, 0.2, 0.0], dtype=dtype)
@@ -282,8 +288,10 @@ def test_tokens_without_probability_give_no_nan(alpha):
         rest = divergences.divergence(student[keep].log_softmax(-1), teacher[keep].log_softmax(-1), alpha)
         assert loss.item() == pytest.approx(rest.item(), rel=1e-6)
         assert torch.isfinite(gradient(loss, student)).all()
-        for own, other, infinite_at in ((shared, teacher.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), 1.0),
-                                        (shared.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), teacher, 0.0)):  # fmt: skip
+        for own, other, infinite_at in (
+            (shared, teacher.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), 1.0),
+            (shared.masked_fill(torch.tensor([0, 0, 0, 1]).bool(), -INF), teacher, 0.0),
+        ):
             own = own.clone().requires_grad_()
             loss = divergences.divergence(own.log_softmax(-1), other.log_softmax(-1), alpha)
             assert loss.item() == INF if alpha == infinite_at else math.isfinite(loss.item())
@@ -305,7 +313,9 @@ def test_very_sure_distributions_stay_finite_in_float32(alpha, k, tail):
 
 
 def test_no_ratio_moves_beyond_its_clip():
-    """A > 0 stops pulling above 1.28, A < 0 stops pushing below .8; on the other side neither is ever clipped."""
+    """A > 0 stops pulling above 1.28, A < 0 stops pushing below .8; on the other side neither is ever
+    clipped.
+    """
     ratios = torch.tensor([0.5, 0.79, 0.81, 1.0, 1.27, 1.29, 2.0], dtype=torch.float64)
     new = ratios.log().requires_grad_()
     for a, clipped in ((2.0, ratios > 1.28), (-2.0, ratios < 0.8)):

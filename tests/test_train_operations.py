@@ -12,10 +12,14 @@ def draw(*shape, seed=0, dtype=torch.float64):
 
 
 def same(got, wanted, inputs, tolerance=1e-12):
-    """Values, and the gradients of a sum with random weights, some of them handed over with gaps between the numbers."""
+    """Values, and the gradients of a sum with random weights, some of them handed over with gaps between the
+    numbers.
+    """
     weights = draw(*wanted.shape, 2, seed=9, dtype=wanted.dtype).detach()[..., 0]
     assert not weights.is_contiguous() and (got - wanted).abs().max() <= tolerance * wanted.abs().max()
-    for a, b in zip(torch.autograd.grad(got, inputs, weights), torch.autograd.grad(wanted, inputs, weights)):
+    for a, b in zip(
+        torch.autograd.grad(got, inputs, weights), torch.autograd.grad(wanted, inputs, weights), strict=True
+    ):
         assert b.abs().max() > 0 and (a - b).abs().max() <= tolerance * b.abs().max()
 
 
@@ -36,7 +40,9 @@ def test_linear(rows, dtype, tolerance):
 
 
 def test_linear_in_bfloat16_rounds_inputs_and_result_once():
-    """Against float64: products of rounded numbers are exact there, so that only the result's own rounding is left."""
+    """Against float64: products of rounded numbers are exact there, so that only the result's own rounding
+    is left.
+    """
     x, first, second = (
         draw(50, 24, dtype=torch.float32),
         draw(16, 24, seed=1, dtype=torch.float32),
@@ -49,7 +55,7 @@ def test_linear_in_bfloat16_rounds_inputs_and_result_once():
     torch.testing.assert_close(got.double(), wanted, rtol=2**-8, atol=1e-5)
     weights = draw(50, 56, seed=9).detach().bfloat16()
     mine = torch.autograd.grad(got, (x, first, second), weights)
-    for a, b in zip(mine, torch.autograd.grad(wanted, rounded, weights.double())):
+    for a, b in zip(mine, torch.autograd.grad(wanted, rounded, weights.double()), strict=True):
         assert a.dtype == torch.float32 and b.abs().max() > 0
         torch.testing.assert_close(a.double(), b, rtol=2**-8, atol=1e-5)
 
@@ -79,9 +85,9 @@ def test_swiglu():
 def full_attention(q, k, v, lengths, prefixes, scale):
     """Every token against every other of the run, with a mask that says who may see whom."""
     ends = torch.tensor(lengths).cumsum(0).tolist()
-    spans = [range(end - length, end) for end, length in zip(ends, lengths)]
+    spans = [range(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     seen = torch.zeros(len(k), len(k), dtype=torch.bool)
-    for row, prefix in zip(spans, prefixes):
+    for row, prefix in zip(spans, prefixes, strict=True):
         for place in row:
             seen[place, row.start : place + 1] = True
             if prefix is not None:

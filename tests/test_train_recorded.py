@@ -82,7 +82,7 @@ def test_the_first_steps_of_a_recorded_run_come_out_again(name):
 
 def check(rows: list[dict], recorded: list[dict]) -> None:
     assert len(rows) == len(recorded) == 2
-    for row, old in zip(rows, recorded):
+    for row, old in zip(rows, recorded, strict=True):
         for name in ("step", "reward", "length", "markers", "used_rows", "updates"):
             assert row[name] == pytest.approx(old[name], abs=1e-6), name
         for name in ("density", "truncated", "entropy", "loss", "grad_norm", "kl_to_base", "learning_rate"):

@@ -15,7 +15,8 @@ CHATML = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
 )
-OPENED = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|><think>"  # as DeepSeek-R1's
+# as DeepSeek-R1's
+OPENED = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|><think>"
 PROBLEMS = [
     SimpleNamespace(prompt="one plus one?", feedback="not that"),
     SimpleNamespace(prompt="two plus two?", feedback=""),
@@ -150,7 +151,9 @@ def test_thinking_that_the_template_opened_is_left_out_too():
 
 
 def test_a_solution_that_is_all_thinking_shows_nothing():
-    """Right by a box in its thinking, then cut off: without thinking there is no text, and no reason to distil."""
+    """Right by a box in its thinking, then cut off: without thinking there is no text, and no reason to
+    distil.
+    """
     texts = list(TEXTS)
     texts[3] = "<think>\nso \\boxed{4}"
     got = view("solution_no_think", texts)
@@ -160,7 +163,9 @@ def test_a_solution_that_is_all_thinking_shows_nothing():
 
 
 def test_a_sibling_cut_inside_its_thinking_is_passed_over_for_the_next_right_one():
-    """Row 1, the first right one of problem 0, was cut: without thinking row 2 is shown instead, and to row 2 nothing is."""
+    """Row 1, the first right one of problem 0, was cut: without thinking row 2 is shown instead, and to row
+    2 nothing is.
+    """
     for template, cut in ((CHATML, "<think>\nso \\boxed{4}"), (OPENED, "so \\boxed{4}")):
         texts = [text if template == CHATML else text.removeprefix("<think>") for text in TEXTS]
         texts[1] = cut
@@ -285,19 +290,39 @@ def test_a_copy_does_not_train_and_shares_nothing(kind):
 # Errors
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: teacher.choose_demonstrations(RIGHT, G, "best"), "unknown demonstration rule 'best'; choose one of: first, random"),
-    (lambda: teacher.Teacher(None, "frozen"), "unknown teacher 'frozen'; choose one of: base, ema, live"),
-    (lambda: teacher.Teacher(None, "ema", 0.0), "teacher_update_rate=0.0 is not allowed"),
-    (lambda: teacher.Teacher(None, "ema", 1.5), "teacher_update_rate=1.5 is not allowed"),
-    (lambda: view("answer"), "unknown teacher context 'answer'; choose one of: feedback, solution, solution_feedback, solution_no_think"),
-    (
-        lambda: teacher.teacher_view(tokenizer(), PROBLEMS, TEXTS, RIGHT, G, SimpleNamespace(context="answer"), 0),
-        "unknown teacher context 'answer'; choose one of: feedback, solution, solution_feedback, solution_no_think",
-    ),
-    (lambda: SDPOConfig(demonstration="last"), "unknown demonstration rule 'last'; choose one of: first, random"),
-    (lambda: SDPOConfig(teacher_model_kind="old"), "unknown teacher 'old'; choose one of: base, ema, live"),
-], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (
+            lambda: teacher.choose_demonstrations(RIGHT, G, "best"),
+            "unknown demonstration rule 'best'; choose one of: first, random",
+        ),
+        (lambda: teacher.Teacher(None, "frozen"), "unknown teacher 'frozen'; choose one of: base, ema, live"),
+        (lambda: teacher.Teacher(None, "ema", 0.0), "teacher_update_rate=0.0 is not allowed"),
+        (lambda: teacher.Teacher(None, "ema", 1.5), "teacher_update_rate=1.5 is not allowed"),
+        (
+            lambda: view("answer"),
+            "unknown teacher context 'answer'; choose one of: feedback, solution, "
+            "solution_feedback, solution_no_think",
+        ),
+        (
+            lambda: teacher.teacher_view(
+                tokenizer(), PROBLEMS, TEXTS, RIGHT, G, SimpleNamespace(context="answer"), 0
+            ),
+            "unknown teacher context 'answer'; choose one of: feedback, solution, solution_feedback, "
+            "solution_no_think",
+        ),
+        (
+            lambda: SDPOConfig(demonstration="last"),
+            "unknown demonstration rule 'last'; choose one of: first, random",
+        ),
+        (
+            lambda: SDPOConfig(teacher_model_kind="old"),
+            "unknown teacher 'old'; choose one of: base, ema, live",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_unknown_names_are_told_with_those_that_are_known(call, words):
     with pytest.raises(SdlabError) as caught:
         call()

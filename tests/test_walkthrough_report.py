@@ -108,7 +108,9 @@ def test_the_index_shows_title_question_and_figures(toured):
 
 
 def test_the_index_says_where_its_numbers_come_from(toured):
-    """Notebooks show recorded runs and the paper's numbers beside their own: not all were measured in this run."""
+    """Notebooks show recorded runs and the paper's numbers beside their own: not all were measured in this
+    run.
+    """
     _, output, _ = toured
     page = BeautifulSoup((output / "index.html").read_text(), "html.parser")
     words = page.find(class_="hero").p.get_text()

@@ -157,7 +157,9 @@ def test_richer_context_makes_traces_shorter_surer_and_right():
         ):
             trace = sample(problem, rng, read_evidence(problem, text)).text
             table[name].append((is_right(problem, trace), len(trace), len(MARKER.findall(trace))))
-    mean = {name: [sum(column) / len(rows) for column in zip(*rows)] for name, rows in table.items()}
+    mean = {
+        name: [sum(column) / len(rows) for column in zip(*rows, strict=True)] for name, rows in table.items()
+    }
     assert mean["solution"][0] > 0.95 and mean["again"][0] > 0.9 and mean["none"][0] < 0.85
     assert mean["solution"][1] < mean["again"][1] < mean["bare"][1]
     assert mean["solution"][2] < mean["again"][2] < mean["bare"][2] < mean["none"][2]

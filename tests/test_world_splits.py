@@ -197,7 +197,7 @@ def test_chemistry_train_and_test_have_one_distribution():
         for p in problems:
             offered = re.findall(r"an? (\w+)", p.prompt.split("forms:")[1])
             assert len(set(offered)) == 4 and p.answer in offered and chemistry.RULES[p.kind][0] == p.answer
-    assert max(abs(a - b) for a, b in zip(*counts.values())) < 0.08
+    assert max(abs(a - b) for a, b in zip(*counts.values(), strict=True)) < 0.08
     assert len(load_split("chemistry-train")) + len(load_split("chemistry-test")) == 2400
 
 

@@ -1,6 +1,7 @@
 """A training loop as small as can be, for the tests of run folders.
 
-It has what makes resuming hard: an optimizer with momentum, random numbers, and a second model that follows the first.
+It has what makes resuming hard: an optimizer with momentum, random numbers, and a second model that follows
+the first.
 """
 
 import time
@@ -36,7 +37,7 @@ def run_toy(folder, config: ToyConfig, pause: float = 0.0, size: int = 200, **op
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                for mine, theirs in zip(follower.parameters(), model.parameters()):
+                for mine, theirs in zip(follower.parameters(), model.parameters(), strict=True):
                     mine.lerp_(theirs, 0.05)
             rows.append({"step": step, "loss": loss.item(), "seconds": time.time()})
             run.save_step(rows[-1], [{"step": step, "completion": f"text {step}" * 50}], state)

@@ -1,9 +1,10 @@
-"""Steps of TRL's GRPOTrainer and SDPOTrainer on a CPU: the peer that `bench_training.py` races against, in a process of its own.
+"""Steps of TRL's GRPOTrainer and SDPOTrainer on a CPU: the peer that `bench_training.py` races against, in a
+process of its own.
 
     echo '{"method": "sdpo", "steps": 2}' | PYTHONPATH=WHERE_TRL_IS python tests/benchmarks/_trl_steps.py
 
-Each line of standard input is one run as JSON (keys and defaults: DEFAULTS); the answer is one line `result {...}` or
-`failed MESSAGE`. Every run starts from the model's weights on disk.
+Each line of standard input is one run as JSON (keys and defaults: DEFAULTS); the answer is one line `result
+{...}` or `failed MESSAGE`. Every run starts from the model's weights on disk.
 """
 
 import inspect
@@ -24,11 +25,24 @@ from sdlab.grading.score import grade
 from sdlab.world.splits import load_split
 
 DEFAULTS = {
-    "method": "grpo", "model": str(paths.data_dir() / "organism"), "split": "train", "steps": 3, "num_problems": 32, "num_generations": 8,
-    "max_completion_length": 256, "learning_rate": 1e-4, "dtype": "float32", "threads": 0, "seed": 0,
-    "rows": 64, "attention": "sdpa", "options": {}, "clock": "wall",
-}  # fmt: skip
-# rows: per_device_train_batch_size; options: more settings of TRL's config, by name; clock: "cpu" counts this process's processor
+    "method": "grpo",
+    "model": str(paths.data_dir() / "organism"),
+    "split": "train",
+    "steps": 3,
+    "num_problems": 32,
+    "num_generations": 8,
+    "max_completion_length": 256,
+    "learning_rate": 1e-4,
+    "dtype": "float32",
+    "threads": 0,
+    "seed": 0,
+    "rows": 64,
+    "attention": "sdpa",
+    "options": {},
+    "clock": "wall",
+}
+# rows: per_device_train_batch_size; options: more settings of TRL's config, by name; clock: "cpu" counts this
+# process's processor
 # time, for looking around on a busy machine
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 END = "<|im_end|>"
@@ -60,7 +74,9 @@ class Stages:
 
 
 def trainer_for(task: dict, folder: str):
-    """TRL's trainer with the study's settings and whatever makes it fast on a CPU: no checkpointing, logging, saving or tracker."""
+    """TRL's trainer with the study's settings and whatever makes it fast on a CPU: no checkpointing,
+    logging, saving or tracker.
+    """
     import datasets
     from transformers import AutoTokenizer
 
@@ -68,14 +84,33 @@ def trainer_for(task: dict, folder: str):
     if total % rows:
         raise ValueError(f"rows={rows} does not divide the {total} rows of a step")
     options = {
-        "output_dir": folder, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "disable_tqdm": True,
-        "logging_strategy": "no", "save_strategy": "no", "eval_strategy": "no", "seed": task["seed"],
-        "max_steps": task["steps"] + 1, "per_device_train_batch_size": rows, "gradient_accumulation_steps": total // rows,
-        "num_generations": task["num_generations"], "max_completion_length": task["max_completion_length"], "temperature": 1.0,
-        "learning_rate": task["learning_rate"], "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "weight_decay": 0.0,
-        "beta": 0.0, "epsilon": 0.2, "epsilon_high": 0.28, "loss_type": "dapo", "scale_rewards": "none",
+        "output_dir": folder,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "seed": task["seed"],
+        "max_steps": task["steps"] + 1,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": total // rows,
+        "num_generations": task["num_generations"],
+        "max_completion_length": task["max_completion_length"],
+        "temperature": 1.0,
+        "learning_rate": task["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "beta": 0.0,
+        "epsilon": 0.2,
+        "epsilon_high": 0.28,
+        "loss_type": "dapo",
+        "scale_rewards": "none",
         "model_init_kwargs": {"dtype": task["dtype"], "attn_implementation": task["attention"]},
-    }  # fmt: skip
+    }
     if task["method"] == "grpo":
         from trl import GRPOConfig as Config
         from trl import GRPOTrainer as Trainer
@@ -84,17 +119,26 @@ def trainer_for(task: dict, folder: str):
         from trl.experimental.sdpo import SDPOTrainer as Trainer
 
         options |= {
-            "distillation_mode": "topk_logits", "distillation_topk": 100, "distillation_add_tail": True, "distillation_alpha": 0.5,
-            "distillation_is_clip": 2.0, "teacher_model_kind": "base", "remove_thinking_from_demonstration": False,
-            "solution_template": "\n\nCorrect solution: {successful_previous_attempt}",  # together, these two are sdlab's reprompt
+            "distillation_mode": "topk_logits",
+            "distillation_topk": 100,
+            "distillation_add_tail": True,
+            "distillation_alpha": 0.5,
+            "distillation_is_clip": 2.0,
+            "teacher_model_kind": "base",
+            "remove_thinking_from_demonstration": False,
+            # together, these two are sdlab's reprompt
+            "solution_template": "\n\nCorrect solution: {successful_previous_attempt}",
             "reprompt_template": "{prompt}{solution}{feedback}\n\nCorrectly solve the original question.",
-        }  # fmt: skip
+        }
     problems = load_split(task["split"], limit=task["num_problems"] * (task["steps"] + 1))
     messages = [{"prompt": [{"role": "user", "content": p.prompt}], "answer": p.answer} for p in problems]
     return Trainer(
-        model=task["model"], reward_funcs=reward, args=Config(**options | task["options"]), train_dataset=datasets.Dataset.from_list(messages),
+        model=task["model"],
+        reward_funcs=reward,
+        args=Config(**options | task["options"]),
+        train_dataset=datasets.Dataset.from_list(messages),
         processing_class=AutoTokenizer.from_pretrained(task["model"]),
-    )  # fmt: skip
+    )
 
 
 def run(task: dict) -> dict:
@@ -167,9 +211,14 @@ def run(task: dict) -> dict:
         mean["forward and loss"] -= mean["teacher"]
     mean["other"] = sum(seconds) / len(seconds) - sum(mean.values())
     return {
-        "seconds": seconds, "reward": rewards[1:], "length": lengths[1:], "ended": ended[1:],
-        "teacher_prompt": teacher_tokens[1:], "stages": mean, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }  # fmt: skip
+        "seconds": seconds,
+        "reward": rewards[1:],
+        "length": lengths[1:],
+        "ended": ended[1:],
+        "teacher_prompt": teacher_tokens[1:],
+        "stages": mean,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def main():

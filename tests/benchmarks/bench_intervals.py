@@ -140,7 +140,7 @@ def bootstrap(rng, sides, resamples: int = 1000) -> tuple[float, float]:
     """Return mean width and false positives of the pigeonhole bootstrap's interval of the difference."""
     widths, alarms = [], []
     (over_a, under_a), (over_b, under_b) = sides
-    for a, m, b, n in zip(over_a, under_a, over_b, under_b):
+    for a, m, b, n in zip(over_a, under_a, over_b, under_b, strict=True):
         seeds, problems = (
             rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float) for size in a.shape
         )

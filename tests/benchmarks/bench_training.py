@@ -1,17 +1,19 @@
 """Steps per minute of GRPO and SDPO beside TRL's GRPOTrainer and SDPOTrainer, in one run.
 
-    python tests/benchmarks/bench_training.py                                            # where trl is installed
-    python tests/benchmarks/bench_training.py --trl-python PYTHON --trl-path SITE        # trl run by another python, or from SITE
-    python tests/benchmarks/bench_training.py --trl-rows 16 32 64 128 256                # let TRL try them and race with the fastest
+    python tests/benchmarks/bench_training.py                                      # where trl is installed
+    python tests/benchmarks/bench_training.py --trl-python PYTHON --trl-path SITE  # TRL of another python
+    python tests/benchmarks/bench_training.py --trl-rows 16 32 64 128 256          # the fastest of these
 
-The same model, problems, batch (32 x 8, one optimizer update), lengths, temperature, learning rate, losses, grader, data type
-and number of threads on both sides. The contestants alternate, each round starts from the model on disk, and a round's first
-step warms up. A step lasts from the end of one optimizer step to the end of the next on both sides, our logging included.
-What differs: our importance ratios take the probabilities recorded while sampling, and we also measure the divergence from the base
-model; TRL does neither here. TRL computes each row's prompt, rows that teach nothing and (GRPO) the policy's entropy, which cannot be
-switched off; we compute a prompt once per group and leave such rows out. TRL averages SDPO's loss per completion, we per token.
-In bfloat16 TRL gets what is fastest for it on a CPU, bfloat16 weights (its bf16=True, autocast over float32 weights: --dtype float32
---trl-options '{"bf16": true}'); ours are float32 weights with the layers' products in bfloat16.
+The same model, problems, batch (32 x 8, one optimizer update), lengths, temperature, learning rate, losses,
+grader, data type and number of threads on both sides. The contestants alternate, each round starts from the
+model on disk, and a round's first step warms up. A step lasts from the end of one optimizer step to the end
+of the next on both sides, our logging included. What differs: our importance ratios take the probabilities
+recorded while sampling, and we also measure the divergence from the base model; TRL does neither here. TRL
+computes each row's prompt, rows that teach nothing and (GRPO) the policy's entropy, which cannot be switched
+off; we compute a prompt once per group and leave such rows out. TRL averages SDPO's loss per completion, we
+per token. In bfloat16 TRL gets what is fastest for it on a CPU, bfloat16 weights (its bf16=True, autocast
+over float32 weights: --dtype float32 --trl-options '{"bf16": true}'); ours are float32 weights with the
+layers' products in bfloat16.
 """
 
 import argparse
@@ -39,9 +41,16 @@ ROOT = Path(__file__).parents[2]
 def config_for(method: str, args, seed: int):
     """Our run function and its settings."""
     common = dict(
-        steps=args.steps + 1, num_problems=args.problems, num_generations=args.generations, max_completion_length=args.max_tokens,
-        learning_rate=args.learning_rate, warmup_steps=0, num_minibatches=1, bf16=args.dtype == "bfloat16", seed=seed,
-    )  # fmt: skip
+        steps=args.steps + 1,
+        num_problems=args.problems,
+        num_generations=args.generations,
+        max_completion_length=args.max_tokens,
+        learning_rate=args.learning_rate,
+        warmup_steps=0,
+        num_minibatches=1,
+        bf16=args.dtype == "bfloat16",
+        seed=seed,
+    )
     if method == "grpo":
         from sdlab.train.grpo import GRPOConfig, run_grpo
 
@@ -70,9 +79,14 @@ def ours(method: str, args, seed: int) -> dict:
     }
     stages["other"] = statistics.mean(seconds) - sum(stages.values())
     return {
-        "seconds": seconds, "reward": list(table["reward"]), "length": list(table["length"]), "ended": list(1 - table["truncated"]),
-        "used_rows": list(table["used_rows"]), "stages": stages, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }  # fmt: skip
+        "seconds": seconds,
+        "reward": list(table["reward"]),
+        "length": list(table["length"]),
+        "ended": list(1 - table["truncated"]),
+        "used_rows": list(table["used_rows"]),
+        "stages": stages,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 class TRL:
@@ -103,7 +117,8 @@ class TRL:
             if line.startswith(word):
                 return json.loads(line.removeprefix(word))
         raise SystemExit(
-            f"{self.python} could not run TRL (exit status {self.process.wait()}); its messages are in {self.log}"
+            f"{self.python} could not run TRL (exit status {self.process.wait()}); its messages are in "
+            f"{self.log}"
         )
 
     def run(self, **task) -> dict:
@@ -119,14 +134,27 @@ class TRL:
 def trl_task(method: str, args, seed: int, rows: int, attention: str) -> dict:
     model = str((paths.data_dir() / "organism" if args.model == "organism" else Path(args.model)).resolve())
     return dict(
-        method=method, model=model, split=args.split, steps=args.steps, num_problems=args.problems, num_generations=args.generations,
-        max_completion_length=args.max_tokens, learning_rate=args.learning_rate, dtype=args.dtype, threads=args.threads, seed=seed,
-        rows=rows, attention=attention, options=args.trl_options,
-    )  # fmt: skip
+        method=method,
+        model=model,
+        split=args.split,
+        steps=args.steps,
+        num_problems=args.problems,
+        num_generations=args.generations,
+        max_completion_length=args.max_tokens,
+        learning_rate=args.learning_rate,
+        dtype=args.dtype,
+        threads=args.threads,
+        seed=seed,
+        rows=rows,
+        attention=attention,
+        options=args.trl_options,
+    )
 
 
 def best_settings(trl: TRL, method: str, args) -> tuple[int, str]:
-    """The rows per micro-batch and the attention that TRL is fastest with, among --trl-rows and --trl-attention."""
+    """The rows per micro-batch and the attention that TRL is fastest with, among --trl-rows and
+    --trl-attention.
+    """
     choices = list(itertools.product(args.trl_rows, args.trl_attention))
     if len(choices) == 1:
         return choices[0]
@@ -143,7 +171,9 @@ def best_settings(trl: TRL, method: str, args) -> tuple[int, str]:
 
 
 def peak(dtype: torch.dtype, size: int = 2048, tries: int = 8) -> float:
-    """The best matrix product this machine does with torch's threads, GFLOP/s: torch's own, or oneDNN's where torch prefers another."""
+    """The best matrix product this machine does with torch's threads, GFLOP/s: torch's own, or oneDNN's
+    where torch prefers another.
+    """
     a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     jobs = [lambda: torch.mm(a, b)]
     if torch.backends.mkldnn.is_available():
@@ -160,17 +190,23 @@ def peak(dtype: torch.dtype, size: int = 2048, tries: int = 8) -> float:
 
 
 def needed_gflop(method: str, args, length: float, used_rows: float) -> dict[str, float]:
-    r"""What a step has to compute, GFLOP by stage, from the mean lengths of prompt (p), completion (n) and teacher's prompt (q).
+    r"""What a step has to compute, GFLOP by stage, from the mean lengths of prompt (p), completion (n) and
+    teacher's prompt (q).
 
-    With N the parameters of the layers' matrices (neither embedding nor head), H those of the head, and a = 4 * layers * heads *
-    head size (query times key and weight times value), a forward pass over t tokens that read k keys in all, m of them
+    With N the parameters of the layers' matrices (neither embedding nor head), H those of the head, and a = 4
+    * layers * heads *
+    head size (query times key and weight times value), a forward pass over t tokens that read k keys in all,
+    m of them
     through the head, takes
         f(t, k, m) = 2 N t + a k + 2 H m.
-    P problems of G completions, B = P G rows, u of them with a gradient; a prompt is computed once for its group:
+    P problems of G completions, B = P G rows, u of them with a gradient; a prompt is computed once for its
+    group:
         sampling  f(P p + B n, P p^2/2 + B (n p + n^2/2), B n)
         student   3 f(u/G p + u n, u/G p^2/2 + u (n p + n^2/2), u n)          forward, and twice that backward
-        teacher   f(2 P q + u n, 2 P q^2/2 + u (n q + n^2/2), u n)            SDPO: two different demonstrations per group
-    So it is about 6 (N + H) per token trained and 2 (N + H) per token sampled or scored. Padding, the optimizer (a few
+        teacher   f(2 P q + u n, 2 P q^2/2 + u (n q + n^2/2), u n)            SDPO: two different
+        demonstrations per group
+    So it is about 6 (N + H) per token trained and 2 (N + H) per token sampled or scored. Padding, the
+    optimizer (a few
     operations per parameter) and measuring are not counted.
     """
     engine = load_engine(args.model, device="cpu")
@@ -205,7 +241,9 @@ def joined(rounds: list[dict], name: str) -> list[float]:
 
 
 def report(method: str, args, found: dict[str, list[dict]], peaks: dict[str, float]) -> None:
-    """What the rounds of one method say: speed and ratio, whether both sides did the same work, where the time went."""
+    """What the rounds of one method say: speed and ratio, whether both sides did the same work, where the
+    time went.
+    """
     mean = statistics.mean
     medians = {side: statistics.median(joined(rounds, "seconds")) for side, rounds in found.items()}
     print(f"{method}")
@@ -217,7 +255,8 @@ def report(method: str, args, found: dict[str, list[dict]], peaks: dict[str, flo
             else ""
         )
         print(
-            f"  {side:5s} median {medians[side]:6.2f} s a step ({min(seconds):.2f} to {max(seconds):.2f}), {60 / medians[side]:5.1f} steps/min{ratio}"
+            f"  {side:5s} median {medians[side]:6.2f} s a step ({min(seconds):.2f} to {max(seconds):.2f}), "
+            f"{60 / medians[side]:5.1f} steps/min{ratio}"
         )
         stages = {stage: mean(r["stages"][stage] for r in rounds) for stage in rounds[0]["stages"]}
         print(
@@ -232,7 +271,7 @@ def report(method: str, args, found: dict[str, list[dict]], peaks: dict[str, flo
     if len(found) == 2:
         by_round = [
             statistics.median(t["seconds"]) / statistics.median(s["seconds"])
-            for s, t in zip(found["sdlab"], found["trl"])
+            for s, t in zip(found["sdlab"], found["trl"], strict=True)
         ]
         print("  ratio by round: " + ", ".join(f"{ratio:.1f}" for ratio in by_round))
         theirs, mine = (mean(joined(found[side], "length")) for side in ("trl", "sdlab"))
@@ -249,7 +288,8 @@ def report(method: str, args, found: dict[str, list[dict]], peaks: dict[str, flo
         )
         for side, median in medians.items():
             print(
-                f"  {side:5s} {total / median:6.1f} GFLOP/s, {total / median / peaks[args.dtype]:.0%} of the {args.dtype} peak"
+                f"  {side:5s} {total / median:6.1f} GFLOP/s, {total / median / peaks[args.dtype]:.0%} of "
+                f"the {args.dtype} peak"
             )
 
 
@@ -293,12 +333,14 @@ def main():
         torch.set_num_threads(args.threads)
     args.threads = torch.get_num_threads()
     print(
-        f"model {args.model}, {args.problems} problems x {args.generations} generations, {args.dtype}, {args.threads} threads, torch {torch.__version__}"
+        f"model {args.model}, {args.problems} problems x {args.generations} generations, {args.dtype}, "
+        f"{args.threads} threads, torch {torch.__version__}"
     )
     trl = None if args.only == "sdlab" else TRL(args.trl_python, args.trl_path, args.threads)
     if trl:
         print(
-            f"TRL {trl.versions['trl']} with torch {trl.versions['torch']} and transformers {trl.versions['transformers']}"
+            f"TRL {trl.versions['trl']} with torch {trl.versions['torch']} and transformers "
+            f"{trl.versions['transformers']}"
         )
     peaks = {name: peak(getattr(torch, name)) for name in ("float32", "bfloat16")}
     print(

@@ -1,4 +1,4 @@
-"""Typical wrong answers to lab 1: (name, {grade_id: source of the solution cell}, {grade_id of the test: points lost})."""
+"""Typical wrong answers to lab 1: (name, {grade_id: source of the cell}, {grade_id: points lost})."""
 
 BITS_FOR_NATS = '''
 def conditional_mutual_information(p_xyc):

@@ -27,7 +27,7 @@ def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0
 
 CLIPPED_RATIO_ONLY = '''
 def clipped_loss(per_token_logps, old_per_token_logps, advantages, epsilon_low=0.2, epsilon_high=0.28):
-    """Clips the ratio on both sides whatever the advantage: the minimum is forgotten, and with it the repair."""
+    """Clips the ratio on both sides whatever the advantage: the minimum, and its repair, is forgotten."""
     ratio = (per_token_logps - old_per_token_logps.detach()).exp()
     return -ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages[:, None]
 '''

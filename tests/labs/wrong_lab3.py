@@ -52,11 +52,21 @@ def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: 
     return (1 - alpha) * kl(student_logps, middle) + alpha * kl(teacher_logps, middle)
 '''
 
-ENDS_SWAPPED = TEACHER_NOT_DETACHED.replace("The right numbers, and a gradient into the teacher.", "KL(student || teacher) at 0 and KL(teacher || student) at 1.").replace(
-    "kl(student_logps, teacher_logps) if alpha else kl(teacher_logps, student_logps)", "kl(teacher_logps, student_logps) if alpha else kl(student_logps, teacher_logps)")  # fmt: skip
+NO_DETACH = "The right numbers, and a gradient into the teacher."
+ENDS_SWAPPED = TEACHER_NOT_DETACHED.replace(
+    NO_DETACH, "KL(student || teacher) at 0 and KL(teacher || student) at 1."
+).replace(
+    "kl(student_logps, teacher_logps) if alpha else kl(teacher_logps, student_logps)",
+    "kl(teacher_logps, student_logps) if alpha else kl(student_logps, teacher_logps)",
+)
 
-SOFTMAX_OVER_TOKENS = TEACHER_NOT_DETACHED.replace("The right numbers, and a gradient into the teacher.", "Normalises over the tokens instead of the vocabulary.").replace(
-    "    def kl", "    student_logps, teacher_logps = student_logps.log_softmax(0), teacher_logps.detach().log_softmax(0)\n\n    def kl")  # fmt: skip
+SOFTMAX_OVER_TOKENS = TEACHER_NOT_DETACHED.replace(
+    NO_DETACH, "Normalises over the tokens instead of the vocabulary."
+).replace(
+    "    def kl",
+    "    student_logps, teacher_logps = student_logps.log_softmax(0), "
+    "teacher_logps.detach().log_softmax(0)\n\n    def kl",
+)
 
 NO_TAIL = '''
 def top_k_with_tail(student_logps: torch.Tensor, teacher_logps: torch.Tensor, k: int) -> tuple:
@@ -92,8 +102,11 @@ def first_alarm(table: pandas.DataFrame, split: str, confidence: float = 0.95) -
     return None
 '''
 
-POPULATION_DEVIATION = ANY_CHANGE.replace("Rings at a significant rise too.", "Divides by n instead of n - 1.").replace(
-    "ddof=1", "ddof=0").replace("abs(change.mean()) > half", "change.mean() + half < 0")  # fmt: skip
+POPULATION_DEVIATION = (
+    ANY_CHANGE.replace("Rings at a significant rise too.", "Divides by n instead of n - 1.")
+    .replace("ddof=1", "ddof=0")
+    .replace("abs(change.mean()) > half", "change.mean() + half < 0")
+)
 
 WRONG = [
     ("the pair of tags alone", {"strip-thinking": STRIP_PAIR}, {"strip-thinking-test": 3}),

@@ -76,7 +76,8 @@ def route(rewards, num_generations):
             "routed-loss": """
 def routed_loss(grpo_losses, sdpo_losses, weights, distilled, mask):
     one, two = mask & ~distilled[:, None], mask & distilled[:, None]
-    return grpo_losses[one].sum() / one.sum().clamp(min=1) + (weights * sdpo_losses)[two].sum() / two.sum().clamp(min=1)
+    grpo, sdpo = grpo_losses[one].sum(), (weights * sdpo_losses)[two].sum()
+    return grpo / one.sum().clamp(min=1) + sdpo / two.sum().clamp(min=1)
 """
         },
         {"routed-loss-test": 4},
