@@ -54,6 +54,29 @@ def test_linear_equals_the_plain_product(rows):
     torch.testing.assert_close(got, wanted + bias.double(), rtol=1e-5, atol=1e-5)
 
 
+def test_a_processor_that_cannot_pack_bfloat16_multiplies_without_packing(monkeypatch):
+    """torch raises a RuntimeError there; float32 is packed as before."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch is built without oneDNN")
+    pack = operators._pack
+
+    def refuse(weight):
+        if weight.dtype == torch.bfloat16:
+            raise RuntimeError("bf16 path needs the cpu support avx512bw, avx512vl and avx512dq")
+        return pack(weight)
+
+    monkeypatch.setattr(operators, "_pack", refuse)
+    operators._works.cache_clear()
+    try:
+        weight, x = draw(40, 24, seed=1), draw(20, 24)
+        assert operators.pack_weight(weight) is not None
+        assert operators.pack_weight(weight.bfloat16()) is None
+        product = PackedLinear(weight, None, bf16=True)(x)
+        torch.testing.assert_close(product, F.linear(x.bfloat16(), weight.bfloat16()))
+    finally:
+        operators._works.cache_clear()
+
+
 def test_silu_backward_equals_autograd_and_the_plain_expression():
     x, grad = draw(7, 12, dtype=torch.float64), draw(7, 12, seed=1, dtype=torch.float64)
     leaf = x.clone().requires_grad_()
