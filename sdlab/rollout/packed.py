@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def supports(model: "PreTrainedModel") -> "TypeGuard[Qwen3ForCausalLM]":
     """Return whether `model` is a plain Qwen3 model.
 
-    Plain means: no adapters, no quantised layers, full attention, default RoPE.
+    Plain means: no adapters, no quantised layers, no hooks, full attention, default RoPE. A model with
+    hooks runs its own forward pass, which calls them. Hooks of transformers itself only record.
     """
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
@@ -31,11 +32,18 @@ def supports(model: "PreTrainedModel") -> "TypeGuard[Qwen3ForCausalLM]":
     linears = [m for name, m in model.named_modules() if name.endswith(("_proj", "lm_head"))]
     return (
         all(map(plain, linears))
+        and not any(map(hooked, model.modules()))
         and set(config.layer_types or ()) == {"full_attention"}
         and (config.rope_parameters or {}).get("rope_type") == "default"
         and config.hidden_act == "silu"
         and len({p.device for p in model.parameters()}) == 1
     )
+
+
+def hooked(module: nn.Module) -> bool:
+    """Return whether the module has a hook that transformers did not install itself."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
 
 
 def plain(module: nn.Module) -> bool:
