@@ -1,0 +1,129 @@
+"""Why did a marker's logit change in training: the unembedding, or the residual stream?
+
+The logit of a token is w . r + b: its row of the unembedding times the residual stream after the last norm.
+Between two models of one size it changes by
+
+    (w' - w) . (r' + r) / 2 + b' - b    the unembedding's part
+    (w' + w) / 2 . (r' - r)             the residual's part
+
+The two parts add up exactly, and neither model is favoured. A logit has no meaning of its own, because
+softmax ignores a constant added to all; so the mean logit over the vocabulary is subtracted, in w and in
+b.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas
+import torch
+
+from sdlab.errors import SdlabError
+from sdlab.measure.places import Places
+from sdlab.rollout.torch_engine import frozen
+from sdlab.text.markers import MARKERS
+
+CLOSE = 1e-3  # relative error up to which w . r counts as the model's own logit
+
+
+def marker_tokens(tokenizer, words: Sequence[str] = MARKERS) -> dict[str, list[int]]:
+    """Return the tokens that are a whole word, with or without a space and capitals: word -> ids.
+
+    A word without such a token has an empty list.
+    """
+    tokens: dict[str, list[int]] = {word: [] for word in words}
+    for token in range(len(tokenizer)):
+        text = tokenizer.decode([token]).strip().lower()
+        if text in tokens:
+            tokens[text].append(token)
+    return tokens
+
+
+def head_parts(engine, places: Places, tokens: Sequence[int], batch_rows: int = 32) -> tuple:
+    """Return (w, b, r): the centred unembedding rows of `tokens` (K, d), their biases (K,), and the residual
+    stream after the last norm at every place, (N, d). All are float64.
+
+    Raises SdlabError when the model's logits are not w . r + b, for example because it caps them.
+    """
+    model, head = engine.model, engine.model.get_output_embeddings()
+    prompts = engine.encode(places.prompts, max(map(len, places.completion_ids)))
+    rows, positions = (places.frame[name].to_numpy() for name in ("row", "position"))
+    weight = head.weight.detach().double()
+    bias = torch.zeros(len(weight), dtype=torch.double, device=weight.device)
+    if getattr(head, "bias", None) is not None:
+        bias = head.bias.detach().double()
+    weight, bias = weight - weight.mean(0), bias - bias.mean()
+    states = np.zeros((len(rows), weight.shape[1]))
+    with frozen(model), torch.inference_mode():
+        used = sorted(set(rows.tolist()), key=lambda i: len(prompts[i]) + len(places.completion_ids[i]))
+        for start in range(0, len(used), batch_rows):
+            batch = used[start : start + batch_rows]
+            ids = [prompts[i] + list(places.completion_ids[i]) for i in batch]
+            width = max(map(len, ids))
+            tokens_in = torch.tensor([row + [engine.pad_id] * (width - len(row)) for row in ids])
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
+            inputs = {"input_ids": tokens_in.to(model.device), "attention_mask": mask.to(model.device)}
+            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+            if start == 0:
+                one = {name: value[:1] for name, value in inputs.items()}
+                _check_head(
+                    model(**one, use_cache=False).logits[0, len(ids[0]) - 1], hidden[0, len(ids[0]) - 1], head
+                )
+            place = {i: n for n, i in enumerate(batch)}
+            mine = np.flatnonzero(np.isin(rows, batch))
+            at = [len(prompts[rows[n]]) + positions[n] - 1 for n in mine]
+            states[mine] = hidden.cpu()[[place[rows[n]] for n in mine], at].double().numpy()
+    chosen = torch.tensor(list(tokens), device=weight.device)
+    return weight[chosen].cpu().numpy(), bias[chosen].cpu().numpy(), states
+
+
+def _check_head(logits: torch.Tensor, hidden: torch.Tensor, head) -> None:
+    expected = head(hidden).float()
+    error = (logits.float() - expected).abs().max().item() / max(1e-6, expected.abs().max().item())
+    if error > CLOSE:
+        raise SdlabError(
+            f"the model's logits differ from unembedding times residual by {error:.1%}; they cannot be "
+            "decomposed (some models cap or scale their logits); use a model with a plain linear head"
+        )
+
+
+def logit_change(before, after, places: Places, words: Sequence[str] = MARKERS) -> pandas.DataFrame:
+    """Return why the logits of markers changed between two models, at every place.
+
+    before and after: torch rollout engines of models of one size with the same tokenizer. A word's logit
+    is the mean over its tokens (with and without a space and capitals). Words without a token are left
+    out: `attrs["left_out"]` names them.
+
+    Columns: problem_id, row, position, marker, change, unembedding, residual; change is the sum of the other
+    two. `sdlab.measure.evaluation.summarise` gives means with intervals by problem.
+
+    Raises SdlabError when the models differ in vocabulary or size, and when no word has a token.
+    """
+    sizes = [tuple(one.model.get_output_embeddings().weight.shape) for one in (before, after)]
+    if sizes[0] != sizes[1]:
+        raise SdlabError(
+            f"the unembeddings have the shapes {sizes[0]} and {sizes[1]}; "
+            "compare a model with itself before and after training"
+        )
+    tokens = marker_tokens(before.tokenizer, words)
+    known = {word: ids for word, ids in tokens.items() if ids}
+    if not known:
+        raise SdlabError(f"none of the words {', '.join(words)} is a token of this model; name others")
+    flat = [token for ids in known.values() for token in ids]
+    (w0, b0, r0), (w1, b1, r1) = (head_parts(one, places, flat) for one in (before, after))
+    parts = {
+        "change": r1 @ w1.T + b1 - (r0 @ w0.T + b0),
+        "unembedding": (r0 + r1) / 2 @ (w1 - w0).T + (b1 - b0),
+        "residual": (r1 - r0) @ ((w0 + w1) / 2).T,
+    }  # each (N, K)
+    frames, start = [], 0
+    for word, ids in known.items():
+        part = slice(start, start + len(ids))
+        start = part.stop
+        frames.append(
+            places.frame[["problem_id", "row", "position"]].assign(
+                marker=word, **{name: values[:, part].mean(1) for name, values in parts.items()}
+            )
+        )
+    table = pandas.concat(frames, ignore_index=True)
+    table.attrs["left_out"] = [word for word in words if word not in known]
+    return table
