@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sdlab.charts.curves import STROKES
 from sdlab.charts.picture import OKABE_ITO
 from sdlab.charts.style import chart_title, need, number
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas
 
 COLUMNS = ("label", "step", "auroc", "low", "high", "runs")
 
 
 def alarm_chart(
-    table,
+    table: pandas.DataFrame,
     *,
     title: str = "How well each measure separates failed from healthy runs, by step",
     subtitle: str = "bars: 95% intervals, conditions resampled",
     width: int = 420,
-):
+) -> alt.LayerChart:
     """Draw the area under the ROC curve against the number of steps, with one line per measure.
 
     `table`: from `sdlab.study.alarm.auroc_table`. Bars are intervals; a dotted line marks 0.5, which is no

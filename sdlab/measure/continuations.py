@@ -8,14 +8,21 @@ Both separate the word from the behaviour: " Test:" opens the same check as " Ch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer, verify
 from sdlab.measure.evaluation import evaluate
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.text.markers import total_markers
 from sdlab.text.prompt import render_prompt
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # the words that open a check in the language of the reasoner: " Check:", " Test:", " Wait, check A:"
 _CHECKS = re.compile(r"\b(?:Check|Test|[Cc]heck [A-Z]):")
@@ -36,7 +43,7 @@ def insert_at(text: str, place: int, words: str) -> str:
     return text[:place] + words
 
 
-def reword(tokenizer, text: str, table: Mapping[str, str]) -> str:
+def reword(tokenizer: "PreTrainedTokenizerBase", text: str, table: Mapping[str, str]) -> str:
     """Return `text` with every word of `table` replaced; capitals count, and only whole words are replaced.
 
     Raises SdlabError when the new text has another number of tokens, because then positions shift too.
@@ -53,7 +60,11 @@ def reword(tokenizer, text: str, table: Mapping[str, str]) -> str:
 
 
 def continue_from(
-    engine, problems: Sequence, beginnings: Sequence[str], params, thinking: bool = True
+    engine: Engine,
+    problems: Sequence[Problem],
+    beginnings: Sequence[str],
+    params: SamplingParams,
+    thinking: bool = True,
 ) -> pandas.DataFrame:
     """Sample continuations of the beginnings of completions, grade them, and return one row per continuation.
 
@@ -86,9 +97,9 @@ def continue_from(
 
 
 def compare_interventions(
-    engine,
-    problems: Sequence,
-    params,
+    engine: TorchEngine,
+    problems: Sequence[Problem],
+    params: SamplingParams,
     interventions: Mapping[str, Callable[[], AbstractContextManager]],
     *,
     thinking: bool = True,

@@ -17,20 +17,25 @@ changes the word; `ban` on "check" and "test" takes the behaviour and leaves the
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError
 from sdlab.measure.logit_change import marker_tokens
 from sdlab.measure.residuals import blocks, checked_layers, hidden_of
 from sdlab.text.markers import MARKERS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 NEUTRAL = {"Check": "Test", "check": "test", "Maybe": "Try", "Perhaps": "Try"}
 
 
 @contextmanager
-def bias_logits(model, bias: Mapping[int, float]) -> Iterator[None]:
+def bias_logits(model: "PreTrainedModel", bias: Mapping[int, float]) -> Iterator[None]:
     """Add `bias` (token id -> nats, may be -inf) to the model's logits.
 
     Raises SdlabError for a token id that the model does not have, and for nan.
@@ -57,7 +62,10 @@ def bias_logits(model, bias: Mapping[int, float]) -> Iterator[None]:
 
 @contextmanager
 def ban(
-    model, tokenizer, words: Sequence[str] = MARKERS, dose: float = math.inf
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    words: Sequence[str] = MARKERS,
+    dose: float = math.inf,
 ) -> Iterator[dict[str, list[int]]]:
     """Lower the logits of every token that is one of `words` by `dose` nats; infinity forbids them.
 
@@ -76,7 +84,10 @@ def ban(
 
 @contextmanager
 def replace(
-    model, tokenizer, table: Mapping[str, str] = NEUTRAL, dose: float = 1.0
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    table: Mapping[str, str] = NEUTRAL,
+    dose: float = 1.0,
 ) -> Iterator[dict[int, int]]:
     """Make the model write neutral words where it would write markers; the share `dose` of the probability.
 
@@ -116,7 +127,7 @@ def replace(
         yield pairs
 
 
-def doubt_direction(states: np.ndarray, doubtful) -> np.ndarray:
+def doubt_direction(states: np.ndarray, doubtful: ArrayLike) -> np.ndarray:
     """Return the mean residual at doubtful places minus that at the others: (N, d) and (N,) bool to (d,).
 
     Raises SdlabError when one side is empty or the lengths differ.
@@ -132,7 +143,7 @@ def doubt_direction(states: np.ndarray, doubtful) -> np.ndarray:
 
 
 @contextmanager
-def steer(model, direction, layer: int, dose: float = 1.0) -> Iterator[None]:
+def steer(model: "PreTrainedModel", direction: ArrayLike, layer: int, dose: float = 1.0) -> Iterator[None]:
     """Add dose * direction to the residual stream at `layer`, at every place that the model reads.
 
     direction (d,); dose 1 moves by the whole difference of means, a negative dose away from doubt. layer
@@ -179,7 +190,9 @@ def steer(model, direction, layer: int, dose: float = 1.0) -> Iterator[None]:
 
 
 @contextmanager
-def patch_layers(model, other, layers: Sequence[int], dose: float = 1.0) -> Iterator[None]:
+def patch_layers(
+    model: "PreTrainedModel", other: "PreTrainedModel", layers: Sequence[int], dose: float = 1.0
+) -> Iterator[None]:
     """Give `model` the weights of these blocks of `other`: (1 - dose) * own + dose * other's.
 
     layers: 1 is the first block. Both models have one architecture, for example a base and a trained

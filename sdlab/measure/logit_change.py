@@ -12,6 +12,7 @@ b.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
@@ -19,13 +20,18 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.places import Places
-from sdlab.rollout.torch_engine import frozen
+from sdlab.rollout.torch_engine import TorchEngine, frozen
 from sdlab.text.markers import MARKERS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CLOSE = 1e-3  # relative error up to which w . r counts as the model's own logit
 
 
-def marker_tokens(tokenizer, words: Sequence[str] = MARKERS) -> dict[str, list[int]]:
+def marker_tokens(
+    tokenizer: "PreTrainedTokenizerBase", words: Sequence[str] = MARKERS
+) -> dict[str, list[int]]:
     """Return the tokens that are a whole word, with or without a space and capitals: word -> ids.
 
     A word without such a token has an empty list.
@@ -38,7 +44,9 @@ def marker_tokens(tokenizer, words: Sequence[str] = MARKERS) -> dict[str, list[i
     return tokens
 
 
-def head_parts(engine, places: Places, tokens: Sequence[int], batch_rows: int = 32) -> tuple:
+def head_parts(
+    engine: TorchEngine, places: Places, tokens: Sequence[int], batch_rows: int = 32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (w, b, r): the centred unembedding rows of `tokens` (K, d), their biases (K,), and the residual
     stream after the last norm at every place, (N, d). All are float64.
 
@@ -86,7 +94,9 @@ def _check_head(logits: torch.Tensor, hidden: torch.Tensor, head) -> None:
         )
 
 
-def logit_change(before, after, places: Places, words: Sequence[str] = MARKERS) -> pandas.DataFrame:
+def logit_change(
+    before: TorchEngine, after: TorchEngine, places: Places, words: Sequence[str] = MARKERS
+) -> pandas.DataFrame:
     """Return why the logits of markers changed between two models, at every place.
 
     before and after: torch rollout engines of models of one size with the same tokenizer. A word's logit

@@ -8,18 +8,24 @@ every text (`word_places`).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.doubt import follow
+from sdlab.rollout.types import Engine
 from sdlab.seeds import stable_int, stream
 from sdlab.text.markers import marker_spans
 from sdlab.text.prompt import render_prompt
 from sdlab.text.repr_html import ReprHtml
 from sdlab.world.knobs import BLIND, Knobs
+from sdlab.world.problems import Problem
 from sdlab.world.reasoner import HEDGES, SECOND_HEDGES, Choice, sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FORMS = len(HEDGES) + len(SECOND_HEDGES) + 2  # every hedge, " Try {}.", and the commitment
 REFUTED = "refuted "  # begins the column of every candidate value: "refuted 15"
@@ -49,7 +55,9 @@ class Places(ReprHtml):
         return self.frame["problem_id"].to_numpy()
 
 
-def forced_traces(problems: Sequence, num_traces: int = 1, seed: int = 0, knobs: Knobs = BLIND) -> list[str]:
+def forced_traces(
+    problems: Sequence[Problem], num_traces: int = 1, seed: int = 0, knobs: Knobs = BLIND
+) -> list[str]:
     """Return `num_traces` traces of the reasoner per problem, problem by problem: (P * num_traces,)."""
     return [
         sample(problem, stream("forced trace", seed, problem.id, number), knobs=knobs).text
@@ -59,8 +67,8 @@ def forced_traces(problems: Sequence, num_traces: int = 1, seed: int = 0, knobs:
 
 
 def belief_places(
-    tokenizer,
-    problems: Sequence,
+    tokenizer: "PreTrainedTokenizerBase",
+    problems: Sequence[Problem],
     texts: Sequence[str],
     demonstrations: Sequence[str | None] | None = None,
     thinking: bool = True,
@@ -105,7 +113,7 @@ def belief_places(
     return Places(prompts, [list(ids) for ids in encoded["input_ids"]], pandas.DataFrame(rows))
 
 
-def read_belief(choice: Choice, problem) -> tuple[int, np.ndarray]:
+def read_belief(choice: Choice, problem: Problem) -> tuple[int, np.ndarray]:
     """Return the slot that a "propose" step is about, and the belief over its candidates, (n,).
 
     The options of such a step are every form of proposal for every candidate.
@@ -134,7 +142,7 @@ def _targets(problem, slot: int, choice: Choice, taken: int, belief: np.ndarray)
 
 
 def word_places(
-    engine,
+    engine: Engine,
     prompts: Sequence[str],
     completions: Sequence[Sequence[int]],
     names: Sequence[str],
@@ -176,7 +184,7 @@ def word_places(
     return Places(list(prompts), ids, pandas.concat(parts, ignore_index=True))
 
 
-def begins_marker(tokenizer, ids: Sequence[int]) -> np.ndarray:
+def begins_marker(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> np.ndarray:
     """Return which tokens hold the first letter of a marker, (T,) bool."""
     tokens = [tokenizer.decode([token]) for token in ids]
     ends = np.cumsum([len(token) for token in tokens])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold
@@ -12,7 +13,14 @@ PENALTIES = np.logspace(-2, 5, 8)  # of the ridge, chosen among by leave-one-out
 STRENGTH = 0.1  # inverse penalty of the logistic regression, on standardised features
 
 
-def predictions(fit_x, y, groups, apply_x=None, test_x=None, folds: int = 5) -> np.ndarray:
+def predictions(
+    fit_x: ArrayLike,
+    y: ArrayLike,
+    groups: ArrayLike,
+    apply_x: ArrayLike | None = None,
+    test_x: ArrayLike | None = None,
+    folds: int = 5,
+) -> np.ndarray:
     """Return what a probe predicts for rows of problems that it was not fitted on.
 
     fit_x (N, d), y (N,), groups (N,): the problem of each row. The result is (N,), by cross-validation; with
@@ -63,7 +71,9 @@ def auroc_parts(values: np.ndarray, positive: np.ndarray) -> tuple[float, np.nda
     return area, parts
 
 
-def judge(predicted, truth, groups, metric: str) -> tuple[float, pandas.Series]:
+def judge(
+    predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, metric: str
+) -> tuple[float, pandas.Series]:
     """Return R2 or the area under the ROC curve, and what each problem contributes to it, with sum 0.
 
     predicted and truth are (M,), groups (M,) the problems. The value is nan when the truth is constant.

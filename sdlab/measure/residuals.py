@@ -7,6 +7,7 @@ not the fast path of `sdlab.rollout`, so the numbers are those that hooks see.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from torch import nn
 from sdlab.errors import SdlabError
 from sdlab.measure.places import Places
 from sdlab.rollout.cache import accepted
-from sdlab.rollout.torch_engine import frozen
+from sdlab.rollout.torch_engine import TorchEngine, frozen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def blocks(model) -> nn.ModuleList:
+def blocks(model: "PreTrainedModel") -> nn.ModuleList:
     """Return the blocks of a model, in order.
 
     Raises SdlabError when they are not in one list.
@@ -33,7 +37,7 @@ def blocks(model) -> nn.ModuleList:
     )
 
 
-def checked_layers(model, layers: Sequence[int] | None) -> list[int]:
+def checked_layers(model: "PreTrainedModel", layers: Sequence[int] | None) -> list[int]:
     """Return the layers to read; None means all, 0 to the number of blocks.
 
     Raises SdlabError for a layer that the model does not have.
@@ -49,13 +53,13 @@ def checked_layers(model, layers: Sequence[int] | None) -> list[int]:
     return layers
 
 
-def hidden_of(output) -> torch.Tensor:
+def hidden_of(output: torch.Tensor | tuple) -> torch.Tensor:
     """Return the hidden states (B, T, d) in what a block returns: a tensor, or the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager
-def recording(model, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
+def recording(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
     """Record the residual stream of every forward pass inside a `with`: layer -> (B, T, d), the last pass's.
 
     The hooks are removed at the end, also after an error.
@@ -80,7 +84,7 @@ def recording(model, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]
 
 
 def residuals(
-    engine, places: Places, layers: Sequence[int] | None = None, batch_tokens: int = 4096
+    engine: TorchEngine, places: Places, layers: Sequence[int] | None = None, batch_tokens: int = 4096
 ) -> dict[int, np.ndarray]:
     """Return the residual stream at every place: layer -> (N, d) float32.
 

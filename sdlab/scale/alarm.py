@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sdlab.errors import SdlabError
 from sdlab.runs.files import read_lines
@@ -47,7 +47,7 @@ class AlarmCallback(TrainerCallback):
         stop: bool = False,
         earlier: Iterable[Mapping] = (),
         updates: int = 1,
-    ):
+    ) -> None:
         if rule.measure not in COLUMNS:
             raise SdlabError(
                 f"an alarm in TRL cannot watch {rule.measure!r}; it sees {', '.join(COLUMNS)}; "
@@ -81,11 +81,15 @@ class AlarmCallback(TrainerCallback):
 
         return watched
 
-    def on_step_begin(self, args, state, control, **_):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Count the completions from here on."""
         self.step, self.sums = state.global_step // self.updates, [0.0] * 4
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Apply the rule to the completions of this step, if it sampled any."""
         step, self.step = self.step, None
         markers, tokens, rows, reward = _over_processes(self.sums)

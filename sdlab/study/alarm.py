@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas
+from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stable_int
@@ -48,7 +49,7 @@ def changes(recorded: Recorded, runs: pandas.DataFrame, measure: str) -> pandas.
     return moved
 
 
-def auroc(values, failed, weights=None) -> np.ndarray:
+def auroc(values: ArrayLike, failed: ArrayLike, weights: ArrayLike | None = None) -> np.ndarray:
     """Return the probability that a failed run has a larger value than a healthy one; ties count one half.
 
     values (N,), failed (N,) bool, weights (R, N) or None: the area under the ROC curve, () or (R,). It is nan

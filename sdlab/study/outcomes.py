@@ -38,7 +38,7 @@ class Failure:
     below: Annotated[float, Range(above=0, most=1)] | None = None
     repetition: Positive = 3.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
     def reason(self, score: float, difference: Interval, times: float) -> str:

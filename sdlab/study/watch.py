@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.runs.loading import load_run
@@ -74,7 +75,7 @@ class Rule:
     direction: Annotated[str, OneOf("direction", DIRECTIONS)] = "either"
     threshold: Annotated[float, Range(above=0)] = math.log(1.5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
     def __str__(self) -> str:
@@ -88,7 +89,7 @@ class Rule:
         return f"{what.label} {bounds} times the start"
 
 
-def change(values, measure: str) -> np.ndarray:
+def change(values: ArrayLike, measure: str) -> np.ndarray:
     """Return the change of `measure` since the first of its values: (..., K) to (..., K).
 
     It is log(value / first) for a relative measure, where a value below FLOOR times the first counts as that,
@@ -106,7 +107,7 @@ def change(values, measure: str) -> np.ndarray:
     return np.log(np.maximum(values / start, FLOOR))
 
 
-def oriented(changes, direction: str) -> np.ndarray:
+def oriented(changes: ArrayLike, direction: str) -> np.ndarray:
     """Return the changes so that larger values are more alarming, in the same shape.
 
     direction: "fall", "rise" or "either" (the size of the change).
@@ -122,7 +123,7 @@ class Watch:
     first.
     """
 
-    def __init__(self, rule: Rule = Rule()):
+    def __init__(self, rule: Rule = Rule()) -> None:
         self.rule, self.start, self.fired = rule, None, None
 
     def __call__(self, row: Mapping) -> str | None:
@@ -164,7 +165,7 @@ class FolderWatch(Watch):
     The first row of a resumed run is read from the folder, so that the alarm compares with the same start.
     """
 
-    def __init__(self, folder: str | Path, rule: Rule = Rule()):
+    def __init__(self, folder: str | Path, rule: Rule = Rule()) -> None:
         super().__init__(rule)
         self.folder = folder
 
