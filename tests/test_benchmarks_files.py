@@ -61,7 +61,7 @@ def test_question_and_answer_layout(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([{"question": "a", "answer": "b"}], "has columns question, answer; .* prompt and reward_model"),
+        ([{"text": "a", "answer": "b"}], "has no column of questions; it has text, answer"),
         ([{"prompt": "a", "answer": "b"}, {"prompt": "", "answer": "b"}], "row 1: no question"),
         ([{"prompt": "a", "answer": None}, {"prompt": "a", "answer": "b"}], "row 0: no answer"),
         (
@@ -85,7 +85,7 @@ def test_bad_rows_are_told(tmp_path, rows, told):
 @pytest.mark.parametrize("limit", [0, -1, 3])
 def test_more_questions_than_exist(tmp_path, limit):
     path = jsonl(tmp_path / "two.jsonl", *[{"prompt": "a", "answer": "b"}] * 2)
-    with pytest.raises(SdlabError, match=f"{limit} questions asked of two.jsonl, which has 2; choose 1 to 2"):
+    with pytest.raises(SdlabError, match=f"{limit} problems asked of two.jsonl, which has 2; choose 1 to 2"):
         load_problems(path, limit=limit)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from patience import PATIENCE
 
+from sdlab.benchmarks.problems import ProblemSource
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
 from sdlab.measure.evaluation import evaluate, summarise
@@ -307,13 +308,43 @@ def test_damage_and_foreign_folders_are_told(tmp_path):
     assert (other / "thesis.txt").read_text() == "precious"
 
 
+def own_file(path, answers):
+    rows = [{"question": f"Question {i}?", "answer": a} for i, a in enumerate(answers)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return ProblemSource(str(path), instruction="")
+
+
+def test_a_file_of_problems_carries_its_name_and_checksum(tmp_path):
+    source = own_file(tmp_path / "my.jsonl", ["30", "31"])
+    options = {"name": "m", "sampling": SAMPLING, "output": tmp_path / "out"}
+    (result,) = evaluate_benchmarks(Engine(TEXTS), [source], **options)
+    assert result.benchmark == "my.jsonl" and result.folder == tmp_path / "out" / "m" / "my.jsonl"
+    recorded = {"name": "my.jsonl", "sha256": sha256(tmp_path / "my.jsonl"), "instruction": ""}
+    assert result.about["settings"]["problems"] == recorded
+    again = Engine(TEXTS)
+    evaluate_benchmarks(again, [source], **options)
+    assert not again.asked
+    with pytest.raises(SdlabError, match="holds another result: problems is"):
+        evaluate_benchmarks(again, [own_file(tmp_path / "my.jsonl", ["30", "32"])], **options)
+    (tmp_path / "other").mkdir()
+    twin = own_file(tmp_path / "other" / "my.jsonl", ["30"])
+    with pytest.raises(SdlabError, match="two files of problems are called my.jsonl"):
+        evaluate_benchmarks(again, [source, twin], **options)
+
+
+def test_a_file_is_not_stored_as_a_benchmark(tmp_path):
+    own_file(tmp_path / "my.jsonl", ["30"])
+    with pytest.raises(SdlabError, match="my.jsonl is not the file of math500.*use --problems .*my.jsonl"):
+        evaluate_benchmarks(Engine(TEXTS), ["math500"], name="m", source=str(tmp_path / "my.jsonl"))
+
+
 def test_bad_requests_are_told_before_anything_is_sampled(tmp_path):
     engine = Engine(TEXTS)
     with pytest.raises(SdlabError, match="needs a name"):
         evaluate_benchmarks(engine, {"toy": PROBLEMS})
     with pytest.raises(SdlabError, match="no benchmarks"):
         evaluate_benchmarks(engine, [], name="m")
-    with pytest.raises(SdlabError, match="unknown benchmark 'aime1824'.*aime24.*in-domain"):
+    with pytest.raises(SdlabError, match="unknown split or benchmark 'aime1824'.*aime24.*in-domain"):
         evaluate_benchmarks(engine, ["in-domain", "aime1824"], name="m", output=tmp_path)
     with pytest.raises(SdlabError, match="cannot name a folder"):
         slug("///")

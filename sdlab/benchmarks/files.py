@@ -1,146 +1,127 @@
-"""Read the questions of real benchmarks from their files as problems."""
+"""Read a file of problems: json, jsonl or parquet."""
 
 import importlib.util
-import json
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from sdlab.benchmarks.cells import kind_of, question_of, system_of, text_of, truth_in
+from sdlab.benchmarks.columns import ANSWERS, find_columns
+from sdlab.benchmarks.prompts import PromptStyle, with_system
 from sdlab.errors import SdlabError
-from sdlab.grading.score import MAX_ANSWER_CHARS, extract_answer
 from sdlab.grading.tool_calls import is_calls
-from sdlab.reading.rows import read_frame
+from sdlab.reading.rows import read_rows
 from sdlab.world.problems import Problem
 
-# Layout -> the columns by which it is known.
-LAYOUTS = {"verl": ("prompt", "reward_model"), "question and answer": ("prompt", "answer")}
+NO_ANSWER = {"nan", "none", "null", "n/a", "<na>"}  # spellings of a missing answer
+MOST_WORDS = 12  # an answer with more words is a sentence, which only the same sentence would match
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
-def load_problems(path: str | Path, limit: int | None = None, split: str | None = None) -> list[Problem]:
-    """Return the questions of a json, jsonl or parquet file, in the file's order, with repeated rows.
+def load_problems(
+    path: str | Path,
+    limit: int | None = None,
+    split: str | None = None,
+    *,
+    question_column: str | None = None,
+    answer_column: str | None = None,
+    style: PromptStyle | None = None,
+) -> list[Problem]:
+    r"""Return the problems of a json, jsonl or parquet file, in the file's order, with repeated rows.
 
-    Two layouts are recognised by their columns: verl's (`prompt` a chat, `reward_model` with the
-    `ground_truth`; DAPO-Math, AIME, AMC, MATH-500) and plain rows (`prompt`, `answer`; SDPO's SciKnowEval and
-    ToolAlpaca files). Cells may be JSON text. `prompt` is the last user message. `kind` is the file's own
-    type of question, or "". `split` defaults to the file's name, and so does the id, with the row's number.
+    The columns are found by their names (`sdlab.benchmarks.columns`), or named. A question is a text, or a
+    chat whose last user message is taken. An answer stands alone, in \boxed{}, or after #### at the end of a
+    worked solution. Cells may be JSON text. `kind` is the file's own type of problem, or "". `split` defaults
+    to the file's name, and so does the id, with the row's number. style: how prompts are written, with the
+    system text of the row before the question; None for the question alone.
 
-    Raises SdlabError on a missing or damaged file, an unknown layout, a row without a question or an
-    extractable answer, a missing pyarrow for parquet, and a limit beyond the file's questions.
+    Raises SdlabError on a missing or damaged file, missing or differing columns, a row without a question or
+    a readable answer, a missing pyarrow for parquet, and a limit beyond the file's problems.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    return problems_of(
+        file_rows(path), path.name, path.stem, limit, split, (question_column, answer_column), style
+    )
+
+
+def file_rows(path: Path) -> list[dict]:
+    """Return the rows of a file of problems.
+
+    Raises SdlabError when it is missing or cannot be read.
+    """
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise SdlabError(f'reading {path.name} needs pyarrow; install it with: pip install "sdlab[data]"')
     if not path.is_file():
-        raise SdlabError(f"no file {path}; give a json, jsonl or parquet file of questions")
-    frame = read_frame(path)
-    rows = frame.to_dict("records")
-    read = _reader(path, list(map(str, frame.columns)))
+        raise SdlabError(f"no file {path}; give a json, jsonl or parquet file of problems")
+    return read_rows(path)[0]
+
+
+def problems_of(
+    rows: Sequence[dict],
+    where: str,
+    stem: str,
+    limit: int | None = None,
+    split: str | None = None,
+    names: tuple[str | None, str | None] = (None, None),
+    style: PromptStyle | None = None,
+) -> list[Problem]:
+    """Return the problems in the rows of a file or a data set, which `where` names in errors.
+
+    stem: the first part of the ids. names: the columns of questions and answers, where they are named.
+
+    Raises the errors of `load_problems`.
+    """
+    question_column, answer_column = find_columns(rows, where, *names)
     if limit is not None and not 1 <= limit <= len(rows):
-        raise SdlabError(
-            f"{limit} questions asked of {path.name}, which has {len(rows)}; choose 1 to {len(rows)}"
-        )
+        raise SdlabError(f"{limit} problems asked of {where}, which has {len(rows)}; choose 1 to {len(rows)}")
     problems = []
     for number, row in enumerate(rows[:limit]):
-        try:
-            prompt, answer, domain, kind = read(row)
-        except SdlabError as error:
-            raise SdlabError(f"{path.name}, row {number}: {error}") from error
-        if not prompt or not answer:
-            raise SdlabError(
-                f"{path.name}, row {number}: no {'answer' if prompt else 'question'}; "
-                "every row needs both, mend or remove it"
-            )
+        question, answer = _read(row, question_column, answer_column, f"{where}, row {number}")
+        if style is not None:
+            question = style.prompt(with_system(system_of(row), question), answer)
+        domain = text_of(row.get("data_source")) or text_of(row.get("dataset")) or stem
         problems.append(
-            Problem(
-                f"{path.stem}/{number:04d}", domain or path.stem, split or path.stem, kind, prompt, answer
-            )
+            Problem(f"{stem}/{number:04d}", domain, split or stem, kind_of(row), question, answer)
         )
     return problems
 
 
-def _reader(path: Path, columns: list[str]) -> Callable[[dict], tuple[str, str, str, str]]:
-    """Return the function row -> (question, answer, domain, kind) for the layout with these columns."""
-    if set(LAYOUTS["verl"]) <= set(columns):
-        return read_verl
-    if set(LAYOUTS["question and answer"]) <= set(columns):
-        return lambda row: (
-            question_of(row["prompt"]),
-            truth_of(row["answer"]),
-            text_of(row.get("dataset")),
-            text_of(row.get("kind")),
-        )
-    known = "; ".join(f"{name}: {' and '.join(needed)}" for name, needed in LAYOUTS.items())
-    raise SdlabError(
-        f"{path.name} has columns {', '.join(columns)}; "
-        f"a file of questions needs those of one layout ({known})"
-    )
+def _read(row: dict, question_column: str, answer_column: str, place: str) -> tuple[str, str]:
+    """Return the question and the answer of a row.
 
-
-def read_verl(row: dict) -> tuple[str, str, str, str]:
-    """Return (question, answer, domain, kind) of a row in verl's layout."""
-    reward, extra = unpacked(row["reward_model"]), unpacked(row.get("extra_info"))
-    truth = truth_of(reward.get("ground_truth")) if isinstance(reward, dict) else ""
-    index = text_of(extra.get("index")) if isinstance(extra, dict) else ""
-    parts = index.split("/")  # MATH names its questions split/subject/number.json
-    return (
-        question_of(row["prompt"]),
-        truth,
-        text_of(row.get("data_source")),
-        parts[1] if len(parts) == 3 else "",
-    )
-
-
-def truth_of(cell: object) -> str:
-    r"""Return the ground truth of a cell.
-
-    It is the content of the box in a worked solution, what follows its last ####, or the text itself.
-
-    Raises SdlabError when a solution has no answer that can be extracted: its text is never taken for the
-    answer.
+    Raises SdlabError, which begins with `place`, when one is missing or cannot be read.
     """
-    text = text_of(cell).strip()
-    if is_calls(text):
-        return text
-    if "\\boxed" in text or "\\fbox" in text:
-        answer = extract_answer(text) or ""
-    elif "####" in text:
-        answer = text.rpartition("####")[2].strip()
-    else:
-        answer = text
-    if (text and not answer) or len(answer) > MAX_ANSWER_CHARS or "\n" in answer:
+    try:
+        question = question_of(row.get(question_column))
+        answer = truth_in({answer_column: row.get(answer_column)}, answer_column)
+    except SdlabError as error:
+        raise SdlabError(f"{place}: {error}") from error
+    if answer.lower() in NO_ANSWER:
+        answer = ""
+    if not question or not answer:
         raise SdlabError(
-            f"no answer can be extracted from {text[:60]!r}; "
-            r"give the answer alone, in \boxed{} or after ####"
+            f"{place}: no {'answer' if question else 'question'} in column "
+            f"{answer_column if question else question_column!r}; every row needs both, mend or remove it"
         )
-    return answer
+    if isinstance(row.get(answer_column), dict) and answer_column != "reward_model":
+        raise SdlabError(f"{place}: the answer is an object, {answer[:60]!r}; give a text or a number")
+    words = len(_WORD.findall(answer))
+    if words > MOST_WORDS and not is_calls(answer):
+        raise SdlabError(
+            f"{place}: the answer {answer[:40]!r}... is a sentence of {words} words, which no grader can "
+            rf"compare; give the result alone, in \boxed{{}} or after ####"
+        )
+    return question, answer
 
 
-def question_of(cell: object) -> str:
-    """Return the last user message of a chat, or the text itself."""
-    cell = unpacked(cell)
-    if isinstance(cell, str):
-        return cell.strip()
-    users = (
-        [m.get("content") for m in cell if isinstance(m, dict) and m.get("role") == "user"]
-        if isinstance(cell, list)
-        else []
-    )
-    return text_of(users[-1]).strip() if users else ""
+def worked_solution(row: dict, answer: str) -> str:
+    r"""Return the longest text that solves a row's problem, with its answer in \boxed{}.
 
-
-def unpacked(cell: Any) -> Any:
-    """Return a cell without its wrapping: arrays as lists, JSON text as its content."""
-    if hasattr(cell, "tolist"):  # parquet gives numpy arrays
-        cell = cell.tolist()
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell  # a question may begin with a bracket
-    return cell
-
-
-def text_of(cell: object) -> str:
-    """Return a cell as text, "" for a missing one."""
-    # A missing number is NaN, which differs from itself.
-    return "" if cell is None or cell != cell else str(cell)
+    It is the text of `solution` or of another column of answers; #### becomes a sentence with a box.
+    """
+    texts = [text_of(row.get(name)).strip() for name in ANSWERS[1:]]
+    text = max(texts, key=len)
+    if "\\boxed" in text:
+        return text
+    work = text.rpartition("####")[0].strip() if "####" in text else text.removesuffix(answer).strip()
+    return f"{work}\nThe answer is \\boxed{{{answer}}}.".strip()

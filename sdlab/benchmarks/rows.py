@@ -1,29 +1,21 @@
 r"""Read rows of every benchmark layout as prompt, answer and type; prompts ask for the form that is graded.
 
-Mathematics asks for a box: "Prompts reformatted to \boxed{}" (arXiv 2603.24472; its change_math_prompts.py
-does the same to DAPO's texts). Multiple choice keeps the format of SDPO's system message,
-`<answer>A</answer>`, which SDPO's reward reads. A problem is one user message here, so the system message
-comes before the question.
+Mathematics asks for a box (`sdlab.benchmarks.prompts`). Multiple choice keeps the format of SDPO's system
+message, `<answer>A</answer>`, which SDPO's reward reads. A problem is one user message here, so the system
+message comes before the question.
 """
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sdlab.benchmarks.files import question_of, read_verl, text_of, truth_of, unpacked
+from sdlab.benchmarks.cells import kind_of, question_of, system_of, text_of, truth_in, unpacked
+from sdlab.benchmarks.columns import MATH, VERL
+from sdlab.benchmarks.prompts import BOXED, boxed_prompt, with_system
 from sdlab.errors import SdlabError
 from sdlab.grading.spelling import plain
 from sdlab.grading.tool_calls import truth_calls
 from sdlab.grading.words import choice_of
 
-BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
-_ANSWER_FIRST = re.compile(
-    r"Solve the following math problem step by step\.\s+"
-    r"The last line of your response should be of the form Answer: \$Answer "
-    r"\(without quotes\) where \$Answer is the answer to the problem\.\s*"
-)
-_ONE_BREAK = re.compile(r"[^\n]\n\Z")
-_ANSWER_LAST = 'Remember to put your answer on its own line after "Answer:"'
 CHOICE = (
     "Given a question and four options, please select the right answer. "
     "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n"
@@ -41,70 +33,16 @@ class Row(NamedTuple):
     kind: str
 
 
-def boxed_prompt(question: str) -> str:
-    r"""Return `question` with the instruction to answer within \boxed{} on its last line.
-
-    The instruction replaces DAPO's "Answer: $Answer" lines. The function is idempotent: an existing
-    instruction to box is brought to the same form. The question itself is not changed.
-    """
-    text = question.strip()
-    opening = _ANSWER_FIRST.match(text)
-    text = text[opening.end() :] if opening else text
-    body = text.removesuffix(BOXED)
-    # In the study's form, white space before its line break stays (as in AMC23's file).
-    study_form = body != text and _ONE_BREAK.search(body)
-    body = body[:-1] if study_form else body.rstrip()
-    for ending in (f"{_ANSWER_LAST}.", _ANSWER_LAST):
-        if body.rstrip().endswith(ending):
-            body = body.rstrip().removesuffix(ending).rstrip()
-    return f"{body}\n{BOXED}"
+def _math(question: str, answer: str) -> Callable[[dict], Row]:
+    """Return the function that reads a row of mathematics with these columns."""
+    return lambda row: Row(boxed_prompt(question_of(row[question])), truth_in(row, answer), kind_of(row))
 
 
-def _verl_math(row: dict) -> Row:
-    question, answer, _, kind = read_verl(row)
-    return Row(boxed_prompt(question), answer, kind)
-
-
-def _plain_math(row: dict) -> Row:
-    return Row(boxed_prompt(question_of(row["prompt"])), truth_of(row["answer"]), text_of(row.get("kind")))
-
-
-def _hub_math(question: str, answer: str) -> Callable[[dict], Row]:
-    def read(row: dict) -> Row:
-        truth = truth_of(row[answer])
-        if answer == "solution" and truth and truth == text_of(row[answer]).strip():
-            raise SdlabError(
-                rf"no \boxed{{}} and no #### in the solution {truth[:60]!r}; mark its answer with one of them"
-            )
-        parts = text_of(row.get("unique_id")).split("/")  # MATH names its questions split/subject/number.json
-        return Row(boxed_prompt(text_of(row[question])), truth, parts[1] if len(parts) == 3 else "")
-
-    return read
-
-
-def _verl_with_system(row: dict) -> Row:
-    question, answer, _, kind = read_verl(row)
-    chat = unpacked(row["prompt"])
-    system = (
-        next((m.get("content") for m in chat if isinstance(m, dict) and m.get("role") == "system"), "")
-        if isinstance(chat, list)
-        else ""
+def _with_system(answer: str) -> Callable[[dict], Row]:
+    """Return the function that reads a row whose system message is in its chat or in a column."""
+    return lambda row: Row(
+        with_system(system_of(row), question_of(row["prompt"])), truth_in(row, answer), kind_of(row)
     )
-    return Row(_with_system(system, question), answer, kind)
-
-
-def _plain_with_system(row: dict) -> Row:
-    return Row(
-        _with_system(row.get("system"), question_of(row["prompt"])),
-        truth_of(row["answer"]),
-        text_of(row.get("kind")),
-    )
-
-
-def _with_system(system: object, question: str) -> str:
-    """Return the system message and the question as one user message."""
-    text = text_of(system).strip()
-    return question if text in ("", "None", "-") or not question else f"{text}\n\n{question}"
 
 
 def _choices(row: dict) -> Row:
@@ -124,21 +62,15 @@ def _program(row: dict) -> Row:
 
 # For each kind of grading, the layouts that rows may have: needed columns -> function that reads a row.
 # The first layout whose columns are all there is used.
-_VERL, _PLAIN = ("prompt", "reward_model"), ("prompt", "answer")
+_PLAIN = ("prompt", "answer")
 LAYOUTS: dict[str, dict[tuple[str, ...], Callable[[dict], Row]]] = {
-    "math": {
-        _VERL: _verl_math,
-        _PLAIN: _plain_math,
-        ("problem", "answer"): _hub_math("problem", "answer"),
-        ("problem", "solution"): _hub_math("problem", "solution"),
-        ("question", "answer"): _hub_math("question", "answer"),
-    },
+    "math": {needed: _math(*needed) for needed in MATH},
     "choice": {
-        _VERL: _verl_with_system,
-        _PLAIN: _plain_with_system,
+        VERL: _with_system("reward_model"),
+        _PLAIN: _with_system("answer"),
         ("question", "choices", "answerKey"): _choices,
     },
-    "calls": {_VERL: _verl_with_system, _PLAIN: _plain_with_system},
+    "calls": {VERL: _with_system("reward_model"), _PLAIN: _with_system("answer")},
     "": {("question_content", "starter_code"): _program},
 }
 

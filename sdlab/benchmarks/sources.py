@@ -48,7 +48,7 @@ def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> P
     return source
 
 
-def _libraries() -> None:
+def need_libraries() -> None:
     """Raise SdlabError when a package of the extra `data` is missing."""
     missing = [name for name in ("datasets", "pyarrow") if importlib.util.find_spec(name) is None]
     if missing:
@@ -60,7 +60,7 @@ def rows_from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
 
     Raises SdlabError when the file is empty or cannot be read, and when a package is missing.
     """
-    _libraries()
+    need_libraries()
     import datasets
 
     from sdlab.benchmarks.recorded import load_record, record_path
@@ -104,7 +104,7 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
         raise SdlabError(
             f"{benchmark.name} is on no hub; give source= a folder with {names} (from {benchmark.origin})"
         )
-    _libraries()
+    need_libraries()
     import datasets
 
     try:

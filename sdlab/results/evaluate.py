@@ -4,19 +4,19 @@ The organism's splits ("in-domain", ...) are benchmarks like any other, so an or
 one table.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 
 import pandas
 
-from sdlab.errors import SdlabError, unknown
+from sdlab.benchmarks.problems import ProblemSource
+from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate
 from sdlab.paper import paper_sampling
 from sdlab.provenance import provenance
+from sdlab.results.requests import load_problems, requests, source_file
 from sdlab.results.result import Result, make_result, slug
 from sdlab.results.store import check_same, held, load_result, save_result
 from sdlab.rollout.checks import require_vllm
@@ -24,8 +24,7 @@ from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
 from sdlab.text.markers import total_markers
-from sdlab.world.problems import Problem
-from sdlab.world.splits import SPLITS, load_split
+from sdlab.world.problems import Problem, fingerprint
 
 ROOM = 64  # least number of tokens that a prompt must leave for a completion in the model's context
 
@@ -33,7 +32,7 @@ ROOM = 64  # least number of tokens that a prompt must leave for a completion in
 @checked
 def evaluate_benchmarks(
     model: str | Engine,
-    benchmarks: Sequence[str] | Mapping[str, Sequence[Problem]],
+    benchmarks: Sequence[str | ProblemSource] | Mapping[str, Sequence[Problem]],
     *,
     output: str | Path | None = None,
     name: str | None = None,
@@ -51,10 +50,11 @@ def evaluate_benchmarks(
 
     model: what `load_engine` accepts (with `engine` and `engine_settings`), or an engine (which needs a
     `name`). It is loaded when the first benchmark has to be sampled. benchmarks: names of benchmarks
-    (name:split) and of splits of the world, or names with problems. sampling: `paper_sampling(thinking)`
-    unless given. A completion limit beyond the model's context is lowered to it, with a note. source: where
-    `load_benchmark` finds its files. limit: how many of the first problems of each. progress(benchmark, done,
-    total) counts completions.
+    (name:split), of splits of the world and of files, sources of problems, or names with problems. A file's
+    result has the file's name as its benchmark and the file's checksum in its settings. sampling:
+    `paper_sampling(thinking)` unless given. A completion limit beyond the model's context is lowered to it,
+    with a note. source: where `load_benchmark` finds its files; a file must have the benchmark's own file
+    name. limit: how many of the first problems of each. progress(benchmark, done, total) counts completions.
 
     output: each result is saved as output/<name>/<benchmark>; None saves nothing. A benchmark whose folder
     holds a result of the same settings and weights is not sampled again, so an interrupted evaluation resumes
@@ -68,10 +68,10 @@ def evaluate_benchmarks(
             "evaluating an engine needs a name for its results; "
             "give name=..., or the model's name instead of the engine"
         )
-    requested: dict[str, Sequence[Problem] | None] = (
+    requested: dict[str, Sequence[Problem] | ProblemSource | None] = (
         dict(benchmarks)
         if isinstance(benchmarks, Mapping)
-        else dict.fromkeys([benchmarks] if isinstance(benchmarks, str) else benchmarks)
+        else requests([benchmarks] if isinstance(benchmarks, (str, ProblemSource)) else benchmarks)
     )
     if not requested:
         raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
@@ -93,6 +93,10 @@ def evaluate_benchmarks(
             "seed": seed,
             "source": source,
         }
+        if isinstance(problems, ProblemSource):
+            settings["problems"], problems = problems.record(), problems.load(limit)
+        if source is not None and problems is None:
+            settings["source_file"] = source_file(benchmark, source)
         if problems is not None:
             problems = list(problems)[:limit]
             settings["problems_sha256"] = fingerprint(problems)
@@ -150,29 +154,6 @@ def _finished(
         return False
     check_same(folder, model, benchmark, settings, origin)
     return True
-
-
-def load_problems(
-    benchmark: str, source: str | None = None, limit: int | None = None, seed: int = 0
-) -> list[Problem]:
-    """Return the first `limit` problems of a split of the world, or of a benchmark.
-
-    A benchmark is named by its name, or by name:split where it has several.
-    """
-    if benchmark in SPLITS:
-        return load_split(benchmark, seed, limit)
-    from sdlab.benchmarks.catalogue import BENCHMARKS
-    from sdlab.benchmarks.load import load_benchmark
-
-    name, _, split = benchmark.partition(":")
-    if name not in BENCHMARKS:
-        raise unknown("benchmark", name, [*BENCHMARKS, *SPLITS])
-    return load_benchmark(name, split=split or None, source=source, limit=limit)
-
-
-def fingerprint(problems: Sequence[Problem]) -> str:
-    """Return the sha256 of the problems' ids, prompts and answers, in order."""
-    return sha256(json.dumps([[p.id, p.prompt, p.answer] for p in problems]).encode()).hexdigest()
 
 
 def _sample(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdlab.benchmarks.problems import load_problems
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.reading.cells import text_of
@@ -39,22 +40,10 @@ def job_problems(job: Job) -> list[Problem]:
         from sdlab.runs.questions import training_questions
 
         return training_questions(job.data, job.num_questions, None, job.config.seed)
-    if Path(job.data).expanduser().is_file():
-        from sdlab.benchmarks.files import load_problems
-
-        problems = load_problems(Path(job.data).expanduser())
-    elif Path(job.data).suffix:
-        raise SdlabError(
-            f"no file {job.data}; give a file of questions, a benchmark, or one of the splits "
-            f"{', '.join(SPLITS)}"
-        )
-    else:
-        from sdlab.benchmarks.load import load_benchmark
-
-        problems = load_benchmark(job.data)
+    problems = load_problems(job.data)
     if any(not problem.answer for problem in problems):
         raise SdlabError(
-            f"{job.data} has questions without an answer, so no completion can be graded; train on other data"
+            f"{job.data} has problems without an answer, so no completion can be graded; train on other data"
         )
     if job.num_questions is None:
         return problems

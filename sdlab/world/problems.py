@@ -1,6 +1,9 @@
 """The form of every problem, generated here or read from a real benchmark."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,8 @@ class Problem:
     def types(self) -> tuple[str, ...]:
         """Return the problem's types: one per hidden number of a hunt, one in other domains."""
         return tuple(self.kind.split("; "))
+
+
+def fingerprint(problems: Sequence[Problem]) -> str:
+    """Return the sha256 of the problems' ids, prompts and answers, in order."""
+    return sha256(json.dumps([[p.id, p.prompt, p.answer] for p in problems]).encode()).hexdigest()
