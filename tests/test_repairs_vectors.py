@@ -162,11 +162,8 @@ class Vectors:
         self.student = (self.z / own).log_softmax(-1)
         self.tables["student"] = self.student.detach()
 
-    def parts(self, source):
-        return [list(range(len(self.mask)))]
-
-    def logps(self, source, part):
-        return self.tables[source][self.mask]
+    def scan(self, *sources):
+        yield list(range(len(self.mask))), [self.tables[source][self.mask] for source in sources]
 
 
 class Given(Signals):
@@ -556,8 +553,6 @@ class Uniform:
     def __init__(self, mask):
         self.mask = mask
 
-    def parts(self, source):
-        return [list(range(len(self.mask)))]
-
-    def logps(self, source, part):
-        return torch.full((int(self.mask.sum()), 5), 0.2, dtype=torch.float64).log()
+    def scan(self, *sources):
+        logps = torch.full((int(self.mask.sum()), 5), 0.2, dtype=torch.float64).log()
+        yield list(range(len(self.mask))), [logps for _ in sources]

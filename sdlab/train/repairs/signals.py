@@ -6,7 +6,7 @@ are those before the step's update, without gradient.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,17 +26,14 @@ SCALES = {
 
 
 class Scorer(Protocol):
-    """Computes log-distributions at completion tokens, micro-batch by micro-batch.
+    """Computes log-distributions at completion tokens; a source is "student", "base" or a view's number."""
 
-    A source is "student", "base" or the number of a view.
-    """
+    def scan(self, *sources: str | int) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
+        """Yield micro-batches of rows, and log-probabilities (N, V) at their tokens for each source.
 
-    def parts(self, source: str | int) -> Iterable[list[int]]:
-        """Return the rows that the source scores, as micro-batches."""
-        ...
-
-    def logps(self, source: str | int, part: Sequence[int]) -> torch.Tensor:
-        """Return log-probabilities (N, V) at the completion tokens of the rows in `part`, row after row."""
+        Together they hold the rows that the first source scores; a view scores those for which it has its
+        context. Row after row, N completion tokens.
+        """
         ...
 
 
@@ -193,8 +190,7 @@ class Signals:
         key = ("kl", one, other, top_k)
         if key not in self._tables:
             table = torch.zeros_like(self.old)
-            for part in self._scorer.parts(one):
-                first, second = (self._scorer.logps(view, part) for view in (one, other))
+            for part, (first, second) in self._scorer.scan(one, other):
                 if top_k is not None:
                     ids = first.topk(min(top_k, first.shape[-1]), dim=-1).indices
                     first, second = (with_tail(logps.gather(-1, ids)) for logps in (first, second))
@@ -208,11 +204,8 @@ class Signals:
             tables = torch.zeros_like(self.old).expand(3, -1, -1).clone()
             if not isinstance(source, str):
                 tables[0] = self.old
-            for part in self._scorer.parts(source):
-                logps, ids = (
-                    self._scorer.logps(source, part),
-                    self.facts.ids[part][self.facts.mask[part].bool()],
-                )
+            for part, (logps,) in self._scorer.scan(source):
+                ids = self.facts.ids[part][self.facts.mask[part].bool()]
                 measures = (
                     logps.gather(-1, ids.to(logps.device)[:, None]).squeeze(-1),
                     entropy(logps),
