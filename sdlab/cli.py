@@ -43,9 +43,8 @@ COMMANDS = {
     "evaluate": Command(MEASURE, "evaluate:evaluate", "Evaluate a model on benchmarks or splits."),
     "import": Command(MEASURE, "evaluate:import_", "Analyse completions that you already have."),
     "compare": Command(MEASURE, "evaluate:compare", "Compare results in one table, paired by problem."),
-    "train": Command(
-        TRAIN, "train:METHODS", "Train a model with SFT, GRPO or SDPO; an interrupted run resumes."
-    ),
+    "train": Command(TRAIN, "train:METHODS", "Train a model with SFT, GRPO, SDPO or a repair of it."),
+    "repairs": Command(TRAIN, "repairs:repairs", "List the repairs of self-distillation and their claims."),
     "sweep": Command(TRAIN, "sweep:sweep", "Train on every combination of settings."),
     "reproduce": Command(TRAIN, "reproduce:reproduce", "Run the training of the recorded results again."),
     "pretrain": Command(TRAIN, "pretrain:pretrain", "Pretrain an organism, the small model of the study."),

@@ -108,9 +108,9 @@ def with_mark(path: Path) -> Path:
 def test_files_with_a_byte_order_mark_are_read(tmp_path):
     submission = tmp_path / "repair.py"
     submission.write_text(
-        "from sdlab.train.repair import Repair\nrepair = Repair(mix=0.25)  # é\n", encoding="utf-8"
+        "from sdlab.train.repairs.controls import mix\nrepair = mix(0.25)  # é\n", encoding="utf-8"
     )
-    assert load_repair(with_mark(submission)).mix == 0.25
+    assert load_repair(with_mark(submission)).name == "mix_0.25"
     job = Job("grpo", "organism", "train", GRPOConfig())
     assert read_job(with_mark(write_job(job, tmp_path / "job.json"))) == job
     recipe = tmp_path / "deepseek-7b-grpo.toml"

@@ -1,13 +1,10 @@
-"""Repairs and the leaderboard: the loop against run_sdpo, run_grpo and brute force, ranks on fixed tables,
-and submissions from file to rank.
+"""The leaderboard: ranks on fixed tables, and submissions from file to rank.
 
 Slow: those that start submissions' processes, 20 in all, each of which imports torch (about 4 s of processor
 time each).
 """
 
-import copy
 import csv
-import math
 import socket
 import subprocess
 import sys
@@ -17,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rollout_models as tiny
-import torch
 from patience import PATIENCE
 
 from sdlab.commands.leaderboard import rank_submissions
@@ -28,163 +23,10 @@ from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, trainin
 from sdlab.labs.ranking import rank
 from sdlab.labs.sandbox import bubblewrap
 from sdlab.labs.sandbox.training import train
-from sdlab.organism.pretrain import PretrainConfig, build_model
-from sdlab.organism.tokenizer import build_tokenizer
-from sdlab.rollout.torch_engine import TorchEngine
-from sdlab.train import batch
-from sdlab.train.divergences import divergence
-from sdlab.train.grpo import GRPOConfig, run_grpo
-from sdlab.train.log import TIMED
-from sdlab.train.repair import Repair, run_repair
-from sdlab.train.sdpo import SDPOConfig, run_sdpo
-from sdlab.train.teacher import teacher_view
+from sdlab.train.config import TrainConfig
 from sdlab.world.splits import load_split
 
-P, G, T = 3, 4, 12
-SIZES = dict(
-    steps=2,
-    num_problems=P,
-    num_generations=G,
-    max_completion_length=T,
-    learning_rate=1e-3,
-    warmup_steps=0,
-    batch_tokens=100,
-)
-PROBLEMS = [replace(problem, answer=str(i)) for i, problem in enumerate(load_split("train", limit=6))]
 SOURCES = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Random weights, sharpened so that tokens depend on what came before and some completions end."""
-    tokenizer = build_tokenizer()
-    shape = PretrainConfig(hidden_size=64, num_layers=1, intermediate_size=128)
-    model = tiny.sharpen(
-        build_model(shape, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id), 2.0, 5.0
-    )
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(100, 140)]
-    return model, tokenizer
-
-
-@pytest.fixture
-def engine(start):
-    return TorchEngine(copy.deepcopy(start[0]), start[1])
-
-
-@pytest.fixture(autouse=True)
-def graded(monkeypatch, request):
-    """A random model is never right: here whoever answers problem 0 is, of other groups the second and, in
-    every other one, the third.
-    """
-    if "engine" in request.fixturenames:
-        monkeypatch.setattr(
-            batch,
-            "grade",
-            lambda texts, truths: [
-                float(t == "0" or i % G == 1 or (i % G == 2 and i // G % 2 == 1))
-                for i, t in enumerate(truths)
-            ],
-        )
-
-
-def weights(model):
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def route(rewards, num_generations):
-    right = rewards.view(-1, num_generations) > 0.5
-    return 1 - (~right & right.any(1, keepdim=True)).flatten().float()
-
-
-@pytest.mark.parametrize("method", ["sdpo", "grpo", "sdpo_no_think"])
-def test_without_a_change_it_is_sdpo_and_with_mix_1_grpo_bit_for_bit(start, engine, one_thread, method):
-    other = TorchEngine(copy.deepcopy(start[0]), start[1])
-    context = "solution_no_think" if method == "sdpo_no_think" else "solution"
-    if method == "grpo":
-        wanted, got = (
-            run_grpo(other, PROBLEMS, GRPOConfig(**SIZES)),
-            run_repair(engine, PROBLEMS, Repair(mix=1), SDPOConfig(**SIZES)),
-        )
-    else:
-        wanted = run_sdpo(other, PROBLEMS, SDPOConfig(**SIZES, context=context))
-        got = run_repair(engine, PROBLEMS, Repair(context), SDPOConfig(**SIZES))
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True))
-    columns = [column for column in wanted if column not in TIMED]
-    assert len(got) == 2 and got[columns].equals(wanted[columns])
-
-
-@pytest.mark.parametrize("mix", [0.25, route], ids=["a quarter GRPO", "routing"])
-def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, one_thread, mix):
-    seen = {}
-
-    def by_entropy(student, teacher, rewards, mask):
-        seen.update(student=student, teacher=teacher, mask=mask)
-        raw = torch.exp((teacher.exp() * teacher).sum(-1))
-        return raw / raw[mask].mean()
-
-    config = SDPOConfig(**SIZES | {"steps": 1}, num_minibatches=1, distillation_topk=None, temperature=0.8)
-    first = batch.sample_batch(engine, PROBLEMS, config, 0)
-    found = run_repair(engine, PROBLEMS, Repair(mix=mix, token_weights=by_entropy), config)["loss"].iloc[0]
-
-    view = teacher_view(start[1], first.problems, first.rollouts.texts, first.rewards, G, config, 0)
-    share = [mix] * (P * G) if mix == 0.25 else route(first.rewards, G).tolist()
-    mean = [first.rewards[i - i % G : i - i % G + G].mean().item() for i in range(P * G)]
-    rows, raw, total, tokens = {}, [], 0.0, 0
-    for i, ids in enumerate(first.rollouts.completions()):
-        sides = [predicted(start, prompt, ids, 0.8) for prompt in (first.prompts[i], view.prompts[i])]
-        distilled = view.distilled[i] and share[i] < 1
-        assert seen["mask"][i].sum() == (len(ids) if distilled else 0)
-        rows[i] = sides, [math.exp((t.exp() * t).sum()) for t in sides[1]], distilled
-        raw += rows[i][1] if distilled else []
-        tokens += len(ids) if distilled or share[i] > 0 else 0
-        if distilled:
-            for name, side in zip(("student", "teacher"), sides, strict=True):
-                torch.testing.assert_close(seen[name][i, : len(ids)], side, atol=2e-4, rtol=1e-4)
-    for i, ((student, teacher), factors, distilled) in rows.items():
-        old = first.rollouts.per_token_logps[i, : len(student)]
-        ratio = (student[range(len(student)), first.rollouts.completions()[i]] - old).exp()
-        total += share[i] * -(ratio * (first.rewards[i].item() - mean[i])).sum().item()
-        if distilled:
-            total += (1 - share[i]) * sum(
-                f / (sum(raw) / len(raw)) * divergence(s, t, 0.5).item()
-                for f, s, t in zip(factors, student, teacher, strict=True)
-            )
-    assert len({distilled for *_, distilled in rows.values()}) == 2
-    assert found == pytest.approx(total / tokens, rel=1e-3, abs=1e-6)
-
-
-def predicted(start, prompt, ids, temperature):
-    """log p of the next token at every token of `ids`, by the plain Hugging Face model."""
-    asked = start[1](prompt, add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logits = start[0](torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
-    return (logits / temperature).log_softmax(-1)
-
-
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        (dict(token_weights=lambda s, t, r, m: torch.ones(3)), "shape"),
-        (dict(token_weights=lambda s, t, r, m: -m.float()), "negative"),
-        (dict(token_weights=lambda s, t, r, m: m / 0.0), "finite"),
-        (dict(mix=lambda r, g: r + 1), "from 0 to 1"),
-        (dict(mix=lambda r, g: r[:2]), "shape"),
-    ],
-)
-def test_a_function_that_gives_nonsense_is_named(start, engine, change, said):
-    with pytest.raises(SdlabError, match=said):
-        run_repair(engine, PROBLEMS, Repair(**change), SDPOConfig(**SIZES))
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [dict(context="answer"), dict(mix=1.5), dict(mix="half"), dict(mix=math.nan), dict(token_weights=2)],
-)
-def test_bad_repairs_are_refused(change):
-    with pytest.raises(SdlabError):
-        Repair(**change)
 
 
 WAVE = np.sin(np.arange(120)).reshape(
@@ -240,7 +82,7 @@ def test_training_seeds_are_a_secret_s_own_and_never_the_named_split():
     assert {split_seed for _, split_seed in pairs} <= set(range(1, 16))
 
 
-SMALL = SDPOConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
+SMALL = TrainConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
 BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=PATIENCE, model="organism-small")
 TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_seeds(1, "plum")}
 
@@ -250,8 +92,8 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     """Two that work (one is lab 4's own notebook) and two that do not."""
     good, lazy, missing = tmp_path / "good.py", tmp_path / "[lazy].py", tmp_path / "missing.py"
     good.write_text(
-        "import os\nfrom sdlab.train.repair import Repair\nassert 'SDLAB_LEADERBOARD_SECRET' not in "
-        "os.environ\nrepair = Repair('solution_no_think', mix=0.5)\n"
+        "import os\nfrom sdlab.train.repairs.controls import mix\nassert 'SDLAB_LEADERBOARD_SECRET' not in "
+        "os.environ\nrepair = mix(0.5)\n"
     )
     lazy.write_text("print('1.0')\nrepair = 3\n")
     monkeypatch.setenv("SDLAB_LEADERBOARD_SECRET", "plum")
@@ -283,7 +125,7 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
     assert "[lazy]" in said and "tied" in said
 
 
-REPAIR = "from sdlab.train.repair import Repair\n"
+REPAIR = "from sdlab.train.repairs.hooks import Repair\nfrom sdlab.train.repairs.controls import mix\n"
 # What it hands in, and what is said about it (one of two: without Landlock, bubblewrap shows no other's
 # folder).
 BAD = {
@@ -308,12 +150,12 @@ BAD = {
         ("PermissionError", "defines no `repair`"),
     ),
     "gives_nan": (
-        REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards * float('nan'))",
-        "it must give 8 numbers from 0 to 1",
+        REPAIR + "repair = Repair('mine', weights=lambda signals, state: (signals.old * float('nan'), None))",
+        "repair 'mine': weights (distil) gave numbers that are not finite",
     ),
     "wrong_shape": (
-        REPAIR + "repair = Repair(mix=lambda rewards, num_generations: rewards[:2])",
-        "mix gave shares of shape (2,)",
+        REPAIR + "repair = Repair('mine', weights=lambda signals, state: (signals.old[:2], None))",
+        "repair 'mine': weights (distil) gave shape (2,",
     ),
 }
 NEEDS = {"steals": "files", "overwrites_others": "files"}  # what has to be closed off
@@ -327,9 +169,9 @@ def mixed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed")
     for name, (source, _) in BAD.items():
         (folder / f"{name}.py").write_text(source)
-    (folder / "good.py").write_text(REPAIR + "repair = Repair('solution_no_think', mix=0.5)")
+    (folder / "good.py").write_text(REPAIR + "repair = mix(0.5)")
     (folder / "deletes.py").write_text(
-        REPAIR + "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)\nrepair = Repair(mix=0.5)"
+        REPAIR + "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)\nrepair = mix(0.5)"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)

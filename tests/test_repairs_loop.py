@@ -16,17 +16,20 @@ from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.runs.folder import open_run
 from sdlab.train import batch
 from sdlab.train.config import TrainConfig
+from sdlab.train.divergences import divergence
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
 from sdlab.train.repairs import scoring
 from sdlab.train.repairs.advantages import antisd, grpo, rlcsd, rlsd
-from sdlab.train.repairs.controls import mix, sdpo_base_kl
+from sdlab.train.repairs.catalogue import CATALOGUE
+from sdlab.train.repairs.controls import mix
 from sdlab.train.repairs.drift import drift
 from sdlab.train.repairs.hooks import Divergence, Repair, TeacherRule
 from sdlab.train.repairs.loop import run_repair
+from sdlab.train.repairs.named import repair_named
 from sdlab.train.repairs.routing import srpo
 from sdlab.train.repairs.signals import Signals
-from sdlab.train.repairs.targets import opsd_ectr, veto
+from sdlab.train.repairs.targets import opsd_ectr
 from sdlab.train.repairs.views import View, solution_no_think
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.world.splits import load_split
@@ -135,8 +138,10 @@ def test_the_signals_are_those_of_the_plain_model(start, engine):
     seen = {}
 
     def weigh(signals: Signals, state: dict):
-        seen.update(signals=signals, s=signals.s, t=signals.t, HT=signals.teacher_entropy, base=signals.base)
-        seen.update(HS=signals.student_entropy, kl=signals.kl(0, 1, None), p2=signals.collision)
+        if not seen:  # the whole step; its minibatches follow
+            seen.update(signals=signals, s=signals.s, t=signals.t, HT=signals.teacher_entropy)
+            seen.update(HS=signals.student_entropy, kl=signals.kl(0, 1, None), p2=signals.collision)
+            seen.update(base=signals.base, whole=signals.distributions("student"))
         return signals.token_mean(signals.taught), None
 
     config = TrainConfig(**SIZES | {"steps": 1})
@@ -153,6 +158,7 @@ def test_the_signals_are_those_of_the_plain_model(start, engine):
         compare(seen["base"][row, :n], own.gather(1, at[:, None])[:, 0])
         compare(seen["HS"][row, :n], -(own.exp() * own).sum(-1))
         compare(seen["p2"][row, :n], own.exp().square().sum(-1))
+        compare(seen["whole"][row, :n].exp(), own.exp())
         views = []
         for m, chosen in enumerate(siblings):
             informed = bool(signals.informed[m, row])
@@ -195,44 +201,88 @@ def prompt_with(tokenizer, first, row, text):
     return render_prompt(tokenizer, first.problems[row // G], text)
 
 
-def predicted(start, prompt, ids):
+def predicted(start, prompt, ids, temperature=1.0):
+    """Log-probabilities (T, V) at every token of `ids`, by the plain Hugging Face model."""
     asked = start[1](prompt, add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         logits = start[0](torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
-    return logits.log_softmax(-1)
+    return (logits / temperature).log_softmax(-1)
 
 
 def compare(actual, expected):
     torch.testing.assert_close(actual, expected, atol=2e-4, rtol=1e-3)
 
 
-PASSES = {  # forward passes without gradient: (source, how often per step) at one minibatch
-    "sdpo": (Repair(), {0: 1}),
-    "grpo": (grpo(), {}),
-    "rlsd": (rlsd(), {"student": 1, 0: 1}),
-    "srpo": (srpo(), {0: 1}),
-    "opsd_ectr": (opsd_ectr(), {0: 1, 1: 1}),
-    "sdpo_base_kl": (sdpo_base_kl(), {0: 1, "base": 1}),
-    "veto": (veto(), {0: 1}),
+def own_weights(signals, state):
+    """Half of everything, and SDPO's half by the teacher's sureness."""
+    each = signals.token_mean(signals.mask)
+    return 0.5 * each * signals.taught * (-signals.teacher_entropy[0]).exp(), 0.5 * each
+
+
+BRUTE = {
+    "half": (Repair(advantage=grpo().advantage, weights=own_weights), 0.5),
+    "srpo": (srpo(), None),
 }
 
 
-@pytest.mark.parametrize("name", PASSES)
-def test_no_pass_without_need_and_none_twice(engine, monkeypatch, name):
-    repair, expected = PASSES[name]
+@pytest.mark.parametrize("name", BRUTE)
+def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, name):
+    repair, share = BRUTE[name]
+    repair = replace(repair, divergence=Divergence(top_k=None))
+    config = TrainConfig(**SIZES | {"steps": 1}, num_minibatches=1, temperature=0.8)
+    first = batch.sample_batch(engine, PROBLEMS, config, 0)
+    loss = run_repair(engine, PROBLEMS, repair, config)["loss"].iloc[0]
+
+    rewards, siblings = first.rewards.tolist(), right_sibling(first)
+    factors, sdpo, push, ways = [], [], 0.0, set()
+    for row, ids in enumerate(first.rollouts.completions()):
+        informed = siblings[row] is not None
+        distilled = informed if share else informed and not rewards[row]
+        policy = share or float(not distilled)
+        ways.add((distilled, policy))
+        student = predicted(start, first.prompts[row], ids, 0.8)
+        group = rewards[row - row % G : row - row % G + G]
+        ratio = (student[range(len(ids)), ids] - first.rollouts.per_token_logps[row, : len(ids)]).exp()
+        push -= policy * (ratio * (rewards[row] - sum(group) / G)).sum().item()
+        if distilled:
+            prompt = prompt_with(start[1], first, row, first.rollouts.texts[siblings[row]])
+            teacher = predicted(start, prompt, ids, 0.8)
+            factors += (teacher.exp() * teacher).sum(-1).exp().tolist()
+            sdpo += divergence(student, teacher, 0.5).tolist()
+    mean = 1.0 if share else sum(factors) / len(factors)
+    pull = sum((share or 1.0) * factor / mean * value for factor, value in zip(factors, sdpo))
+    assert len(ways) == 2
+    tokens = int(first.rollouts.completion_mask.sum())
+    assert loss == pytest.approx((push + pull) / tokens, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_method_trains_and_costs_the_passes_it_says(start, monkeypatch, name):
+    """Two steps; no distribution without a gradient is computed more often than the catalogue says."""
+    steps, groups = 2, 6 if name == "rlcsd" else G
     counts, compute = {}, scoring.Scoring.logps
 
     def count(self, source, part):
         if not all(row in self._kept.get(source, {}) for row in part):
             for row in part:
-                counts.setdefault(source, []).append(row)
+                key = source, row
+                counts[key] = counts.get(key, 0) + 1
         return compute(self, source, part)
 
     monkeypatch.setattr(scoring.Scoring, "logps", count)
-    run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES | {"steps": 1}, num_minibatches=1))
-    assert counts.keys() == expected.keys()
-    for source, rows in counts.items():
-        assert max(rows.count(row) for row in rows) == expected[source]
+    engine, repair = new_engine(start), repair_named(name)
+    table = run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES | {"num_generations": groups}))
+    assert len(table) == steps and table["updates"].max() > 0
+    assert math.isfinite(table["loss"].mean()) and math.isfinite(table["grad_norm"].mean())
+    changed = [not torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]))]
+    assert any(changed)
+    rows = P * groups
+    costs = [sum(counts.get((source, row), 0) for source in sources(repair)) for row in range(rows)]
+    assert max(costs) == steps * CATALOGUE[name].passes
+
+
+def sources(repair):
+    return ["student", "base", *range(len(repair.views))]
 
 
 STATES = {
@@ -248,7 +298,7 @@ STATES = {
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_killed_run_resumes_with_the_same_numbers(start, tmp_path, name):
-    config = TrainConfig(**SIZES | {"steps": 4})
+    config = TrainConfig(**SIZES | {"steps": 3})
     whole, killed = new_engine(start), new_engine(start)
     expected = run_repair(whole, PROBLEMS, STATES[name], config)
 
@@ -312,7 +362,7 @@ def test_a_hook_that_fails_later_keeps_the_finished_steps(start, tmp_path):
         weight = signals.token_mean(signals.taught)
         return (weight if signals.step < 2 else -weight), None
 
-    config, engine, whole = TrainConfig(**SIZES | {"steps": 4}), new_engine(start), new_engine(start)
+    config, engine, whole = TrainConfig(**SIZES | {"steps": 3}), new_engine(start), new_engine(start)
     expected = run_repair(whole, PROBLEMS, Repair(), TrainConfig(**SIZES | {"steps": 2}))
     with open_run(tmp_path / "run", config, method="repair", model="nobody/toy") as run:
         with pytest.raises(SdlabError, match="'late': weights"):

@@ -4,6 +4,7 @@ none.
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -137,6 +138,18 @@ def test_settings_that_a_method_does_not_heed_make_no_cells_of_it():
         )
 
 
+def test_a_grid_of_repairs_has_a_cell_for_each_and_none_of_other_methods():
+    grid = read_grid(["method=grpo,repair", "repair=sdpo,srpo,rlcsd", "steps=3", "seed=0,1"])
+    names = [cell_name(point, {"steps": 3}) for point in grid.points()]
+    assert len(names) == 2 + 3 * 2
+    assert names[0] == "grpo_seed=0" and names[-1] == "repair_repair=rlcsd_seed=1"
+    configs = [point.config for point in grid.points()]
+    assert [config.repair for config in configs[2:]] == ["sdpo"] * 2 + ["srpo"] * 2 + ["rlcsd"] * 2
+    assert pickle.loads(pickle.dumps(configs)) == configs  # as a cluster's tasks carry them
+    with pytest.raises(SdlabError, match="unknown repair 'srop'"):
+        read_grid(["method=repair", "repair=srop"])
+
+
 def test_values_are_read_as_their_types():
     grid = read_grid(
         [
@@ -174,7 +187,7 @@ def test_values_are_read_as_their_types():
     [
         ({}, "a grid needs a method"),
         ({"method": []}, "a grid needs a method"),
-        ({"method": "dpo"}, "unknown method 'dpo'; choose one of: base, grpo, sdpo, sft"),
+        ({"method": "dpo"}, "unknown method 'dpo'; choose one of: base, grpo, repair, sdpo, sft"),
         (
             {"method": "grpo", "contxt": "solution"},
             "unknown axis of grpo 'contxt'; choose one of: aggregation, .*num_questions",

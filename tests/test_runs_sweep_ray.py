@@ -27,7 +27,8 @@ from sdlab.train.log import TIMED
 pytestmark = pytest.mark.slow
 
 AXES = {
-    "method": ["grpo", "sdpo"],
+    "method": ["grpo", "repair"],
+    "repair": "srpo",
     "num_questions": [8, None],
     "num_types": 2,
     "steps": 4,

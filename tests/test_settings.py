@@ -41,7 +41,9 @@ from sdlab.study.conditions import groups
 from sdlab.train import batch
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
-from sdlab.train.repair import Repair
+from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate, TeacherRule
+from sdlab.train.repairs.named import run_named
+from sdlab.train.repairs.views import View
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.knobs import Knobs
@@ -61,7 +63,11 @@ CLASSES = {
     "sampling plan": lambda **changes: SamplingPlan(**{"steps": 2, "num_problems": 3} | changes),
     "budget": Budget,
     "limits": Limits,
-    "repair": Repair,
+    "hooks": Repair,
+    "divergence": Divergence,
+    "surrogate": Surrogate,
+    "teacher rule": TeacherRule,
+    "view": View,
 }
 FIELDS = [(name, field) for name, make in CLASSES.items() for field in fields(make())]
 NAMES = [f"{name}.{field.name}" for name, field in FIELDS]
@@ -212,12 +218,13 @@ CHANGES = {  # another value of every field, and what else must be set for it to
     "distillation_topk": {"distillation_topk": 3},
     "distillation_add_tail": {"distillation_add_tail": False},
     "distillation_is_clip": {"distillation_is_clip": 0.5},
+    "repair": {"repair": "grpo"},
 }
 WITH = {
     "teacher_update_rate": {"teacher_model_kind": "ema"},
     "distillation_add_tail": {"distillation_topk": 3},
 }
-LOOPS = {"sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}
+LOOPS = {"sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo, "repair": run_named}
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +327,7 @@ def seen(tmp_path, monkeypatch):
             "evaluate": evaluate,
         }.items():
             monkeypatch.setattr(training, name, part)
-        for name in ("run_sft", "run_grpo", "run_sdpo"):
+        for name in ("run_sft", "run_grpo", "run_sdpo", "run_named"):
             monkeypatch.setattr(training, name, loop)
         training.train(method, config, tmp_path / "run", plan, overwrite=True)
         return notes

@@ -33,10 +33,13 @@ from sdlab.runs import folder as runs
 from sdlab.runs.folder import open_run
 from sdlab.runs.loading import load_run
 from sdlab.show import LiveBoard
-from sdlab.train import batch, grpo, log, repair, sdpo, session, sft, teacher
+from sdlab.train import batch, grpo, log, sdpo, session, sft, teacher
+from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
-from sdlab.train.repair import Repair, run_repair
+from sdlab.train.repairs import advantages, loop, scoring, signals, teachers, weighed
+from sdlab.train.repairs.hooks import TeacherRule
+from sdlab.train.repairs.loop import run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.splits import load_split
@@ -59,15 +62,18 @@ CONFIGS = {
     "sft": SFTConfig(**SIZES, batch_size=2),
     "grpo": GRPOConfig(**SIZES),
     "sdpo": SDPOConfig(**SIZES, teacher_model_kind="ema"),
-    "repair": SDPOConfig(**SIZES, teacher_model_kind="ema"),
+    "repair": TrainConfig(**SIZES),
 }
+# a policy loss that reads student and teacher, and a teacher and a state that are stored
+REPAIR = replace(advantages.rlsd(), teacher=TeacherRule("ema", 0.5))
 LOOPS = {
     "sft": lambda engine, config, **rest: run_sft(engine, PROBLEMS, TRACES, config, **rest),
     "grpo": lambda engine, config, **rest: run_grpo(engine, PROBLEMS, config, **rest),
     "sdpo": lambda engine, config, **rest: run_sdpo(engine, PROBLEMS, config, **rest),
-    "repair": lambda engine, config, **rest: run_repair(engine, PROBLEMS, Repair(mix=0.5), config, **rest),
+    "repair": lambda engine, config, **rest: run_repair(engine, PROBLEMS, REPAIR, config, **rest),
 }
-LOOP_CODE = (sft, grpo, sdpo, repair, batch, log, teacher, runs, run_files, files)
+REPAIR_CODE = (loop, scoring, signals, teachers, weighed, advantages)
+LOOP_CODE = (sft, grpo, sdpo, *REPAIR_CODE, batch, log, teacher, runs, run_files, files)
 SESSION_CODE = (session, interrupts)
 PLACES = 1000 if os.environ.get("SDLAB_EVERY_LINE") else 6
 

@@ -13,8 +13,11 @@ from sdlab.rollout.loading import load_engine
 from sdlab.runs.questions import training_questions
 from sdlab.study.conditions import condition
 from sdlab.study.recorded import load_recorded
+from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
-from sdlab.train.repair import Repair, run_repair
+from sdlab.train.repairs.advantages import grpo
+from sdlab.train.repairs.hooks import Repair, TeacherRule
+from sdlab.train.repairs.loop import run_repair
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.splits import load_split
@@ -30,13 +33,18 @@ TRACES = [
 ]
 
 
-def sharp(student, teacher, rewards, mask):
-    """A token weight: how sure the student is, from 0 to 1."""
-    return (-(student.exp() * student).nan_to_num().sum(-1)).clamp(0, 1)
+def half(signals, state):
+    """Half GRPO, half SDPO times the student's entropy, at most 1; one mean over all tokens."""
+    each = signals.token_mean(signals.mask)
+    return 0.5 * each * signals.taught * signals.student_entropy.clamp(0, 1), 0.5 * each
 
 
-def right(rewards, num_generations):
-    return (rewards > 0.5).float()
+def route(signals, state):
+    """GRPO for right rows, SDPO for wrong ones; one mean over the tokens of both."""
+    right = signals.mask & signals.right[:, None]
+    wrong = signals.taught & ~right
+    each = signals.token_mean(right | wrong)
+    return each * wrong, each * right
 
 
 RUNS = {
@@ -56,10 +64,13 @@ RUNS = {
         SDPOConfig(**SIZES, teacher_model_kind="ema", demonstration="random", context="solution_no_think"),
     ),
     "repair_mix": lambda engine: run_repair(
-        engine, PROBLEMS, Repair(mix=0.5, token_weights=sharp), SDPOConfig(**SIZES)
+        engine, PROBLEMS, Repair(advantage=grpo().advantage, weights=half), TrainConfig(**SIZES)
     ),
     "repair_route": lambda engine: run_repair(
-        engine, PROBLEMS, Repair(mix=right), SDPOConfig(**SIZES, teacher_model_kind="ema")
+        engine,
+        PROBLEMS,
+        Repair(advantage=grpo().advantage, weights=route, teacher=TeacherRule("ema")),
+        TrainConfig(**SIZES),
     ),
 }
 

@@ -3,20 +3,17 @@
 from dataclasses import replace
 
 import sdlab
-from sdlab.train.repair import BUDGET, Repair, run_repair
+from sdlab.train.repairs.hooks import Repair
+from sdlab.train.repairs.loop import BUDGET, run_repair
 
 
-def entropy(logps):
-    """Return the entropy in nats of log-probabilities (..., V), shape (...)."""
-    return -(logps.exp() * logps).sum(-1)
-
-
-def gate(student_logps, teacher_logps, rewards, mask):
-    """Return one weight per token, (B, T), from log-probabilities (B, T, V)."""
-    return (entropy(teacher_logps) >= entropy(student_logps)).float() * mask
+def gate(signals, state):
+    """Return the weights of SDPO's loss, (B, T), and those of a policy loss, of which there is none."""
+    chosen = signals.taught & (signals.teacher_entropy[0] >= signals.student_entropy)
+    return signals.token_mean(chosen), None
 
 
 engine = sdlab.load_engine("organism")
 problems = sdlab.load_problems("train")
-table = run_repair(engine, problems, Repair(token_weights=gate), replace(BUDGET, steps=3, num_problems=4))
+table = run_repair(engine, problems, Repair("gated", weights=gate), replace(BUDGET, steps=3, num_problems=4))
 print(table[["step", "reward", "length", "markers"]])

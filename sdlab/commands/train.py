@@ -13,6 +13,7 @@ from sdlab.runs.training import Plan, train
 from sdlab.study.watch import FolderWatch
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
@@ -62,6 +63,15 @@ def sdpo(
     return _train("sdpo", config, plan, options)
 
 
+def repair(
+    config: tyro.conf.OmitArgPrefixes[RepairConfig] = RepairConfig(),
+    plan: tyro.conf.OmitArgPrefixes[Plan] = Plan(),
+    options: tyro.conf.OmitArgPrefixes[Options] = Options(),
+) -> int:
+    """Self-distil with a published repair, for example --repair srpo; `sdlab repairs` lists them."""
+    return _train("repair", config, plan, options)
+
+
 def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> int:
     """Train with a progress bar and return the exit status."""
     folder = options.output or RUNS / method
@@ -93,4 +103,4 @@ def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> in
     return 0
 
 
-METHODS = {"sft": sft, "grpo": grpo, "sdpo": sdpo}
+METHODS = {"sft": sft, "grpo": grpo, "sdpo": sdpo, "repair": repair}

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sdlab.settings import Count, Range, check_settings
-from sdlab.train.repair import BUDGET
-from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.config import TrainConfig
+from sdlab.train.repairs.loop import BUDGET
 
 
 @dataclass(frozen=True)
 class Budget:
     """The resources of every submission. Raises SdlabError on a value below its minimum."""
 
-    config: SDPOConfig = BUDGET
+    config: TrainConfig = BUDGET
     seeds: Count = 3  # training runs; with one no difference is significant
     problems: Annotated[int, Range(2)] = 64  # of each of three hidden splits
     generations: Count = 4

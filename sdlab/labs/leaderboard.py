@@ -32,8 +32,11 @@ from sdlab.world.splits import load_split
 
 SECRET = "SDLAB_LEADERBOARD_SECRET"  # the environment variable
 OUT_OF_DISTRIBUTION, IN_DOMAIN = ("unseen-types", "deeper"), ("in-domain",)
-REFERENCES = {"SDPO (reference)": "repair = Repair()", "GRPO (reference)": "repair = Repair(mix=1)"}
-HEADER = "from sdlab.train.repair import Repair\n"
+HEADER = "from sdlab.train.repairs.named import repair_named\n"
+REFERENCES = {
+    f"{label} (reference)": f'{HEADER}repair = repair_named("{name}")'
+    for label, name in (("SDPO", "sdpo"), ("GRPO", "grpo"))
+}
 
 
 @checked
@@ -95,7 +98,7 @@ def leaderboard(
     check_system()
     work = {
         **dict(zip(_names([Path(file) for file in files]), map(Path, files), strict=True)),
-        **{name: HEADER + text for name, text in REFERENCES.items()},
+        **REFERENCES,
     }
     finished = Finished(kept, secret, budget) if kept else None
     stop = threading.Event()

@@ -20,6 +20,7 @@ from sdlab.seeds import stable_int
 from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
+from sdlab.train.repairs.named import RepairConfig, run_named
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.session import RunFolder
 from sdlab.train.sft import SFTConfig, run_sft
@@ -27,7 +28,13 @@ from sdlab.world.problems import Problem
 from sdlab.world.splits import SPLITS, load_split, split_size
 
 # "base" is not trained, only evaluated
-METHODS = {"base": TrainConfig, "sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
+METHODS = {
+    "base": TrainConfig,
+    "sft": SFTConfig,
+    "grpo": GRPOConfig,
+    "sdpo": SDPOConfig,
+    "repair": RepairConfig,
+}
 TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
 Split = Annotated[str, OneOf("split", SPLITS)]
@@ -141,7 +148,7 @@ def train(
             arguments += (unguided if plan.traces == "unguided" else guided,)
 
         loops: dict[str, Callable[..., pandas.DataFrame]]
-        loops = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo}
+        loops = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo, "repair": run_named}
         table = loops[method](*arguments, config, _Judged(engine, run, plan, config), on_step)
         if len(table) == (0 if method == "base" else config.steps) and not table.attrs.get("stopped"):
             judge(engine, run, plan, config, len(table), final=True)

@@ -16,7 +16,7 @@ from sdlab.labs.cells import marking, parsed, read_notebook
 from sdlab.labs.sandbox.inside import enter
 
 if TYPE_CHECKING:
-    from sdlab.train.repair import Repair
+    from sdlab.train.repairs.hooks import Repair
 
 
 def main() -> None:
@@ -29,13 +29,13 @@ def main() -> None:
         from safetensors.torch import save_file
 
         from sdlab.rollout.loading import load_engine
-        from sdlab.train.repair import run_repair
-        from sdlab.train.sdpo import SDPOConfig
+        from sdlab.train.config import TrainConfig
+        from sdlab.train.repairs.loop import run_repair
         from sdlab.world.splits import load_split
 
         repair = load_repair(next(Path().glob("submission.*")))
         for k, (seed, split_seed) in enumerate(task["seeds"]):
-            config, engine = SDPOConfig(**task["config"] | {"seed": seed}), load_engine(task["model"])
+            config, engine = TrainConfig(**task["config"] | {"seed": seed}), load_engine(task["model"])
             run_repair(
                 engine,
                 load_split("train", split_seed, limit=min(4096, config.steps * config.num_problems)),
@@ -75,7 +75,7 @@ def load_repair(path: Path) -> Repair:
     classes and constants), so that no experiment is repeated. Raises SdlabError for a damaged notebook, and
     when there is no Repair.
     """
-    from sdlab.train.repair import Repair
+    from sdlab.train.repairs.hooks import Repair
 
     names: dict[str, Any] = {"__name__": "submission"}
     for number, source in enumerate(
@@ -85,7 +85,8 @@ def load_repair(path: Path) -> Repair:
     repair = names.get("repair")
     if not isinstance(repair, Repair):
         raise SdlabError(
-            f"defines no `repair` that is a sdlab.train.repair.Repair (found {type(repair).__name__})"
+            "defines no `repair` that is a sdlab.train.repairs.hooks.Repair "
+            f"(there is a {type(repair).__name__})"
         )
     return repair
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import torch
 
+from sdlab.errors import SdlabError
 from sdlab.settings import Count, OneOf, Positive, Range, Share, check_settings
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import View
@@ -62,6 +63,8 @@ class Divergence:
 
     def __post_init__(self):
         check_settings(self)
+        if isinstance(self.alpha, tuple) and (len(self.alpha) != 2 or min(self.alpha) < 0):
+            raise SdlabError(f"alpha={self.alpha} is not allowed; a pair needs two numbers of at least 0")
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,14 @@ def run_repair(
             scoring = Scoring(session, batch, repair, teacher, step)
             signals = signals_of(scoring, batch, step)
             state.values = repair.advance(state.values, signals)
-            parts_of_batch = weigh(repair, signals, state.values)
-            counted = parts_of_batch.counted(repair)
-            # 3. update, minibatch by minibatch; each has weights of its own
-            for minibatch in minibatches(counted, config.num_minibatches):
-                weights = weigh(repair, signals.within(minibatch), state.values)
+            whole = weigh(repair, signals, state.values)
+            counted = whole.counted(repair)
+            parts = [
+                (rows, weigh(repair, signals.within(rows), state.values))
+                for rows in minibatches(counted, config.num_minibatches)
+            ]
+            # 3. update, minibatch by minibatch; each is weighed as a batch of its own
+            for minibatch, weights in parts:
 
                 def loss_of(part):
                     tokens = tokens_of(part, repair, scoring, weights, batch)
@@ -86,7 +89,7 @@ def run_repair(
                 )
             teacher.follow(step)
             # 4. log and save
-            taught = counted if repair.regulariser else parts_of_batch.taught
+            taught = counted if repair.regulariser else whole.taught
             session.finish_step(batch, len(taught), batch.idle_groups(taught))
     return session.table
 

@@ -93,8 +93,8 @@ def views_of(session: Session, batch: Batch, repair: Repair, step: int) -> tuple
         prompts, known = view.rule(now)
         if len(prompts) != len(completions) or len(known) != len(completions):
             raise SdlabError(
-                f"repair {repair.name!r}: views[{number}] gave {len(prompts)} prompts, {len(known)} verdicts; "
-                f"it must give {len(completions)}, one per completion; change the rule"
+                f"repair {repair.name!r}: views[{number}] gave {len(prompts)} prompts and {len(known)} "
+                f"verdicts; it must give {len(completions)}, one per completion; change the rule"
             )
         own = [prompt if has else plain for prompt, has, plain in zip(prompts, known, batch.prompts)]
         views.append(Rows(session.engine, own, completions))

@@ -198,6 +198,18 @@ class Signals:
             self._tables[key] = table
         return self._tables[key]
 
+    def distributions(self, source: str | int) -> torch.Tensor:
+        """Return the log-probabilities of "student", "base" or a view, (B, T, V), for a small vocabulary.
+
+        They are 0 at places that the source does not score.
+        """
+        table = None
+        for part, (logps,) in self._scorer.scan(source):
+            if table is None:
+                table = logps.new_zeros(*self.facts.mask.shape, logps.shape[-1])
+            self._put(table, part, logps)
+        return self.old.new_zeros(*self.facts.mask.shape, 1) if table is None else table
+
     def _of(self, source: str | int) -> torch.Tensor:
         """Return log-probability, entropy and collision of a source, (3, B, T), scored once."""
         if source not in self._tables:

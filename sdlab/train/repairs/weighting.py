@@ -156,3 +156,22 @@ def rosd(alpha=0.5, top_k=100, ratio_clip=2.0, skip_all_right=False) -> Repair:
         weights=weights,
         divergence=Divergence(alpha, top_k, ratio_clip=ratio_clip),
     )
+
+
+def choice_gate(grpo_weight=0.5) -> Repair:
+    """Return half GRPO, and SDPO only where the teacher is no surer than the student (of this package).
+
+        loss = (1 - g) mean over taught tokens of 1[H_T >= H_S] D_JS(S, T) + g mean over all tokens of PPO(A)
+
+    Tokens at which the context removes the student's doubt are left to GRPO.
+    """
+
+    def advantage(signals: Signals, state: dict):
+        return signals.advantages()
+
+    def weights(signals: Signals, state: dict):
+        gate = signals.taught & (signals.teacher_entropy[0] >= signals.student_entropy)
+        distil = signals.token_mean(signals.taught) * gate
+        return (1 - grpo_weight) * distil, grpo_weight * signals.token_mean(signals.mask)
+
+    return Repair(name="choice_gate", advantage=advantage, weights=weights)
