@@ -67,8 +67,11 @@ def shuffled(repair: Repair) -> Repair:
     The permutation keeps their histogram and is the same for both, keyed by seed and step.
     """
 
+    own = repair.advantage
+
     def advantage(signals: Signals, state: dict):
-        return permuted(signals, repair.advantage(signals, state))
+        assert own is not None
+        return permuted(signals, own(signals, state))
 
     def weights(signals: Signals, state: dict):
         return tuple(
@@ -78,7 +81,7 @@ def shuffled(repair: Repair) -> Repair:
     return replace(
         repair,
         name=f"{repair.name}_shuffled",
-        advantage=repair.advantage and advantage,
+        advantage=None if own is None else advantage,
         weights=weights,
     )
 

@@ -124,7 +124,7 @@ def tokens_of(part, repair: Repair, scoring: Scoring, weights: Weighed, batch) -
 
 def measure(session: Session, part: Sequence[int], repair: Repair, tokens: Tokens, terms: Terms) -> None:
     """Add the micro-batch's measures to the step's signals (`sdlab.train.signals`)."""
-    if terms.distil is not None and tokens.views is not None:
+    if terms.divergence is not None and tokens.views is not None:
         session.signals.add_distillation(
             part,
             tokens.student,

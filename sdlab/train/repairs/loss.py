@@ -46,7 +46,7 @@ def token_terms(repair: Repair, tokens: Tokens, state: dict) -> Terms:
     Raises SdlabError, naming the repair and the hook, for a result of the wrong shape or not finite.
     """
     terms, now = Terms(), tokens.now
-    if tokens.distil is not None:
+    if tokens.distil is not None and tokens.views is not None:
         rule = repair.divergence
         student, views, base = on_support(rule, tokens.student, tokens.views, tokens.base)
         target = checked(repair, "target", repair.target(student, views, base, state), student.shape)
@@ -70,24 +70,26 @@ def total(terms: Terms, tokens: Tokens) -> torch.Tensor:
         (tokens.policy, terms.policy),
         (tokens.mean, terms.regulariser),
     )
-    sums = [(weight * term).sum() for weight, term in parts if term is not None]
+    sums = [(weight * term).sum() for weight, term in parts if weight is not None and term is not None]
     return sum(sums[1:], sums[0])
 
 
-def on_support(rule: Divergence, student, views, base):
+def on_support(rule: Divergence, student: torch.Tensor, views: torch.Tensor, base: torch.Tensor | None):
     """Return student (N, K), views (M, N, K) and base (N, K) on the support of the divergence."""
     if rule.top_k is None:
         return student, views, base
     k = min(rule.top_k, student.shape[-1])
-    if rule.support == "student" and rule.rest in ("bucket", "renormalise"):
-        pairs = [top_k_logps(student, view, k, rule.rest == "bucket") for view in views]
-        base = None if base is None else top_k_logps(student, base, k, rule.rest == "bucket")[1]
+    if rule.support == "student" and rule.rest in ("bucket", "renormalise"):  # SDPO's own function
+        tail = rule.rest == "bucket"
+        pairs = [top_k_logps(student, view, k, tail) for view in views]
+        base = None if base is None else top_k_logps(student, base, k, tail)[1]
         return pairs[0][0], torch.stack([view for _, view in pairs]), base
     ids = (student.detach() if rule.support == "student" else views[0]).topk(k, dim=-1).indices
     bound = {"bucket": with_tail, "renormalise": renormalised}.get(rule.rest, lambda logps: logps)
     of_views = renormalised if rule.rest == "renormalise_teacher" else bound
-    student, base = (None if x is None else bound(x.gather(-1, ids)) for x in (student, base))
-    return student, of_views(views.gather(-1, ids.expand(len(views), *ids.shape))), base
+    base = None if base is None else bound(base.gather(-1, ids))
+    views = of_views(views.gather(-1, ids.expand(len(views), *ids.shape)))
+    return bound(student.gather(-1, ids)), views, base
 
 
 def token_divergence(rule: Divergence, student: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
