@@ -35,7 +35,8 @@ def main() -> None:
 
         repair = load_repair(next(Path().glob("submission.*")))
         for k, (seed, split_seed) in enumerate(task["seeds"]):
-            config, engine = TrainConfig(**task["config"] | {"seed": seed}), load_engine(task["model"])
+            config = TrainConfig(**task["config"] | {"seed": seed})
+            engine: Any = load_engine(task["model"])
             run_repair(
                 engine,
                 load_split("train", split_seed, limit=min(4096, config.steps * config.num_problems)),

@@ -6,21 +6,22 @@ paper's text, note = second-hand notes, reconstructed = filled in.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-from sdlab.train.repairs.hooks import Repair, Surrogate, TeacherRule
+from sdlab.train.repairs.hooks import Repair, Surrogate, TeacherRule, Weights
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import View, solution, wrong_solution
 
 
-def all_tokens(signals: Signals, state: dict):
+def all_tokens(signals: Signals, state: dict) -> Weights:
     """Return the weights of a policy loss: the mean over all tokens."""
     return None, signals.token_mean(signals.mask)
 
 
-def grpo(scale="none", low=0.2, high=0.28, dual=None) -> Repair:
+def grpo(scale: str = "none", low: float = 0.2, high: float = 0.28, dual: float | None = None) -> Repair:
     """Return GRPO (arXiv 2402.03300 with the settings of arXiv 2603.24472): A = R - mean, no teacher."""
 
     def advantage(signals: Signals, state: dict):
@@ -35,7 +36,7 @@ def grpo(scale="none", low=0.2, high=0.28, dual=None) -> Repair:
     )
 
 
-def falling(start: float, steps: int):
+def falling(start: float, steps: int) -> Callable[[dict, Signals], dict]:
     """Return the state step {"lam": ...} that falls linearly from `start` to 0 over `steps` (0: constant)."""
 
     def advance(state: dict, signals: Signals) -> dict:
@@ -44,13 +45,22 @@ def falling(start: float, steps: int):
     return advance
 
 
-def evidence_factor(advantage, gain, limit: float, largest=60.0) -> torch.Tensor:
+def evidence_factor(
+    advantage: torch.Tensor, gain: torch.Tensor, limit: float, largest: float = 60.0
+) -> torch.Tensor:
     """Return clip(exp(sign(A) gain), 1 - limit, 1 + limit): more weight where the teacher agrees with A."""
     exponent = (advantage.sign() * gain).clamp(-largest, largest)
     return exponent.exp().clamp(max(0.0, 1 - limit), 1 + limit)
 
 
-def rlsd(lam=0.5, limit=0.2, decay=50, scale="none", gain="u", dual=None) -> Repair:
+def rlsd(
+    lam: float = 0.5,
+    limit: float = 0.2,
+    decay: int = 50,
+    scale: str = "none",
+    gain: str = "u",
+    dual: float | None = None,
+) -> Repair:
     """Return RLSD (arXiv 2604.03128; code): the teacher decides how much a token counts, not which way.
 
         A' = A [(1 - lam) + lam clip(exp(sign(A) d), 1 - e, 1 + e)],  lam falls to 0 over `decay` steps
@@ -88,7 +98,14 @@ def evidence(signals: Signals) -> torch.Tensor:
 
 
 def rlcsd(
-    tau=0.02, beta=1.0, lam=0.5, delta=0.02, eta=1.0, clip=(-2.0, 2.0), scale="std", negatives=4
+    tau: float = 0.02,
+    beta: float = 1.0,
+    lam: float = 0.5,
+    delta: float = 0.02,
+    eta: float = 1.0,
+    clip: tuple[float, float] = (-2.0, 2.0),
+    scale: str = "std",
+    negatives: int = 4,
 ) -> Repair:
     """Return RLCSD (arXiv 2606.11709; code): one right demonstration against several wrong ones.
 
@@ -123,7 +140,7 @@ def rlcsd(
     )
 
 
-def entropy_gate(most=0.5, warmup=5, down=0.93):
+def entropy_gate(most: float = 0.5, warmup: int = 5, down: float = 0.93) -> Callable[[dict, Signals], dict]:
     """Return AntiSD's gate as a state step: lam is 0 or `most`, by the median teacher entropy h of the step.
 
     The first `warmup` steps have lam 0 and give H_warm, the median of their h. Then the gate is open, closes
@@ -149,7 +166,9 @@ def disbelief(u: torch.Tensor) -> torch.Tensor:
     return (F.softplus(u) - math.log(2)) / 2
 
 
-def antisd(lam=0.5, scale="popstd", surrogate="ppo", warmup=5, down=0.93) -> Repair:
+def antisd(
+    lam: float = 0.5, scale: str = "popstd", surrogate: str = "ppo", warmup: int = 5, down: float = 0.93
+) -> Repair:
     """Return AntiSD (arXiv 2605.11609; paper and port): push against the teacher while it is unsure enough.
 
     A' = A - lam (softplus(u) - log 2) / 2,  lam from `entropy_gate`
@@ -170,7 +189,7 @@ def antisd(lam=0.5, scale="popstd", surrogate="ppo", warmup=5, down=0.93) -> Rep
     )
 
 
-def rlrt(lam=0.5, limit=1.0, scale="none", right_only=True) -> Repair:
+def rlrt(lam: float = 0.5, limit: float = 1.0, scale: str = "none", right_only: bool = True) -> Repair:
     """Return RLRT (arXiv 2605.10781; port): RLSD with the sign of the gain turned, on right rows only.
 
         A' = A [(1 - lam) + lam clip(exp(sign(A) (old - t)), 1 - e, 1 + e)] where R = 1, else A

@@ -11,7 +11,13 @@ from sdlab.train.repairs.views import View, own_attempt
 SDPO = Repair(name="sdpo")  # arXiv 2601.20802, with the settings of arXiv 2603.24472
 
 
-def opsd_clip(alpha=0.0, clip=0.05, top_k=None, rest="bucket", temperature=1.1) -> Repair:
+def opsd_clip(
+    alpha: float = 0.0,
+    clip: float | None = 0.05,
+    top_k: int | None = None,
+    rest: str = "bucket",
+    temperature: float = 1.1,
+) -> Repair:
     """Return OPSD (arXiv 2601.18734; code): each entry's term of the divergence is at most `clip`.
 
         loss_t = sum_v min(p_T (l_T - l_S), clip),  logits / 1.1,  mean over tokens
@@ -25,7 +31,7 @@ def opsd_clip(alpha=0.0, clip=0.05, top_k=None, rest="bucket", temperature=1.1) 
     )
 
 
-def opsd_sampled(temperature=1.0) -> Repair:
+def opsd_sampled(temperature: float = 1.0) -> Repair:
     """Return OPSD on the sampled tokens only (arXiv 2601.18734; code).
 
         loss_t = -sg(u) s
@@ -48,7 +54,7 @@ def opsd_sampled(temperature=1.0) -> Repair:
     )
 
 
-def sd_zero(top_k=64, forward=0.5) -> Repair:
+def sd_zero(top_k: int = 64, forward: float = 0.5) -> Repair:
     """Return SD-Zero's second phase (arXiv 2604.12002; code; the view is reconstructed).
 
         loss_t = forward KL(T || S) + (1 - forward) KL(S || T) on the teacher's top k, renormalised

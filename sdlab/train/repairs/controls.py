@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from sdlab.train.repairs.advantages import all_tokens, grpo
+from sdlab.train.repairs.advantages import grpo
 from sdlab.train.repairs.clip import SDPO
 from sdlab.train.repairs.hooks import Repair, Surrogate
 from sdlab.train.repairs.signals import Signals
@@ -16,7 +16,14 @@ from sdlab.train.repairs.views import View, other_problem
 from sdlab.train.repairs.weighting import top_entropy
 
 
-def opsa(mode="entropy", fraction=0.2, low=-1.0, high=-0.5, fixed=-0.5, by_row=True) -> Repair:
+def opsa(
+    mode: str = "entropy",
+    fraction: float = 0.2,
+    low: float = -1.0,
+    high: float = -0.5,
+    fixed: float = -0.5,
+    by_row: bool = True,
+) -> Repair:
     """Return OPSA (arXiv 2608.31046; code): push down the student's least likely tokens, without any teacher.
 
         selected = the `fraction` of the batch's tokens with the lowest s;  loss = -r A, mean of each row's
@@ -115,7 +122,7 @@ def random_weights(repair: Repair) -> Repair:
     return replace(repair, name=f"{repair.name}_random", weights=weights)
 
 
-def grpo_entropy_bonus(coef=0.01, high=0.28, scale="none") -> Repair:
+def grpo_entropy_bonus(coef: float = 0.01, high: float = 0.28, scale: str = "none") -> Repair:
     """Return GRPO with an entropy bonus (code in TRL): PPO(A) - coef mean H_S, the entropy with gradient."""
 
     def regulariser(student, base, ids):
@@ -124,26 +131,26 @@ def grpo_entropy_bonus(coef=0.01, high=0.28, scale="none") -> Repair:
     return replace(grpo(scale, high=high), name="grpo_entropy_bonus", regulariser=regulariser)
 
 
-def grpo_top_entropy(share=0.2, high=0.28, scale="none") -> Repair:
+def grpo_top_entropy(share: float = 0.2, high: float = 0.28, scale: str = "none") -> Repair:
     """Return GRPO on the tokens with the highest entropy (arXiv 2506.01939; code in TRL), the 80/20 rule.
 
     loss = sum over the top `share` of H_S of PPO(A) / all tokens
     """
 
     def weights(signals: Signals, state: dict):
-        _, mean = all_tokens(signals, state)
+        mean = signals.token_mean(signals.mask)
         return None, mean * top_entropy(signals, signals.mask, share)
 
     return replace(grpo(scale, high=high), name="grpo_top_entropy", weights=weights)
 
 
-def k3(student, base, ids) -> torch.Tensor:
+def k3(student: torch.Tensor, base: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return k3, Schulman's estimate of KL(S || 0): exp(d) - d - 1 with d = base - s, (N,)."""
     s, b = (logps.gather(-1, ids[:, None]).squeeze(-1) for logps in (student, base))
     return (b - s).expm1() - (b - s)
 
 
-def grpo_base_kl(beta=0.04, high=0.28, scale="none") -> Repair:
+def grpo_base_kl(beta: float = 0.04, high: float = 0.28, scale: str = "none") -> Repair:
     """Return GRPO with a penalty towards the base (code in TRL): loss = PPO(A) + beta mean k3."""
     return replace(
         grpo(scale, high=high),
@@ -153,7 +160,7 @@ def grpo_base_kl(beta=0.04, high=0.28, scale="none") -> Repair:
     )
 
 
-def sdpo_base_kl(beta=0.1) -> Repair:
+def sdpo_base_kl(beta: float = 0.1) -> Repair:
     """Return SDPO with beta KL(S || 0) over the whole vocabulary, mean over all tokens (reconstructed)."""
 
     def regulariser(student, base, ids):

@@ -64,7 +64,9 @@ def gates(rate: torch.Tensor, settings: Settings) -> torch.Tensor:
     return raw / raw.sum(0)
 
 
-def row_weights(level: torch.Tensor, right, taught, settings: Settings):
+def row_weights(
+    level: torch.Tensor, right: torch.Tensor, taught: torch.Tensor, settings: Settings
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return SDPO's weight, GRPO's weight and the bonus of each row, (B,) each.
 
     level: (3, B), from `gates`. right and taught: (B,) bool; taught rows have a teacher with its context.
@@ -83,7 +85,13 @@ def row_weights(level: torch.Tensor, right, taught, settings: Settings):
     return sdpo, torch.where(taught, right * won, torch.ones_like(won)), taught * right * rebel
 
 
-def token_weights(s, t, bonus, settings: Settings, openness=1.0) -> torch.Tensor:
+def token_weights(
+    s: torch.Tensor,
+    t: torch.Tensor,
+    bonus: torch.Tensor,
+    settings: Settings,
+    openness: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
     """Return GRPO's weight of each token, (B, T): more where the student is surer than the teacher.
 
     1 + bonus open (clip(exp(gamma max(s - t - margin, 0)), 1, most) - 1)
@@ -92,7 +100,9 @@ def token_weights(s, t, bonus, settings: Settings, openness=1.0) -> torch.Tensor
     return 1 + bonus[:, None] * openness * extra
 
 
-def rhythm(multipliers, most=2.0, power=1.0, floor=0.0) -> torch.Tensor:
+def rhythm(
+    multipliers: torch.Tensor, most: float = 2.0, power: float = 1.0, floor: float = 0.0
+) -> torch.Tensor:
     """Return how far a rhythm opens the bonus, (B, T), from its multipliers, which the loop does not have."""
     return floor + (1 - floor) * ((multipliers - 1) / (most - 1)).clamp(0, 1) ** power
 

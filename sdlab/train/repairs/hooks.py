@@ -61,7 +61,7 @@ class Divergence:
     clip_at: Annotated[str, OneOf("place of the clip", ("element", "token"))] = "element"
     ratio_clip: Positive | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if isinstance(self.alpha, tuple) and (len(self.alpha) != 2 or min(self.alpha) < 0):
             raise SdlabError(f"alpha={self.alpha} is not allowed; a pair needs two numbers of at least 0")
@@ -82,7 +82,7 @@ class Surrogate:
     dual: Positive | None = None
     old: Annotated[str, OneOf("old policy", OLD)] = "rollout"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
@@ -94,7 +94,7 @@ class TeacherRule:
     rate: Annotated[float, Range(above=0, most=1)] = 0.05  # of "ema" and "trust_region"
     every: Count = 10  # steps, of "snapshot"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 
@@ -108,7 +108,9 @@ def distil_all(signals: Signals, state: dict) -> Weights:
     return signals.token_mean(signals.taught), None
 
 
-def first_view(student: torch.Tensor, views: torch.Tensor, base, state: dict) -> torch.Tensor:
+def first_view(
+    student: torch.Tensor, views: torch.Tensor, base: torch.Tensor | None, state: dict
+) -> torch.Tensor:
     """Return the first view (N, K), SDPO's target."""
     return views[0]
 
@@ -154,5 +156,5 @@ class Repair:
     temperature: Positive = 1.0
     teacher_temperature: Positive | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)

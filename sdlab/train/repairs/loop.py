@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import pandas
 import torch
 
-from sdlab.train.batch import minibatches
+from sdlab.rollout.types import TrainableEngine
+from sdlab.train.batch import Batch, minibatches
 from sdlab.train.config import TrainConfig
 from sdlab.train.losses import all_logps
 from sdlab.train.repairs.hooks import Repair
@@ -13,7 +14,8 @@ from sdlab.train.repairs.loss import Terms, Tokens, token_terms, total
 from sdlab.train.repairs.scoring import Scoring, signals_of
 from sdlab.train.repairs.teachers import RuledTeacher
 from sdlab.train.repairs.weighed import Weighed, check_group, weigh
-from sdlab.train.session import Session
+from sdlab.train.session import RunFolder, Session
+from sdlab.world.problems import Problem
 
 # The budget of the recorded conditions.
 BUDGET = TrainConfig(steps=40, warmup_steps=4, num_problems=16, num_generations=8)
@@ -23,7 +25,7 @@ IDLE = "no row has a part in the loss; use easier problems or more generations"
 class RepairState:
     """The state of a repair, which a run folder stores with the checkpoint."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.values: dict = {}
 
     def state_dict(self) -> dict:
@@ -36,11 +38,11 @@ class RepairState:
 
 
 def run_repair(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     repair: Repair = Repair(),
     config: TrainConfig = BUDGET,
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train `engine.model` in place on `problems` by `repair` and return one row per step.
@@ -94,7 +96,9 @@ def run_repair(
     return session.table
 
 
-def tokens_of(part, repair: Repair, scoring: Scoring, weights: Weighed, batch) -> Tokens:
+def tokens_of(
+    part: Sequence[int], repair: Repair, scoring: Scoring, weights: Weighed, batch: Batch
+) -> Tokens:
     """Return the tokens of a micro-batch, with what its rows need: both models, or the student alone."""
     session, rollouts = scoring.session, batch.rollouts
     student = all_logps(scoring.rows.logits(session.student, part), scoring.temperature("student"))
@@ -134,7 +138,7 @@ def measure(session: Session, part: Sequence[int], repair: Repair, tokens: Token
             terms.divergence,
             repair.divergence.ratio_clip,
         )
-    if terms.policy is not None:
+    if terms.policy is not None and tokens.advantage is not None:
         clips = repair.surrogate.kind == "ppo"
         low, high = (repair.surrogate.low, repair.surrogate.high) if clips else (torch.inf, torch.inf)
         session.signals.add_policy(

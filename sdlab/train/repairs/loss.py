@@ -1,5 +1,6 @@
 """The loss of a repair at the tokens of a micro-batch; `Repair` in `hooks` says what each part means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ def token_terms(repair: Repair, tokens: Tokens, state: dict) -> Terms:
         if rule.ratio_clip is not None:
             weight = (now - tokens.old).detach().clamp(-20, 20).exp().clamp(max=rule.ratio_clip)
         terms.distil = terms.divergence * weight
-    if tokens.policy is not None:
+    if tokens.policy is not None and tokens.advantage is not None:
         terms.policy = token_surrogate(repair.surrogate, now, tokens.old, tokens.advantage)
     if tokens.mean is not None and repair.regulariser is not None:
         values = repair.regulariser(tokens.student, tokens.base, tokens.ids)
@@ -74,7 +75,9 @@ def total(terms: Terms, tokens: Tokens) -> torch.Tensor:
     return sum(sums[1:], sums[0])
 
 
-def on_support(rule: Divergence, student: torch.Tensor, views: torch.Tensor, base: torch.Tensor | None):
+def on_support(
+    rule: Divergence, student: torch.Tensor, views: torch.Tensor, base: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return student (N, K), views (M, N, K) and base (N, K) on the support of the divergence."""
     if rule.top_k is None:
         return student, views, base
@@ -113,7 +116,9 @@ def elements(student: torch.Tensor, target: torch.Tensor, alpha: float) -> torch
     return (1 - alpha) * p * (student - mixture) + alpha * q * (target - mixture)
 
 
-def token_surrogate(rule: Surrogate, now, old, advantage) -> torch.Tensor:
+def token_surrogate(
+    rule: Surrogate, now: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor
+) -> torch.Tensor:
     """Return the policy loss at every token (N,), from log-probabilities and advantages (N,)."""
     old = now.detach() if rule.old == "student" else old
     if rule.kind == "logp":
@@ -126,7 +131,7 @@ def token_surrogate(rule: Surrogate, now, old, advantage) -> torch.Tensor:
     return loss
 
 
-def checked(repair: Repair, hook: str, values, *shapes) -> torch.Tensor:
+def checked(repair: Repair, hook: str, values: object, *shapes: Sequence[int]) -> torch.Tensor:
     """Return `values` if it is a finite tensor of one of the shapes.
 
     Raises SdlabError, which names the repair and the hook.

@@ -2,10 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from sdlab.train.repairs.views import Step
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def reflection(step: Step) -> tuple[list[str], list[bool]]:
@@ -25,7 +30,7 @@ def reflection(step: Step) -> tuple[list[str], list[bool]]:
     return prompts, informed
 
 
-def wrong_step(problem, text: str) -> tuple[int, str] | None:
+def wrong_step(problem: Problem, text: str) -> tuple[int, str] | None:
     """Return the place and the words of the first commitment to a wrong value, "So A is 15.", or None."""
     steps = []
     for slot in problem.slots:
@@ -47,12 +52,12 @@ def first_errors(step: Step, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.tensor(places)
 
 
-def _token_at(tokenizer, tokens: Sequence[int], place: int) -> int:
+def _token_at(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], place: int) -> int:
     """Return the first token that ends after the letter `place` of the decoded text."""
     low, high = 0, len(tokens)
     while low < high:
         middle = (low + high) // 2
-        if len(tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True)) > place:
+        if len(tokenizer.decode(list(tokens[: middle + 1]), skip_special_tokens=True)) > place:
             high = middle
         else:
             low = middle + 1

@@ -7,11 +7,14 @@ from typing import Annotated
 import pandas
 
 from sdlab.errors import unknown
+from sdlab.rollout.types import TrainableEngine
 from sdlab.settings import OneOf
 from sdlab.train.config import TrainConfig
 from sdlab.train.repairs.catalogue import CATALOGUE
 from sdlab.train.repairs.hooks import Repair
 from sdlab.train.repairs.loop import run_repair
+from sdlab.train.session import RunFolder
+from sdlab.world.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ def repair_named(name: str) -> Repair:
 
 
 def run_named(
-    engine,
-    problems: Sequence,
+    engine: TrainableEngine,
+    problems: Sequence[Problem],
     config: RepairConfig = RepairConfig(),
-    run=None,
+    run: RunFolder | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> pandas.DataFrame:
     """Train by the repair that `config` names and return one row per step; see `run_repair`."""

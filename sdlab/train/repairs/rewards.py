@@ -13,7 +13,7 @@ from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.targets import AVSD_VIEWS, agreement
 
 
-def avsd(gate="avsd", temperature=0.7) -> Repair:
+def avsd(gate: str = "avsd", temperature: float = 0.7) -> Repair:
     """Return AVSD on the sampled tokens (arXiv 2605.20643; code), the default of its scripts.
 
         g = mean_m t_m;  a = log mean_m exp t_m;  J = max(a - g, 0);  advantage = g + gate J - s
@@ -50,7 +50,13 @@ def likelihood_factor(signals: Signals, limit: float, normalise: bool) -> torch.
     return log_w.exp()
 
 
-def distilled_rl(limit=3.0, apply_to="positive", normalise=True, dual=3.0, scale="std") -> Repair:
+def distilled_rl(
+    limit: float = 3.0,
+    apply_to: str = "positive",
+    normalise: bool = True,
+    dual: float | None = 3.0,
+    scale: str = "std",
+) -> Repair:
     """Return Distilled-RL (arXiv 2607.17247; code; its teacher was another model): A' = A w where A > 0.
 
         w = clip(exp(t - old), 1/c, c), divided by its geometric mean over the row
@@ -90,7 +96,7 @@ def group_means(signals: Signals, mask: torch.Tensor) -> torch.Tensor:
     return mask * share.repeat_interleave(signals.num_generations)[:, None]
 
 
-def topd(alpha=0.2) -> Repair:
+def topd(alpha: float = 0.2) -> Repair:
     """Return TOP-D (port in lee3296/FIRE): a reward per token from the teacher alone, no verifier.
 
     A = `returns` of `token_rewards`, standardised over the tokens of the group
@@ -116,14 +122,14 @@ def topd(alpha=0.2) -> Repair:
     )
 
 
-def earliness(a: torch.Tensor, gamma=0.5, eps=1e-8) -> torch.Tensor:
+def earliness(a: torch.Tensor, gamma: float = 0.5, eps: float = 1e-8) -> torch.Tensor:
     """Return IW-OPD's weights 1 + gamma (1 - sum_{k<t} |a_k| / sum_k |a_k|) of gains a (B, T)."""
     sizes = a.abs()
     before = (sizes.cumsum(1) - sizes) / sizes.sum(1, keepdim=True).clamp(min=eps)
     return 1 + gamma * (1 - before)
 
 
-def iw_opd(gamma=0.5, rollout="self", eps=1e-8, temperature=1.0) -> Repair:
+def iw_opd(gamma: float = 0.5, rollout: str = "self", eps: float = 1e-8, temperature: float = 1.0) -> Repair:
     """Return IW-OPD (arXiv 2606.22600; code in TRL): sampled reverse KL, with more weight on early tokens.
 
     A = a w,  a = t - s, or t - old (rollout="old"),  w = `earliness` of a

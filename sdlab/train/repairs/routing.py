@@ -12,7 +12,15 @@ from sdlab.train.repairs.views import View, answer
 
 
 def srpo(
-    rule="paper", beta=1.0, alpha=0.5, top_k=100, ratio_clip=2.0, low=0.2, high=0.28, dual=3.0, scale="none"
+    rule: str = "paper",
+    beta: float = 1.0,
+    alpha: float = 0.5,
+    top_k: int | None = 100,
+    ratio_clip: float | None = 2.0,
+    low: float = 0.2,
+    high: float = 0.28,
+    dual: float | None = 3.0,
+    scale: str = "none",
 ) -> Repair:
     """Return SRPO (arXiv 2604.02288; paper and code): wrong rows are distilled, all others learn by GRPO.
 
@@ -56,18 +64,18 @@ SDPG_PENALTIES = {
 
 
 def sdpg(
-    alpha=0.001,
-    beta=0.001,
-    penalty="urkl",
-    positive_only=False,
-    warmup=0,
-    decay=0,
-    old="rollout",
-    temperature=1.0,
-    low=0.2,
-    high=0.28,
-    dual=10.0,
-    scale="std",
+    alpha: float = 0.001,
+    beta: float = 0.001,
+    penalty: str = "urkl",
+    positive_only: bool = False,
+    warmup: int = 0,
+    decay: int = 0,
+    old: str = "rollout",
+    temperature: float = 1.0,
+    low: float = 0.2,
+    high: float = 0.28,
+    dual: float | None = 10.0,
+    scale: str = "std",
 ) -> Repair:
     """Return SDPG (arXiv 2606.04036; code): GRPO, a capped KL(S || T), and a penalty towards the base.
 
@@ -112,7 +120,7 @@ def sdpg(
     )
 
 
-def scope(tau=1.0) -> Repair:
+def scope(tau: float = 1.0) -> Repair:
     """Return SCOPE (port in lee3296/FIRE): surprising right rows, and wrong rows likely for the teacher.
 
         right rows: -sum_t r, weight softmax(-mean old / tau) over the group's right rows

@@ -27,7 +27,9 @@ class Scoring:
     does not compute them again.
     """
 
-    def __init__(self, session: Session, batch: Batch, repair: Repair, teacher: RuledTeacher, step: int):
+    def __init__(
+        self, session: Session, batch: Batch, repair: Repair, teacher: RuledTeacher, step: int
+    ) -> None:
         self.session, self.repair, self.teacher = session, repair, teacher
         self.completions = batch.rollouts.completions()
         self.rows = Rows(session.engine, batch.prompts, self.completions)

@@ -65,7 +65,7 @@ class Signals:
     (B,), false outside its rows.
     """
 
-    def __init__(self, facts: Facts, scorer: Scorer):
+    def __init__(self, facts: Facts, scorer: Scorer) -> None:
         self.facts, self._scorer, self._tables = facts, scorer, {}
         self.mask, self.informed, self.rewards = facts.mask.bool(), facts.informed.bool(), facts.rewards
         self.included = torch.ones_like(self.mask[:, 0])

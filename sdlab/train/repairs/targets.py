@@ -8,7 +8,7 @@ paper's text, note = second-hand notes, reconstructed = filled in.
 import torch
 
 from sdlab.train.divergences import divergence
-from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate
+from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate, Weights
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import (
     View,
@@ -21,12 +21,19 @@ from sdlab.train.repairs.views import (
 )
 
 
-def row_means(signals: Signals, state: dict):
+def row_means(signals: Signals, state: dict) -> Weights:
     """Return the weights of the mean over rows of each row's mean."""
     return signals.row_mean(signals.taught), None
 
 
-def opsd_ectr(guidance=0.5, floor=-5.0, weight_tau=1.0, clip=0.05, top_k=100, alpha=0.0) -> Repair:
+def opsd_ectr(
+    guidance: float = 0.5,
+    floor: float = -5.0,
+    weight_tau: float = 1.0,
+    clip: float | None = 0.05,
+    top_k: int = 100,
+    alpha: float = 0.0,
+) -> Repair:
     """Return OPSD with a contrast of a right and a wrong demonstration (arXiv 2606.11709; code).
 
     target = lsm((1 + g) l_right - g max(l_wrong, floor)) on the right teacher's top k and a tail
@@ -53,7 +60,7 @@ def opsd_ectr(guidance=0.5, floor=-5.0, weight_tau=1.0, clip=0.05, top_k=100, al
     )
 
 
-def purified_opsd(cap=10.0, beta=1.0, alpha=0.5) -> Repair:
+def purified_opsd(cap: float = 10.0, beta: float = 1.0, alpha: float = 0.5) -> Repair:
     """Return Purified OPSD (arXiv 2607.02234; note: the divergence's alpha is not known).
 
         D = l_T - l_reference, minus its mean over the vocabulary;  D' = cap tanh(D / cap)
@@ -77,7 +84,7 @@ def purified_opsd(cap=10.0, beta=1.0, alpha=0.5) -> Repair:
     )
 
 
-def veto(beta=0.8, backward=False) -> Repair:
+def veto(beta: float = 0.8, backward: bool = False) -> Repair:
     """Return Veto (port in lee3296/FIRE): the target is a product with the student itself.
 
         target = lsm(l_T + beta l_S),  beta falls to 0 linearly;  KL(target || S), mean over rows
@@ -100,13 +107,15 @@ def veto(beta=0.8, backward=False) -> Repair:
     )
 
 
-def attenuation(base, teacher, beta=50.0, most=0.15) -> torch.Tensor:
+def attenuation(
+    base: torch.Tensor, teacher: torch.Tensor, beta: float = 50.0, most: float = 0.15
+) -> torch.Tensor:
     """Return DemoPSD's share of the base, (N, 1): a = (sigmoid(beta JSD(0, T)) - .5) 2 most."""
     disagreement = divergence(base, teacher, 0.5).clamp(min=0)[:, None]
     return ((beta * disagreement).sigmoid() - 0.5) * 2 * most
 
 
-def demopsd(beta=50.0, most=0.15) -> Repair:
+def demopsd(beta: float = 50.0, most: float = 0.15) -> Repair:
     """Return DemoPSD (arXiv 2607.02502; paper, values of a port): less teacher where it disagrees.
 
         target = lsm((1 - a) l_T + a l_0),  a = `attenuation`;  KL(S || target), mean over rows
@@ -133,7 +142,9 @@ def fisher(p: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return p * (x - (p * x).sum(-1, keepdim=True))
 
 
-def fire_target(student, views, step_scale=1.0):
+def fire_target(
+    student: torch.Tensor, views: torch.Tensor, step_scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return FIRE's target (N, V), the weights of the fields (M - 1, N, 1) and the trust (N, 1).
 
     excess = max(|g(l_S - q)|^2 - nu^2 / k^2, 0) / |g(l_S - q)|^2,  nu^2 = 1 - sum p^2
@@ -154,7 +165,7 @@ def fire_target(student, views, step_scale=1.0):
     return ((1 - trust) * student + trust * attributed).log_softmax(-1), weights, trust
 
 
-def fire(step_scale=1.0) -> Repair:
+def fire(step_scale: float = 1.0) -> Repair:
     """Return FIRE (lee3296/FIRE; code): a teacher per left-out field, and a step no larger than a bound.
 
     Wrong rows: KL(S || target) with `fire_target`. Right rows: the log-probability of the sampled token, with
@@ -168,14 +179,14 @@ def fire(step_scale=1.0) -> Repair:
         return torch.ones_like(signals.old)
 
     def weights(signals: Signals, state: dict):
-        distil, _ = row_means(signals, state)
+        mean = signals.row_mean(signals.taught)
         right = signals.right[:, None]
         gradient = (1 + signals.collision - 2 * signals.s.exp()).clamp(min=0).sqrt()
         bound = (1 - signals.collision).clamp(min=0).sqrt() / step_scale
         factor = torch.where(gradient > 0, bound / gradient.clamp(min=1e-30), torch.ones_like(bound)).clamp(
             max=1
         )
-        return distil * ~right, distil * right * factor
+        return mean * ~right, mean * right * factor
 
     return Repair(
         name="fire",
@@ -188,7 +199,7 @@ def fire(step_scale=1.0) -> Repair:
     )
 
 
-def agreement(gains: torch.Tensor, excess: torch.Tensor, eps=1e-8) -> torch.Tensor:
+def agreement(gains: torch.Tensor, excess: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """Return AVSD's gate |mean d| / mean |d| * |mean d| / (|mean d| + J), with d (M, ...) and J (...)."""
     mean = gains.mean(0).abs()
     return mean / (gains.abs().mean(0) + eps) * mean / (mean + excess + eps)
@@ -197,7 +208,9 @@ def agreement(gains: torch.Tensor, excess: torch.Tensor, eps=1e-8) -> torch.Tens
 AVSD_VIEWS = (View(solution), View(half_solution), View(sibling_answer))
 
 
-def avsd_full(alpha=0.0, token_clip=None, temperature=0.7, detach_gate=False) -> Repair:
+def avsd_full(
+    alpha: float = 0.0, token_clip: float | None = None, temperature: float = 0.7, detach_gate: bool = False
+) -> Repair:
     """Return AVSD over the whole vocabulary (arXiv 2605.20643; code), with three views of the solution.
 
         l_G = lsm(mean_m l_m);  l_A = log mean_m p_m;  J = max(l_A - l_G, 0);  d_m = l_m - l_S

@@ -1,6 +1,7 @@
 """The weights of a repair's teacher, by its `TeacherRule`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,11 +9,14 @@ from sdlab.train.batch import Rows
 from sdlab.train.repairs.hooks import TeacherRule
 from sdlab.train.teacher import Teacher, frozen_copy
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class RuledTeacher:
     """The teacher of a repair. `fixed`: whether its weights stay as they are during a step."""
 
-    def __init__(self, student, rule: TeacherRule):
+    def __init__(self, student: "PreTrainedModel", rule: TeacherRule) -> None:
         self.rule, self.student = rule, student
         self.fixed = rule.kind not in ("live", "trust_region")
         self._moving = Teacher(student, "ema", rule.rate) if rule.kind == "ema" else None

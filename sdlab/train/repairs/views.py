@@ -6,7 +6,7 @@ prompt. Where a published context cannot be had in the world of sdlab, the rule 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -14,14 +14,18 @@ from sdlab.seeds import stream
 from sdlab.settings import Count, OneOf, check_settings
 from sdlab.text.prompt import SOLUTION, render_prompt
 from sdlab.train.teacher import choose_demonstrations, teacher_view
+from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Step:
     """A step's completions, as a context rule sees them."""
 
-    tokenizer: object
-    problems: Sequence  # P
+    tokenizer: "PreTrainedTokenizerBase"
+    problems: Sequence[Problem]  # P
     texts: Sequence[str]  # B
     rewards: torch.Tensor  # (B,)
     num_generations: int  # G
@@ -29,7 +33,7 @@ class Step:
     step: int
     thinking: bool = True
 
-    def problem(self, row: int):
+    def problem(self, row: int) -> Problem:
         """Return the problem of a row."""
         return self.problems[row // self.num_generations]
 
@@ -65,7 +69,7 @@ class View:
     model: Annotated[str, OneOf("model of a view", ("teacher", "base"))] = "teacher"
     needs: Count = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "rule", self.rule or solution)
         check_settings(self)
 

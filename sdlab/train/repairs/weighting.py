@@ -15,12 +15,20 @@ from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import View
 
 
-def gain(signals: Signals, state: dict):
+def gain(signals: Signals, state: dict) -> torch.Tensor:
     """Return u = t - s, the advantage whose policy gradient is that of KL(S || T)."""
     return signals.u[0]
 
 
-def pw_opsd(w_min=0.25, tau=0.3, s=0.1, clip=0.05, temperature=1.1, by_row=True, top_k=None) -> Repair:
+def pw_opsd(
+    w_min: float = 0.25,
+    tau: float = 0.3,
+    s: float = 0.1,
+    clip: float | None = 0.05,
+    temperature: float = 1.1,
+    by_row: bool = True,
+    top_k: int | None = None,
+) -> Repair:
     """Return PW-OPSD (arXiv 2605.21606; code): OPSD's clipped loss, with more weight on late tokens.
 
         w_i = w_min + (1 - w_min) sigmoid((x - tau) / s),  x = (i - .5) / n for token i of n
@@ -45,7 +53,7 @@ def pw_opsd(w_min=0.25, tau=0.3, s=0.1, clip=0.05, temperature=1.1, by_row=True,
     )
 
 
-def eopd(tau=0.8, top_k=16, temperature=1.0) -> Repair:
+def eopd(tau: float = 0.8, top_k: int = 16, temperature: float = 1.0) -> Repair:
     """Return EOPD (arXiv 2603.07079; port): sampled reverse KL, and forward KL where the teacher is unsure.
 
         loss_t = -r sg(u) + 1[H_T > tau] KL(T || S) on the teacher's top k, renormalised there
@@ -67,7 +75,7 @@ def eopd(tau=0.8, top_k=16, temperature=1.0) -> Repair:
     )
 
 
-def tropd(top_k=64) -> Repair:
+def tropd(top_k: int = 64) -> Repair:
     """Return TrOPD (port in lee3296/FIRE) without its rollouts that the teacher begins.
 
         a token is trusted with probability min(1, exp(t - old))
@@ -100,7 +108,7 @@ def top_entropy(signals: Signals, mask: torch.Tensor, share: float) -> torch.Ten
     return mask & (signals.student_entropy >= torch.quantile(signals.student_entropy[mask], 1 - share))
 
 
-def reopold(lam=0.1, beta=0.2, explore=0.5, temperature=1.0) -> Repair:
+def reopold(lam: float = 0.1, beta: float = 0.2, explore: float = 0.5, temperature: float = 1.0) -> Repair:
     """Return REOPOLD (arXiv 2603.11137; port): sampled reverse KL with a floor, then only at unsure tokens.
 
         reward = max(u, log(lam) / (1 - lam));  loss = -sum(keep reward s) / sum keep
@@ -132,7 +140,9 @@ def reopold(lam=0.1, beta=0.2, explore=0.5, temperature=1.0) -> Repair:
     )
 
 
-def rosd(alpha=0.5, top_k=100, ratio_clip=2.0, skip_all_right=False) -> Repair:
+def rosd(
+    alpha: float = 0.5, top_k: int | None = 100, ratio_clip: float | None = 2.0, skip_all_right: bool = False
+) -> Repair:
     """Return ROSD (arXiv 2605.28014; code; the view is reconstructed): SDPO from the first error on.
 
         wrong rows: tokens before the first error are masked; without one the row is kept whole
@@ -158,7 +168,7 @@ def rosd(alpha=0.5, top_k=100, ratio_clip=2.0, skip_all_right=False) -> Repair:
     )
 
 
-def choice_gate(grpo_weight=0.5) -> Repair:
+def choice_gate(grpo_weight: float = 0.5) -> Repair:
     """Return half GRPO, and SDPO only where the teacher is no surer than the student (of this package).
 
         loss = (1 - g) mean over taught tokens of 1[H_T >= H_S] D_JS(S, T) + g mean over all tokens of PPO(A)
