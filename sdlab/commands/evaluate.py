@@ -225,8 +225,8 @@ def _print_table(table: "pandas.DataFrame", results: "Sequence[Result]") -> None
 
     cells = wide(table, COLUMNS)
     warned = [result for result in results if result.warnings]
-    for result in warned:
-        cells.loc[(result.benchmark, result.model), "reward"] += " no readable answer!"
+    for row in [(result.benchmark, result.model) for result in warned]:
+        cells.loc[row, "reward"] = f"{cells.loc[row, 'reward']} no readable answer!"
     out = Table(title="95% intervals, over problems", title_justify="left")
     for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in map(str, cells.columns))):
         out.add_column(heading, overflow="fold")

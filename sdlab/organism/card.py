@@ -85,8 +85,9 @@ def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
     cells = measured.assign(
         cell=[str(Interval(*values)) for values in measured[["mean", "low", "high"]].to_numpy()]
     )
-    keys = list(dict.fromkeys(zip(cells["split"], cells["mode"], strict=True)))
-    return cells.pivot(index=["split", "mode"], columns="metric", values="cell").loc[keys, list(METRICS)]
+    wide = cells.pivot(index=["split", "mode"], columns="metric", values="cell")
+    keys = pandas.MultiIndex.from_frame(cells[["split", "mode"]].drop_duplicates())
+    return wide.reindex(index=keys, columns=list(METRICS))
 
 
 def scores_markdown(measured: pandas.DataFrame) -> str:

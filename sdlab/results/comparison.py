@@ -77,10 +77,11 @@ def wide(
         DENSITIES
     ) & cells["unit"].str.endswith("words")
     cells.loc[words, "cell"] += " words"
-    keys = list(dict.fromkeys(zip(cells["benchmark"], cells["model"], strict=True)))
+    keys = pandas.MultiIndex.from_frame(cells[["benchmark", "model"]].drop_duplicates())
+    present = [metric for metric in metrics if metric in set(cells["metric"])]
     return (
         cells.pivot(index=["benchmark", "model"], columns="metric", values="cell")
-        .loc[keys, [m for m in metrics if m in set(cells["metric"])]]
+        .reindex(index=keys, columns=present)
         .fillna("")
         .rename_axis(columns=None)
     )

@@ -60,7 +60,7 @@ class TorchEngine:
             )
         self.eos_ids = end_ids(getattr(model, "generation_config", None), tokenizer)
         pad = tokenizer.pad_token_id
-        self.pad_id = self.eos_ids[0] if pad is None else pad
+        self.pad_id = pad if isinstance(pad, int) else self.eos_ids[0]
 
     @property
     def context_length(self) -> int | None:

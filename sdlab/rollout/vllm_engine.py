@@ -69,7 +69,8 @@ class VllmEngine:
             )
         self.tokenizer, self.vocab = tokenizer, config.vocab_size
         self.eos_ids = end_ids(model, tokenizer)
-        self.pad_id = self.eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        pad = tokenizer.pad_token_id
+        self.pad_id = pad if isinstance(pad, int) else self.eos_ids[0]
         on_cpu = not torch.cuda.is_available()
         more = {"max_num_batched_tokens": BATCHED_TOKENS}
         if on_cpu:

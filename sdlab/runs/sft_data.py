@@ -72,4 +72,5 @@ def build_traces(
 def _right(frame: pandas.DataFrame) -> dict[str, list[str]]:
     """Return right and finished completions by problem, in order of sampling."""
     kept = frame[(frame["reward"] == 1) & ~frame["truncated"]]
-    return kept.groupby("problem_id", sort=False)["completion"].agg(list).to_dict()
+    groups = kept.groupby("problem_id", sort=False)["completion"]
+    return {str(problem): list(completions) for problem, completions in groups}

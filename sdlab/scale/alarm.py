@@ -135,4 +135,6 @@ def _over_processes(sums: list[float]) -> list[float]:
     from accelerate import PartialState
     from accelerate.utils import reduce
 
-    return reduce(torch.tensor(sums, dtype=torch.float64, device=PartialState().device), "sum").tolist()
+    total = reduce(torch.tensor(sums, dtype=torch.float64, device=PartialState().device), "sum")
+    assert isinstance(total, torch.Tensor)  # as what was given
+    return total.tolist()

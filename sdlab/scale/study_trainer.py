@@ -7,7 +7,7 @@ table in `sdlab.scale.differences` names each change.
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -86,8 +86,10 @@ class StudyTrainer(Trainer):
         """Use the learning rate of `sdlab.train.batch.learning_rate`: the same for all updates of a step."""
         if self.lr_scheduler is None:
             config, updates = self.job.config, self.sizes.updates
+            # DeepSpeed's DummyOptim exists only where its configuration names an optimizer; ours does not.
+            optimizer = cast(torch.optim.Optimizer, optimizer or self.optimizer)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer,
+                optimizer,
                 lambda update: learning_rate(config, update // updates) / config.learning_rate,
             )
             self._created_lr_scheduler = True

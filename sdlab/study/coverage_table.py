@@ -68,7 +68,8 @@ def stops_paying(recorded: Recorded, names: Sequence[str]) -> pandas.Series:
 
 def _turn(gains: pandas.Series) -> float:
     """Return where the gains change from positive to negative, NaN when they never do."""
-    for (x, before), (y, after) in pairwise(gains.items()):
+    points = zip(gains.index.astype(float), gains, strict=True)
+    for (x, before), (y, after) in pairwise(points):
         if before > 0 >= after:
             return x + (y - x) * before / (before - after)
     return math.nan

@@ -10,7 +10,7 @@ is not shown to be above 0, every factor is possible, and the interval is (-inf,
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval
@@ -62,10 +62,9 @@ def dissociation(
     Raises SdlabError when nothing is recorded there, and when the two conditions have no seeds in common.
     """
     first, second = (_relative_loss(recorded, before, after, split, step) for split in (near, far))
-    seeds = len(first[1])
+    loss_near, loss_far = (_sum(loss).around(loss[0], CONFIDENCE) for loss in (first, second))
     ratio = Interval(second[0] / first[0] if first[0] else np.nan, *_fieller(first, second))
-    intervals = (_sum(loss).around(loss[0], CONFIDENCE) for loss in (first, second))
-    return Dissociation(near, far, *intervals, ratio, seeds)
+    return Dissociation(near, far, loss_near, loss_far, ratio, seeds=len(first[1]))
 
 
 Loss = tuple[float, np.ndarray]  # a relative loss, and every cell's contribution to it (S, P)
@@ -105,12 +104,11 @@ def _fieller(first: Loss, second: Loss) -> tuple[float, float]:
 
     def edge(factor: float, side: int) -> float:
         spread = _sum(second, (-factor * first[0], -factor * first[1]))
-        return second[0] - factor * first[0] + side * spread.half_width(CONFIDENCE)
+        return float(second[0] - factor * first[0] + side * spread.half_width(CONFIDENCE))
 
     if not first[0] > _sum(first).half_width(CONFIDENCE):
         return -np.inf, np.inf
     middle = second[0] / first[0]
-    return (
-        float(brentq(edge, -LARGEST, middle, args=(-1,))),
-        float(brentq(edge, middle, LARGEST, args=(1,))),
-    )
+    low = root_scalar(edge, args=(-1,), bracket=(-LARGEST, middle)).root
+    high = root_scalar(edge, args=(1,), bracket=(middle, LARGEST)).root
+    return low, high

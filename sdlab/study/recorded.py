@@ -72,8 +72,10 @@ class Recorded(ReprHtml):
         over, under, scale = (
             ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
         )
-        wide = frame.pivot(index="seed", columns="problem_id", values=[over, under])
-        return wide[over] * scale, wide[under]
+        top, bottom = (
+            frame.pivot(index="seed", columns="problem_id", values=column) for column in (over, under)
+        )
+        return top * scale, bottom
 
     def interval(self, name: str, metric: str, split: str, step: int | None = None) -> Interval:
         """Return the metric with its 95% interval over seeds and problems."""
