@@ -14,7 +14,7 @@ from torch import nn
 
 from sdlab.errors import SdlabError
 from sdlab.measure.doubt import proposals
-from sdlab.measure.logit_change import logit_change, marker_tokens
+from sdlab.measure.logit_change import logit_change, marker_tokens, word_probability
 from sdlab.measure.places import Places, begins_marker, belief_places, forced_traces, read_belief, word_places
 from sdlab.measure.probe_fits import auroc_parts, predictions
 from sdlab.measure.probes import probe, probe_table
@@ -285,6 +285,23 @@ def test_the_parts_of_a_logits_change_add_up(organism):
         centred = [(x[0, place.position] - x[0, place.position].mean())[ids].mean().item() for x in logits]
         expected.append(centred[1] - centred[0])
     assert table.loc[table["marker"] == "maybe", "change"].to_numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_probability_of_a_word_is_that_of_the_engine(organism):
+    problems = load_split("in-domain", limit=4)
+    places = belief_places(organism.tokenizer, problems, forced_traces(problems))
+    scored = organism.score(places.prompts, places.completion_ids, return_logits=True).logits.softmax(-1)
+    ids = marker_tokens(organism.tokenizer, ["maybe", "perhaps"])
+    at = scored[places.frame["row"].tolist(), places.frame["position"].tolist()]
+    expected = at[:, ids["maybe"] + ids["perhaps"]].sum(-1).numpy()
+    measured = word_probability(organism, places, ["maybe", "perhaps"])
+    assert measured == pytest.approx(expected, abs=1e-4) and measured.max() > 0.1
+    hedged = word_probability(organism, places, ["maybe", "perhaps", "it", "alternatively", "actually"])
+    plain = word_probability(organism, places, ["try", "so"])
+    # the rest is for steps that the text has skipped just before: a list of candidates, or "Hmm."
+    assert np.median(hedged + plain) > 0.95 and (hedged + plain).max() < 1 + 1e-6
+    with pytest.raises(SdlabError, match="none of the words"):
+        word_probability(organism, places, ["xyzzy"])
 
 
 def test_only_the_part_that_changed_is_not_zero(organism):

@@ -20,6 +20,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.places import Places
+from sdlab.measure.residuals import padded
 from sdlab.rollout.torch_engine import TorchEngine, frozen
 from sdlab.text.markers import MARKERS
 
@@ -44,44 +45,72 @@ def marker_tokens(
     return tokens
 
 
-def head_parts(
-    engine: TorchEngine, places: Places, tokens: Sequence[int], batch_rows: int = 32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (w, b, r): the centred unembedding rows of `tokens` (K, d), their biases (K,), and the residual
-    stream after the last norm at every place, (N, d). All are float64.
+def last_states(engine: TorchEngine, places: Places, batch_rows: int = 32) -> torch.Tensor:
+    """Return the residual stream after the last norm at every place, (N, d), on the CPU.
 
-    Raises SdlabError when the model's logits are not w . r + b, for example because it caps them.
+    Raises SdlabError when the model's logits are not its unembedding times these states plus a bias, for
+    example because it caps them.
     """
     model, head = engine.model, engine.model.get_output_embeddings()
     prompts = engine.encode(places.prompts, max(map(len, places.completion_ids)))
     rows, positions = (places.frame[name].to_numpy() for name in ("row", "position"))
-    weight = head.weight.detach().double()
-    bias = torch.zeros(len(weight), dtype=torch.double, device=weight.device)
-    if getattr(head, "bias", None) is not None:
-        bias = head.bias.detach().double()
-    weight, bias = weight - weight.mean(0), bias - bias.mean()
-    states = np.zeros((len(rows), weight.shape[1]))
+    ids = [
+        prompt + list(completion) for prompt, completion in zip(prompts, places.completion_ids, strict=True)
+    ]
+    at = np.array([len(prompts[row]) for row in rows]) + positions - 1
+    states = torch.zeros(len(rows), head.weight.shape[1], dtype=head.weight.dtype)
+    used = sorted(set(rows.tolist()), key=lambda row: len(ids[row]))
     with frozen(model), torch.inference_mode():
-        used = sorted(set(rows.tolist()), key=lambda i: len(prompts[i]) + len(places.completion_ids[i]))
         for start in range(0, len(used), batch_rows):
             batch = used[start : start + batch_rows]
-            ids = [prompts[i] + list(places.completion_ids[i]) for i in batch]
-            width = max(map(len, ids))
-            tokens_in = torch.tensor([row + [engine.pad_id] * (width - len(row)) for row in ids])
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
-            inputs = {"input_ids": tokens_in.to(model.device), "attention_mask": mask.to(model.device)}
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+            tokens, mask = padded([ids[row] for row in batch], engine.pad_id, model.device)
+            inputs = {"input_ids": tokens, "attention_mask": mask, "use_cache": False}
+            hidden = model.base_model(**inputs).last_hidden_state
             if start == 0:
-                one = {name: value[:1] for name, value in inputs.items()}
                 _check_head(
-                    model(**one, use_cache=False).logits[0, len(ids[0]) - 1], hidden[0, len(ids[0]) - 1], head
+                    model(**inputs).logits[:1, : len(ids[batch[0]])], hidden[:1, : len(ids[batch[0]])], head
                 )
-            place = {i: n for n, i in enumerate(batch)}
+            order = {row: number for number, row in enumerate(batch)}
             mine = np.flatnonzero(np.isin(rows, batch))
-            at = [len(prompts[rows[n]]) + positions[n] - 1 for n in mine]
-            states[mine] = hidden.cpu()[[place[rows[n]] for n in mine], at].double().numpy()
-    chosen = torch.tensor(list(tokens), device=weight.device)
-    return weight[chosen].cpu().numpy(), bias[chosen].cpu().numpy(), states
+            states[mine] = hidden.cpu()[[order[row] for row in rows[mine]], at[mine]]
+    return states
+
+
+def head_parts(
+    engine: TorchEngine, places: Places, tokens: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return w (K, d), b (K,) and r (N, d) of the centred logits w . r + b of `tokens` at every place.
+
+    All are float64. Raises SdlabError as `last_states`.
+    """
+    head, states = engine.model.get_output_embeddings(), last_states(engine, places)
+    weight = head.weight.detach().double().cpu()
+    bias = torch.zeros(len(weight), dtype=torch.double)
+    if getattr(head, "bias", None) is not None:
+        bias = head.bias.detach().double().cpu()
+    weight, bias = weight - weight.mean(0), bias - bias.mean()
+    chosen = list(tokens)
+    return weight[chosen].numpy(), bias[chosen].numpy(), states.double().numpy()
+
+
+def word_probability(engine: TorchEngine, places: Places, words: Sequence[str] = MARKERS) -> np.ndarray:
+    """Return the model's probability that one of `words` is the next token, at every place: (N,).
+
+    Every token that is a whole word counts, with or without a space and capitals. A hedge of several words
+    begins with its first: "it" for "It might be".
+
+    Raises SdlabError when none of the words is a token, and as `last_states`.
+    """
+    tokens = [token for ids in marker_tokens(engine.tokenizer, words).values() for token in ids]
+    if not tokens:
+        raise SdlabError(f"none of the words {', '.join(words)} is a token of this model; name others")
+    head, states = engine.model.get_output_embeddings(), last_states(engine, places)
+    with torch.inference_mode():
+        parts = [
+            head(part.to(head.weight.device)).float().softmax(-1)[:, tokens].sum(-1).cpu()
+            for part in states.split(512)
+        ]
+    return torch.cat(parts).double().numpy()
 
 
 def _check_head(logits: torch.Tensor, hidden: torch.Tensor, head) -> None:

@@ -79,6 +79,9 @@ def belief_places(
     All sequences have B entries; `texts` are in the reasoner's language, and are followed until they leave
     it. `knobs` are those of the organism (`Knobs.of`).
 
+    Just before a place the text may have skipped an optional step (a list of the candidates, "Hmm."); a model
+    may then find that step likely at the place, too.
+
     Targets: entropy (of the belief, in bits), candidates (how many are still possible), right (1 when the
     candidate that the text proposes next is right), and "refuted V" for every candidate V of some problem: 1
     when the belief has ruled it out, 0 when it has not, nan where V is no candidate. hedged is 1 when the

@@ -104,15 +104,8 @@ def residuals(
     states: dict[int, np.ndarray] = {}
     with frozen(model), torch.inference_mode(), recording(model, layers) as seen:
         for batch in _batches(ids, set(rows.tolist()), batch_tokens):
-            width = max(len(ids[i]) for i in batch)
-            tokens = torch.tensor([ids[i] + [engine.pad_id] * (width - len(ids[i])) for i in batch])
-            mask = torch.tensor([[1] * len(ids[i]) + [0] * (width - len(ids[i])) for i in batch])
-            model(
-                input_ids=tokens.to(model.device),
-                attention_mask=mask.to(model.device),
-                use_cache=False,
-                **accepted(model, logits_to_keep=1),
-            )
+            tokens, mask = padded([ids[i] for i in batch], engine.pad_id, model.device)
+            model(input_ids=tokens, attention_mask=mask, use_cache=False, **accepted(model, logits_to_keep=1))
             place = {i: n for n, i in enumerate(batch)}
             mine = np.flatnonzero(np.isin(rows, batch))
             here = torch.tensor([place[i] for i in rows[mine]]), torch.tensor(at[mine])
@@ -120,6 +113,14 @@ def residuals(
                 part = seen[layer].cpu()[here].float().numpy()
                 states.setdefault(layer, np.zeros((len(rows), part.shape[1]), np.float32))[mine] = part
     return states
+
+
+def padded(rows: list[list[int]], pad: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids padded on the right, and their attention mask, each (B, T) int64."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    return ids, mask
 
 
 def _batches(ids: list[list[int]], used: set[int], batch_tokens: int) -> Iterator[list[int]]:

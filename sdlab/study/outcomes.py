@@ -20,7 +20,7 @@ from sdlab.world.splits import SPLITS
 RUN = ["condition", "seed"]
 SUMS = ["reward", "markers", "generations"]
 # settings that make another method of the same loss; sizes and learning rates do not
-METHOD_SETTINGS = {"repair": "", "context": "solution", "teacher_model_kind": "base"}
+METHOD_SETTINGS = {"context": "solution", "teacher_model_kind": "base"}
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,16 @@ def outcomes(
 def method_of(about: Mapping) -> str:
     """Return the name of a condition's method from its provenance.
 
-    It is the method with those of METHOD_SETTINGS that differ from their defaults, so that runs with other
-    sizes, seeds or learning rates have the same name.
+    It is the method, or the repair's name, with those of METHOD_SETTINGS that differ from their defaults. So
+    runs with other sizes, seeds or learning rates have the same name, and so has the repair "sdpo", which
+    equals SDPO.
     """
     settings = [str(about["config"].get(name, usual)) for name, usual in METHOD_SETTINGS.items()]
     changed = [
         value for value, usual in zip(settings, METHOD_SETTINGS.values(), strict=True) if value != usual
     ]
     traces = [about["plan"]["traces"]] if about["method"] == "sft" else []
-    return ", ".join([about["method"], *traces, *changed])
+    return ", ".join([about["config"].get("repair") or about["method"], *traces, *changed])
 
 
 def _untrained(recorded: Recorded, table: pandas.DataFrame, name: str) -> pandas.DataFrame:
