@@ -1,4 +1,4 @@
-"""Show the executed notebooks of `notebooks/` in the documentation without copying them."""
+"""Show the executed notebooks and the explorer in the documentation without storing copies of them."""
 
 from pathlib import Path
 
@@ -16,3 +16,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         source = path.relative_to(ROOT).as_posix()
         files.append(File(source, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
+
+
+def on_post_build(config):
+    """Write the explorer beside the pages; the page about it shows it in a frame."""
+    from sdlab.explore.page import PAGE, write_page
+
+    write_page(Path(config.site_dir) / PAGE)

@@ -33,7 +33,7 @@ def test_every_weight_comes_back_within_half_a_level(base, tmp_path):
             assert torch.equal(after[name], exact)
             continue
         start = load_file(base[0] / "model.safetensors")[name].half().float()
-        level = (exact - start).abs().amax(1, keepdim=True) / 127
+        level = (exact - start).abs().amax(1, keepdim=True) / checkpoints.LEVELS
         assert ((after[name] - exact).abs() <= 0.51 * level + 1e-7).all(), name
         assert (after[name] - exact).abs().max() > 0  # the file is no copy of the weights
 
@@ -55,7 +55,7 @@ def test_no_difference_is_too_small_or_too_large(base, tmp_path, size):
     weights = loaded(tmp_path, base)
     for name, exact in trained.named_parameters():
         start = load_file(base[0] / "model.safetensors")[name].half().float()
-        bound = 0.005 * (exact - start).abs().max() + 6e-8 * 127
+        bound = 0.51 / checkpoints.LEVELS * (exact - start).abs().max() + 6e-8 * checkpoints.LEVELS
         assert (weights[name] - exact).abs().max() <= bound
 
 

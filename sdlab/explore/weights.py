@@ -9,21 +9,29 @@ from sdlab.runs.checkpoints import Checkpoint, base_weights, list_checkpoints, r
 
 
 def pack_base(folder: str | Path) -> str:
-    """Return the base's weights as float16 in safetensors form, compressed with gzip, as base64.
+    """Return the base's weights as float16 in safetensors form, compressed with gzip, as text.
 
     Raises SdlabError as `sdlab.runs.checkpoints.base_weights`.
     """
     from safetensors.torch import save
 
-    return base64.b64encode(gzip.compress(save(base_weights(folder)), mtime=0)).decode()
+    return to_text(gzip.compress(save(base_weights(folder)), mtime=0))
 
 
 def pack_checkpoint(entry: Checkpoint, base_folder: str | Path, folder: str | Path | None = None) -> str:
-    """Return a checkpoint's file as base64, after checking it and its base.
+    """Return a checkpoint's file as text, after checking it and its base.
 
     Raises SdlabError as `sdlab.runs.checkpoints.read_checkpoint`.
     """
-    return base64.b64encode(read_checkpoint(entry, base_folder, folder)).decode()
+    return to_text(read_checkpoint(entry, base_folder, folder))
+
+
+def to_text(data: bytes) -> str:
+    """Return bytes as text in base 85: Python's digits, with "," and "." for "<" and "&", which HTML reads.
+
+    Four bytes become five characters. Base64 would be 7% longer.
+    """
+    return base64.b85encode(data).decode().translate(str.maketrans("<&", ",."))
 
 
 def key(entry: Checkpoint) -> str:

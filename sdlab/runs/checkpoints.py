@@ -1,8 +1,8 @@
 """Store trained models as small differences from their base organism, and load them again.
 
 A folder of checkpoints has one file per model and training step, and `index.json`. A checkpoint holds, for
-every matrix of the model, the difference from the base: whole numbers from -127 to 127 (int8) and one scale
-per row (float16). The base counts as rounded to float16. Vectors (the norms' weights) are stored whole, in
+every matrix of the model, the difference from the base: whole numbers from -63 to 63 (int8) and one scale per
+row (float16). The base counts as rounded to float16. Vectors (the norms' weights) are stored whole, in
 float32. The files are safetensors, compressed with gzip, so a browser reads them too.
 """
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from sdlab.rollout.torch_engine import TorchEngine
 
 INDEX, VERSION = "index.json", 1
-LEVELS = 127  # the largest code; the smallest is -127
+# The largest code; the smallest is -LEVELS. After 10 steps of SDPO the mean error of a token's log-probability was
+# 2e-5, and 39 of 40 greedy completions were the same. With 127 they were 40, and a file is 14% larger.
+LEVELS = 63
 CODES, SCALES = ".codes", ".scales"  # what follows the name of a matrix
 
 

@@ -12,11 +12,23 @@ for (let bits = 0; bits < 65536; bits++) {
     : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** Return the bytes of a gzip file that a page holds as base64; a damaged text is an error. */
-async function unpack(base64) {
-  const text = atob(base64.trim());
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%.()*+-;,=>?@^_`{|}~";
+
+/** Return the bytes of a text in base 85, as sdlab.explore.weights.to_text writes it. */
+function fromText(text) {
+  const values = new Uint8Array(128).fill(255), bytes = new Uint8Array(Math.ceil(text.length / 5) * 4);
+  for (let i = 0; i < 85; i++) values[DIGITS.charCodeAt(i)] = i;
+  for (let i = 0, at = 0; i < text.length; i += 5, at += 4) {
+    let number = 0;
+    for (let k = 0; k < 5; k++) number = number * 85 + (i + k < text.length ? values[text.charCodeAt(i + k)] : 84);
+    for (let k = 3; k >= 0; k--, number = Math.floor(number / 256)) bytes[at + k] = number % 256;
+  }
+  return bytes.subarray(0, bytes.length - (text.length % 5 ? 5 - text.length % 5 : 0));
+}
+
+/** Return the content of a gzip file that a page holds as text; a damaged text is an error. */
+async function unpack(text) {
+  const bytes = fromText(text.trim());
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -65,5 +65,6 @@ try {
   load("base").catch(error => complain(error.message));
   restore();
 } catch (error) {
-  complain(error.message);
+  if ($("trouble").hidden) complain(error.message);
 }
+document.documentElement.dataset.started = "yes";

@@ -57,7 +57,7 @@ function drawTokens(column) {
     if (t < column.prefixLength) option.classList.add("mine");
     if ($("heat").checked && column.inspected && !span) {
       const share = Math.min(1, column.inspected[t].divergence / Math.LN2);
-      if (share > 0.02) option.style.backgroundColor = `rgba(var(--heat), ${(0.1 + 0.6 * share).toFixed(2)})`;
+      if (share > 0.02) option.style.backgroundColor = `rgba(var(--heat), calc(var(--most) * ${(0.15 + 0.85 * share).toFixed(2)}))`;
     }
     if (thinks && (end < 0 || t <= end)) think.append(option);
     else nodes.push(option);
@@ -154,8 +154,9 @@ function drawMany(target, rows) {
   const sentences = others.filter(row => row.values.length > 1).map(row => {
     const n = Math.min(row.values.length, first.values.length);
     const [mean, low, high] = interval(column(row, "right").slice(0, n).map((value, i) => value - Number(first.values[i].right)), false);
+    const inside = value => fixed(Math.max(-1, Math.min(1, value)));
     const meaning = low > 0 || high < 0 ? "" : " (not significant: the interval includes 0)";
-    return make("p", {textContent: `${row.label} minus ${first.label}: score ${mean > 0 ? "+" : ""}${fixed(mean)} [${fixed(low)}, ${fixed(high)}] on the same ${n} problems${meaning}.`});
+    return make("p", {textContent: `${row.label} minus ${first.label}: score ${mean > 0 ? "+" : ""}${fixed(mean)} [${inside(low)}, ${inside(high)}] on the same ${n} problems${meaning}.`});
   });
   target.replaceChildren(make("div", {className: "scroll", tabIndex: 0, role: "region", "aria-label": "Results by model"}, table), ...sentences);
 }
