@@ -10,7 +10,7 @@ import gzip
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -172,16 +172,19 @@ def load_checkpoint(
     Raises SdlabError for an unknown name or step, for a checkpoint of another base organism, and for a file
     that is missing or damaged.
     """
+    # the shipped organism by its name, because its checksums are then verified
+    engine = load_engine(
+        paths.ORGANISM if base_folder is None else str(base_folder), device="cpu", dtype="float32"
+    )
     base_folder = paths.data_dir() / paths.ORGANISM if base_folder is None else base_folder
     weights = {tensor: value.float() for tensor, value in base_weights(base_folder).items()}
     if name != "base":
         entry = find_checkpoint(name, step, folder)
         weights = _unpacked(weights, gzip.decompress(read_checkpoint(entry, base_folder, folder)), entry.file)
-    engine = load_engine(str(base_folder), device="cpu", dtype="float32")
     with torch.no_grad():
         for tensor, parameter in engine.model.named_parameters():
             parameter.copy_(weights[tensor])
-    return engine
+    return cast("TorchEngine", engine)
 
 
 def _weights_file(folder: str | Path) -> Path:
