@@ -61,7 +61,7 @@ def browser():
 
 
 class Explorer:
-    """One page on the explorer. requests: the addresses it asked for; complaints: what it reported as errors."""
+    """One page on the explorer. requests: addresses it asked for; complaints: what it reported as errors."""
 
     def __init__(self, context, address: str):
         self.page = context.new_page()
@@ -130,7 +130,8 @@ def test_greedy_completions_are_those_of_pytorch(explorer, checkpoints, name, ke
     expected = engine.generate(prompts, SamplingParams(1, 256, 0.0))
     ids = [row[keep].tolist() for row, keep in zip(expected.completion_ids, expected.completion_mask)]
     results = explorer.run(
-        "([key, prompts]) => Promise.all(prompts.map(prompt => complete({key, prompt, temperature: 0, seed: 0})))",
+        "([key, prompts]) => "
+        "Promise.all(prompts.map(prompt => complete({key, prompt, temperature: 0, seed: 0})))",
         [key, prompts],
     )
     differ = [i for i, result in enumerate(results) if result["ids"] != ids[i]]
@@ -153,7 +154,8 @@ def test_log_probabilities_and_divergences_are_those_of_pytorch(explorer, checkp
         ids = rollouts.completion_ids[0][rollouts.completion_mask[0]].tolist()
         table = token_divergence(engine, [prompt], [informed], [ids], teacher=teacher)
         tokens = explorer.run(
-            "fields => request('inspect', {...fields, teacherKey: 'base', top: 6}).then(result => result.tokens)",
+            "fields => request('inspect', {...fields, teacherKey: 'base', top: 6})"
+            ".then(result => result.tokens)",
             {"key": key, "prompt": prompt, "teacherPrompt": informed, "ids": ids},
         )
         for column in ("student", "teacher", "divergence", "entropy"):
@@ -176,9 +178,10 @@ def test_samples_follow_the_distribution(explorer):
 
 
 ODD = [
-    "", " ", "\n\n\n", "\t\r\n \u00a0\u2003\u2028\u0085\ufeff", "é e\u0301 naïve ŠŽ", "日本語 한국어 العربية ١٢٣ ４５",
-    "😀👩‍👩‍👧‍👦🇩🇪", "<|im_end|> <think></think><|endoftext|>x<|im_start|>", "\\boxed{12} \\boxed {1}", "  double  spaces",
-    "<script>alert(1)</script>&amp;", "a" * 300, "1234567890 007 -3 2.5e10", "\x00\x01\x7f\x1b", "<|unused0|>", "İıſKﬁ²½Ⅷ_x1",
+    "", " ", "\n\n\n", "\t\r\n \u00a0\u2003\u2028\u0085\ufeff", "é e\u0301 naïve ŠŽ",
+    "日本語 한국어 العربية ١٢٣ ４５", "😀👩‍👩‍👧‍👦🇩🇪", "<|im_end|> <think></think><|endoftext|>x<|im_start|>",
+    "\\boxed{12} \\boxed {1}", "  double  spaces", "<script>alert(1)</script>&amp;", "a" * 300,
+    "1234567890 007 -3 2.5e10", "\x00\x01\x7f\x1b", "<|unused0|>", "İıſKﬁ²½Ⅷ_x1",
 ]  # fmt: skip
 
 
@@ -234,8 +237,9 @@ def test_a_text_that_is_no_problem_gets_a_sentence(explorer, text, message):
 
 def test_verdicts_markers_and_solutions_are_those_of_the_package(explorer):
     texts = [
-        "\\boxed{12}.", "\\boxed{ 012 }", "x \\boxed{3} y \\boxed{12}", "\\boxed{12", "12", "\\boxed{-12}", "\\boxed{1{2}}",
-        "<think>\n\\boxed{12}", "a</think> \n\\boxed{12}<think>b", "Wait, WAIT; await check's double-check checking",
+        "\\boxed{12}.", "\\boxed{ 012 }", "x \\boxed{3} y \\boxed{12}", "\\boxed{12", "12", "\\boxed{-12}",
+        "\\boxed{1{2}}", "<think>\n\\boxed{12}", "a</think> \n\\boxed{12}<think>b",
+        "Wait, WAIT; await check's double-check checking",
         "maybe_ Maybe\u0301 perhaps. Hmm! hmmm éwait wait", "",
     ]  # fmt: skip
     assert explorer.run("texts => texts.map(text => isRight(text, '12'))", texts) == [

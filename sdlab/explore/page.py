@@ -182,8 +182,8 @@ def check_tokenizer(file: dict[str, Any]) -> None:
         or dict(steps)["ByteLevel"].get("add_prefix_space")
     ):
         raise SdlabError(
-            "the explorer cannot read this tokenizer.json; it reads byte-level BPE that splits by one regular "
-            "expression, without a normalizer"
+            "the explorer cannot read this tokenizer.json; it reads byte-level BPE that splits by one "
+            "regular expression, without a normalizer"
         )
 
 
