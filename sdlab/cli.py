@@ -3,10 +3,12 @@
 Only the standard library is imported before a command runs or prints its help.
 """
 
+import io
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, suppress
+from functools import partial, wraps
 from importlib import import_module
 from typing import NamedTuple
 
@@ -127,11 +129,52 @@ def _dispatch(arguments: list[str]) -> int:
 
     from sdlab.commands.options import registry
 
-    if isinstance(target, Mapping):
-        return tyro.extras.subcommand_cli_from_dict(
-            dict(target), prog=f"sdlab {name}", description=command.about, args=rest, registry=registry()
-        )
-    return tyro.cli(target, prog=f"sdlab {name}", args=rest, registry=registry())
+    errors = Captured()
+    try:
+        with redirect_stderr(errors):
+            if isinstance(target, Mapping):
+                parsed = tyro.extras.subcommand_cli_from_dict(
+                    {word: deferred(function) for word, function in target.items()},
+                    prog=f"sdlab {name}",
+                    description=command.about,
+                    args=rest,
+                    registry=registry(),
+                )
+            else:
+                parsed = tyro.cli(deferred(target), prog=f"sdlab {name}", args=rest, registry=registry())
+    except SystemExit as stopped:
+        # An error in a settings class: its own line, without tyro's box and its names of inner parts.
+        if error := cause_of(stopped):
+            raise error from None
+        raise
+    finally:
+        sys.stderr.write(errors.getvalue() if cause_of(sys.exc_info()[1]) is None else "")
+    return parsed()
+
+
+class Captured(io.StringIO):
+    """Text for stderr, written later; it is a terminal when stderr is, so that colours stay."""
+
+    def isatty(self) -> bool:
+        """Return whether stderr is a terminal."""
+        return bool(sys.__stderr__ and sys.__stderr__.isatty())
+
+
+def deferred(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """Return a function with the same parameters that returns the call, to be made when parsing is over."""
+
+    @wraps(function)
+    def parse(*arguments: object, **named: object) -> Callable[[], int]:
+        return partial(function, *arguments, **named)
+
+    return parse
+
+
+def cause_of(error: BaseException | None) -> SdlabError | None:
+    """Return the SdlabError that led to `error`, or None."""
+    while error is not None and not isinstance(error, SdlabError):
+        error = error.__context__
+    return error
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ ROOMS = """
     train
     measure
     organism
-    runs
     benchmarks
+    runs
     results
     study
     scale

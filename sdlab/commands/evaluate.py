@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sdlab.commands.options import RUNS
+from sdlab.commands.options import RUNS, ProblemOptions
+from sdlab.commands.progress import long_progress
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +29,7 @@ COLUMNS = ("reward", "pass@16", "length", "markers", "markers_substring", "densi
 
 def evaluate(
     model: Annotated[str, tyro.conf.Positional],
-    benchmarks: str,
+    benchmarks: str = "",
     output: Path = EVALUATIONS,
     name: str | None = None,
     engine: Literal["torch", "vllm"] = "torch",
@@ -44,6 +45,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
 ) -> int:
     """Evaluate a model on benchmarks (avg@16, pass@k, length, markers); an interrupted evaluation resumes.
 
@@ -53,6 +55,7 @@ def evaluate(
     Args:
         model: The organism, a folder in Hugging Face format (a checkpoint, a run's model), or a hub name.
         benchmarks: Names separated by commas: benchmarks (aime24, math500, ...) or splits (in-domain, ...).
+            Leave it out with --problems.
         output: Folder for the results, output/NAME/BENCHMARK.
         name: Name of the model in tables; by default the model string.
         engine: Engine that samples: torch or vllm.
@@ -66,13 +69,12 @@ def evaluate(
         top_k: By default the paper's: 20.
         max_completion_length: Tokens at which a completion is cut; by default 38912, at most the model's
             context.
-        source: Folder or hub name from which benchmarks are read instead of their own.
+        source: Folder with the benchmarks' files, or the file of a benchmark. For other files: --problems.
         limit: Use only this many of the first problems of each benchmark.
         seed: Seed of the sampling, and of the splits.
         overwrite: Replace existing results.
+        own: Your own problems, as another benchmark with the file's name.
     """
-    from rich.progress import Progress
-
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks
 
@@ -86,15 +88,11 @@ def evaluate(
     )
     settings = {"tensor_parallel_size": tensor_parallel_size, "max_model_len": max_model_len}
     names = [part.strip() for part in benchmarks.split(",") if part.strip()]
-    with Progress(transient=True) as board:
-        bars = {benchmark: board.add_task(benchmark, total=None) for benchmark in names}
-
-        def follow(benchmark: str, done: int, total: int) -> None:
-            board.update(bars[benchmark], completed=done, total=total)
-
+    problems = own.source()
+    with long_progress() as board:
         results = evaluate_benchmarks(
             model,
-            names,
+            [*names, *([problems] if problems else [])],
             output=output,
             name=name,
             thinking=thinking,
@@ -105,7 +103,7 @@ def evaluate(
             limit=limit,
             seed=seed,
             overwrite=overwrite,
-            progress=follow,
+            progress=lambda benchmark, done, total: board(benchmark, done, total),
         )
     show(results)
     return 0

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from sdlab.commands.options import PRESET
+import tyro
+
+from sdlab.commands.options import PRESET, ProblemOptions
 from sdlab.errors import SdlabError
 from sdlab.paths import ORGANISM
 
@@ -16,6 +18,7 @@ def contexts_command(
     tensor_parallel_size: int = 1,
     max_completion_length: int | None = None,
     thinking: bool = True,
+    own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
 ) -> int:
     """Print score, length and markers in the four contexts (Table 1), beside the paper's numbers.
 
@@ -29,6 +32,7 @@ def contexts_command(
         tensor_parallel_size: GPUs that share the model (vllm only).
         max_completion_length: Tokens; by default those of the preset, which suit the organism.
         thinking: Ask the chat template for thinking.
+        own: Your own problems instead of the split "train".
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -50,6 +54,8 @@ def contexts_command(
         )
     settings: dict[str, Any] = {"tensor_parallel_size": tensor_parallel_size} if engine == "vllm" else {}
     limit = size.max_completion_length if max_completion_length is None else max_completion_length
+    source = own.source()
+    problems = load_split("train", seed) if source is None else source.load()
     sampler = load_engine(model, engine=engine, **settings)
     with Progress(console=console, transient=True) as board:
         bars = {}
@@ -61,7 +67,7 @@ def contexts_command(
         common = {"max_completion_length": limit, "thinking": thinking}
         selection = select(
             sampler,
-            load_split("train", seed),
+            problems,
             size.num_problems,
             seed,
             **common,
@@ -72,8 +78,8 @@ def contexts_command(
             sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts")
         )
     text = table_one(frame)
-    problems = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
-    table = Table(title=f"{model}: {problems}, {size.num_generations} samples each")
+    title = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
+    table = Table(title=f"{model}: {title}, {size.num_generations} samples each")
     for column in (
         "context",
         "score",

@@ -2,17 +2,65 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sdlab.errors import SdlabError
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+    from sdlab.benchmarks.problems import ProblemSource
     from sdlab.world.knobs import Knobs
 
 PRESET = "quick"
 RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """Your own problems, and how their prompts are written."""
+
+    problems: str | None = None
+    """A file (json, jsonl, parquet), a data set of the hub (org/dataset:split), a benchmark or a split."""
+    question_column: str | None = None
+    """Column of the questions; by default prompt, question or problem."""
+    answer_column: str | None = None
+    """Column of the answers; by default answer, ground_truth or solution."""
+    instruction: str | None = None
+    """Line after each question; by default to answer within a box, unless the question asks for a format."""
+    system: str | None = None
+    """Text before each question."""
+    few_shot: str | None = None
+    """File of solved problems that come before each question."""
+
+    def settings(self) -> dict[str, str]:
+        """Return the options that are set, by name.
+
+        Raises SdlabError when there are options but no problems, and for a name that is none.
+        """
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if values and self.problems is None:
+            name = next(iter(values)).replace("_", "-")
+            raise SdlabError(f"--{name} needs --problems, whose prompts it changes; add --problems FILE")
+        for name in ("problems", "few_shot"):
+            path = Path(values.get(name, "")).expanduser()
+            if path.is_file():
+                values[name] = str(path.resolve())  # other processes may have another working directory
+        return values
+
+    def source(self) -> "ProblemSource | None":
+        """Return the source of the problems; None without --problems.
+
+        Raises the errors of `settings`.
+        """
+        values = self.settings()
+        if not values:
+            return None
+        from sdlab.benchmarks.problems import ProblemSource
+
+        return ProblemSource(values.pop("problems"), **values)
 
 
 def default(function: Callable, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sdlab.commands.options import RUNS
+from sdlab.commands.options import RUNS, ProblemOptions
 from sdlab.commands.recipe_tables import command_line, describe, list_recipes, print_estimate
 from sdlab.commands.recipe_tiny import run_tiny
 from sdlab.errors import SdlabError
@@ -27,11 +27,13 @@ def recipe(
     gpu: str | None = None,
     gpus: int | None = None,
     output: Path | None = None,
+    model: str | None = None,
+    own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
 ) -> int:
     """Prepare an experiment of the paper on a real model: its job, its commands and its estimate.
 
     For example: sdlab recipe --list; sdlab recipe qwen3-8b-on-sdpo --dry-run; sdlab recipe qwen3-8b-on-sdpo
-    --tiny.
+    --tiny; sdlab recipe small-qwen3-0.6b-grpo --model my-model --problems my.jsonl.
 
     Args:
         name: The recipe; --list names them.
@@ -41,6 +43,8 @@ def recipe(
         gpu: Kind of GPU: B200, H200, H100, A100-80, A100-40, L40S, RTX4090, RTX3090, L4 or T4.
         gpus: Number of GPUs instead of the recipe's.
         output: Folder for the job and its run; by default runs/recipes/NAME (runs/tiny/NAME with --tiny).
+        model: Model instead of the recipe's: a folder in Hugging Face format, or a hub name.
+        own: Your own problems instead of the recipe's, for training and evaluation.
     """
     if show or name is None:
         list_recipes(gpu, gpus)
@@ -52,26 +56,36 @@ def recipe(
 
     experiment = load_recipe(name)
     if tiny:
-        for option, value in (("--gpu", gpu), ("--gpus", gpus)):
+        options = (("--gpu", gpu), ("--gpus", gpus), ("--model", model), ("--problems", own.problems))
+        for option, value in options:
             if value is not None:
                 raise SdlabError(
-                    f"{option} {value} does not go with --tiny, which runs on this machine's processor; "
-                    f"leave it out"
+                    f"{option} {value} does not go with --tiny, which runs the organism on this machine's "
+                    "processor; leave it out"
                 )
         return run_tiny(experiment, output or RUNS / "tiny" / name, dry_run=dry_run)
     kind, job = gpu or experiment.gpu, experiment.job
     if gpu is not None or gpus is not None:
         job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)
     job = replace(job, output=str(output)) if output else job
+    job = replace(job, model=model) if model else job
+    settings = own.settings()
+    if settings:
+        job = with_problems(job, settings)
     file = Path(job.output) / "job.json"
-    train, evaluate = launch_command(job, file), evaluation_command(experiment, job)
+    train, evaluate = launch_command(job, file), evaluation_command(experiment, job, settings)
     if dry_run:
         describe(experiment)
         print(f"\nThe job, as it would be written to {file}:")
         print(json.dumps(asdict(job), indent=1))
     else:
         write_job(job, file)
-    print_estimate(estimate(job, kind, experiment.mean_length), experiment, job)
+    try:
+        print_estimate(estimate(job, kind, experiment.mean_length), experiment, job)
+    except SdlabError as error:  # the recipes' own models all have an estimate
+        if model is None:
+            raise
+        print(f"No estimate: {error}.")
     print(
         f"\n{'Would train' if dry_run else 'Train'} with:\n{command_line(train)}\n\n"
         f"Then evaluate with:\n{command_line(evaluate)}"
@@ -81,15 +95,39 @@ def recipe(
     return 0
 
 
-def evaluation_command(experiment: Recipe, job: Job) -> list[str]:
-    """Return the command that evaluates the trained model as the paper does."""
+def with_problems(job: Job, settings: dict[str, str]) -> Job:
+    """Return a job that trains on your own problems; settings are those of `ProblemOptions`.
+
+    Raises SdlabError for SFT, and when the problems cannot be read or have no answers.
+    """
+    if job.method == "sft":
+        raise SdlabError(
+            f"an SFT recipe learns from the traces in {job.data}, not from problems; "
+            "leave --problems out, or choose a recipe of grpo or sdpo"
+        )
+    from sdlab.scale.data import job_problems
+
+    options = {name: value for name, value in settings.items() if name != "problems"}
+    job = replace(job, data=settings["problems"], num_questions=None, **options)
+    job_problems(job)  # raises now, and not on the GPUs
+    return job
+
+
+def evaluation_command(experiment: Recipe, job: Job, settings: dict[str, str] | None = None) -> list[str]:
+    """Return the command that evaluates the trained model as the paper does.
+
+    settings: those of `ProblemOptions`, for your own problems instead of the benchmarks.
+    """
     evaluation = experiment.evaluation
     command = [
         "sdlab",
         "evaluate",
         str(Path(job.output) / "model"),
-        "--benchmarks",
-        ",".join(evaluation.benchmarks),
+        *(
+            [word for key, text in settings.items() for word in (f"--{key.replace('_', '-')}", text)]
+            if settings
+            else ["--benchmarks", ",".join(evaluation.benchmarks)]
+        ),
         "--name",
         experiment.name,
         "--engine",

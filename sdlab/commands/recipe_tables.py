@@ -24,7 +24,12 @@ def evaluation_time(recipe: Recipe, job: Job, gpu: str) -> float:
     """Return the hours of the recipe's evaluation on all GPUs of the job."""
     from sdlab.scale.estimate import evaluation_hours
 
-    samples = recipe.evaluation.num_generations * sum(PROBLEMS[name] for name in recipe.evaluation.benchmarks)
+    problems = sum(PROBLEMS[name] for name in recipe.evaluation.benchmarks)
+    if job.method != "sft" and job.data != recipe.job.data:
+        from sdlab.scale.data import job_problems
+
+        problems = len(job_problems(job))
+    samples = recipe.evaluation.num_generations * problems
     return evaluation_hours(job, gpu, samples, recipe.mean_length, recipe.evaluation.max_completion_length)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from sdlab.commands.options import ProblemOptions
 from sdlab.paths import ORGANISM
 
 
@@ -16,6 +17,7 @@ def sweep(
     jobs: int | None = None,
     ray: str | None = None,
     timeout: float | None = None,
+    own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
 ) -> int:
     """Train on every combination of settings and write one table of results; an interrupted sweep resumes.
 
@@ -31,11 +33,12 @@ def sweep(
         ray: Run as tasks of a Ray cluster: HOST:PORT of its head, auto (one that runs on this machine) or
             local (start one).
         timeout: Seconds after which a run is stopped and counted as failed.
+        own: Your own problems instead of a split of the world.
     """
     from sdlab.runs.grid import read_grid
     from sdlab.runs.sweep import sweep as run
 
-    table = run(read_grid(axes), folder, model, jobs=jobs, ray=ray, timeout=timeout)
+    table = run(read_grid(axes, own.settings()), folder, model, jobs=jobs, ray=ray, timeout=timeout)
     failed = table[table["status"] == "failed"]
     for row in failed.to_dict("records"):
         print(f"failed: {row['cell']}: {row['error']}", file=sys.stderr)

@@ -43,7 +43,7 @@ def is_done(cell: Cell) -> bool:
     same = (there["method"], there["model"]) == (cell.method, cell.model)
     for part, wanted in (("config", cell.config), ("settings", cell.plan)):
         same = same and defaults(wanted) | there[part] == json.loads(json.dumps(asdict(wanted)))
-    return same
+    return same and (cell.plan.problems is None or there["provenance"].get("problems") == cell.plan.record())
 
 
 def run_cell(cell: Cell, timeout: float | None = None) -> str:

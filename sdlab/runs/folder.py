@@ -58,6 +58,7 @@ def open_run(
     method: str,
     model: str,
     settings: Dataclass | None = None,
+    origin: dict | None = None,
     resume: bool = True,
     overwrite: bool = False,
     tracker: str | None = None,
@@ -67,15 +68,14 @@ def open_run(
 
     config, settings: dataclasses that, with method and model, must equal those of the run in the folder. Only
     EXTENDABLE settings may be raised, also for a finished run (which keeps its last evaluations). save_every:
-    steps between checkpoints; a kill loses at most so many. tracker: "tensorboard" or None. overwrite removes
-    the files of the run in the folder, and no others.
+    steps between checkpoints; a kill loses at most so many. tracker: "tensorboard" or None. origin: more of
+    the provenance. overwrite removes the files of the run in the folder, and no others.
 
     Raises SdlabError when the folder holds another run, a finished one (unless overwrite), an unfinished one
     (unless resume or overwrite), or no run but other files; when another process is writing it; and when the
     tracker is not installed.
     """
-    folder = Path(folder)
-    writer = summary_writer(tracker)
+    folder, writer = Path(folder), summary_writer(tracker)
     about = {
         "method": method,
         "model": model,
@@ -83,7 +83,7 @@ def open_run(
         "settings": asdict(settings) if settings else {},
     }
     about = json.loads(json.dumps(about))  # tuples become lists, as when read again
-    about["provenance"] = provenance(model=model, seed=getattr(config, "seed", None))
+    about["provenance"] = provenance(model=model, seed=getattr(config, "seed", None), **(origin or {}))
     refuse_foreign(folder, overwrite)  # before anything is written there
     lock = FileLock(folder / ".lock")
     try:

@@ -1,6 +1,7 @@
 """A sweep's grid: settings and their values, read from text or Python, and their combinations."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from sdlab.errors import SdlabError, unknown
+from sdlab.runs.identity import FILE_SETTINGS
 from sdlab.runs.training import METHODS, Plan, settings_of
 from sdlab.train.config import TrainConfig
 
@@ -93,10 +95,11 @@ class Grid:
         return points
 
 
-def read_grid(words: Sequence[str]) -> Grid:
+def read_grid(words: Sequence[str], settings: Mapping | None = None) -> Grid:
     """Return the grid that words of the command line describe.
 
-    For example "method=grpo,sdpo", "num_questions=1,8,all", "steps=40".
+    For example "method=grpo,sdpo", "num_questions=1,8,all", "steps=40". settings: more settings, each with
+    one value.
 
     Raises SdlabError for a word that is not NAME=VALUE,... and for a repeated name.
     """
@@ -109,7 +112,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         if name in axes:
             raise SdlabError(f"axis {name!r} is given twice; give it once, with all its values")
         axes[name] = [value for value in values.split(",") if value]
-    return Grid(axes)
+    return Grid(axes | {name: (value,) for name, value in (settings or {}).items()})
 
 
 def to_text(value: object) -> str:
@@ -142,10 +145,15 @@ def _read(name: str, value: Any, kind: Any) -> Any:
     )
 
 
+def _in_folder_name(text: str) -> str:
+    """Return a path or another text as a part of a folder's name."""
+    return re.sub(r"[^\w.+=-]+", "_", text)
+
+
 def cell_name(point: Point, fixed: Mapping) -> str:
     """Return the name of a cell: method, the settings that differ from `fixed`, seed."""
     parts = [
-        f"{name}={to_text(value)}"
+        f"{name}={_in_folder_name(to_text(value)) if name in FILE_SETTINGS else to_text(value)}"
         for name, value in point.settings.items()
         if name not in ("method", "seed")
         and not (name in fixed and json.loads(json.dumps(value)) == fixed[name])

@@ -11,6 +11,7 @@ from sdlab.files import to_json, write_atomic
 from sdlab.provenance import LIBRARIES
 from sdlab.runs.files import FILES, FOLDERS, clear, read_about
 
+FILE_SETTINGS = ("problems", "test_problems", "few_shot")  # compared by name and checksum, not by place
 EXTENDABLE = ("steps",)  # settings that may grow when a run resumes, because no schedule depends on them
 
 
@@ -58,6 +59,15 @@ def begin(folder: Path, wanted: dict, before: dict, resume: bool, overwrite: boo
     write_atomic(path, to_json(wanted, indent=1) + "\n")
 
 
+def described(record: dict | None) -> str:
+    """Return the record of a file of problems in words: its name and the beginning of its checksum."""
+    if record is None:
+        return "no file"
+    few_shot = record.get("few_shot")
+    after = f" after {described(few_shot)}" if few_shot else ""
+    return f"{record['name']} (sha256 {record['sha256'][:12]}){after}"
+
+
 def _compare(folder: Path, there: dict, wanted: dict) -> None:
     """Raise SdlabError unless the run in `folder` has the same settings and the same model."""
     differ = []
@@ -71,8 +81,13 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     for part in ("config", "settings"):
         for name in sorted({*there[part], *wanted[part]}):
             a, b = there[part].get(name), wanted[part].get(name)
-            compare(name, a, b, part == "config" and name in EXTENDABLE and None not in (a, b) and a < b)
+            longer = part == "config" and name in EXTENDABLE and None not in (a, b) and a < b
+            moved = name in FILE_SETTINGS and None not in (a, b)
+            compare(name, a, b, longer or moved)
     then, now = there["provenance"], wanted["provenance"]
+    for role in ("train", "test"):
+        a, b = ((origin.get("problems") or {}).get(role) for origin in (then, now))
+        compare(f"the {role} problems", described(a), described(b))
     compare("sdlab", then.get("sdlab"), now["sdlab"])
     then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
     for name in sorted({*then_files, *now_files}):

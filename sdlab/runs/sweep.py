@@ -27,6 +27,7 @@ from sdlab.runs.cells import run_cells
 from sdlab.runs.files import lock_folder
 from sdlab.runs.grid import Grid, Point, cell_name, settings_of, to_text
 from sdlab.runs.loading import load_run
+from sdlab.runs.plan import plan_problems
 from sdlab.runs.questions import check_questions
 from sdlab.runs.training import LAST_STEPS, SUMS
 from sdlab.settings import Count, Positive, checked
@@ -63,6 +64,9 @@ def sweep(
         model = str(Path(model).expanduser().resolve())  # tasks on a cluster have another working directory
     for point in points:
         plan = point.plan
+        if plan.problems is not None:
+            plan_problems(plan, point.config.seed)  # raises before anything runs
+            continue
         check_questions(plan.split, plan.num_questions, plan.num_types, point.config.seed, plan.candidates)
     _refuse_foreign(folder)
     lock = FileLock(folder / ".lock")
@@ -177,10 +181,12 @@ def _work(cell: Cell) -> float:
     config, plan = cell.config, cell.plan
     steps = 0 if cell.method == "base" else config.steps
     along = (
-        (1 + steps // plan.eval_every) * plan.eval_problems * len(plan.eval_splits) if plan.eval_every else 0
+        (1 + steps // plan.eval_every) * plan.eval_problems * len(plan.evaluated(final=False))
+        if plan.eval_every
+        else 0
     )
     return 3 * steps * config.num_problems * config.num_generations + plan.num_eval_generations * (
-        along + plan.final_problems * len(plan.final_splits)
+        along + plan.final_problems * len(plan.evaluated(final=True))
     )
 
 
@@ -259,7 +265,7 @@ def _results(cell: Cell) -> list[dict]:
         **outcome,
     }
     rows = []
-    for split in cell.plan.final_splits:
+    for split in cell.plan.evaluated(final=True):
         sums = last.loc[last["split"] == split, [*SUMS, "generations"]].sum()
         rows.append(
             {

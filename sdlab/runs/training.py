@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import pandas
 
@@ -14,10 +14,10 @@ from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.runs.folder import Run, open_run
 from sdlab.runs.loading import LoadedRun, load_run
-from sdlab.runs.questions import CANDIDATES, training_questions
+from sdlab.runs.plan import PROBLEM_SETTINGS, Plan, evaluation_problems, plan_problems
 from sdlab.runs.sft_data import build_traces
 from sdlab.seeds import stable_int
-from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
+from sdlab.settings import unused
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.repairs.named import RepairConfig, run_named
@@ -25,7 +25,6 @@ from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.session import RunFolder
 from sdlab.train.sft import SFTConfig, run_sft
 from sdlab.world.problems import Problem
-from sdlab.world.splits import SPLITS, load_split, split_size
 
 # "base" is not trained, only evaluated
 METHODS = {
@@ -35,9 +34,7 @@ METHODS = {
     "sdpo": SDPOConfig,
     "repair": RepairConfig,
 }
-TRACES = ("unguided", "guided")
 SUMS = ("reward", "length", "markers", "truncated")  # of an evaluation, summed per problem
-Split = Annotated[str, OneOf("split", SPLITS)]
 LAST_STEPS = 5  # the end of training is the mean over these steps
 SFT_ONLY = ("traces", "num_traces")
 # the settings that "base" reads, which is only evaluated
@@ -48,48 +45,9 @@ UNTRAINED = (
     "final_splits",
     "final_problems",
     "num_eval_generations",
+    *PROBLEM_SETTINGS,
 )
 EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first step, where "base" ends
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The problems of training and of the evaluations; the method's own settings are in its config.
-
-    Raises SdlabError for values that are not allowed, and when a split that is evaluated has fewer than
-    `final_problems` or `eval_problems` problems.
-    """
-
-    split: Split = "train"
-    num_questions: Count | None = None  # so many of the split, chosen by the run's seed; None: all
-    num_types: Count | None = None  # only questions of so many types, chosen by the run's seed; None: all
-    candidates: Annotated[str, OneOf("choice of candidates", CANDIDATES)] = "any"
-    """Only hunts with few or with many numbers to look through."""
-    traces: Annotated[str, OneOf("kind of traces", TRACES)] = "unguided"
-    """SFT only: written without or with the solution in view."""
-    num_traces: Count = 800  # SFT only
-    eval_splits: tuple[Split, ...] = ("in-domain", "unseen-types")
-    eval_every: CountOrZero = 10  # steps; 0: only at the end
-    eval_problems: Count = 64
-    final_splits: tuple[Split, ...] = ("in-domain", "unseen-types", "deeper")
-    final_problems: Count = 256
-    num_eval_generations: Count = 8
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        _check_sizes("final_problems", self.final_problems, self.final_splits)
-        if self.eval_every:
-            _check_sizes("eval_problems", self.eval_problems, self.eval_splits)
-
-
-def _check_sizes(name: str, count: int, splits: Sequence[str]) -> None:
-    """Raise SdlabError when one of `splits` has fewer than `count` problems."""
-    for split in splits:
-        if count > split_size(split):
-            raise SdlabError(
-                f"{name}={count} is not allowed with split {split!r}; it has {split_size(split)} problems; "
-                "choose fewer problems, or leave the split out"
-            )
 
 
 def train(
@@ -110,8 +68,8 @@ def train(
     step, split), so a resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps;
     the same call continues it.
 
-    Raises SdlabError for bad settings, settings that `method` does not read, a folder with another or a
-    finished run, and losses that are not finite.
+    Raises SdlabError for bad settings, settings that `method` does not read, a file of problems that cannot
+    be read, a folder with another or a finished run, and losses that are not finite.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -121,15 +79,14 @@ def train(
         )
     check_read(method, config, plan)
     engine = load_engine(model)
-    problems = training_questions(
-        plan.split, plan.num_questions, plan.num_types, config.seed, plan.candidates
-    )
+    problems = plan_problems(plan, config.seed)
     run = open_run(
         folder,
         config,
         method=method,
         model=model,
         settings=plan,
+        origin={"problems": record} if (record := plan.record()) else None,
         resume=resume,
         overwrite=overwrite,
         tracker=tracker,
@@ -214,7 +171,7 @@ class _Judged:
 
 def judge(engine: Engine, run: Run, plan: Plan, config: TrainConfig, step: int, final: bool = False) -> None:
     """Evaluate the model after `step` steps on fixed problems and save the sums per problem."""
-    for split in plan.final_splits if final else plan.eval_splits:
+    for split in plan.evaluated(final):
         run.save_evaluation(
             step,
             split,
@@ -231,7 +188,7 @@ def evaluation_sums(
 
     The sums are of reward, length, markers and truncated.
     """
-    problems = load_split(split, limit=num_problems)
+    problems = evaluation_problems(plan, split, num_problems, config.seed)
     seed = stable_int("evaluation", config.seed, step, split)
     params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)
     frame = evaluate(engine, problems, params, thinking=config.thinking)

@@ -1,10 +1,11 @@
 """Read the data of a job as data sets for TRL's trainers: problems in the order of the study, or traces."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.benchmarks.problems import load_problems
+from sdlab.benchmarks.problems import ProblemSource
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.reading.cells import text_of
@@ -13,8 +14,9 @@ from sdlab.reading.column_names import is_chat
 from sdlab.reading.columns import cell_of
 from sdlab.reading.files import rollouts_of
 from sdlab.reading.rows import read_rows
-from sdlab.scale.job import Job, config_as
-from sdlab.seeds import stream
+from sdlab.runs.identity import described
+from sdlab.runs.plan import choose_problems
+from sdlab.scale.job import READING, Job, config_as
 from sdlab.text.prompt import build_messages, render_prompt
 from sdlab.train.batch import draw
 from sdlab.train.sft import SFTConfig, Trace
@@ -40,21 +42,36 @@ def job_problems(job: Job) -> list[Problem]:
         from sdlab.runs.questions import training_questions
 
         return training_questions(job.data, job.num_questions, None, job.config.seed)
-    problems = load_problems(job.data)
-    if any(not problem.answer for problem in problems):
+    return choose_problems(job_source(job).load(), job.num_questions, job.data, job.config.seed)
+
+
+def job_source(job: Job) -> ProblemSource:
+    """Return the source of a job's problems."""
+    return ProblemSource(job.data, **{name: getattr(job, name) for name in READING})
+
+
+def job_record(job: Job) -> dict | None:
+    """Return name and checksum of a job's own file of problems.
+
+    None for a split or a benchmark, and for SFT, which learns from traces.
+    """
+    if job.method == "sft" or not job_source(job).is_own:
+        return None
+    return {"train": job_source(job).record()}
+
+
+def check_same_problems(job: Job) -> None:
+    """Raise SdlabError when the run in the job's output was begun with another file of problems."""
+    path = Path(job.output) / "config.json"
+    if not path.is_file():
+        return
+    began = json.loads(path.read_text(encoding="utf-8-sig")).get("provenance", {}).get("problems") or {}
+    then, now = (described((record or {}).get("train")) for record in (began, job_record(job)))
+    if then != now:
         raise SdlabError(
-            f"{job.data} has problems without an answer, so no completion can be graded; train on other data"
+            f"{job.output} was begun with other problems: {then} there and {now} here; "
+            "restore the file, or choose another output"
         )
-    if job.num_questions is None:
-        return problems
-    if not 1 <= job.num_questions <= len(problems):
-        raise SdlabError(
-            f"num_questions={job.num_questions} is not allowed; {job.data} has {len(problems)}, choose 1 to "
-            f"{len(problems)}"
-        )
-    problems = list(problems)
-    stream("questions", job.data, job.config.seed).shuffle(problems)
-    return problems[: job.num_questions]
 
 
 def fitting(

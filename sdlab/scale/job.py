@@ -16,6 +16,7 @@ from sdlab.train.sft import SFTConfig
 CONFIGS: dict[str, type[TrainConfig]] = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 Config = TypeVar("Config", bound=TrainConfig)
 ACCELERATE = ("cpu", "single_gpu", "ddp", "fsdp2", "zero3")  # files in sdlab/scale/accelerate
+READING = ("question_column", "answer_column", "instruction", "system", "few_shot")
 VLLM_MODES = ("colocate", "server")
 
 
@@ -48,6 +49,12 @@ class Job:
     gradient_checkpointing: bool = False
     save_steps: Count = 10
     output: str = "runs/scale"
+    # how a file of problems is read (sdlab.benchmarks.problems)
+    question_column: str | None = None
+    answer_column: str | None = None
+    instruction: str | None = None
+    system: str | None = None
+    few_shot: str | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -67,7 +74,8 @@ class Job:
                 rollouts,
                 "the study's own loops, whose SFT samples a few completions on the way",
             )
-        unused(self, "num_questions", rollouts, "a method that samples completions")
+        for name in ("num_questions", *READING):
+            unused(self, name, rollouts, "a method that samples completions")
 
 
 def config_as(job: Job, kind: type[Config]) -> Config:

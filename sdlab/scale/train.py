@@ -46,6 +46,10 @@ def train(
             f"{folder} already holds a run; choose another output, remove it, or continue it with --resume"
         )
     check_job(job)
+    if resume:
+        from sdlab.scale.data import check_same_problems
+
+        check_same_problems(job)
     first = int(os.environ.get("RANK", "0")) == 0
     if first:
         render(differences(job))
@@ -156,6 +160,7 @@ def lora_config(job: Job) -> "LoraConfig | None":
 def write_about(job: Job) -> None:
     """Write the run's config.json: method, settings, model and data."""
     from sdlab.provenance import provenance
+    from sdlab.scale.data import job_record
 
     about = asdict(job)
     config = about.pop("config")
@@ -164,7 +169,7 @@ def write_about(job: Job) -> None:
         "model": job.model,
         "config": config,
         "settings": about,
-        "provenance": provenance(job.model, job.config.seed, **versions()),
+        "provenance": provenance(job.model, job.config.seed, **versions(), problems=job_record(job)),
     }
     write_atomic(Path(job.output) / "config.json", to_json(record, indent=1) + "\n")
 
