@@ -8,7 +8,7 @@ same on the small organism, a quarter of the size, with no other change.
 from dataclasses import replace
 from typing import Any
 
-from sdlab.runs.training import TRACES, Plan
+from sdlab.runs.plan import TRACES, Plan
 from sdlab.study import condition
 from sdlab.study.condition import Condition
 from sdlab.train.config import TrainConfig
