@@ -100,7 +100,7 @@ def test_what_fails_is_a_parameter():
     assert one.groupby("condition")["failed"].first().sum() == 2
     rising = Recorded(
         RECORDED.steps,
-        pandas.concat([RECORDED.evaluations, evaluation("a_good", 0, 7, 3, 40)]),
+        pandas.concat([RECORDED.evaluations, evaluation("a_good", 0, 7, 2, 40)]),
         RECORDED.provenance,
     )
     loud = outcomes(rising).set_index(["condition", "seed"]).loc[("a_good", 0)]
@@ -110,6 +110,10 @@ def test_what_fails_is_a_parameter():
         .set_index(["condition", "seed"])
         .loc[("a_good", 0), "failed"]
     )
+    # a model that hedges more and is right more often is healthy
+    more = pandas.concat([RECORDED.evaluations, evaluation("a_good", 0, 7, 3, 40)])
+    better = outcomes(Recorded(RECORDED.steps, more, RECORDED.provenance))
+    assert not better.set_index(["condition", "seed"]).loc[("a_good", 0), "failed"]
     with pytest.raises(SdlabError, match="no trained run was evaluated on 'deeper'"):
         outcomes(RECORDED, Failure(split="deeper"))
     alone = {name: what for name, what in RECORDED.provenance.items() if name != "base"}

@@ -30,7 +30,8 @@ class Failure:
     The default: the score is below that of the untrained model on the same problems, and the 95% interval of
     the difference (Student's t by problem, one run) excludes 0. With `below` the run fails instead when its
     score is below this share. In both cases it also fails when its markers per completion are more than
-    `repetition` times those of the untrained model, because then the model repeats itself.
+    `repetition` times those of the untrained model without a higher score (the interval includes 0): then the
+    model repeats itself.
     Raises SdlabError for a value outside its range.
     """
 
@@ -48,7 +49,8 @@ class Failure:
         those of the untrained model, nan where the untrained model has none.
         """
         fallen = difference.high < 0 if self.below is None else score < self.below
-        return "score" if fallen else "repetition" if times > self.repetition else ""
+        repeats = times > self.repetition and not difference.low > 0
+        return "score" if fallen else "repetition" if repeats else ""
 
 
 def outcomes(
