@@ -379,6 +379,11 @@ def test_many_problems_and_the_tour(browser, path):
             assert page.inner_text("#tour-title") == title
             if title == "Predict":
                 page.locator("#tour").get_by_label("SDPO").check()
+            if title == "Click":
+                page.get_by_role("button", name="Choose the darkest word").click()
+                explorer.wait("chosen && columns[0].inspected && columns[0].chosen > 0")
+                heat = explorer.run("() => columns[0].inspected.map(token => token.divergence)")
+                assert heat.index(max(heat)) == explorer.run("() => columns[0].chosen")
             if title == "Insert":
                 page.get_by_role("button", name="Insert “Wait” for me").click()
                 explorer.wait("columns[1].prefix.length && !columns[1].busy")

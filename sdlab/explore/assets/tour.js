@@ -34,15 +34,18 @@ const STOPS = [
     },
   },
   {
-    title: "Click", part: "part-columns", action: "Choose a marker",
-    text: () => "Choose a marker in the base's completion. The panel compares the base with the informed teacher, the same base after it has seen the solution. The teacher expects fewer doubts. Training moves every student toward it.",
+    title: "Click", part: "part-columns", action: "Choose the darkest word",
+    text: () => "The informed teacher is the base after it has seen the solution. Words are shaded where it and the student differ. Choose the darkest word of the first completion. What would the teacher write there? SDPO pulls its student toward this teacher.",
     act: async () => {
       if (!asked) await askAll();
       await idle();
-      for (const column of columns) {
-        const place = document.querySelector(`#${column.id} .marker`)?.closest("[role=option]");
-        if (place) return pick(column, Number(place.dataset.t));
-      }
+      const [column] = columns;
+      if (!column.result) return;
+      if (!$("heat").checked) $("heat").click();
+      await pick(column, 0);
+      if (!column.inspected) return;
+      const heat = column.inspected.map(token => token.divergence);
+      await pick(column, heat.indexOf(Math.max(...heat)));
     },
   },
   {
