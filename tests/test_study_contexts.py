@@ -18,6 +18,7 @@ from sdlab.seeds import stream
 from sdlab.study import contexts
 from sdlab.text.prompt import CONTEXTS
 from sdlab.world.evidence import read_evidence
+from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
 from sdlab.world.splits import SPLITS, load_split
 
@@ -86,6 +87,60 @@ def test_selection_keeps_middling_problems_and_their_first_right_answer(engine):
 def test_no_middling_problem_is_an_error(engine):
     with pytest.raises(SdlabError, match="none of 20 problems has a base pass rate"):
         contexts.select(engine, load_split("train", limit=20), 5, low=2.0, high=3.0)
+
+
+class Constant(ReasonerEngine):
+    """Answers every prompt with the same texts in turn, and counts its completions."""
+
+    def __init__(self, *texts):
+        self.tokenizer, self.texts, self.prompts = build_tokenizer(), texts, []
+
+    def generate(self, prompts, params, progress=None):
+        self.prompts += prompts
+        texts = [self.texts[i % len(self.texts)] for i in range(len(prompts) * params.num_generations)]
+        mask = torch.ones(len(texts), 1, dtype=torch.bool)
+        cut = torch.zeros(len(texts), dtype=torch.bool)
+        return Rollouts(prompts, [], params.num_generations, mask.long(), mask, mask * 0.0, cut, texts)
+
+
+def sums(count):
+    return [Problem(f"my/{n}", "my", "my", "", f"{n} + {n}?", str(2 * n)) for n in range(1, count + 1)]
+
+
+def test_a_model_that_writes_no_box_is_recognised_after_the_first_problems():
+    engine = Constant("The sum is four.")
+    with pytest.raises(SdlabError, match="0 of 128 completions were right and 0 had a box: the format, not"):
+        contexts.select(engine, sums(4096), 100)
+    assert len(engine.prompts) == contexts.PROBE
+
+
+@pytest.mark.parametrize(("text", "cause"), [("\\boxed{-1}", "too hard"), ("\\boxed{0}", "too easy")])
+def test_a_search_without_hope_ends(text, cause):
+    engine = Constant(text)
+    problems = [Problem(f"my/{n}", "my", "my", "", f"{n} - {n}?", "0") for n in range(4096)]
+    with pytest.raises(SdlabError, match=rf"none of the first {contexts.HOPELESS} .*likely {cause} for this"):
+        contexts.select(engine, problems, 100)
+    assert len(engine.prompts) == contexts.HOPELESS
+
+
+def test_the_parts_grow_and_cover_every_problem_once():
+    for count, step in ((4096, 200), (20, 16), (7, 200), (400, 200), (33, 40)):
+        parts = contexts._chunks(count, step)
+        assert [place for start, end in parts for place in range(start, end)] == list(range(count))
+        assert parts[0] == (0, min(contexts.PROBE, count))
+        assert {*range(0, count, step)} <= {start for start, _ in parts}
+
+
+def test_an_estimate_comes_once_and_solutions_without_thinking_leave_a_context_out():
+    wrong = ["\\boxed{-1}"] * 7
+    engine, notes = Constant("So \\boxed{0}.", *wrong), []
+    problems = [Problem(f"my/{n}", "my", "my", "", f"{n} - {n}?", "0") for n in range(64)]
+    selection = contexts.select(engine, problems, 32, note=notes.append)
+    assert len(selection.problems) == 32 and len(notes) == 1
+    assert re.match(r"16 of the first 16 problems fit .*selecting 32 needs about 32 problems", notes[0])
+    assert not contexts.has_thinking(engine, selection)
+    frame = contexts.run_contexts(engine, selection, 8)
+    assert list(dict.fromkeys(frame["context"])) == ["none", "solution", "regenerated"]
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """`sdlab measure`: Table 1 and the splits of the world, for one model."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
 import tyro
 
 from sdlab.commands.options import PRESET, ProblemOptions
+from sdlab.commands.progress import long_progress
 from sdlab.errors import SdlabError
 from sdlab.paths import ORGANISM
 
@@ -35,14 +37,13 @@ def contexts_command(
         own: Your own problems instead of the split "train".
     """
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from sdlab.measure.evaluation import table_one
     from sdlab.paper import PAPER
     from sdlab.presets import preset as sizes
     from sdlab.rollout.loading import load_engine
-    from sdlab.study.contexts import HIGH, LOW, run_contexts, select
+    from sdlab.study.contexts import HIGH, LOW, has_thinking, run_contexts, select
     from sdlab.text.prompt import CONTEXT_LABELS
     from sdlab.world.splits import load_split
 
@@ -57,12 +58,10 @@ def contexts_command(
     source = own.source()
     problems = load_split("train", seed) if source is None else source.load()
     sampler = load_engine(model, engine=engine, **settings)
-    with Progress(console=console, transient=True) as board:
-        bars = {}
+    with long_progress() as board:
 
         def follow(name: str) -> Callable[[int, int], None]:
-            bars[name] = board.add_task(name, total=None)
-            return lambda done, total: board.update(bars[name], completed=done, total=total)
+            return lambda done, total: board(name, done, total)
 
         common = {"max_completion_length": limit, "thinking": thinking}
         selection = select(
@@ -72,10 +71,10 @@ def contexts_command(
             seed,
             **common,
             progress=follow("base pass rates"),
+            note=lambda sentence: print(sentence, file=sys.stderr, flush=True),
         )
-        board.update(bars["base pass rates"], completed=1, total=1)
         frame = run_contexts(
-            sampler, selection, size.num_generations, seed, **common, progress=follow("four contexts")
+            sampler, selection, size.num_generations, seed, **common, progress=follow("contexts")
         )
     text = table_one(frame)
     title = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
@@ -86,17 +85,26 @@ def contexts_command(
         "length",
         "markers",
         "per 1,000 tokens",
+        "no answer",
         "paper: score / length / markers",
     ):
         table.add_column(column)
+    unreadable = frame["answer"].isna().groupby(frame["context"]).agg(["sum", "size"])
     for context in text.index:
         paper = PAPER.loc[context]
         paper_cell = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
-        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), paper_cell)
+        missing = "{:,} of {:,}".format(*unreadable.loc[context])
+        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), missing, paper_cell)
     console.print(table)
     console.print(
         "Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B."
     )
+    console.print("No answer: completions without a readable answer, which count as wrong.")
+    if not has_thinking(sampler, selection, thinking):
+        console.print(
+            "The model's solutions have no <think> part, so the context "
+            f'"{CONTEXT_LABELS["solution_no_think"]}" would repeat the full solution and is left out.'
+        )
     if frame["truncated"].any():
         console.print(
             f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; "

@@ -243,4 +243,4 @@ def first_right(frame: pandas.DataFrame, opened: bool = False) -> pandas.Series:
     """
     right = frame[frame["reward"] == 1]
     whole = [bool(strip_thinking(text, opened)) for text in right["completion"]]
-    return right[whole].groupby("problem_id")["completion"].first()
+    return right[np.array(whole, dtype=bool)].groupby("problem_id")["completion"].first()

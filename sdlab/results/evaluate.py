@@ -74,7 +74,9 @@ def evaluate_benchmarks(
         else requests([benchmarks] if isinstance(benchmarks, (str, ProblemSource)) else benchmarks)
     )
     if not requested:
-        raise SdlabError("no benchmarks to evaluate; name at least one, for example aime24 or in-domain")
+        raise SdlabError(
+            "no benchmarks to evaluate; name at least one, for example aime24 or in-domain, or give --problems FILE"
+        )
     label = name or (str(model) if thinking else f"{model} non-thinking")
     sampling = sampling or paper_sampling(thinking)
     loaded = None if isinstance(model, str) else model

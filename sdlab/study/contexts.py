@@ -5,8 +5,10 @@ samples that selected them are not used again, because a problem that was select
 low on the selecting samples. The paper does not say which samples its unguided row uses; ours are fresh.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas
 
@@ -15,12 +17,15 @@ from sdlab.measure.evaluation import evaluate, first_right, select_by_base_rate
 from sdlab.paper import sampling
 from sdlab.rollout.types import Engine
 from sdlab.settings import Count, Seed, checked
-from sdlab.text.prompt import CONTEXTS
+from sdlab.text.prompt import CONTEXTS, strip_thinking
 from sdlab.text.templates import opens_thinking
 from sdlab.world.problems import Problem
 
 BASE_SAMPLES = 8  # per problem, to find its base pass rate
 LOW, HIGH = 1 / 8, 1 / 2
+PROBE = 16  # problems that are sampled first
+HOPELESS = 128  # problems after which the search ends when none fits
+VERDICTS = ("right", "readable")
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,22 @@ def select(
     max_completion_length: Count = 256,
     thinking: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Selection:
     """Select problems with a base pass rate in [low, high] and a right completion, in order.
 
     Each problem is sampled 8 times, until `num_problems` are selected. The result may have fewer problems,
-    when `problems` hold no more.
+    when `problems` hold no more. The first PROBE problems are sampled before the others. note: called once
+    with a sentence about them and an estimate of the time.
 
-    Raises SdlabError when `problems` hold no such problem.
+    Raises SdlabError when the first PROBE problems have no right completion and no readable answer, when the
+    first HOPELESS problems have none that fits, and when `problems` hold no such problem.
     """
     chosen, solutions, frames = [], [], []
-    step = max(16, 2 * num_problems)
-    for start in range(0, len(problems), step):
-        part = problems[start : start + step]
+    began = time.monotonic()
+    step = max(PROBE, 2 * num_problems)
+    for start, end in _chunks(len(problems), step):
+        part = problems[start:end]
         inner = progress and (
             lambda done, total, before=start: progress(
                 before * BASE_SAMPLES + done, len(problems) * BASE_SAMPLES
@@ -77,14 +86,79 @@ def select(
             if problem.id in middling and problem.id in right.index and len(chosen) < num_problems:
                 chosen.append(problem)
                 solutions.append(right[problem.id])
-        if len(chosen) == num_problems:
+        if len(chosen) == num_problems and (end % step == 0 or end == len(problems)):
             break
+        _check_hope(frames, len(chosen), end, low, high)
+        if start == 0 and note is not None:
+            note(_forecast(end, len(chosen), num_problems, len(problems), time.monotonic() - began))
     if not chosen:
         raise SdlabError(
-            f"none of {len(problems)} problems has a base pass rate from {low} to {high}; "
-            "give more or other problems"
+            f"none of {len(problems)} problems has a base pass rate from {low} to {high} "
+            f"({_counts(frames)}); give more or other problems"
         )
     return Selection(chosen, solutions, pandas.concat(frames, ignore_index=True))
+
+
+def _chunks(count: int, step: int) -> list[tuple[int, int]]:
+    """Return (start, end) of the parts in which problems are sampled; each step ends at a multiple of `step`.
+
+    The parts of the first step grow, so that a model that solves nothing is recognised early.
+    """
+    doubling = []
+    bound = PROBE
+    while bound < min(step, count):
+        doubling.append(bound)
+        bound *= 2
+    bounds = sorted({0, *doubling, *range(0, count, step), count})
+    return list(pairwise(bounds))
+
+
+def _check_hope(frames: list[pandas.DataFrame], chosen: int, sampled: int, low: float, high: float) -> None:
+    """Raise SdlabError when sampling more problems is very unlikely to give one that fits."""
+    if chosen:
+        return
+    right, readable = (sum(int(frame[name].sum()) for frame in map(_verdicts, frames)) for name in VERDICTS)
+    total = sum(map(len, frames))
+    if readable == 0:
+        raise SdlabError(
+            f"{_counts(frames)}: the format, not the problem, is the likely cause; "
+            "look at the completions, raise max_completion_length or change --instruction"
+        )
+    if sampled < HOPELESS:
+        return
+    cause = "too hard" if right < low * total else "too easy" if right > high * total else "of mixed kinds"
+    raise SdlabError(
+        f"none of the first {sampled} problems has a base pass rate from {low} to {high} "
+        f"({_counts(frames)}): they are likely {cause} for this model; give other problems"
+    )
+
+
+def _verdicts(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return whether each completion is right, and whether it has a readable answer."""
+    return pandas.DataFrame({"right": frame["reward"] == 1, "readable": frame["answer"].notna()})
+
+
+def _counts(frames: list[pandas.DataFrame]) -> str:
+    """Return how many completions were right and had a readable answer, in words."""
+    verdicts = pandas.concat(map(_verdicts, frames))
+    right, readable = (int(verdicts[name].sum()) for name in VERDICTS)
+    return f"{right:,} of {len(verdicts):,} completions were right and {readable:,} had a box"
+
+
+def _forecast(sampled: int, chosen: int, needed: int, available: int, seconds: float) -> str:
+    """Return a sentence about the first problems, with the time that the selection will take."""
+    more = min(available, sampled * needed / chosen if chosen else available)
+    left = max(0.0, more - sampled) * seconds / sampled
+    return (
+        f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); "
+        f"selecting {needed} needs about {more:,.0f} problems, {left / 60:.0f} min more at most"
+    )
+
+
+def has_thinking(engine: Engine, selection: Selection, thinking: bool = True) -> bool:
+    """Return whether a solution has a thinking part, which the context "solution_no_think" removes."""
+    opened = opens_thinking(engine.tokenizer, thinking)
+    return any(strip_thinking(text, opened) != text.strip() for text in selection.solutions)
 
 
 @checked
@@ -101,10 +175,15 @@ def run_contexts(
     """Sample every context on the selected problems and return the rows of `evaluate`.
 
     There is one block per context, in the order of CONTEXTS. The regenerated context of a problem is its
-    first right completion under the full solution; a problem without one is left out of that block.
+    first right completion under the full solution; a problem without one is left out of that block. When no
+    solution has a thinking part, "solution_no_think" would repeat "solution" and is left out.
     """
-    frames, problems, total = [], selection.problems, 4 * len(selection.problems) * num_generations
-    for number, context in enumerate(CONTEXTS):
+    contexts = [
+        name for name in CONTEXTS if name != "solution_no_think" or has_thinking(engine, selection, thinking)
+    ]
+    frames, problems = [], selection.problems
+    total = len(contexts) * len(problems) * num_generations
+    for number, context in enumerate(contexts):
         demonstrations, part = selection.solutions, problems
         if context == "none":
             demonstrations = None
@@ -113,7 +192,9 @@ def run_contexts(
             again = first_right(frames[CONTEXTS.index("solution")], opened)
             part = [p for p in problems if p.id in again.index]
             demonstrations = [str(again[p.id]) for p in part]
-        inner = progress and (lambda done, _, before=number * total // 4: progress(before + done, total))
+        inner = progress and (
+            lambda done, _, before=number * total // len(contexts): progress(before + done, total)
+        )
         params = sampling(num_generations, seed, context, max_completion_length)
         frames.append(
             evaluate(
