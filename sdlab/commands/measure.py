@@ -70,7 +70,7 @@ def contexts_command(
             size.num_problems,
             seed,
             **common,
-            progress=follow("base pass rates"),
+            progress=follow("base pass rates, at most"),
             note=lambda sentence: print(sentence, file=sys.stderr, flush=True),
         )
         frame = run_contexts(

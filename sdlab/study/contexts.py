@@ -147,11 +147,17 @@ def _counts(frames: list[pandas.DataFrame]) -> str:
 
 def _forecast(sampled: int, chosen: int, needed: int, available: int, seconds: float) -> str:
     """Return a sentence about the first problems, with the time that the selection will take."""
-    more = min(available, sampled * needed / chosen if chosen else available)
-    left = max(0.0, more - sampled) * seconds / sampled
+    each = seconds / sampled
+    if not chosen:
+        last = min(available, HOPELESS)
+        return (
+            f"none of the first {sampled} problems fits ({seconds:.0f} s); the search ends after {last} "
+            f"problems if none does (about {(last - sampled) * each / 60:.0f} min)"
+        )
+    more = min(available, sampled * needed / chosen)
     return (
-        f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); "
-        f"selecting {needed} needs about {more:,.0f} problems, {left / 60:.0f} min more at most"
+        f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); selecting {needed} needs about "
+        f"{more:,.0f} problems (about {max(0.0, more - sampled) * each / 60:.0f} min more)"
     )
 
 
