@@ -75,7 +75,7 @@ def evaluate_benchmarks(
     )
     if not requested:
         raise SdlabError(
-            "no benchmarks to evaluate; name at least one, for example aime24 or in-domain, or give --problems FILE"
+            "no benchmarks to evaluate; name at least one, such as aime24 or in-domain, or give --problems"
         )
     label = name or (str(model) if thinking else f"{model} non-thinking")
     sampling = sampling or paper_sampling(thinking)
