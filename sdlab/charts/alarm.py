@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.charts.curves import STROKES
 from sdlab.charts.picture import OKABE_ITO
-from sdlab.charts.style import chart_title, need, number
+from sdlab.charts.style import chart_title, layered, need, number
 
 if TYPE_CHECKING:
     import altair as alt
@@ -70,12 +70,16 @@ def alarm_chart(
     base = alt.Chart(rows).encode(x=x, color=colour)
     chance = alt.Chart(pandas.DataFrame({"auroc": [0.5]})).mark_rule(strokeDash=[2, 4], color="#767676")
     words = "; ".join(
-        f"{name}: " + ", ".join(f"{number(row.auroc)} after {row.step} steps" for row in part.itertuples())
+        f"{name}: "
+        + ", ".join(
+            f"{number(area)} after {step} steps"
+            for area, step in zip(part["auroc"].tolist(), part["step"].tolist(), strict=True)
+        )
         for name, part in rows.groupby("label", sort=False)
     )
-    return (
-        chance.encode(y=y)
-        + base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q")
-        + base.mark_line().encode(y=y, strokeDash=dash)
-        + base.mark_point(size=50, opacity=1).encode(y=y)
+    return layered(
+        chance.encode(y=y),
+        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q"),
+        base.mark_line().encode(y=y, strokeDash=dash),
+        base.mark_point(size=50, opacity=1).encode(y=y),
     ).properties(width=width, height=270, title=chart_title(title, subtitle), description=words)

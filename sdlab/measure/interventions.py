@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError
 from sdlab.measure.logit_change import marker_tokens
-from sdlab.measure.residuals import blocks, checked_layers, hidden_of
+from sdlab.measure.residuals import blocks, checked_layers, hidden_of, unembedding
 from sdlab.text.markers import MARKERS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def bias_logits(model: "PreTrainedModel", bias: Mapping[int, float]) -> Iterator
 
     Raises SdlabError for a token id that the model does not have, and for nan.
     """
-    size = model.get_output_embeddings().weight.shape[0]
+    size = unembedding(model).weight.shape[0]
     for token, value in bias.items():
         if token not in range(size) or math.isnan(value):
             raise SdlabError(
@@ -56,7 +56,7 @@ def bias_logits(model: "PreTrainedModel", bias: Mapping[int, float]) -> Iterator
     def hook(_, __, logits):
         return logits + added.to(logits)
 
-    with _hooked(model.get_output_embeddings(), hook):
+    with _hooked(unembedding(model), hook):
         yield
 
 
@@ -123,7 +123,7 @@ def replace(
             logits[..., marker] = written + keep
         return logits
 
-    with _hooked(model.get_output_embeddings(), hook):
+    with _hooked(unembedding(model), hook):
         yield pairs
 
 

@@ -20,7 +20,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.places import Places
-from sdlab.measure.residuals import padded
+from sdlab.measure.residuals import padded, unembedding
 from sdlab.rollout.torch_engine import TorchEngine, frozen
 from sdlab.text.markers import MARKERS
 
@@ -39,7 +39,7 @@ def marker_tokens(
     """
     tokens: dict[str, list[int]] = {word: [] for word in words}
     for token in range(len(tokenizer)):
-        text = tokenizer.decode([token]).strip().lower()
+        text = str(tokenizer.decode([token])).strip().lower()
         if text in tokens:
             tokens[text].append(token)
     return tokens
@@ -51,7 +51,7 @@ def last_states(engine: TorchEngine, places: Places, batch_rows: int = 32) -> to
     Raises SdlabError when the model's logits are not its unembedding times these states plus a bias, for
     example because it caps them.
     """
-    model, head = engine.model, engine.model.get_output_embeddings()
+    model, head = engine.model, unembedding(engine.model)
     prompts = engine.encode(places.prompts, max(map(len, places.completion_ids)))
     rows, positions = (places.frame[name].to_numpy() for name in ("row", "position"))
     ids = [
@@ -83,7 +83,7 @@ def head_parts(
 
     All are float64. Raises SdlabError as `last_states`.
     """
-    head, states = engine.model.get_output_embeddings(), last_states(engine, places)
+    head, states = unembedding(engine.model), last_states(engine, places)
     weight = head.weight.detach().double().cpu()
     bias = torch.zeros(len(weight), dtype=torch.double)
     if getattr(head, "bias", None) is not None:
@@ -104,7 +104,7 @@ def word_probability(engine: TorchEngine, places: Places, words: Sequence[str] =
     tokens = [token for ids in marker_tokens(engine.tokenizer, words).values() for token in ids]
     if not tokens:
         raise SdlabError(f"none of the words {', '.join(words)} is a token of this model; name others")
-    head, states = engine.model.get_output_embeddings(), last_states(engine, places)
+    head, states = unembedding(engine.model), last_states(engine, places)
     with torch.inference_mode():
         parts = [
             head(part.to(head.weight.device)).float().softmax(-1)[:, tokens].sum(-1).cpu()
@@ -137,7 +137,7 @@ def logit_change(
 
     Raises SdlabError when the models differ in vocabulary or size, and when no word has a token.
     """
-    sizes = [tuple(one.model.get_output_embeddings().weight.shape) for one in (before, after)]
+    sizes = [tuple(unembedding(one.model).weight.shape) for one in (before, after)]
     if sizes[0] != sizes[1]:
         raise SdlabError(
             f"the unembeddings have the shapes {sizes[0]} and {sizes[1]}; "

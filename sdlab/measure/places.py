@@ -15,7 +15,7 @@ import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.doubt import follow
-from sdlab.rollout.types import Engine
+from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.seeds import stable_int, stream
 from sdlab.text.markers import marker_spans
 from sdlab.text.prompt import render_prompt
@@ -145,7 +145,7 @@ def _targets(problem, slot: int, choice: Choice, taken: int, belief: np.ndarray)
 
 
 def word_places(
-    engine: Engine,
+    engine: TorchEngine,
     prompts: Sequence[str],
     completions: Sequence[Sequence[int]],
     names: Sequence[str],
@@ -171,6 +171,8 @@ def word_places(
     if not any(ids):
         raise SdlabError("all completions are empty; give completions with tokens")
     entropy = engine.score(list(prompts), ids).entropy
+    if entropy is None:
+        raise SdlabError("this engine's scores have no entropy; use the torch engine")
     lengths = [len(row) for row in engine.encode(list(prompts), max(map(len, ids)))]
     parts = []
     for number, row in enumerate(ids):
@@ -189,7 +191,7 @@ def word_places(
 
 def begins_marker(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> np.ndarray:
     """Return which tokens hold the first letter of a marker, (T,) bool."""
-    tokens = [tokenizer.decode([token]) for token in ids]
+    tokens = [str(tokenizer.decode([token])) for token in ids]
     ends = np.cumsum([len(token) for token in tokens])
     begins = np.zeros(len(tokens), dtype=bool)
     for start, _, _ in marker_spans("".join(tokens)):

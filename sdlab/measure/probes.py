@@ -186,7 +186,9 @@ def _columns(places: Places, target: str, folds: int) -> list[str]:
     Those of single candidates need FEWEST rows of each class, and as many problems as folds.
     """
     frame = places.frame
-    columns = [name for name in frame if name.startswith(REFUTED)] if target == REFUTED.strip() else [target]
+    columns = [target]
+    if target == REFUTED.strip():
+        columns = [name for name in map(str, frame.columns) if name.startswith(REFUTED)]
     if not columns or columns[0] not in frame:
         raise SdlabError(f"unknown target {target!r}; these places have {', '.join(map(str, frame.columns))}")
     if len(columns) > 1:

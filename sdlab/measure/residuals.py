@@ -37,6 +37,20 @@ def blocks(model: "PreTrainedModel") -> nn.ModuleList:
     )
 
 
+def unembedding(model: "PreTrainedModel") -> nn.Linear:
+    """Return the linear layer from the last residual to the logits.
+
+    Raises SdlabError when the model has none.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise SdlabError(
+            f"{type(model).__name__} has no linear layer before its logits; markers' logits can be changed or "
+            "explained only in models that have one; use a causal language model"
+        )
+    return head
+
+
 def checked_layers(model: "PreTrainedModel", layers: Sequence[int] | None) -> list[int]:
     """Return the layers to read; None means all, 0 to the number of blocks.
 

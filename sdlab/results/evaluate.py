@@ -68,11 +68,13 @@ def evaluate_benchmarks(
             "evaluating an engine needs a name for its results; "
             "give name=..., or the model's name instead of the engine"
         )
-    requested: dict[str, Sequence[Problem] | ProblemSource | None] = (
-        dict(benchmarks)
-        if isinstance(benchmarks, Mapping)
-        else requests([benchmarks] if isinstance(benchmarks, (str, ProblemSource)) else benchmarks)
-    )
+    requested: dict[str, Sequence[Problem] | ProblemSource | None] = {}
+    if isinstance(benchmarks, Mapping):
+        requested.update(benchmarks)
+    else:
+        requested.update(
+            requests([benchmarks] if isinstance(benchmarks, str | ProblemSource) else benchmarks)
+        )
     if not requested:
         raise SdlabError(
             "no benchmarks to evaluate; name at least one, such as aime24 or in-domain, or give --problems"

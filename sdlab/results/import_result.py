@@ -45,7 +45,7 @@ def result_of(
         )
     frame["length"], unit, sentence = _lengths(rows, settings)
     notes.append(sentence)
-    words = frame["completion"].map(lambda text: len(text.split())).median()
+    words = frame["completion"].map(lambda text: len(str(text).split())).median()
     if words <= BARE:
         notes.append(
             f"Half of the completions have {words:.0f} words or fewer: they look like extracted answers, "

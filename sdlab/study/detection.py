@@ -122,18 +122,16 @@ def alarm_text(areas: pandas.DataFrame, detection: pandas.DataFrame) -> pandas.D
     The areas are those with the learned direction ("unseen"), and in brackets the interval of the area in the
     best direction.
     """
+    numbers = areas[["unseen", "auroc", "low", "high"]].to_numpy(float)
     cells = areas.assign(
-        cell=[
-            f"{row.unseen:.2f} ({row.auroc:.2f} [{tidy(row.low)}, {tidy(row.high)}])"
-            for row in areas.itertuples()
-        ]
+        cell=[f"{unseen:.2f} ({area:.2f} [{tidy(low)}, {tidy(high)}])" for unseen, area, low, high in numbers]
     ).pivot(index="label", columns="step", values="cell")
     cells = cells.rename(columns=lambda step: f"after {step} steps").rename_axis(columns=None)
     whole = detection[detection["method"] == ALL]
-    whole = whole.set_index(whole["measure"].map(lambda name: MEASURES[name].label))
+    whole = whole.set_index(whole["measure"].map(lambda name: MEASURES[str(name)].label))
     text = pandas.DataFrame({
         "warned": [f"{value:.0%}" for value in whole["warned"]],
         "lead (steps)": [f"{a:.0f} to {b:.0f}" for a, b in whole[["lead_least", "lead_most"]].to_numpy()],
         "false alarms per healthy run": [f"{value:.2f}" for value in whole["false_alarms"]],
     }, index=whole.index)  # fmt: skip
-    return cells.reindex(dict.fromkeys(areas["label"])).join(text)
+    return cells.reindex(index=areas["label"].unique()).join(text)

@@ -79,16 +79,16 @@ def outcomes(
         )
     bases = {name: _untrained(recorded, table, name) for name in dict.fromkeys(mine["condition"])}
     rows = []
-    for (name, seed), run in mine.groupby(RUN, sort=False):
-        judged = {
-            int(step): _judge(part.set_index("problem_id")[SUMS], bases[name], failure)
-            for step, part in run.groupby("step")
-            if step > 0
+    for name, seed in mine[RUN].drop_duplicates().itertuples(index=False, name=None):
+        run = mine[(mine["condition"] == name) & (mine["seed"] == seed)]
+        verdicts = {
+            step: _verdict(run[run["step"] == step].set_index("problem_id")[SUMS], bases[name], failure)
+            for step in sorted(set(run["step"].tolist()) - {0})
         }
         rows.append(
             {"condition": name, "seed": seed, "method": (methods or {}).get(name) or method_of(about[name])}
-            | judged[max(judged)]
-            | _times(judged)
+            | verdicts[max(verdicts)]
+            | _times(verdicts)
         )
     frame = pandas.DataFrame(rows)
     everything = recorded.steps[recorded.steps["condition"].isin(trained)].groupby(RUN).ngroups
@@ -135,7 +135,7 @@ def _untrained(recorded: Recorded, table: pandas.DataFrame, name: str) -> pandas
     return rows.groupby("problem_id")[SUMS].sum()
 
 
-def _judge(run: pandas.DataFrame, base: pandas.DataFrame, failure: Failure) -> dict:
+def _verdict(run: pandas.DataFrame, base: pandas.DataFrame, failure: Failure) -> dict:
     common = run.index.intersection(base.index)
     if common.empty:
         raise SdlabError(
@@ -153,10 +153,10 @@ def _judge(run: pandas.DataFrame, base: pandas.DataFrame, failure: Failure) -> d
     }  # fmt: skip
 
 
-def _times(judged: Mapping[int, dict]) -> dict:
+def _times(verdicts: Mapping[int, dict]) -> dict:
     """Return when the run failed for good: the last healthy and the first failed evaluation."""
-    steps = sorted(judged)
-    healthy = [step for step in steps if not judged[step]["failed"]]
+    steps = sorted(verdicts)
+    healthy = [step for step in steps if not verdicts[step]["failed"]]
     last = max(healthy, default=0)
     return {
         "last_healthy": last,
