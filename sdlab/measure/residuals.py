@@ -45,8 +45,8 @@ def unembedding(model: "PreTrainedModel") -> nn.Linear:
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise SdlabError(
-            f"{type(model).__name__} has no linear layer before its logits; markers' logits can be changed or "
-            "explained only in models that have one; use a causal language model"
+            f"{type(model).__name__} has no linear layer before its logits; the logits of markers can be "
+            "changed or explained only in models that have one; use a causal language model"
         )
     return head
 
