@@ -1,9 +1,9 @@
 """Assemble the explorer: one HTML page with the models, their tokenizer and the tables of the world."""
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -106,12 +106,19 @@ def page_data(base_folder: str | Path, entries: list[weights.Checkpoint]) -> dic
     }
 
 
+@dataclass(frozen=True)
+class _Message:
+    """Something with a prompt, as `render_prompt` takes it."""
+
+    prompt: str
+
+
 def prompt_shapes(tokenizer) -> dict[str, list[str]]:
     """Return the fixed pieces of the prompts without and with a demonstration.
 
     A prompt is its pieces with the problem, and then the demonstration, between them.
     """
-    problem = SimpleNamespace(prompt=PROBLEM)
+    problem = _Message(PROBLEM)
     plain = render_prompt(tokenizer, problem)
     informed = render_prompt(tokenizer, problem, DEMONSTRATION)
     before, rest = informed.split(PROBLEM)
