@@ -136,7 +136,7 @@ def test_python_m_sdlab_is_sdlab():
     [
         (["tour", "--preset", "huge"], "sdlab: unknown preset 'huge'; choose one of: full, quick, smoke\n"),
         (["tour", "--only", "00,42"], "sdlab: unknown notebook '42'; choose one of: 00_good, 01_bad\n"),
-        (["sweep", "out"], "sdlab: a grid needs a method; choose from: base, sft, grpo, sdpo\n"),
+        (["sweep", "out"], "sdlab: a grid needs a method; choose from: base, sft, grpo, sdpo, repair\n"),
         (
             ["sweep", "out", "method=grpo", "seed=x"],
             "sdlab: seed='x' is not allowed; it must be a whole number\n",
