@@ -6,6 +6,7 @@ import tyro
 
 from sdlab.commands.options import default
 from sdlab.study import reproduction
+from sdlab.study.checkpoints import GROUP, make_checkpoints
 
 
 def reproduce(
@@ -20,14 +21,24 @@ def reproduce(
 
     Args:
         conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates,
-            long, bf16, coverage, small, organism-1, organism-2, organism-blind.
+            long, bf16, coverage, exposures, small, organism-1, organism-2, organism-blind. "checkpoints" stores
+            models of some conditions and steps in data/checkpoints instead, for the explorer.
         seeds: Training seeds, one run each. Recorded seeds that are not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; by default data/runs of a clone, else ./sdlab-data/runs.
         jobs: Number of simultaneous runs, each with one thread; by default one per core.
         model: A model other than the one of the conditions; needs its own --output.
     """
+    if conditions == (GROUP,):
+        return _checkpoints(output)
     paths = reproduction.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
     for path in paths:
         print(f"wrote {path}")
+    return 0
+
+
+def _checkpoints(output: Path | None) -> int:
+    make_checkpoints(
+        output, on_done=lambda one: print(f"{one.label}, step {one.step}: {one.file}", flush=True)
+    )
     return 0

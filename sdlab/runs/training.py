@@ -92,25 +92,42 @@ def train(
         tracker=tracker,
     )
     with run, suppress(KeyboardInterrupt):  # the folder holds every finished step
-        arguments: tuple[Any, ...] = (engine, problems)
-        if method == "sft":
-            unguided, guided = build_traces(
-                engine,
-                problems,
-                plan.num_traces,
-                config.seed,
-                max_completion_length=config.max_completion_length,
-                thinking=config.thinking,
-            )
-            arguments += (unguided if plan.traces == "unguided" else guided,)
-
-        loops: dict[str, Callable[..., pandas.DataFrame]]
-        loops = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo, "repair": run_named}
-        table = loops[method](*arguments, config, _Judged(engine, run, plan, config), on_step)
+        table = run_method(
+            method, engine, problems, config, plan, _Judged(engine, run, plan, config), on_step
+        )
         if len(table) == (0 if method == "base" else config.steps) and not table.attrs.get("stopped"):
             judge(engine, run, plan, config, len(table), final=True)
             run.finish(engine.model, engine.tokenizer)
     return load_run(folder)
+
+
+def run_method(
+    method: str,
+    engine: Engine,
+    problems: Sequence[Problem],
+    config: TrainConfig,
+    plan: Plan,
+    run: RunFolder | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> pandas.DataFrame:
+    """Train `engine.model` in place by `method` and return one row per step.
+
+    SFT first samples its traces. `run` and `on_step` are as in the loops of `sdlab.train`.
+    """
+    arguments: tuple[Any, ...] = (engine, problems)
+    if method == "sft":
+        unguided, guided = build_traces(
+            engine,
+            problems,
+            plan.num_traces,
+            config.seed,
+            max_completion_length=config.max_completion_length,
+            thinking=config.thinking,
+        )
+        arguments += (unguided if plan.traces == "unguided" else guided,)
+    loops: dict[str, Callable[..., pandas.DataFrame]]
+    loops = {"base": _stay, "sft": run_sft, "grpo": run_grpo, "sdpo": run_sdpo, "repair": run_named}
+    return loops[method](*arguments, config, run, on_step)
 
 
 def settings_of(method: str) -> dict[str, object]:

@@ -1,0 +1,90 @@
+"""Make the shipped checkpoints: recorded conditions trained again, stored after some of their steps.
+
+The explorer and the notebooks on mechanisms use them. They are of one seed, so they illustrate; the numbers
+come from the recorded runs.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sdlab import paths
+from sdlab.files import sha256
+from sdlab.rollout.loading import load_engine
+from sdlab.runs.checkpoints import INDEX, Checkpoint, list_checkpoints, write_checkpoint
+from sdlab.runs.plan import plan_problems
+from sdlab.runs.training import run_method
+from sdlab.study.conditions import condition
+from sdlab.study.reproduction import cell_of
+
+GROUP = "checkpoints"  # its name for `sdlab reproduce`
+SEED = 0
+LAST = -1  # the last step of a condition
+STEPS: Mapping[str, tuple[int, ...]] = {
+    "sdpo": (5, 10, 20, LAST),
+    "grpo": (20, LAST),
+    "sdpo_no_think": (LAST,),
+    "sft_guided": (LAST,),
+}
+
+
+def stored_steps(name: str) -> tuple[int, ...]:
+    """Return the numbers of training steps after which a condition's model is stored, ascending."""
+    last = condition(name).config.steps
+    return tuple(last if step == LAST else step for step in STEPS[name])
+
+
+def make_checkpoints(
+    output: str | Path | None = None, on_done: Callable[[Checkpoint], None] | None = None
+) -> list[Checkpoint]:
+    """Train the conditions of STEPS and store their models in `output` (default `data/checkpoints`).
+
+    A condition whose checkpoints are all there, undamaged and of the same base, is not trained again. Ctrl-C
+    returns what is written; the same call continues.
+    on_done(checkpoint) is called for each one that is written.
+
+    Raises SdlabError when the folder holds checkpoints of another base organism.
+    """
+    folder = paths.record_dir() / "checkpoints" if output is None else Path(output)
+    written: list[Checkpoint] = []
+    for name in STEPS:
+        steps, cell = stored_steps(name), cell_of(name, SEED)
+        base = paths.data_dir() / cell.model
+        if set(steps) <= _intact(name, folder, base):
+            continue
+        engine = load_engine(cell.model)
+
+        def store(row: dict) -> None:
+            if row["step"] + 1 in steps:
+                one = write_checkpoint(
+                    base,
+                    engine.model,
+                    folder,
+                    name,
+                    row["step"] + 1,
+                    label=condition(name).label,
+                    method=name,
+                )
+                written.append(one)
+                if on_done:
+                    on_done(one)
+
+        problems = plan_problems(cell.plan, cell.config.seed)
+        table = run_method(cell.method, engine, problems, cell.config, cell.plan, on_step=store)
+        if table.attrs.get("stopped"):  # by Ctrl-C; the same call continues with this condition
+            break
+    return written
+
+
+def _intact(name: str, folder: Path, base: Path) -> set[int]:
+    """Return the steps of a condition whose checkpoints are in the folder, undamaged and of this base."""
+    if not (folder / INDEX).exists():
+        return set()
+    origin = sha256(base / "model.safetensors")
+    return {
+        one.step
+        for one in list_checkpoints(folder)
+        if one.name == name
+        and one.base == origin
+        and (folder / one.file).is_file()
+        and sha256(folder / one.file) == one.sha256
+    }
