@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,6 +21,9 @@ from sdlab.text.prompt import CONTEXT_LABELS, render_prompt
 from sdlab.walkthrough import report
 from sdlab.world import chemistry, hunts
 from sdlab.world.splits import SPLITS, load_split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PAGE = report.EXPLORER
 LARGEST = 15_000_000  # bytes of the page
@@ -113,7 +116,7 @@ class _Message:
     prompt: str
 
 
-def prompt_shapes(tokenizer) -> dict[str, list[str]]:
+def prompt_shapes(tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[str]]:
     """Return the fixed pieces of the prompts without and with a demonstration.
 
     A prompt is its pieces with the problem, and then the demonstration, between them.

@@ -65,7 +65,7 @@ def base_weights(folder: str | Path) -> dict[str, torch.Tensor]:
 
 def write_checkpoint(
     base_folder: str | Path,
-    model,
+    model: torch.nn.Module,
     folder: str | Path,
     name: str,
     step: int,

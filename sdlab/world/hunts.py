@@ -7,7 +7,7 @@ leave six or seven numbers possible. No text of pretraining leaves more than fiv
 listing too early cannot be right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from random import Random
 
@@ -77,7 +77,7 @@ def type_name(clue: str, check: str) -> str:
 KNOWN_TYPES = frozenset(type_name(*t) for t in SEEN_TYPES)  # the types that appear in pretraining text
 
 
-def clue_variants(clue: str):
+def clue_variants(clue: str) -> Iterator[tuple[str, list[int]]]:
     """Yield (words, candidates) of every clue of a family."""
     numbers = range(1, TOP + 1)
     if clue == "remainder":
