@@ -128,7 +128,10 @@ def test_greedy_completions_are_those_of_pytorch(explorer, checkpoints, name, ke
     problems = [one for split in ("in-domain", "unseen-types") for one in load_split(split, limit=count // 2)]
     prompts = [render_prompt(engine.tokenizer, one) for one in problems]
     expected = engine.generate(prompts, SamplingParams(1, 256, 0.0))
-    ids = [row[keep].tolist() for row, keep in zip(expected.completion_ids, expected.completion_mask)]
+    ids = [
+        row[keep].tolist()
+        for row, keep in zip(expected.completion_ids, expected.completion_mask, strict=True)
+    ]
     results = explorer.run(
         "([key, prompts]) => "
         "Promise.all(prompts.map(prompt => complete({key, prompt, temperature: 0, seed: 0})))",
@@ -171,7 +174,7 @@ def test_samples_follow_the_distribution(explorer):
         for (let n = 0; n < 40000; n++) counts[choose(logits, 0.7, uniformAt(n >> 6, n & 63))]++;
         return [counts.map(count => count / 40000), Array.from(logSoftmax(logits, 0.7), Math.exp)] }"""
     )
-    assert max(abs(share - chance) for share, chance in zip(*draws)) < 0.01
+    assert max(abs(share - chance) for share, chance in zip(*draws, strict=True)) < 0.01
     assert (
         explorer.run("() => choose(Float32Array.from([0, 5, 4]), 0, 0, 1)") == 2
     )  # the banned one is left out
@@ -193,7 +196,7 @@ def test_tokens_are_those_of_the_tokenizer(explorer, checkpoints):
     texts += [render_prompt(tokenizer, one, solution) for one in problems[::5]] + ODD
     expected = tokenizer(texts, add_special_tokens=False)["input_ids"]
     ids = explorer.run("texts => texts.map(text => TOKENIZER.encode(text))", texts)
-    assert [text for text, own, other in zip(texts, ids, expected) if own != other] == []
+    assert [text for text, own, other in zip(texts, ids, expected, strict=True) if own != other] == []
     decoded = explorer.run("rows => rows.map(row => TOKENIZER.decode(row))", expected)
     assert decoded == tokenizer.batch_decode(expected, skip_special_tokens=True)
 

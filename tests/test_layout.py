@@ -42,7 +42,7 @@ RANKS = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in l
 LARGEST_SHARE = 0.12  # of the package's lines, for a folder
 LONGEST_MODULE = 300  # lines
 LONGEST_LINE = 110  # columns
-LONG_LINES = 9  # still to be broken up: this number only falls
+LONG_LINES = 8  # still to be broken up: this number only falls
 
 
 def modules() -> dict[str, Path]:

@@ -89,7 +89,7 @@ def weights(model):
 def assert_equal_runs(one, two, engine, other):
     columns = [column for column in one if column not in TIMED]
     assert len(one) == len(two) > 0 and one[columns].equals(two[columns])
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model)))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(other.model), strict=True))
 
 
 SAME_AS_SDPO = {
@@ -250,7 +250,7 @@ def test_the_loss_is_that_of_full_rows_computed_one_by_one(start, engine, name):
             factors += (teacher.exp() * teacher).sum(-1).exp().tolist()
             sdpo += divergence(student, teacher, 0.5).tolist()
     mean = 1.0 if share else sum(factors) / len(factors)
-    pull = sum((share or 1.0) * factor / mean * value for factor, value in zip(factors, sdpo))
+    pull = sum((share or 1.0) * factor / mean * value for factor, value in zip(factors, sdpo, strict=True))
     assert len(ways) == 2
     tokens = int(first.rollouts.completion_mask.sum())
     assert loss == pytest.approx((push + pull) / tokens, rel=1e-3, abs=1e-6)
@@ -274,7 +274,7 @@ def test_every_method_trains_and_costs_the_passes_it_says(start, monkeypatch, na
     table = run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES | {"num_generations": groups}))
     assert len(table) == steps and table["updates"].max() > 0
     assert math.isfinite(table["loss"].mean()) and math.isfinite(table["grad_norm"].mean())
-    changed = [not torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]))]
+    changed = [not torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True)]
     assert any(changed)
     rows = P * groups
     costs = [sum(counts.get((source, row), 0) for source in sources(repair)) for row in range(rows)]
@@ -354,7 +354,7 @@ def test_a_bad_hook_is_named_and_changes_nothing(start, engine, name):
     repair, message = BAD[name]
     with pytest.raises(SdlabError, match="'mine'.*" + message):
         run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES))
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0])))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(start[0]), strict=True))
 
 
 def test_a_hook_that_fails_later_keeps_the_finished_steps(start, tmp_path):
@@ -369,4 +369,4 @@ def test_a_hook_that_fails_later_keeps_the_finished_steps(start, tmp_path):
             run_repair(engine, PROBLEMS, Repair(name="late", weights=late), config, run)
     rows = (tmp_path / "run" / "steps.jsonl").read_text().splitlines()
     assert len(rows) == len(expected) == 2
-    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(whole.model)))
+    assert all(torch.equal(a, b) for a, b in zip(weights(engine.model), weights(whole.model), strict=True))

@@ -471,7 +471,7 @@ def test_drift_s_rates_gates_and_weights_are_those_of_the_reference():
             state = advance(state, Step(step=step["step"], problem_ids=step["problem"], right=right))
             sdpo, grpo, bonus = drift.row_weights(state["gates"], right, taught, settings)
             actual = {"rate": state["rate"], "sdpo": sdpo, "grpo": grpo, "bonus_row": bonus}
-            actual |= dict(zip(drift.LEVELS, state["gates"]))
+            actual |= dict(zip(drift.LEVELS, state["gates"], strict=True))
             for part, values in expected.items():
                 torch.testing.assert_close(actual[part], tensor(values), **CLOSE)
         openness, rhythm = 1.0, h["rhythm"]

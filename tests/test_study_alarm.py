@@ -59,7 +59,9 @@ def toy() -> Recorded:
         for seed in (0, 1):
             falls = [50.0, 51, 30, 20, 10 + seed] if "bad" in name else [50.0, 49, 51, 52, 50 + seed]
             tables.append(steps(name, seed, falls, [0.5, 0.5, 0.5, 0.4 + seed / 10, 0.5]))
-            evaluations += [evaluation(name, seed, step, count) for step, count in zip((2, 5), right)]
+            evaluations += [
+                evaluation(name, seed, step, count) for step, count in zip((2, 5), right, strict=True)
+            ]
     methods = {"base": "base", "a_bad": "grpo", "a_good": "grpo", "b_bad": "sdpo", "b_good": "sdpo"}
     config = {"b_bad": {"context": "solution"}, "b_good": {"context": "solution"}}
     provenance = {name: about(method, **config.get(name, {})) for name, method in methods.items()}

@@ -1,4 +1,4 @@
-"""The shipped checkpoints: which steps are stored, that they are the trained models, and that making resumes."""
+"""The shipped checkpoints: which steps are stored, their models, and that making them resumes."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from sdlab.train.sdpo import run_sdpo
 
 @pytest.fixture
 def short(monkeypatch):
-    """SDPO for three steps of two problems, stored after steps 1 and 3, in place of the recorded conditions."""
+    """SDPO for three steps of two problems, stored after steps 1 and 3, instead of the conditions."""
     cell = cell_of("sdpo", 0)
     config = replace(cell.config, steps=3, warmup_steps=1, num_problems=2, num_generations=6)
     config = replace(config, max_completion_length=200)

@@ -21,8 +21,8 @@ def reproduce(
 
     Args:
         conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates,
-            long, bf16, coverage, exposures, small, organism-1, organism-2, organism-blind. "checkpoints" stores
-            models of some conditions and steps in data/checkpoints instead, for the explorer.
+            long, bf16, coverage, exposures, small, organism-1, organism-2, organism-blind. "checkpoints"
+            stores models of some conditions and steps in data/checkpoints instead, for the explorer.
         seeds: Training seeds, one run each. Recorded seeds that are not named here stay.
         work: Folder for the runs themselves.
         output: Folder for the packed results; by default data/runs of a clone, else ./sdlab-data/runs.

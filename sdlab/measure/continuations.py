@@ -80,7 +80,7 @@ def continue_from(
         )
     prompts = [
         render_prompt(engine.tokenizer, problem, thinking=thinking) + beginning
-        for problem, beginning in zip(problems, beginnings)
+        for problem, beginning in zip(problems, beginnings, strict=True)
     ]
     rollouts = engine.generate(prompts, params)
     rows = []

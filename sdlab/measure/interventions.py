@@ -212,7 +212,7 @@ def patch_layers(
             raise SdlabError(
                 f"block {layer} has other shapes in the two models; patch between models of one architecture"
             )
-        pairs += zip(mine, theirs)
+        pairs += zip(mine, theirs, strict=True)
     if dose == 0:
         yield
         return
@@ -225,7 +225,7 @@ def patch_layers(
         yield
     finally:
         with torch.no_grad():
-            for (mine, _), own in zip(pairs, kept):
+            for (mine, _), own in zip(pairs, kept, strict=True):
                 mine.copy_(own)
 
 

@@ -95,11 +95,13 @@ def belief_places(
             f"{len(texts)} texts, {len(problems)} problems and {len(contexts)} demonstrations; "
             "give one of each per text"
         )
-    prompts = [render_prompt(tokenizer, p, d, thinking=thinking) for p, d in zip(problems, contexts)]
+    prompts = [
+        render_prompt(tokenizer, p, d, thinking=thinking) for p, d in zip(problems, contexts, strict=True)
+    ]
     lengths = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     rows = []
-    for number, (text, problem, context) in enumerate(zip(texts, problems, contexts)):
+    for number, (text, problem, context) in enumerate(zip(texts, problems, contexts, strict=True)):
         ends = np.array([end for _, end in encoded["offset_mapping"][number]])
         at = 0
         for choice, taken in follow(text, problem, context, thinking, knobs)[0]:
@@ -140,7 +142,7 @@ def _targets(problem, slot: int, choice: Choice, taken: int, belief: np.ndarray)
         "candidates": int((belief > 0).sum()),
         "right": float(value == problem.slots[slot].truth),
         "hedged": float(form < len(HEDGES) + len(SECOND_HEDGES)),
-        **{f"{REFUTED}{name}": float(p == 0) for name, p in zip(candidates, belief)},
+        **{f"{REFUTED}{name}": float(p == 0) for name, p in zip(candidates, belief, strict=True)},
     }
 
 

@@ -43,7 +43,7 @@ def pass_rates(state: dict, signals: Signals, settings: Settings) -> tuple[dict,
     """
     counts = dict(state.get("counts", {}))
     verdicts: dict[str, list[bool]] = {}
-    for problem, right in zip(signals.problem_ids, signals.right.tolist()):
+    for problem, right in zip(signals.problem_ids, signals.right.tolist(), strict=True):
         verdicts.setdefault(problem, []).append(right)
     for problem, new in verdicts.items():
         right, wrong, last = counts.get(problem, (0.0, 0.0, signals.step))

@@ -115,7 +115,7 @@ def tokens_of(
         "mean": weights.mean if repair.regulariser else None,
     }
     tables = {name: table for name, table in tables.items() if table is not None}
-    values = dict(zip(tables, batch.at_tokens(part, student.device, *tables.values())))
+    values = dict(zip(tables, batch.at_tokens(part, student.device, *tables.values()), strict=True))
     return Tokens(
         student,
         values.pop("ids"),

@@ -71,8 +71,8 @@ class Scoring:
         for start in range(0, len(parts), at_once):
             chunk = parts[start : start + at_once]
             jobs = [lambda part=part: [self.logps(source, part) for source in sources] for part in chunk]
-            for part, results in zip(chunk, run_all(jobs, at_once)):
-                for source, logps in zip(sources, results):
+            for part, results in zip(chunk, run_all(jobs, at_once), strict=True):
+                for source, logps in zip(sources, results, strict=True):
                     self._keep(source, part, logps)
                 yield part, results
 
@@ -81,7 +81,7 @@ class Scoring:
         if fixed and part[0] not in self._kept.get(source, {}) and logps.numel() <= self._room:
             self._room -= logps.numel()
             pieces = logps.split([len(self.completions[row]) for row in part])
-            self._kept.setdefault(source, {}).update(zip(part, pieces))
+            self._kept.setdefault(source, {}).update(zip(part, pieces, strict=True))
 
 
 def views_of(session: Session, batch: Batch, repair: Repair, step: int) -> tuple[list[Rows], torch.Tensor]:
@@ -98,7 +98,9 @@ def views_of(session: Session, batch: Batch, repair: Repair, step: int) -> tuple
                 f"repair {repair.name!r}: views[{number}] gave {len(prompts)} prompts and {len(known)} "
                 f"verdicts; it must give {len(completions)}, one per completion; change the rule"
             )
-        own = [prompt if has else plain for prompt, has, plain in zip(prompts, known, batch.prompts)]
+        own = [
+            prompt if has else plain for prompt, has, plain in zip(prompts, known, batch.prompts, strict=True)
+        ]
         views.append(Rows(session.engine, own, completions))
         informed[number] = torch.tensor([bool(has) for has in known])
     return views, informed

@@ -223,7 +223,7 @@ class Signals:
                     entropy(logps),
                     logps.exp().square().sum(-1),
                 )
-                for table, values in zip(tables, measures):
+                for table, values in zip(tables, measures, strict=True):
                     self._put(table, part, values)
             self._tables[source] = tables
         return self._tables[source]

@@ -43,5 +43,5 @@ class RuledTeacher:
         if self._moving:
             self._moving.follow()
         elif self.rule.kind == "snapshot" and (step + 1) % self.rule.every == 0:
-            for mine, theirs in zip(self.model.parameters(), self.student.parameters()):
+            for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):
                 mine.copy_(theirs)

@@ -166,7 +166,7 @@ def other_problem(step: Step) -> tuple[list[str], list[bool]]:
         own, place = divmod(row, step.num_generations)
         donors = [(own + shift) % count for shift in range(1, count)]
         shown = [siblings[other * step.num_generations + place] for other in donors]
-        other = next(((p, i) for p, i in zip(donors, shown) if i is not None), None)
+        other = next(((p, i) for p, i in zip(donors, shown, strict=True) if i is not None), None)
         if sibling is None or other is None:
             texts.append(None)
         else:

@@ -58,7 +58,7 @@ def weigh(repair: Repair, signals: Signals, state: dict) -> Weighed:
             "(distil, policy), each a tensor or None; change the hook"
         )
     tables = []
-    for name, weight in zip(("distil", "policy"), pair):
+    for name, weight in zip(("distil", "policy"), pair, strict=True):
         if weight is not None:
             weight = checked(repair, f"weights ({name})", weight, *shapes).expand(mask.shape)
             weight = weight.to(signals.old).masked_fill(~mask, 0)
