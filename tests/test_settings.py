@@ -304,7 +304,7 @@ def seen(tmp_path, monkeypatch):
 
         def loop(engine, problems, *rest):
             traces, (config, run, _) = rest[:-3], rest[-3:]
-            notes.append(([problem.id for problem in problems], traces))
+            notes.append(([(problem.id, problem.prompt) for problem in problems], traces))
             rows = run.restore({})
             for step in range(config.steps):
                 run.save_step({"step": step}, [], {})
@@ -316,7 +316,8 @@ def seen(tmp_path, monkeypatch):
             return ["unguided"], ["guided"]
 
         def evaluate(engine, problems, params, thinking):
-            notes.append(([problem.id for problem in problems], params, thinking))
+            graded = [(problem.id, problem.prompt, problem.answer) for problem in problems]
+            notes.append((graded, params, thinking))
             columns = {name: [0] for name in training.SUMS}
             return pandas.DataFrame({"problem_id": [problems[0].id], **columns})
 
@@ -354,11 +355,38 @@ TINY_PLAN = dict(eval_every=1, eval_splits=("in-domain",), eval_problems=2, fina
                  num_eval_generations=1)  # fmt: skip
 
 
+OWN_PLANS = {
+    "problems": {"problems": "other.jsonl"},
+    "test_problems": {"test_problems": "other.jsonl"},
+    "question_column": {"question_column": "text"},
+    "answer_column": {"answer_column": "key"},
+    "instruction": {"instruction": "Box it."},
+    "system": {"system": "Be brief."},
+    "few_shot": {"few_shot": "other.jsonl"},
+}
+
+
+@pytest.fixture
+def own_problems(tmp_path, monkeypatch):
+    """Two files of problems in the working folder, and the settings of a tiny plan on the first."""
+    monkeypatch.chdir(tmp_path)
+    for name, start in (("own.jsonl", 1), ("other.jsonl", 50)):
+        rows = [
+            {"question": f"{n} + 1?", "answer": n + 1, "text": f"{n} and 1?", "key": n + 2}
+            for n in range(start, start + 4)
+        ]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    return {name: value for name, value in TINY_PLAN.items() if "splits" not in name} | {
+        "problems": "own.jsonl"
+    }
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [field.name for field in fields(Plan)])
-def test_every_field_of_a_plan_changes_a_run_or_is_refused(method, name, seen):
+def test_every_field_of_a_plan_changes_a_run_or_is_refused(method, name, seen, own_problems):
     config = METHODS[method](steps=100 if method == "base" else 2)
-    plan, other = Plan(**TINY_PLAN), Plan(**TINY_PLAN | PLANS[name])
+    settings = own_problems if name in OWN_PLANS else TINY_PLAN
+    plan, other = Plan(**settings), Plan(**settings | (OWN_PLANS | PLANS)[name])
     if name in training.settings_of(method) or (method == "base" and name in training.EVALUATIONS):
         other = replace(other, eval_every=0) if (method, name) == ("base", "eval_every") else other
         assert seen(method, config, plan) != seen(method, config, other)
@@ -459,22 +487,24 @@ JOBS = {
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Job) if field.name != "model"])
-def test_every_setting_of_a_job_changes_what_is_run_or_is_refused(name):
+def test_every_setting_of_a_job_changes_what_is_run_or_is_refused(name, own_problems):
     """`model` alone is left out: it is what everything else is done to."""
     pytest.importorskip("datasets")
     tokenizer = build_tokenizer()
 
     def look(job):
-        found = fitting(job_problems(job), tokenizer, job)
-        rows = question_rows(found, job)["problem"] if job.method != "sft" else []
-        ids = [problem.id for problem in found]
+        fits = fitting(job_problems(job), tokenizer, job)
+        rows = question_rows(fits, job)["problem"] if job.method != "sft" else []
+        ids = [(problem.id, problem.prompt, problem.answer) for problem in fits]
         return ids, rows, trl_arguments(job), lora_arguments(job), launch_command(job, "job.json")
 
     config = GRPOConfig(steps=2)
     job = Job("grpo", "organism", "chemistry-test", config, use_vllm=True, accelerate="ddp", num_processes=2)
     if name == "max_reprompt_length":
         job = replace(job, method="sdpo", config=SDPOConfig(steps=2))
-    assert look(job) != look(replace(job, **JOBS[name]))
+    if name in OWN_PLANS:
+        job = replace(job, data=own_problems["problems"])
+    assert look(job) != look(replace(job, **(OWN_PLANS | JOBS)[name]))
 
 
 @pytest.mark.parametrize("method, changes", [
@@ -518,7 +548,7 @@ def test_every_part_of_a_budget_reaches_training_or_judging(changes, tmp_path, m
     def look(budget):
         notes.clear()
         board.leaderboard([tmp_path / "a.py"], "secret", budget)
-        board._judge("a", tmp_path, "secret", budget)
+        board._evaluated("a", tmp_path, "secret", budget)
         return [repr(note) for note in notes]
 
     budget = Budget(seeds=1, problems=2, generations=1)
