@@ -112,7 +112,7 @@ def test_a_widget_and_a_warning_without_error_are_fine(tmp_path):
             {"PRESET": "smoke", "STEPS": 3},
             "unknown parameter of 00_case.ipynb 'STEPS'; choose one of: MODEL, PRESET",
         ),
-        ({"PRESET": 3}, "parameter PRESET of 00_case.ipynb is 3; it is declared str"),
+        ({"PRESET": 3}, "parameter PRESET of 00_case.ipynb is 3; it is declared str; give such a value"),
     ],
 )
 def test_an_undeclared_or_mistyped_parameter_is_refused(tmp_path, given, told):

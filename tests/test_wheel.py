@@ -65,7 +65,7 @@ def test_the_wheel_holds_every_file_of_the_repository_that_belongs_in_it(wheel):
     }
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert wanted <= names, wanted - names
-    assert not {name for name in names if "__pycache__" in name or "checkpoints" in name}
+    assert not {name for name in names if "__pycache__" in name or ".ipynb_checkpoints" in name}
     assert wheel.stat().st_size < LARGEST
 
 
