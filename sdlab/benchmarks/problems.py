@@ -1,6 +1,6 @@
 """Problems by one name: a split of the world, a real benchmark, a file, or a data set of the hub."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from sdlab.benchmarks import files
@@ -101,6 +101,10 @@ class ProblemSource:
             options["few_shot"] = {"name": path.name, "sha256": sha256(path)}
         checksum = sha256(self.file) if self.file else fingerprint(self.load())
         return {"name": self.label, "sha256": checksum, **options}
+
+
+# the settings of a source besides its name; a plan and a job have them, too
+READING = tuple(field.name for field in fields(ProblemSource) if field.name != "name")
 
 
 def load_problems(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from sdlab.benchmarks.problems import ProblemSource
+from sdlab.benchmarks.problems import READING, ProblemSource
 from sdlab.errors import SdlabError
 from sdlab.runs.questions import CANDIDATES, training_questions
 from sdlab.seeds import stream
@@ -14,8 +14,6 @@ from sdlab.world.splits import SPLITS, TRAINING, load_split, split_size
 
 TRACES = ("unguided", "guided")
 Split = Annotated[str, OneOf("split", SPLITS)]
-# how a file of problems is read
-READING = ("question_column", "answer_column", "instruction", "system", "few_shot")
 PROBLEM_SETTINGS = ("problems", "test_problems", *READING)
 ON_SPLITS = ("split", "num_types", "candidates", "eval_splits", "final_splits")
 

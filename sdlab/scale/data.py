@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.benchmarks.problems import ProblemSource
+from sdlab.benchmarks.problems import READING, ProblemSource
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.reading.cells import text_of
@@ -16,7 +16,7 @@ from sdlab.reading.files import rollouts_of
 from sdlab.reading.rows import read_rows
 from sdlab.runs.identity import described
 from sdlab.runs.plan import choose_problems
-from sdlab.scale.job import READING, Job, config_as
+from sdlab.scale.job import Job, config_as
 from sdlab.text.prompt import build_messages, render_prompt
 from sdlab.train.batch import draw
 from sdlab.train.sft import SFTConfig, Trace

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+from sdlab.benchmarks.problems import READING
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
 from sdlab.settings import Count, OneOf, Range, check_settings, unused
@@ -16,7 +17,6 @@ from sdlab.train.sft import SFTConfig
 CONFIGS: dict[str, type[TrainConfig]] = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
 Config = TypeVar("Config", bound=TrainConfig)
 ACCELERATE = ("cpu", "single_gpu", "ddp", "fsdp2", "zero3")  # files in sdlab/scale/accelerate
-READING = ("question_column", "answer_column", "instruction", "system", "few_shot")
 VLLM_MODES = ("colocate", "server")
 
 

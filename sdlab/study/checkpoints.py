@@ -5,12 +5,13 @@ come from the recorded runs.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from sdlab import paths
-from sdlab.files import sha256
+from sdlab.errors import SdlabError
 from sdlab.rollout.loading import load_engine
-from sdlab.runs.checkpoints import INDEX, Checkpoint, list_checkpoints, write_checkpoint
+from sdlab.runs.checkpoints import INDEX, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from sdlab.runs.plan import plan_problems
 from sdlab.runs.training import run_method
 from sdlab.study.conditions import condition
@@ -77,14 +78,12 @@ def make_checkpoints(
 
 def _intact(name: str, folder: Path, base: Path) -> set[int]:
     """Return the steps of a condition whose checkpoints are in the folder, undamaged and of this base."""
+    steps: set[int] = set()
     if not (folder / INDEX).exists():
-        return set()
-    origin = sha256(base / "model.safetensors")
-    return {
-        one.step
-        for one in list_checkpoints(folder)
-        if one.name == name
-        and one.base == origin
-        and (folder / one.file).is_file()
-        and sha256(folder / one.file) == one.sha256
-    }
+        return steps
+    for one in list_checkpoints(folder):
+        if one.name == name:
+            with suppress(SdlabError):  # damaged, missing, or of another base
+                read_checkpoint(one, base, folder)
+                steps.add(one.step)
+    return steps

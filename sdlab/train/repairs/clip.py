@@ -4,7 +4,7 @@ Grades: code = the authors' code, paper = the paper's text, note = second-hand n
 in.
 """
 
-from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate
+from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate, reinforce_taught
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import View, own_attempt
 
@@ -42,13 +42,10 @@ def opsd_sampled(temperature: float = 1.0) -> Repair:
     def advantage(signals: Signals, state: dict):
         return signals.u[0]
 
-    def weights(signals: Signals, state: dict):
-        return None, signals.token_mean(signals.taught)
-
     return Repair(
         name="opsd_sampled",
         advantage=advantage,
-        weights=weights,
+        weights=reinforce_taught,
         surrogate=Surrogate("logp"),
         temperature=temperature,
     )

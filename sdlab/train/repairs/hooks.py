@@ -108,6 +108,11 @@ def distil_all(signals: Signals, state: dict) -> Weights:
     return signals.token_mean(signals.taught), None
 
 
+def reinforce_taught(signals: Signals, state: dict) -> Weights:
+    """Return the weights of a policy loss: the mean over the tokens whose teacher has its context."""
+    return None, signals.token_mean(signals.taught)
+
+
 def first_view(
     student: torch.Tensor, views: torch.Tensor, base: torch.Tensor | None, state: dict
 ) -> torch.Tensor:

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from sdlab.train.repairs.hooks import Repair, Surrogate
+from sdlab.train.repairs.hooks import Repair, Surrogate, reinforce_taught
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.targets import AVSD_VIEWS, agreement
 
@@ -29,14 +29,11 @@ def avsd(gate: str = "avsd", temperature: float = 0.7) -> Repair:
         share = open_[gate] if gate in open_ else agreement(t - s, excess)
         return geometric + share * excess - s
 
-    def weights(signals: Signals, state: dict):
-        return None, signals.token_mean(signals.taught)
-
     return Repair(
         name="avsd",
         views=AVSD_VIEWS,
         advantage=advantage,
-        weights=weights,
+        weights=reinforce_taught,
         surrogate=Surrogate("logp"),
         temperature=temperature,
     )
@@ -139,13 +136,10 @@ def iw_opd(gamma: float = 0.5, rollout: str = "self", eps: float = 1e-8, tempera
         a = (signals.u[0] if rollout == "self" else signals.t[0] - signals.old) * signals.mask
         return a * earliness(a, gamma, eps)
 
-    def weights(signals: Signals, state: dict):
-        return None, signals.token_mean(signals.taught)
-
     return Repair(
         name="iw_opd",
         advantage=advantage,
-        weights=weights,
+        weights=reinforce_taught,
         surrogate=Surrogate("logp"),
         temperature=temperature,
     )
