@@ -2,6 +2,8 @@
 alone, and watched.
 """
 
+import re
+
 from browser import Lab
 
 REACH = 60  # times Tab is pressed from a cell to one of its controls, at most
@@ -13,7 +15,27 @@ def play(lab: Lab) -> list[str]:
     """Use every control; returns what was done, a line each. Fails where what is shown does not change or
     the keys do something else.
     """
-    return [line for kind in (flip_books, folds, dropdowns, sliders, buttons) for line in kind(lab)]
+    return [line for kind in (guesses, flip_books, folds, dropdowns, sliders, buttons) for line in kind(lab)]
+
+
+def guesses(lab: Lab) -> list[str]:
+    """Answer every question, by mouse and with the arrow keys, and open its result, which stays open."""
+    page, count = lab.page, 0
+    for box in page.locator(f"{OUTPUT} fieldset[class^=guess]").all():
+        radios, fold = box.locator("> label > input"), box.locator("> details")
+        if radios.count():
+            count += 1
+            radios.last.click()
+            reach(lab, radios.last)
+            press(lab, "ArrowUp")
+            assert radios.nth(radios.count() - 2).is_checked(), "ArrowUp does not choose the option above"
+        if fold.count() and not fold.evaluate("e => e.open"):
+            reach(lab, fold.locator("> summary"))
+            press(lab, "Enter")
+            assert fold.evaluate("e => e.open"), "Enter does not show the result"
+    if count:
+        page.get_by_text(re.compile(r"You guessed \d+ of \d+ right")).wait_for()
+    return [f"guess: {count} questions answered, arrow keys, results opened"] if count else []
 
 
 def flip_books(lab: Lab) -> list[str]:
@@ -21,7 +43,7 @@ def flip_books(lab: Lab) -> list[str]:
     names = page.locator(f"{OUTPUT} input[type=radio]").evaluate_all(
         "all => [...new Set(all.map(one => one.name))]"
     )
-    for name in names:
+    for name in (name for name in names if name.startswith("flip")):
         labels, frames = page.locator(f"label[for^='{name}-']"), page.locator(f".{name}f")
         count = labels.count()
 
@@ -59,6 +81,8 @@ def folds(lab: Lab) -> list[str]:
         summary = fold.locator("> summary")
         if not summary.is_visible():
             continue  # on a page of a flip book that is not shown
+        if fold.evaluate("e => e.parentElement.matches('fieldset[class^=guess]')"):
+            continue  # a result that `guesses` has opened
         was = fold.evaluate("e => e.open")
         height = fold.bounding_box()["height"]
         summary.click()

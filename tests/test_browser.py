@@ -24,6 +24,7 @@ SHOWS = {
     "flip book": r"\b(flipbook|slider_view)\(",
     "dropdown": r"\btrace_explorer\(",
     "fold": r"\btoken_heatmap\(",
+    "guess": r"\b(reveal|predict)\([^)]",
 }
 
 
@@ -195,6 +196,78 @@ def test_a_live_slider_redraws_and_shows_what_went_wrong(open_lab, tmp_path, tol
     lab.page.keyboard.press("ArrowLeft")  # and it goes on working
     lab.page.wait_for_selector("object[aria-label*='value 3']")
     assert not lab.page.get_by_text("ZeroDivisionError").count()
+
+
+PREDICTIONS = (
+    """
+import time
+from sdlab.show import guesses_summary, predict, reveal, setup
+setup()
+early = predict("Early?", ["yes", "no"])
+""",
+    """
+with reveal("Which?", ["a", "b", "c"]) as guess:
+    time.sleep(3)
+    print("the outcome")
+    guess.answer, early.answer = "b", "no"
+""",
+    """
+guesses_summary()
+""",
+)
+OUTCOME = "pre:has-text('the outcome')"
+
+
+def fieldset(page, question: str):
+    return page.locator("fieldset", has_text=question)
+
+
+@pytest.mark.browser
+def test_a_guess_is_kept_while_the_cell_runs_and_compared_at_the_end(open_lab, tmp_path, told):
+    lab = open_lab(made(tmp_path / "predictions.ipynb", *PREDICTIONS))
+    page = lab.page
+    lab.start_all()
+    fieldset(page, "Which?").get_by_text("appears here when the cell has finished").wait_for()
+    fieldset(page, "Which?").get_by_label("b").check()  # the result is not there yet
+    lab.wait_until_run()
+    assert not lab.errors() and not lab.complaints
+    box = fieldset(page, "Which?")
+    assert box.get_by_label("b").is_checked() and not page.locator(OUTCOME).is_visible()
+    page.get_by_text("You guessed 1 of 1 right; 1 without a guess.").wait_for()
+    fieldset(page, "Early?").get_by_label("yes").check()
+    page.get_by_text("You guessed 1 of 2 right.").wait_for()
+    box.locator("summary").click()
+    assert page.locator(OUTCOME).is_visible()
+    after = "e => getComputedStyle(e.querySelector('details span'), '::after').content"
+    assert "guessed right" in box.evaluate(after)
+    box.get_by_label("a").check()
+    assert "something else" in box.evaluate(after)
+    told.append("predictions: " + "; ".join(play(lab)))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_page_without_a_kernel_folds_the_result_and_prints_it(scripts, browser, tmp_path):
+    from sdlab.show import reveal
+
+    with reveal("Which?", ["a", "b"], answer="a") as guess:
+        print("the outcome")
+    (tmp_path / "page.html").write_text(f"<!DOCTYPE html><body>{guess.view().html}</body>")
+    page = browser.new_page(java_script_enabled=scripts)
+    try:
+        page.goto((tmp_path / "page.html").as_uri())
+        assert not page.locator(OUTCOME).is_visible()
+        page.emulate_media(media="print")
+        assert page.locator(OUTCOME).bounding_box()["height"] > 10
+        page.emulate_media(media="screen")
+        page.get_by_label("a").check()
+        page.locator("summary").press("Enter")
+        assert page.locator(OUTCOME).is_visible()
+        if scripts:
+            page.reload()
+            assert page.get_by_label("a").is_checked()
+    finally:
+        page.close()
 
 
 TRAINING = (

@@ -20,6 +20,10 @@ _HOME = {
     "trace_view": "traces",
     "trace_explorer": "traces",
     "check_callbacks": "widgets",
+    "predict": "predictions",
+    "reveal": "predictions",
+    "change_of": "predictions",
+    "guesses_summary": "predictions",
 }
 __all__ = ["setup", "charts", *_HOME]
 
