@@ -39,7 +39,8 @@ class Guess:
         self.question, self.options = question, tuple(options)
         if len(self.options) == 1 or len(set(self.options)) < len(self.options):
             raise SdlabError(
-                f"the options of {question!r} are {list(self.options)}; give two or more different ones, or none"
+                f"the options of {question!r} are {list(self.options)}; give two or more different ones, "
+                f"or none"
             )
         # The same question keeps its name, so a guess stays when the notebook runs again.
         self.name = "guess" + sha256("\0".join([question, *self.options]).encode()).hexdigest()[:10]
@@ -100,12 +101,12 @@ def reveal(question: str, options: Sequence[str] = (), answer: str | None = None
     """Ask a question, and fold everything that the block prints and displays below it.
 
     Call `display(...)` for every output: the last line of a `with` block is not displayed by itself. A run
-    decides the answer, so set `guess.answer` inside the block; give `answer` here only where no run can change
-    it. Without `options` the outputs are folded under the question as a title, and nothing is asked.
+    decides the answer, so set `guess.answer` inside the block; give `answer` here only where no run can
+    change it. Without `options` the outputs are folded under the question as a title, and nothing is asked.
 
-    Progress bars and live boards stay visible while the block is running. Widgets and `record()` belong in a
-    cell of their own. Raises SdlabError when one is displayed in the block, when the options or the answer are
-    not valid, and when the block ends without an answer. An error in the block shows the outputs so far.
+    Progress bars and live boards stay visible while the block is running. Widgets and `record()` belong in
+    a cell of their own. Raises SdlabError when one is displayed in the block, when the options or the answer
+    are not valid, and when the block ends without an answer. An error in the block shows the outputs so far.
     """
     guess = Guess(question, options)
     guess.state = "running"
