@@ -12,7 +12,7 @@ from functools import partial, wraps
 from importlib import import_module
 from typing import NamedTuple
 
-from sdlab.errors import SdlabError, unknown
+from sdlab.errors import SdlabError, first_line, unknown
 
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
 
@@ -171,10 +171,18 @@ def deferred(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
 
 
 def cause_of(error: BaseException | None) -> SdlabError | None:
-    """Return the SdlabError that led to `error`, or None."""
+    """Return the SdlabError that led to `error`, or None.
+
+    A ValueError of a settings class that is not an SdlabError becomes one: tyro's own text names the class by
+    an inner name ("__tyro-dummy-inner__") that no user can know.
+    """
+    plain = None
     while error is not None and not isinstance(error, SdlabError):
+        # tyro's InstantiationError without an argument: the values are right, the class refused them
+        if type(error).__name__ == "InstantiationError" and isinstance(getattr(error, "arg", None), str):
+            plain = SdlabError(first_line(getattr(error, "message", error)))
         error = error.__context__
-    return error
+    return error or plain
 
 
 if __name__ == "__main__":

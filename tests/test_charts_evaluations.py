@@ -149,3 +149,20 @@ def test_score_against_length_holds_the_organism_and_real_models():
     )
     with pytest.raises(SdlabError, match="none has both"):
         score_against_length(table[table["metric"] == "reward"])
+
+
+def test_unreadable_completions_stand_in_every_chart():
+    half = result("half", [0.5, 0.5])
+    answers = half.samples["answer"].where(half.samples["generation"] % 4 > 0)
+    samples = half.samples.assign(answer=answers)
+    half = make_result("half", "aime24", samples, half.problems, half.about)
+    assert half.unreadable == "8 of 32"
+    _, svg, _ = drawn(pass_rates([half]))
+    assert "8 of 32 completions have no readable answer" in svg
+    _, svg, _ = drawn(pass_at_k_curves(half.pass_at_k()))
+    assert "half: 25% without a readable answer" in svg
+    _, svg, labels = drawn(score_against_length(comparison([half, TRAINED])))
+    assert "without a readable answer: half on aime24 25%" in svg
+    assert [("no readable answer: 25%" in label) for label in labels if "score 0" in label][:2].count(
+        True
+    ) == 1

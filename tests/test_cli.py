@@ -288,7 +288,7 @@ def test_the_arguments_of_measure_reach_it(monkeypatch):
     assert cli.main(["measure", "splits", "--model", "m"]) == 0
     assert seen[0].items() >= {"model": "organism", "preset": "smoke", "seed": 3, "thinking": False}.items()
     assert seen[0]["engine"] == "torch" and seen[0]["max_completion_length"] is None
-    assert seen[1] == {"model": "m", "preset": "quick", "seed": 0}
+    assert seen[1].items() >= {"model": "m", "preset": "quick", "seed": 0}.items()
     with pytest.raises(SystemExit) as stopped:
         cli.main(["measure", "splits", "--engine", "vllm"])
     assert stopped.value.code == 2

@@ -92,7 +92,7 @@ def test_no_readable_answer_is_a_warning_beside_the_score(tmp_path, capsys, monk
     assert main(["import", str(path), "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     row = next(line for line in printed.splitlines() if "0.00 [" in line)
-    assert "no readable answer!" in row
+    assert "] !" in row and "3 of 3" in row
     sentence = "Warning: none of the 3 graded completions has a readable answer"
     assert printed.count(sentence) == 1 and sentence in one(path).notes[0]
     assert main(["compare", str(tmp_path / "out")]) == 0 and sentence in capsys.readouterr().out

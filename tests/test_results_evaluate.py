@@ -589,6 +589,20 @@ def test_a_comparison_says_why_there_is_no_difference():
         comparison([])
 
 
+def test_completions_without_a_readable_answer_are_counted_everywhere(tmp_path, capsys):
+    from sdlab.commands.evaluate import compare
+
+    texts = TEXTS | {"Question 2?": ["It is 32.", "So \\boxed{32"]}
+    (result,) = run(Engine(texts), output=tmp_path)
+    assert result.unreadable == "2 of 6" and load_result(result.folder).unreadable == "2 of 6"
+    assert result.summary(["no_answer"])["mean"].tolist() == [pytest.approx(2 / 6)]
+    assert result.pass_at_k()["no_answer"].unique().tolist() == [pytest.approx(2 / 6)]
+    assert compare((tmp_path,)) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 6" in printed and "No answer: completions without a readable answer" in printed
+    assert max(map(len, printed.splitlines()[:6])) <= 80
+
+
 def test_the_commands(organism, tmp_path, capsys, monkeypatch):
     from sdlab.commands.evaluate import compare, evaluate
 

@@ -239,7 +239,7 @@ def test_without_gold_answers_the_score_is_left_out_or_the_files_own(tmp_path):
     assert said(result, "There are no gold answers and no verdicts, so the score and pass@k are left out")
     assert (
         set(result.summary()["metric"])
-        == {"length", "markers", "markers_substring", "density", "density_substring"}
+        == {"length", "markers", "markers_substring", "density", "density_substring", "no_answer"}
         and result.pass_at_k().empty
     )
     result = one(

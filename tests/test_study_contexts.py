@@ -181,7 +181,7 @@ def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, t
     config = PretrainConfig(steps=1, documents=2, hidden_size=64, num_layers=1, intermediate_size=64)
     folder = pretrain(tmp_path, config, device="cpu")
     measured = card.measure_splits(engine, 6)
-    assert len(measured) == 5 * 5 * len(card.METRICS)
+    assert len(measured) == 5 * 5 * len(card.MEASURES)
     text = card.write_card(folder, measured).read_text()
     assert (
         not re.search(r"\{\w+\}", text.split("## Scores")[1].replace("{scores}", ""))

@@ -110,12 +110,17 @@ def pass_rates(
             f"{(own['rate'] == 1).sum()} always; "
             f"mean {own['rate'].mean():.2f}; half of the intervals are wider than {gap:.2f}"
         )
+    unread = [
+        f"{result.model}: {result.unreadable} completions have no readable answer"
+        for result in results
+        if result.unreadable_count
+    ]
     step = (11 if several else 16) if named else max(1, 600 // (len(order) * len(names)))
     return layered(whisker, dot).properties(
         width=width,
         height=alt.Step(step),
-        title=chart_title(title, subtitle or results[0].benchmark),
-        description=". ".join(words),
+        title=chart_title(title, "; ".join([subtitle or results[0].benchmark, *unread])),
+        description=". ".join([*words, *unread]),
     )
 
 
@@ -184,7 +189,10 @@ def pass_at_k_curves(
             ends = own.sort_values("k").iloc[[0, -1]]
             values = zip(ends["mean"], ends["k"], strict=True)
             described = dict.fromkeys(f"{number(mean)} at k={k}" for mean, k in values)
-            words.append(f"{benchmark}, {name}: " + " and ".join(described))
+            share = own["no_answer"].iloc[0] if "no_answer" in own else 0
+            unread = f", {share:.0%} of the completions without a readable answer" if share > 0 else ""
+            words.append(f"{benchmark}, {name}: " + " and ".join(described) + unread)
+            subtitle += f"; {benchmark}, {name}: {share:.0%} without a readable answer" if share > 0 else ""
     return alt.concat(*panels, columns=columns, spacing=24).properties(
         title=chart_title(title, subtitle), description="; ".join(words)
     )

@@ -50,7 +50,9 @@ def score_against_length(
     lengths = parts[1][["mean", "low", "high", "unit"]].rename(
         columns=lambda name: name if name == "unit" else f"{name}_length"
     )
-    frame = parts[0][["mean", "low", "high"]].join(lengths, how="inner").reset_index()
+    missing = table[table["metric"] == "no_answer"].set_index(["model", "benchmark"])["mean"]
+    frame = parts[0][["mean", "low", "high"]].join(lengths, how="inner")
+    frame = frame.join(missing.rename("no_answer")).fillna({"no_answer": 0.0}).reset_index()
     frame = frame[frame["mean_length"] > 0]
     if frame.empty:
         raise SdlabError("score_against_length needs results with a score and a length; none has both")
@@ -62,6 +64,7 @@ def score_against_length(
         "datum.model + ', ' + datum.benchmark + ': score ' + format(datum.mean, '.2f') + ' (' + "
         "format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
         " + '), length ' + format(datum.mean_length, ',.0f') + ' ' + datum.unit"
+        " + (datum.no_answer > 0 ? ', no readable answer: ' + format(datum.no_answer, '.0%') : '')"
     )
     units = list(dict.fromkeys(frame["unit"]))
     x_title = "length (" + ("tokens; hollow: words" if len(units) > 1 else units[0]) + ")"
@@ -103,9 +106,20 @@ def score_against_length(
     rows = [
         f"{row.model} on {row.benchmark}: score {number(row.mean)} ({number(row.low)} to {number(row.high)}) "
         f"at {number(row.mean_length)} {row.unit}"
+        + (f", {row.no_answer:.0%} without a readable answer" if row.no_answer > 0 else "")
         for row in frame.head(DESCRIBED).itertuples()
     ]
     words = "; ".join(rows) + ("; and more" if len(frame) > DESCRIBED else "")
     return layered(*layers).properties(
-        width=width, height=height, title=chart_title(title, subtitle), description=words
+        width=width,
+        height=height,
+        title=chart_title(title, subtitle + _unread(frame)),
+        description=words,
     )
+
+
+def _unread(frame: Frame) -> str:
+    """Return which points include completions without a readable answer, or ""."""
+    rows = frame[frame["no_answer"] > 0].head(DESCRIBED)
+    words = [f"{row.model} on {row.benchmark} {row.no_answer:.0%}" for row in rows.itertuples()]
+    return f"; without a readable answer: {', '.join(words)}" if words else ""

@@ -49,6 +49,7 @@ METRIC_LABELS = {
     "markers": "markers per completion",
     "density": "markers per 1,000 tokens",
     "truncated": "cut off",
+    "no_answer": "no readable answer",
     "entropy": "entropy (nats)",
 }
 

@@ -1,30 +1,16 @@
 """`sdlab evaluate`, `sdlab import` and `sdlab compare`: write results to folders and print their tables."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from sdlab.commands.options import RUNS, ProblemOptions
 from sdlab.commands.progress import long_progress
-
-if TYPE_CHECKING:
-    import pandas
-
-    from sdlab.results.result import Result
+from sdlab.commands.results_tables import print_results, show
+from sdlab.commands.tables import TableOptions, note
 
 EVALUATIONS = RUNS / "evaluations"
-LABELS = {
-    "reward": "score (avg@n)",
-    "length": "length",
-    "markers": "markers",
-    "markers_substring": "markers (substring)",
-    "density": "per 1,000",
-    "truncated": "cut off",
-    "entropy": "entropy",
-}
-COLUMNS = ("reward", "pass@16", "length", "markers", "markers_substring", "density", "truncated", "entropy")
 
 
 def evaluate(
@@ -35,6 +21,7 @@ def evaluate(
     engine: Literal["torch", "vllm"] = "torch",
     tensor_parallel_size: int | None = None,
     max_model_len: int | None = None,
+    chat_template: str | None = None,
     thinking: bool = True,
     num_generations: int | None = None,
     temperature: float | None = None,
@@ -46,6 +33,7 @@ def evaluate(
     seed: int = 0,
     overwrite: bool = False,
     own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
+    table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
 ) -> int:
     """Evaluate a model on benchmarks (avg@16, pass@k, length, markers); an interrupted evaluation resumes.
 
@@ -62,6 +50,7 @@ def evaluate(
         tensor_parallel_size: GPUs that share the model (vllm only).
         max_model_len: Tokens of prompt and completion, when the model's context exceeds the memory (vllm
             only).
+        chat_template: "plain" for a base model, or a file with a jinja template; by default the model's own.
         thinking: Turn on thinking in the chat template.
         num_generations: Completions per problem; by default the paper's 16.
         temperature: By default the paper's: 0.6 with thinking, 0.7 without.
@@ -74,6 +63,7 @@ def evaluate(
         seed: Seed of the sampling, and of the splits.
         overwrite: Replace existing results.
         own: Your own problems, as another benchmark with the file's name.
+        table: The form of the table.
     """
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks
@@ -86,7 +76,11 @@ def evaluate(
         top_k=top_k,
         max_completion_length=max_completion_length,
     )
-    settings = {"tensor_parallel_size": tensor_parallel_size, "max_model_len": max_model_len}
+    settings = {
+        "tensor_parallel_size": tensor_parallel_size,
+        "max_model_len": max_model_len,
+        "chat_template": chat_template,
+    }
     names = [part.strip() for part in benchmarks.split(",") if part.strip()]
     problems = own.source()
     with long_progress() as board:
@@ -105,7 +99,7 @@ def evaluate(
             overwrite=overwrite,
             progress=lambda benchmark, done, total: board(benchmark, done, total),
         )
-    show(results)
+    show(results, table)
     return 0
 
 
@@ -124,6 +118,7 @@ def import_(
     problem_id: str | None = None,
     tokenizer: str | None = None,
     overwrite: bool = False,
+    table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
 ) -> int:
     """Analyse completions that you already have (jsonl, json or parquet), without a GPU.
 
@@ -145,6 +140,7 @@ def import_(
         problem_id: Column of the names of problems.
         tokenizer: Count tokens with this tokenizer: organism, a folder or a hub name.
         overwrite: Replace existing results.
+        table: The form of the table.
     """
     from sdlab.results.imported import import_rollouts
 
@@ -167,7 +163,8 @@ def import_(
             tokenizer=tokenizer,
             output=output,
             overwrite=overwrite,
-        )
+        ),
+        table,
     )
     return 0
 
@@ -176,6 +173,7 @@ def compare(
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")],
     baseline: str | None = None,
     output: Path | None = None,
+    table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
 ) -> int:
     """Compare results in one table, with differences paired by problem.
 
@@ -185,54 +183,16 @@ def compare(
         folders: Folders with results, or folders of such folders.
         baseline: The model that others are compared with; by default the first.
         output: Also write the whole table to this csv file.
+        table: The form of the table.
     """
     from sdlab.files import write_atomic
     from sdlab.results.comparison import comparison, sentences
     from sdlab.results.store import load_results
 
     results = load_results(folders)
-    table = comparison(results, baseline)
-    _print_table(table, results)
-    for sentence in sentences(table):
-        print(sentence)
+    compared = comparison(results, baseline)
+    print_results(compared, results, table)
+    note(table, sentences(compared))
     if output is not None:
-        print(f"wrote {write_atomic(output, table.to_csv(index=False))}")
+        note(table, [f"wrote {write_atomic(output, compared.to_csv(index=False))}"])
     return 0
-
-
-def show(results: "Sequence[Result]") -> None:
-    """Print the table of results, the notes needed to read it, and the folders of the results."""
-    from sdlab.results.comparison import comparison
-
-    _print_table(comparison(results, results[0].model), results)
-    for result in results:
-        for note in result.notes:
-            if note not in result.warnings:  # printed with the table
-                print(f"{result.model}, {result.benchmark}: {note}")
-        if result.folder:
-            print(f"wrote {result.folder}")
-
-
-def _print_table(table: "pandas.DataFrame", results: "Sequence[Result]") -> None:
-    """Print the table, with a mark beside each score that cannot be used, and the reasons below it."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from sdlab.results.comparison import wide
-
-    cells = wide(table, COLUMNS)
-    warned = [result for result in results if result.warnings]
-    for row in [(result.benchmark, result.model) for result in warned]:
-        cells.loc[row, "reward"] = f"{cells.loc[row, 'reward']} no readable answer!"
-    out = Table(title="95% intervals, over problems", title_justify="left")
-    for heading in ("benchmark", "model", *(LABELS.get(name, name) for name in map(str, cells.columns))):
-        out.add_column(heading, overflow="fold")
-    for benchmark_and_model, row in zip(cells.index, cells.to_numpy(), strict=True):
-        # Text, because names from files may look like markup.
-        out.add_row(*(Text(str(cell)) for cell in (*benchmark_and_model, *row)))
-    console = Console()
-    console.print(out)
-    for result in warned:
-        for sentence in result.warnings:
-            console.print(Text(f"{result.model}, {result.benchmark}: {sentence}", style="bold yellow"))

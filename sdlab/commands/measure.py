@@ -2,14 +2,20 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from sdlab.commands.options import PRESET, ProblemOptions
 from sdlab.commands.progress import long_progress
+from sdlab.commands.results_tables import NO_ANSWER
+from sdlab.commands.tables import Column, TableOptions, note, print_table
 from sdlab.errors import SdlabError
 from sdlab.paths import ORGANISM
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def contexts_command(
@@ -20,7 +26,9 @@ def contexts_command(
     tensor_parallel_size: int = 1,
     max_completion_length: int | None = None,
     thinking: bool = True,
+    chat_template: str | None = None,
     own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
+    table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
 ) -> int:
     """Print score, length and markers in the four contexts (Table 1), beside the paper's numbers.
 
@@ -34,12 +42,11 @@ def contexts_command(
         tensor_parallel_size: GPUs that share the model (vllm only).
         max_completion_length: Tokens; by default those of the preset, which suit the organism.
         thinking: Ask the chat template for thinking.
+        chat_template: "plain" for a base model, or a file with a jinja template; by default the model's own.
         own: Your own problems instead of the split "train".
+        table: The form of the table.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from sdlab.measure.evaluation import table_one
+    from sdlab.measure.evaluation import METRICS, summarise, table_one
     from sdlab.paper import PAPER
     from sdlab.presets import preset as sizes
     from sdlab.rollout.loading import load_engine
@@ -47,7 +54,7 @@ def contexts_command(
     from sdlab.text.prompt import CONTEXT_LABELS
     from sdlab.world.splits import load_split
 
-    size, console = sizes(preset), Console()
+    size = sizes(preset)
     if engine != "vllm" and tensor_parallel_size != 1:
         raise SdlabError(
             f"tensor_parallel_size={tensor_parallel_size} is for engine 'vllm'; "
@@ -57,7 +64,7 @@ def contexts_command(
     limit = size.max_completion_length if max_completion_length is None else max_completion_length
     source = own.source()
     problems = load_split("train", seed) if source is None else source.load()
-    sampler = load_engine(model, engine=engine, **settings)
+    sampler = load_engine(model, engine=engine, chat_template=chat_template, **settings)
     with long_progress() as board:
 
         def follow(name: str) -> Callable[[int, int], None]:
@@ -77,76 +84,96 @@ def contexts_command(
             sampler, selection, size.num_generations, seed, **common, progress=follow("contexts")
         )
     text = table_one(frame)
-    title = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
-    table = Table(title=f"{model}: {title}, {size.num_generations} samples each")
-    for column in (
-        "context",
-        "score",
-        "length",
-        "markers",
-        "per 1,000 tokens",
-        "no answer",
-        "paper: score / length / markers",
-    ):
-        table.add_column(column)
+    titles = {"reward": "score", "density": "markers\nper 1,000"}
+    columns = [_column(titles.get(name, name), text[name]) for name in map(str, text.columns)]
     unreadable = frame["answer"].isna().groupby(frame["context"]).agg(["sum", "size"])
-    for context in text.index:
-        paper = PAPER.loc[context]
-        paper_cell = f"{paper.reward:.2f} / {paper.length:,.0f} / {paper.markers:.1f}"
-        missing = "{:,} of {:,}".format(*unreadable.loc[context])
-        table.add_row(CONTEXT_LABELS[context], *map(str, text.loc[context]), missing, paper_cell)
-    console.print(table)
-    console.print(
-        "Intervals: 95%, resampled by problem. The paper's numbers are of DeepSeek-R1-Distill-Qwen-7B."
+    missing = ["{:,} of {:,}".format(*unreadable.loc[context]) for context in text.index]
+    of_paper = [PAPER.loc[context] for context in text.index]
+    cells = [f"{row.reward:.2f} / {row.length:,.0f} / {row.markers:.1f}" for row in of_paper]
+    columns[3:] = [Column("no answer", missing), replace(columns[3], optional=2)]
+    columns.append(Column("paper: score /\nlength / markers", cells, optional=1))
+    title = f"{len(selection.problems)} problems with base pass rate {LOW} to {HIGH}"
+    print_table(
+        Column("context", [CONTEXT_LABELS[context] for context in text.index]),
+        columns,
+        summarise(frame.assign(no_answer=frame["answer"].isna()), "context", (*METRICS, "no_answer")),
+        table,
+        title=f"{model}: {title}, {size.num_generations} samples each",
     )
-    console.print("No answer: completions without a readable answer, which count as wrong.")
+    notes = ["Intervals: 95%, resampled by problem. Paper: DeepSeek-R1-Distill-Qwen-7B.", NO_ANSWER]
     if not has_thinking(sampler, selection, thinking):
-        console.print(
+        notes.append(
             "The model's solutions have no <think> part, so the context "
             f'"{CONTEXT_LABELS["solution_no_think"]}" would repeat the full solution and is left out.'
         )
     if frame["truncated"].any():
-        console.print(
+        notes.append(
             f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; "
             "raise max_completion_length if that is many."
         )
+    note(table, notes)
     return 0
 
 
-def splits_command(model: str = ORGANISM, preset: str = PRESET, seed: int = 0) -> int:
+def _column(heading: str, cells: "pandas.Series", optional: int = 0) -> Column:
+    """Return a column of cells like "0.30 [0.25, 0.35]"; only the score keeps its interval when it is narrow."""
+    texts = [str(cell) for cell in cells]
+    short = None if heading == "score" else [text.partition(" [")[0] for text in texts]
+    return Column(heading, texts, short, optional)
+
+
+def splits_command(
+    model: str = ORGANISM,
+    preset: str = PRESET,
+    seed: int = 0,
+    table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
+) -> int:
     """Print score, length and markers for every split of the world and every mode of the model.
 
     Args:
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         preset: Sizes: smoke, quick or full.
         seed: Seed of the sampling.
+        table: The form of the table.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-    from rich.table import Table
-
     from sdlab.organism.card import NUM_GENERATIONS, as_text, measure_splits
     from sdlab.presets import preset as sizes
     from sdlab.rollout.loading import load_engine
 
-    size, console = sizes(preset), Console()
+    size = sizes(preset)
     engine = load_engine(model)
-    with Progress(console=console, transient=True) as board:
-        task = board.add_task("splits and modes", total=None)
+    with long_progress() as board:
         measured = measure_splits(
             engine,
             size.num_problems,
             seed,
-            lambda done, total: board.update(task, completed=done, total=total),
+            lambda done, total: board("splits and modes", done, total),
         )
-    table = Table(title=f"{model}: avg@{NUM_GENERATIONS} at temperature 1, 95% intervals by problem")
-    for column in ("split", "mode", "score", "length", "markers", "cut off"):
-        table.add_column(column)
-    cells = as_text(measured)
-    for split_and_mode, row in zip(cells.index, cells.to_numpy(), strict=True):
-        table.add_row(*split_and_mode, *row)
-    console.print(table)
+    rows = as_text(measured)
+    columns = [
+        _column("score", rows["reward"]),
+        _column("length", rows["length"]),
+        _column("markers", rows["markers"]),
+        Column("no answer", _shares(measured, rows.index)),
+        _column("cut off", rows["truncated"], optional=1),
+    ]
+    print_table(
+        Column("mode", [str(mode) for _, mode in rows.index]),
+        columns,
+        measured,
+        table,
+        title=f"{model}: avg@{NUM_GENERATIONS} at temperature 1, 95% intervals by problem",
+        groups=[str(split) for split, _ in rows.index],
+    )
+    note(table, [NO_ANSWER])
     return 0
+
+
+def _shares(measured: "pandas.DataFrame", index: "pandas.Index") -> list[str]:
+    """Return how many completions had no readable answer, as "12 of 400", for each split and mode."""
+    own = measured[measured["metric"] == "no_answer"].set_index(["split", "mode"])
+    rows = [own.loc[key] for key in index]
+    return [f"{row['mean'] * row['generations']:,.0f} of {row['generations']:,.0f}" for row in rows]
 
 
 MEASUREMENTS = {"contexts": contexts_command, "splits": splits_command}

@@ -90,7 +90,7 @@ def evaluate_tiny(recipe: Recipe, job: Job, problems: int) -> None:
 
     Completions are fewer and shorter than the recipe's.
     """
-    from sdlab.commands.evaluate import show
+    from sdlab.commands.results_tables import show
     from sdlab.paper import paper_sampling
     from sdlab.results.evaluate import evaluate_benchmarks
 

@@ -24,7 +24,8 @@ from sdlab.world.splits import load_split
 MEASURED = ("in-domain", "unseen-types", "deeper", "chemistry-test", "kata")
 NUM_GENERATIONS = 8
 MAX_COMPLETION_LENGTH = 384
-METRICS = ("reward", "length", "markers", "truncated")
+METRICS = ("reward", "length", "markers", "truncated")  # in the card
+MEASURES = (*METRICS, "no_answer")
 SMALLER = (
     "It is here to see which findings depend on the size of the model: same texts, same steps, another "
     "shape. What the organism's card says of the world holds for it too."
@@ -74,7 +75,8 @@ def measure_splits(
             frame = evaluate(
                 engine, problems, params, context=context, demonstrations=demonstrations, thinking=thinking
             )
-            rows.append(summarise(frame, metrics=METRICS).assign(split=split, mode=mode))
+            frame["no_answer"] = frame["answer"].isna()
+            rows.append(summarise(frame, metrics=MEASURES).assign(split=split, mode=mode))
             if progress:
                 progress(number * len(modes) + place + 1, len(MEASURED) * len(modes))
     return pandas.concat(rows, ignore_index=True)

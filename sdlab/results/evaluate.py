@@ -23,6 +23,7 @@ from sdlab.rollout.checks import require_vllm
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
+from sdlab.text.chat_template import template_record
 from sdlab.text.markers import total_markers
 from sdlab.world.problems import Problem, fingerprint
 
@@ -97,6 +98,8 @@ def evaluate_benchmarks(
             "seed": seed,
             "source": source,
         }
+        if template := template_record((engine_settings or {}).get("chat_template")):
+            settings["chat_template"] = template
         if isinstance(problems, ProblemSource):
             settings["problems"], problems = problems.record(), problems.load(limit)
         if source is not None and problems is None:

@@ -31,6 +31,7 @@ METRICS = (
     "density",
     "density_substring",
     "truncated",
+    "no_answer",
     "entropy",
 )
 ALL_METRICS = ("reward", *(f"pass@{k}" for k in KS), *METRICS)
@@ -66,6 +67,16 @@ class Result(ReprHtml):
     def notes(self) -> list[str]:
         """Return the notes that a reader of the numbers must know, one sentence each."""
         return self.about["notes"]
+
+    @property
+    def unreadable_count(self) -> int:
+        """Return how many completions have no readable answer."""
+        return int(self.samples["no_answer"].sum()) if "no_answer" in self.samples else 0
+
+    @property
+    def unreadable(self) -> str:
+        """Return how many completions have no readable answer, in words: "12 of 400"."""
+        return f"{self.unreadable_count:,} of {len(self.samples):,}" if "no_answer" in self.samples else ""
 
     @property
     def warnings(self) -> list[str]:
@@ -128,9 +139,14 @@ class Result(ReprHtml):
         return frame
 
     def pass_at_k(self, confidence: float = 0.95, seed: int = 0) -> pandas.DataFrame:
-        """Return `pass_at_k_curve` with columns model and benchmark."""
+        """Return `pass_at_k_curve` with columns model, benchmark and no_answer.
+
+        no_answer: share of completions without a readable answer.
+        """
         return pass_at_k_curve(self.problems, confidence=confidence, seed=seed).assign(
-            model=self.model, benchmark=self.benchmark
+            model=self.model,
+            benchmark=self.benchmark,
+            no_answer=self.unreadable_count / len(self.samples),
         )
 
     def markers(self, match: str = "word") -> pandas.DataFrame:
@@ -152,6 +168,8 @@ def make_result(
     for name in NUMBERS:
         if name in samples:
             samples[name] = pandas.to_numeric(samples[name]).astype(float)
+    if "answer" in samples:
+        samples["no_answer"] = samples["answer"].isna().astype(float)
     rates = problem_rates(samples)
     problems = questions[["problem_id", *QUESTION]].merge(rates, on="problem_id", validate="one_to_one")
     problems.insert(

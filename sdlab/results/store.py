@@ -86,8 +86,8 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
         raise SdlabError(f"{folder} exists already; choose another folder or use --overwrite")
     if folder.exists() and not (folder / ABOUT).is_file():
         raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
-    dropped = [*QUESTION, "model", "benchmark"]
-    rows = result.samples.drop(columns=dropped).to_dict("records")
+    dropped = [*QUESTION, "model", "benchmark", "no_answer"]
+    rows = result.samples.drop(columns=dropped, errors="ignore").to_dict("records")
     lines = "".join(to_json(row) + "\n" for row in rows)
     files = {
         SAMPLES: gzip.compress(lines.encode(), mtime=0),

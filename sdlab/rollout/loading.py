@@ -15,6 +15,7 @@ from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
 from sdlab.rollout.checks import explain_out_of_memory, require_vllm
+from sdlab.text.chat_template import set_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,11 +75,17 @@ def load_engine(
     engine: Literal["torch"] = ...,
     device: str | torch.device | None = ...,
     dtype: torch.dtype | str | None = ...,
+    chat_template: str | None = ...,
     **settings: Any,
 ) -> TorchEngine: ...
 @overload
 def load_engine(
-    model: str = ..., *, engine: Literal["vllm"], dtype: torch.dtype | str | None = ..., **settings: Any
+    model: str = ...,
+    *,
+    engine: Literal["vllm"],
+    dtype: torch.dtype | str | None = ...,
+    chat_template: str | None = ...,
+    **settings: Any,
 ) -> VllmEngine: ...
 @overload
 def load_engine(
@@ -87,6 +94,7 @@ def load_engine(
     engine: str,
     device: str | torch.device | None = ...,
     dtype: torch.dtype | str | None = ...,
+    chat_template: str | None = ...,
     **settings: Any,
 ) -> TorchEngine | VllmEngine: ...
 def load_engine(
@@ -95,6 +103,7 @@ def load_engine(
     engine: str = "torch",
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    chat_template: str | None = None,
     **settings: Any,
 ) -> TorchEngine | VllmEngine:
     """Load a model and return an engine that samples from it and scores with it.
@@ -103,7 +112,8 @@ def load_engine(
     "Qwen/Qwen3-8B". engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models).
     settings: only for "vllm", those of VllmEngine: tensor_parallel_size, max_model_len,
     gpu_memory_utilization, enforce_eager. device: only for "torch"; default "cuda" if there is a GPU,
-    otherwise "cpu". dtype: default float32 on a CPU, bfloat16 on a GPU. Custom code from the hub never runs.
+    otherwise "cpu". dtype: default float32 on a CPU, bfloat16 on a GPU. chat_template: "plain" for a base
+    model, or a file with a jinja template (`sdlab.text.chat_template`). Custom code from the hub never runs.
     Raises SdlabError, in one line, when the model is missing, damaged, cannot be reached or does not fit the
     memory.
     """
@@ -121,11 +131,14 @@ def load_engine(
     if engine == "vllm":
         require_vllm()
     source = find_model(model)
-    return (
+    loaded = (
         _load_torch(model, source, device, dtype)
         if engine == "torch"
         else _load_vllm(model, source, dtype, settings)
     )
+    if chat_template is not None:
+        set_chat_template(loaded.tokenizer, chat_template)
+    return loaded
 
 
 def find_model(model: str) -> str | Path:

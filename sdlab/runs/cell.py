@@ -15,6 +15,7 @@ from sdlab.provenance import peak_memory_mb
 from sdlab.runs.files import read_about
 from sdlab.runs.identity import defaults
 from sdlab.runs.training import Plan, train
+from sdlab.text.chat_template import template_record
 from sdlab.train.config import TrainConfig
 
 OUTCOME = "outcome.json"  # in a finished cell's run folder: time and memory
@@ -43,7 +44,9 @@ def is_done(cell: Cell) -> bool:
     same = (there["method"], there["model"]) == (cell.method, cell.model)
     for part, wanted in (("config", cell.config), ("settings", cell.plan)):
         same = same and defaults(wanted) | there[part] == json.loads(json.dumps(asdict(wanted)))
-    return same and (cell.plan.problems is None or there["provenance"].get("problems") == cell.plan.record())
+    origin, template = there["provenance"], template_record(cell.plan.chat_template)
+    same = same and origin.get("chat_template") == template
+    return same and (cell.plan.problems is None or origin.get("problems") == cell.plan.record())
 
 
 def run_cell(cell: Cell, timeout: float | None = None) -> str:

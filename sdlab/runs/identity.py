@@ -11,7 +11,8 @@ from sdlab.files import to_json, write_atomic
 from sdlab.provenance import LIBRARIES
 from sdlab.runs.files import FILES, FOLDERS, clear, read_about
 
-FILE_SETTINGS = ("problems", "test_problems", "few_shot")  # compared by name and checksum, not by place
+# compared by name and checksum, not by place
+FILE_SETTINGS = ("problems", "test_problems", "few_shot", "chat_template")
 EXTENDABLE = ("steps",)  # settings that may grow when a run resumes, because no schedule depends on them
 
 
@@ -88,6 +89,7 @@ def _compare(folder: Path, there: dict, wanted: dict) -> None:
     for role in ("train", "test"):
         a, b = ((origin.get("problems") or {}).get(role) for origin in (then, now))
         compare(f"the {role} problems", described(a), described(b))
+    compare("the chat template", then.get("chat_template"), now.get("chat_template"))
     compare("sdlab", then.get("sdlab"), now["sdlab"])
     then_files, now_files = then.get("model_sha256") or {}, now["model_sha256"] or {}
     for name in sorted({*then_files, *now_files}):

@@ -54,6 +54,8 @@ class Plan:
     """Text before each question."""
     few_shot: str | None = None
     """File of solved problems that come before each question."""
+    chat_template: str | None = None
+    """"plain" for a base model, or a file with a jinja template; None: the model's own."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -18,6 +18,7 @@ from sdlab.runs.plan import PROBLEM_SETTINGS, Plan, evaluation_problems, plan_pr
 from sdlab.runs.sft_data import build_traces
 from sdlab.seeds import stable_int
 from sdlab.settings import unused
+from sdlab.text.chat_template import template_record
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.repairs.named import RepairConfig, run_named
@@ -45,6 +46,7 @@ UNTRAINED = (
     "final_splits",
     "final_problems",
     "num_eval_generations",
+    "chat_template",
     *PROBLEM_SETTINGS,
 )
 EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first step, where "base" ends
@@ -78,15 +80,16 @@ def train(
             f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}"
         )
     check_read(method, config, plan)
-    engine = load_engine(model)
+    engine = load_engine(model, chat_template=plan.chat_template)
     problems = plan_problems(plan, config.seed)
+    records = {"problems": plan.record(), "chat_template": template_record(plan.chat_template)}
     run = open_run(
         folder,
         config,
         method=method,
         model=model,
         settings=plan,
-        origin={"problems": record} if (record := plan.record()) else None,
+        origin={name: record for name, record in records.items() if record},
         resume=resume,
         overwrite=overwrite,
         tracker=tracker,

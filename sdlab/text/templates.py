@@ -29,7 +29,7 @@ def check_template(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> None
     """Check that a tokenizer has a chat template, and that the template supports `thinking`.
 
     Warns, once per tokenizer, when thinking is on and the model has no <think>, or when it thinks between
-    other tags. The context "solution without think" is then the full solution.
+    other tags. There is then no solution without thinking.
     Raises SdlabError without a chat template, for thinking=False with a template that always opens <think>
     (DeepSeek-R1's), and for a template whose switch has another name than enable_thinking (DeepSeek-V3.1's is
     `thinking`).
@@ -40,8 +40,8 @@ def check_template(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> None
     if not template:
         raise SdlabError(
             f"the tokenizer of {named(tokenizer)} has no chat template, so no prompt can be made; use the "
-            "instruct or chat version of the model, or set tokenizer.chat_template and save it beside the "
-            "model"
+            "instruct or chat version of the model, or --chat-template plain for a base model "
+            "(--chat-template FILE for a template of your own)"
         )
     _check_thinking(tokenizer, str(template), bool(thinking))
 
@@ -86,6 +86,13 @@ def opens_thinking(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> bool
     return _opens(_rendered(tokenizer, str(tokenizer.chat_template), thinking))
 
 
+def knows_think(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Return whether <think> is in the chat template or in the vocabulary of a tokenizer."""
+    if not hasattr(tokenizer, "chat_template"):
+        return True  # not a tokenizer of transformers: nothing is known of it
+    return "<think>" in str(tokenizer.chat_template) or "<think>" in tokenizer.get_vocab()
+
+
 def _opens(prompt: str) -> bool:
     return prompt.rfind("<think>") > prompt.rfind("</think>")
 
@@ -94,7 +101,7 @@ def _opens(prompt: str) -> bool:
 def _check_thinking(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: bool) -> None:
     on, off = (_rendered(tokenizer, template, enabled) for enabled in (True, False))
     switch, vocabulary = on != off, tokenizer.get_vocab()
-    knows = "<think>" in template or "<think>" in vocabulary
+    knows = knows_think(tokenizer)
     others = [] if switch else other_switches(tokenizer, template)
     if others:
         raise SdlabError(
@@ -106,15 +113,15 @@ def _check_thinking(tokenizer: "PreTrainedTokenizerBase", template: str, thinkin
     if tags and not knows:
         warnings.warn(
             f"{named(tokenizer)} thinks after {tags[0]}, not between <think> and </think>: its thinking "
-            'cannot be told from its answer, and the context "solution without think" will be the full '
-            "solution",
+            'cannot be told from its answer, so the context "solution without think" is left out, and SDPO '
+            'cannot use context="solution_no_think"',
             stacklevel=4,
         )
     elif thinking and not (switch or knows):
         warnings.warn(
             f"thinking is asked for, but {named(tokenizer)} has no <think> in its chat template or "
-            'vocabulary: it answers as it always does, and the context "solution without think" will be the '
-            "full solution; use thinking=False for such a model",
+            'vocabulary: it answers as it always does, the context "solution without think" is left out, '
+            'and SDPO cannot use context="solution_no_think"; use thinking=False for such a model',
             stacklevel=4,
         )
     if not thinking and _opens(off):

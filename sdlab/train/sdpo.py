@@ -18,7 +18,14 @@ from sdlab.train.batch import Rows, weighted_minibatches
 from sdlab.train.config import Aggregation, TrainConfig
 from sdlab.train.losses import all_logps, importance_weight, sdpo_token_loss
 from sdlab.train.session import RunFolder, Session
-from sdlab.train.teacher import DEMONSTRATIONS, TEACHER_CONTEXTS, TEACHER_KINDS, Teacher, teacher_view
+from sdlab.train.teacher import (
+    DEMONSTRATIONS,
+    TEACHER_CONTEXTS,
+    TEACHER_KINDS,
+    Teacher,
+    check_context,
+    teacher_view,
+)
 from sdlab.world.problems import Problem
 
 IDLE = (
@@ -66,8 +73,10 @@ def run_sdpo(
     and written after every step. on_step(row) is called after that. Ctrl-C returns the finished steps
     (`sdlab.train.session`).
 
-    Raises SdlabError for bad settings, and when the loss or the gradient is not finite.
+    Raises SdlabError for bad settings, a context that the model does not have, and when the loss or the
+    gradient is not finite.
     """
+    check_context(engine.tokenizer, config.context)
     teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
     with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE) as session:
         for step in session.steps():

@@ -18,7 +18,7 @@ from torch import nn
 from sdlab.errors import SdlabError, unknown
 from sdlab.seeds import stream
 from sdlab.text.prompt import render_prompt, strip_thinking
-from sdlab.text.templates import opens_thinking
+from sdlab.text.templates import knows_think, named, opens_thinking
 from sdlab.world.problems import Problem
 
 if TYPE_CHECKING:
@@ -108,6 +108,19 @@ class TeacherSettings(Protocol):
         ...
 
 
+def check_context(tokenizer: "PreTrainedTokenizerBase", context: str) -> None:
+    """Raise SdlabError for "solution_no_think" with a model without <think>.
+
+    Nothing could be removed from its solutions, and the teacher would silently see the full solution.
+    """
+    if context == "solution_no_think" and not knows_think(tokenizer):
+        raise SdlabError(
+            f"context='solution_no_think' cannot be had from {named(tokenizer)}: it has no <think> in its "
+            "chat template or vocabulary, so the teacher would see the full solution; "
+            "use context='solution'"
+        )
+
+
 def teacher_view(
     tokenizer: "PreTrainedTokenizerBase",
     problems: Sequence[Problem],
@@ -124,10 +137,11 @@ def teacher_view(
     `<think>` itself. (TRL 1.16's pattern needs both tags and silently keeps everything on R1 templates.) A
     sibling that was cut inside its thinking has no text left; the next right one is used instead.
 
-    Raises SdlabError on an unknown context.
+    Raises SdlabError on an unknown context, and for "solution_no_think" with a model without <think>.
     """
     if config.context not in TEACHER_CONTEXTS:
         raise unknown("teacher context", config.context, TEACHER_CONTEXTS)
+    check_context(tokenizer, config.context)
     texts = list(texts)
     if config.context == "solution_no_think":
         opened = opens_thinking(tokenizer, config.thinking)
