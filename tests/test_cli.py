@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tyro
 from notebook_maker import save
 
 from sdlab import cli
@@ -356,3 +358,44 @@ def test_a_reader_that_goes_away_gets_no_traceback(arguments):
         "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr and "Exception" not in done.stderr
     )
     assert done.returncode in (1, 2, 141)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train sdpo --context nope", "unknown teacher context 'nope'"),
+        ("train grpo --learning-rate -1", "learning_rate=-1.0 is not allowed"),
+        ("train sdpo --teacher-update-rate 0.1", "needs teacher_model_kind"),
+        ("train sft --problems p.jsonl --split deeper", "split='deeper' does nothing here"),
+        ("pretrain --knobs intuition=abc", "knob 'intuition=abc' has no number"),
+        ("evaluate organism --instruction hi", "--instruction needs --problems"),
+        ("evaluate organism --csv --json --benchmarks in-domain", "--csv and --json exclude each other"),
+        ("sweep runs/x steps", "'steps' is no axis"),
+    ],
+)
+def test_a_bad_setting_is_one_line_without_inner_names(capsys, arguments, words):
+    assert cli.main(arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("sdlab: ") and words in printed.err
+    assert printed.err.count("\n") == 1 and "tyro" not in printed.err
+
+
+def test_any_value_error_of_a_settings_class_is_one_line(monkeypatch, capsys):
+    from sdlab.commands import markers
+
+    @dataclass(frozen=True)
+    class Odd:
+        number: int = 3
+
+        def __post_init__(self):
+            if self.number == 5:
+                raise ValueError("five is right out\nof the question")
+
+    def command(odd: tyro.conf.OmitArgPrefixes[Odd] = Odd()) -> int:
+        return 0
+
+    command.__annotations__["odd"] = tyro.conf.OmitArgPrefixes[Odd]
+    monkeypatch.setattr(markers, "markers_command", command)
+    assert cli.main(["markers", "--number", "4"]) == 0
+    assert cli.main(["markers", "--number", "5"]) == 2
+    assert capsys.readouterr().err == "sdlab: five is right out\n"

@@ -116,7 +116,7 @@ def contexts_command(
 
 
 def _column(heading: str, cells: "pandas.Series", optional: int = 0) -> Column:
-    """Return a column of cells like "0.30 [0.25, 0.35]"; only the score keeps its interval when it is narrow."""
+    """Return a column of cells like "0.30 [0.25, 0.35]"; in a narrow table only the score has an interval."""
     texts = [str(cell) for cell in cells]
     short = None if heading == "score" else [text.partition(" [")[0] for text in texts]
     return Column(heading, texts, short, optional)
