@@ -129,7 +129,7 @@ def _table(
     title: str,
     groups: Sequence[str] | None,
 ) -> "Table":
-    """Return a table with names of at most `width` characters; `short` of the last columns have short cells."""
+    """Return a table with names of at most `width` characters, and `short` columns with short cells."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
