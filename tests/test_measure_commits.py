@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer
-from sdlab.measure.commits import CAUSES, cause, commits, nudge, statement
+from sdlab.measure.commits import (
+    CAUSES,
+    COMMITMENTS,
+    cause,
+    commitment_counts,
+    commits,
+    nudge,
+    statement,
+)
 from sdlab.measure.evaluation import summarise
 from sdlab.seeds import stream
 from sdlab.world.likelihood import explain
@@ -64,6 +72,37 @@ def test_every_commitment_is_read_as_it_was_made(problem):
         .map(lambda ends: ends == [0.0] * (len(ends) - 1) + [1.0])
         .all()
     )
+
+
+@pytest.mark.parametrize("problem", PROBLEMS[:60], ids=lambda p: p.id)
+def test_counts_of_commitments_are_those_of_the_reasoners_choices(problem):
+    right = {slot.name: slot.candidates[slot.truth] for slot in problem.slots}
+    trace, slot = sample(problem, stream("counts", problem.id)), None
+    expected = dict.fromkeys(COMMITMENTS, 0)
+    for choice, taken in trace.steps:
+        said = choice.options[taken]
+        slot = said[1] if re.fullmatch(r"\n[A-C]:", said) else slot
+        if choice.role == "propose" and not said.startswith(" Try"):
+            commits_now = said.startswith(" So ")
+            if commits_now and choice.entropy == 0:
+                continue  # all others are ruled out: it is known
+            kind = "unhedged" if commits_now else "hedged"
+            expected[kind] += 1
+            expected[f"{kind}_right"] += right[slot] in re.findall(r"\d+", said)
+    assert commitment_counts([trace.text], [problem]).to_dict("records") == [expected]
+
+
+def test_a_hedged_value_that_is_committed_without_a_check_is_no_unhedged_commitment():
+    problem = PROBLEMS[0]
+    (a, b), truths = problem.slots, [slot.candidates[slot.truth] for slot in problem.slots]
+    wrong = next(value for value in b.candidates if value != truths[1])
+    text = f"<think>\n{a.name}: Maybe {truths[0]}. So {a.name} is {truths[0]}.\n{b.name}: So {b.name} is "
+    counts = commitment_counts([f"{text}{wrong}.", f"{text}{truths[1]}."], [problem] * 2)
+    assert counts.to_numpy().tolist() == [[1, 0, 1, 1], [1, 1, 1, 1]]
+    chemistry = load_split("chemistry-test", limit=1)
+    assert commitment_counts([text], chemistry).to_numpy().tolist() == [[0, 0, 0, 0]]
+    with pytest.raises(SdlabError, match="1 texts but 2 problems"):
+        commitment_counts([text], [problem] * 2)
 
 
 def test_the_reasoner_checks_rightly_and_errs_only_unchecked():

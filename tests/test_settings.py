@@ -115,6 +115,8 @@ def test_a_value_of_the_wrong_kind_is_refused_in_one_line(name, field):
     (lambda: Plan(final_splits="deeper"), "final_splits='deeper'|unknown split 'deeper'"),
     (lambda: Plan(final_splits=("deeper", "kata"), final_problems=132),
      "final_problems=132 is not allowed with split 'kata'; it has 131 problems"),
+    (lambda: Plan(final_splits=("kata",), final_problems=9, eval_seed=3),
+     "eval_seed=3 is not allowed with split 'kata', which has the same tasks for every seed"),
     (lambda: Plan(eval_splits=("chemistry-test",), eval_problems=241), "eval_problems=241 .* it has 240"),
     (lambda: PretrainConfig(hidden_size=96), "hidden_size=96 .* multiple of 64"),
 ])  # fmt: skip
@@ -319,13 +321,18 @@ def seen(tmp_path, monkeypatch):
             graded = [(problem.id, problem.prompt, problem.answer) for problem in problems]
             notes.append((graded, params, thinking))
             columns = {name: [0] for name in training.SUMS}
-            return pandas.DataFrame({"problem_id": [problems[0].id], **columns})
+            return pandas.DataFrame({"problem_id": [problems[0].id], "completion": [""], **columns})
+
+        def counts(texts, problems):
+            notes.append(([problem.id for problem in problems], "commitments"))
+            return pandas.DataFrame({name: [0] for name in training.COMMITMENTS})
 
         engine = SimpleNamespace(model=None, tokenizer=None)
         for name, part in {
             "load_engine": lambda model: engine,
             "build_traces": traces,
             "evaluate": evaluate,
+            "commitment_counts": counts,
         }.items():
             monkeypatch.setattr(training, name, part)
         for name in ("run_sft", "run_grpo", "run_sdpo", "run_named"):
@@ -349,6 +356,8 @@ PLANS = {
     "final_splits": {"final_splits": ("deeper",)},
     "final_problems": {"final_problems": 3},
     "num_eval_generations": {"num_eval_generations": 2},
+    "eval_seed": {"eval_seed": 3},
+    "commitments": {"commitments": True},
 }
 TINY_PLAN = dict(eval_every=1, eval_splits=("in-domain",), eval_problems=2, final_splits=("in-domain",),
                  final_problems=2,

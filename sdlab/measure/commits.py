@@ -12,6 +12,7 @@ import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer, verify
+from sdlab.text.markers import total_markers
 from sdlab.world.hunts import CHECKS, TOP
 from sdlab.world.problems import Problem
 from sdlab.world.slots import Slot
@@ -32,6 +33,7 @@ COLUMNS = (
     "right_if_unchecked",
     "right_if_checked",
 )
+COMMITMENTS = ("unhedged", "unhedged_right", "hedged", "hedged_right")  # of commitment_counts
 _PROPOSAL = "Maybe|Perhaps|It might be|It seems to be|It is likely|Alternatively|Actually try|Try"
 _EVENT = re.compile(
     rf"(?P<line>^(?P<opens>[A-Z]):)|(?P<survey> could be (?P<list>[\d, or]+)\.)"
@@ -51,6 +53,8 @@ class _Reading:
     listed: set[str] | None = None
     # the values proposed or committed
     named: set[str] = field(default_factory=set)
+    # the values of its hedged proposals, in order
+    hedged: list[str] = field(default_factory=list)
     # value -> (is the statement of its last check true, does it say yes)
     checks: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     commits: list[dict] = field(default_factory=list)
@@ -92,6 +96,8 @@ def _read(text: str, problem) -> list[_Reading]:
         elif kind == "proposal" and current is not None:
             proposed, due = event["proposed"], None
             slots[current].named.add(proposed)
+            if total_markers(event[0]):
+                slots[current].hedged.append(proposed)
         elif kind == "look" and event["again"] in names and slots[names.index(event["again"])].commits:
             place = names.index(event["again"])
             due = (place, slots[place].commits[-1]["value"], slots[place].commits[-1])
@@ -122,6 +128,7 @@ def _commit(event, problem, place: int, read: _Reading) -> dict:
         "start": event.start("commit"),
         "end": event.end("commit"),
         "unchecked": float(unchecked),
+        "hedged_before": value in read.hedged,
         "looked_again": 0.0,
         "fact": float(read.checks[value][0]) if checked else float("nan"),
         "right": right,
@@ -156,6 +163,32 @@ def commits(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
             for row in sorted(text_rows, key=lambda row: row["start"])
         ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def commitment_counts(texts: Sequence[str], problems: Sequence) -> pandas.DataFrame:
+    """Return one row per text: the number of unhedged commitments and of hedged proposals, and of right ones.
+
+    Both sequences have B entries. unhedged: commitments without a check before (`unchecked` in `commits`) to
+    a value that no hedged proposal of the slot named. hedged: proposals with a marker, such as "Maybe 15."; a
+    value that is proposed twice counts twice. In a text whose hedging follows what its writer knows, unhedged
+    commitments are right more often than hedged proposals. Texts about other problems than number hunts have
+    zeros.
+
+    Raises SdlabError when the lengths differ.
+    """
+    if len(texts) != len(problems):
+        raise SdlabError(f"{len(texts)} texts but {len(problems)} problems; give one problem per text")
+    rows = []
+    for text, problem in zip(texts, problems, strict=True):
+        row = dict.fromkeys(COMMITMENTS, 0)
+        for place, read in enumerate(_read(text, problem) if problem.domain == "hunt" else ()):
+            plain = [one for one in read.commits if one["unchecked"] and not one["hedged_before"]]
+            row["unhedged"] += len(plain)
+            row["unhedged_right"] += sum(one["right"] == 1 for one in plain)
+            row["hedged"] += len(read.hedged)
+            row["hedged_right"] += read.hedged.count(_truth(problem.slots[place]))
+        rows.append(row)
+    return pandas.DataFrame(rows, columns=list(COMMITMENTS))
 
 
 def cause(text: str, problem: Problem) -> str:

@@ -8,14 +8,16 @@ from sdlab.benchmarks.problems import READING, ProblemSource
 from sdlab.errors import SdlabError
 from sdlab.runs.questions import CANDIDATES, training_questions
 from sdlab.seeds import stream
-from sdlab.settings import Count, CountOrZero, OneOf, check_settings, unused
+from sdlab.settings import Count, CountOrZero, OneOf, Range, check_settings, unused
 from sdlab.world.problems import Problem
-from sdlab.world.splits import SPLITS, TRAINING, load_split, split_size
+from sdlab.world.splits import SEEDS, SPLITS, TRAINING, load_split, split_size
 
 TRACES = ("unguided", "guided")
 Split = Annotated[str, OneOf("split", SPLITS)]
 PROBLEM_SETTINGS = ("problems", "test_problems", *READING)
-ON_SPLITS = ("split", "num_types", "candidates", "eval_splits", "final_splits")
+ON_SPLITS = (
+    "split", "num_types", "candidates", "eval_splits", "final_splits", "eval_seed", "commitments",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Plan:
     final_splits: tuple[Split, ...] = ("in-domain", "unseen-types", "deeper")
     final_problems: Count = 256
     num_eval_generations: Count = 8
+    eval_seed: Annotated[int, Range(0, SEEDS - 1)] = 0
+    """Which problems of the splits are evaluated; all reported results are on those of 0."""
+    commitments: bool = False
+    """Count unhedged commitments and hedged proposals in every evaluation (number hunts)."""
     problems: str | None = None
     """Train on these instead of a split: a file, a data set of the hub (org/dataset:split), a benchmark."""
     test_problems: str | None = None
@@ -68,6 +74,11 @@ class Plan:
         _check_sizes("final_problems", self.final_problems, self.final_splits)
         if self.eval_every:
             _check_sizes("eval_problems", self.eval_problems, self.eval_splits)
+        if self.eval_seed and "kata" in (*self.final_splits, *(self.eval_splits if self.eval_every else ())):
+            raise SdlabError(
+                f"eval_seed={self.eval_seed} is not allowed with split 'kata', which has the same tasks for "
+                "every seed; leave eval_seed out, or evaluate on other splits"
+            )
 
     def evaluated(self, final: bool) -> tuple[str, ...]:
         """Return the names of what is evaluated, during training or at the end.
@@ -110,7 +121,7 @@ def evaluation_problems(plan: Plan, name: str, count: int, seed: int) -> list[Pr
     A file with fewer problems gives all of them.
     """
     if plan.problems is None:
-        return load_split(name, limit=count)
+        return load_split(name, plan.eval_seed, limit=count)
     test = plan.source(test=True)
     return (plan_problems(plan, seed) if test is None else graded(test.load(), test.label))[:count]
 

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import pandas
 
 from sdlab.errors import SdlabError, unknown
+from sdlab.measure.commits import COMMITMENTS, commitment_counts
 from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
@@ -47,6 +48,8 @@ UNTRAINED = (
     "final_problems",
     "num_eval_generations",
     "chat_template",
+    "eval_seed",
+    "commitments",
     *PROBLEM_SETTINGS,
 )
 EVALUATIONS = ("eval_every", "eval_splits", "eval_problems")  # before the first step, where "base" ends
@@ -206,11 +209,15 @@ def evaluation_sums(
 ) -> pandas.DataFrame:
     """Return one row per problem of a split: problem_id, generations, and the sums over them.
 
-    The sums are of reward, length, markers and truncated.
+    The sums are of reward, length, markers and truncated; with `plan.commitments` also of the columns of
+    `sdlab.measure.commits.commitment_counts`.
     """
     problems = evaluation_problems(plan, split, num_problems, config.seed)
     seed = stable_int("evaluation", config.seed, step, split)
     params = SamplingParams(plan.num_eval_generations, config.max_completion_length, 1.0, seed=seed)
-    frame = evaluate(engine, problems, params, thinking=config.thinking)
+    frame, columns = evaluate(engine, problems, params, thinking=config.thinking), SUMS
+    if plan.commitments:
+        each = [problem for problem in problems for _ in range(plan.num_eval_generations)]
+        frame, columns = frame.join(commitment_counts(frame["completion"], each)), (*SUMS, *COMMITMENTS)
     groups = frame.groupby("problem_id", sort=False)
-    return groups[list(SUMS)].sum().astype(int).assign(generations=groups.size()).reset_index()
+    return groups[list(columns)].sum().astype(int).assign(generations=groups.size()).reset_index()

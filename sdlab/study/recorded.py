@@ -15,19 +15,26 @@ from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
 from sdlab.measure.crossed import Difference, crossed_difference, crossed_interval, crossed_ratio
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import Interval, pass_at_k
 from sdlab.measure.spread import POSITIVE, SHARE
 from sdlab.text.repr_html import ReprHtml
 from sdlab.train.log import with_all_columns
 
 TABLES = ("steps", "evaluations")
 Frames = tuple[pandas.DataFrame, pandas.DataFrame, pandas.DataFrame, pandas.DataFrame]
-SHARES = ("reward", "truncated")  # metrics that lie between 0 and 1; the others are 0 or more
+# metric -> numerator, denominator and factor; other metrics are per completion
+RATIOS = {
+    "density": ("markers", "length", 1000),
+    "right_if_unhedged": ("unhedged_right", "unhedged", 1),
+    "right_if_hedged": ("hedged_right", "hedged", 1),
+}
+SHARES = ("reward", "truncated", "right_if_unhedged", "right_if_hedged")  # between 0 and 1
+PASS = "pass@"  # pass@k, for example pass@4
 
 
 def bounds(metric: str) -> tuple[float, float]:
     """Return the least and the largest possible mean of a recorded metric."""
-    return SHARE if metric in SHARES else POSITIVE
+    return SHARE if metric in SHARES or metric.startswith(PASS) else POSITIVE
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class Recorded(ReprHtml):
 
     steps: pandas.DataFrame  # one row per training step: condition, seed, then the columns of sdlab.train.log
     # One row per evaluation and problem: condition, seed, step, split, problem_id, generations, and the sums
-    # of reward, length, markers and truncated.
+    # of reward, length, markers and truncated. Some conditions also have the sums of
+    # `sdlab.measure.commits.commitment_counts`; the others have NaN there.
     evaluations: pandas.DataFrame
     # By condition: the command, the settings, and the provenance of every seed's run.
     provenance: dict[str, dict]
@@ -52,9 +60,11 @@ class Recorded(ReprHtml):
         """Return the metric's sums and their denominators.
 
         Both are tables with a row per seed and a column per problem. step None: the last evaluation. metric:
-        reward, length, markers, truncated (per completion) or density (markers per 1,000 tokens).
+        reward, length, markers, truncated (per completion), density (markers per 1,000 tokens), pass@k (k is
+        a number; unbiased, see `sdlab.measure.intervals.pass_at_k`), right_if_unhedged (right ones among
+        unhedged commitments) or right_if_hedged (among hedged proposals).
 
-        Raises SdlabError when nothing is recorded there.
+        Raises SdlabError when nothing is recorded there, and when k is above the completions per problem.
         """
         frame = self.evaluations[
             (self.evaluations["condition"] == name) & (self.evaluations["split"] == split)
@@ -69,9 +79,16 @@ class Recorded(ReprHtml):
                 f"condition {name!r} on split {split!r}{when} lacks the seeds {sorted(missing)}; "
                 "name a step that all seeds have"
             )
-        over, under, scale = (
-            ("markers", "length", 1000) if metric == "density" else (metric, "generations", 1)
-        )
+        over, under, scale = RATIOS.get(metric, (metric, "generations", 1))
+        if metric.startswith(PASS):
+            over, under = "passed", "one"
+            values = pass_at_k(frame["generations"], frame["reward"], _k_of(metric))
+            frame = frame.assign(passed=values, one=1.0)
+        if over not in frame or frame[over].isna().all():
+            raise SdlabError(
+                f"condition {name!r} was recorded without {over!r}; choose another metric, or a condition "
+                "whose plan counts it"
+            )
         top, bottom = (
             frame.pivot(index="seed", columns="problem_id", values=column) for column in (over, under)
         )
@@ -119,6 +136,14 @@ class Recorded(ReprHtml):
             for step in sorted(frame["step"].unique())
         ]
         return pandas.DataFrame(rows)
+
+
+def _k_of(metric: str) -> int:
+    """Return k of the metric pass@k; raise SdlabError unless it is a number of at least 1."""
+    k = metric.removeprefix(PASS)
+    if not (k.isdecimal() and int(k)):
+        raise SdlabError(f"metric {metric!r} is not allowed; write pass@k with a number, such as pass@4")
+    return int(k)
 
 
 def is_recorded(name: str, folder: str | Path | None = None) -> bool:
