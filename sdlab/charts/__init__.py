@@ -8,6 +8,7 @@ from typing import Any
 
 _HOME = {
     "alarm_chart": "alarm",
+    "arena_map": "arena",
     "interval_bars": "bars",
     "interval_points": "bars",
     "context_table_chart": "bars",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdlab.errors import unknown
+from sdlab.study.arena_conditions import arena_groups
 from sdlab.study.condition import PLAN, Condition
 from sdlab.study.coverage_conditions import COVERAGE, SMALL
 from sdlab.study.exposure_conditions import SEEN
@@ -132,6 +133,7 @@ def groups() -> dict[str, dict[str, Condition]]:
         "exposures": SEEN,
         "small": SMALL,
         **OTHERS,
+        **arena_groups(),
     }
 
 

@@ -3,7 +3,8 @@
 import gzip
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,20 +13,19 @@ import pandas
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.files import sha256, to_json, write_atomic
-from sdlab.runs.cell import Cell
+from sdlab.runs.cell import Cell, is_done
 from sdlab.runs.cells import run_cells
 from sdlab.runs.identity import defaults
 from sdlab.runs.loading import LoadedRun, load_run
+from sdlab.study import arena_rates
 from sdlab.study.condition import Condition
-from sdlab.study.conditions import chosen, condition
+from sdlab.study.conditions import chosen, condition, groups
 from sdlab.study.recorded import TABLES, load_recorded, refuse_mixed_organisms
-
-SEEDS = (0, 1, 2, 3, 4)
 
 
 def reproduce(
     names: Sequence[str] = (),
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] | None = None,
     *,
     work: Path = Path("runs/reproduce"),
     output: Path | None = None,
@@ -35,31 +35,65 @@ def reproduce(
     """Run conditions again and pack their runs into `output`.
 
     Every seed has its own run folder under `work`. names: conditions or groups of them
-    (`sdlab.study.conditions.groups`; an organism's name is the group of its conditions). output: data/runs
-    by default. jobs: processes at once, each with one thread (default: one per core). Finished folders
-    are not run again, so an interrupted reproduction resumes. model: another model than the conditions' own,
-    with its own `output`.
+    (`sdlab.study.conditions.groups`; an organism's name is the group of its conditions). seeds: None for each
+    condition's own. output: data/runs by default; only then do tuning runs of the arena also renew the file
+    of its learning rates (`sdlab.study.arena_rates`). jobs: processes at once, each with one thread (default:
+    one per core). Finished folders are not run again, so an interrupted reproduction resumes. A condition is
+    packed as soon as its last run is finished. model: another model than the conditions' own, with its own
+    `output`.
 
-    Raises SdlabError with the names of the runs that failed, after the others are done.
+    Raises SdlabError when a condition cannot be run yet, before anything is run; and with the names of the
+    runs that failed, after the others are done.
     """
     if model is not None and output is None:
         raise SdlabError(
             f"results of model {model!r} would take the place of the shipped ones; give another folder for "
             "them with --output, or reproduce the conditions of an organism by its name, such as organism-1"
         )
-    conditions = chosen(names or ["main"])
-    cells = {(name, seed): cell_of(name, seed, work, model) for seed in seeds for name in conditions}
-    failed = run_cells(
-        list(cells.values()),
-        jobs=jobs,
-        on_done=lambda cell, reason: print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True),
-    )
-    whole = [name for name in conditions if not {cells[name, seed].name for seed in seeds} & failed.keys()]
-    written = [pack(name, seeds, work, output) for name in whole]
+    conditions = {name: condition(name) for name in chosen(names or ["main"])}
+    refuse_blocked(conditions.values())
+    own = {name: tuple(seeds or setup.seeds) for name, setup in conditions.items()}
+    pairs = [(name, seed) for name, some in own.items() for seed in some]
+    pairs.sort(key=lambda pair: own[pair[0]].index(pair[1]))  # the first seed of every condition first
+    cells = {pair: cell_of(*pair, work, model) for pair in pairs}
+    left = {name: set(some) for name, some in own.items()}
+    place = {cell.name: pair for pair, cell in cells.items()}
+    written: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+
+    def finish(name: str, seed: int) -> None:
+        left[name].discard(seed)
+        if not left[name]:  # pack it now, so that a later interruption loses nothing
+            try:
+                written[name] = pack(name, own[name], work, output)
+            except SdlabError as error:
+                refused[name] = str(error)
+
+    def on_done(cell: Cell, reason: str) -> None:
+        print(f"{cell.name}: {'failed' if reason else 'done'}", flush=True)
+        if not reason:
+            finish(*place[cell.name])
+
+    for pair, cell in cells.items():
+        with suppress(SdlabError):  # reported when the cell is run
+            if is_done(cell):
+                finish(*pair)
+    failed = run_cells(list(cells.values()), jobs=jobs, on_done=on_done) | refused
+    paths_written = [written[name] for name in own if name in written]
+    if output is None and written.keys() & groups()[arena_rates.GROUP].keys():
+        paths_written.append(arena_rates.write_rates(paths.record_dir() / "runs"))
     if failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise SdlabError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
-    return written
+    return paths_written
+
+
+def refuse_blocked(conditions: Iterable[Condition]) -> None:
+    """Raise SdlabError when some of the conditions cannot be run yet, with the reasons."""
+    reasons = [f"{one.name}: {one.blocked}" for one in conditions if one.blocked]
+    if reasons:
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise SdlabError(f"{len(reasons)} conditions cannot be run yet: {'; '.join(reasons[:3])}{more}")
 
 
 def cell_of(name: str, seed: int, work: Path = Path("runs/reproduce"), model: str | None = None) -> Cell:
