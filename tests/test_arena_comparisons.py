@@ -1,4 +1,4 @@
-"""p-values, Holm's correction and verdicts of the arena, against peers and simulated runs with known truth."""
+"""p-values, Holm's correction and verdicts, against peers and simulated runs with known truth."""
 
 import itertools
 import math

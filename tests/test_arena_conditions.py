@@ -1,4 +1,4 @@
-"""The arena's conditions: equal terms, tuning apart from everything reported, and rates that are never silent."""
+"""The arena's conditions: equal terms, tuning apart from all reports, no rate by default."""
 
 import json
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""The arena's tables and map from simulated records with known truth, and the whole path on a tiny organism."""
+"""The arena's tables and map from simulated records, and the whole path on a tiny organism."""
 
 import json
 import shutil

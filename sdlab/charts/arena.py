@@ -34,7 +34,9 @@ def arena_map(
     """Draw the score on `split` against the completions' mean length, a labelled point per method.
 
     A colour is a family of methods, a shape is a kind: baseline, repair or control. Dashed lines mark the
-    untrained model. A label that would cover another one is left out; hovering shows it. `table`: from `sdlab.study.arena_measures.measures`, with the metrics reward and length.
+    untrained model. A label that would cover another one is left out; hovering shows it.
+
+    `table`: from `sdlab.study.arena_measures.measures`, with the metrics reward and length.
     Methods without a record are named in the text alternative only.
 
     Raises SdlabError when a column is missing, and when no method has both a score and a length.
