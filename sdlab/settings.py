@@ -16,12 +16,13 @@ from dataclasses import dataclass, fields
 from functools import lru_cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from sdlab.errors import SdlabError, unknown
 
+P, T = ParamSpec("P"), TypeVar("T")  # a function's parameters, and what it returns
 NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
 NUMBERS = {int: Integral, float: Real}
 
@@ -104,7 +105,7 @@ def unused(settings: Any, name: str, used: bool, needs: str, also: tuple = ()) -
         )
 
 
-def checked(function: Callable) -> Callable:
+def checked(function: Callable[P, T]) -> Callable[P, T]:
     """Check, at every call, the arguments whose parameters declare a range or names.
 
     Raises SdlabError, which names the argument, its value and the allowed values.
@@ -112,7 +113,7 @@ def checked(function: Callable) -> Callable:
     signature = inspect.signature(function)
 
     @wraps(function)
-    def call(*args, **kwargs):
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
         bound = signature.bind(*args, **kwargs)
         for name, kind in _argument_kinds(function).items():
             if name in bound.arguments:

@@ -1,8 +1,8 @@
 """The sandbox of the labs, with and without bubblewrap, and where the kernel lacks protections.
 
-Slow: each machine grades a good and a bad submission, two train three (of the leaderboard), 10 to 15 s each
-on an idle core. The kernel's refusals are real (tests/lab_without.py); a sitecustomize, which only the
-processes under test see, plays a machine that is not Linux.
+Slow: each machine grades a good submission, three grade a bad one, two train three (of the leaderboard).
+The kernel's refusals are real (tests/lab_without.py); a sitecustomize, which only the processes under test
+see, plays a machine that is not Linux.
 """
 
 import ast
@@ -83,6 +83,12 @@ def on_a_machine(
     return found
 
 
+def graded_on(without: str, folder: Path, source: Path, *options, bubblewrap: bool):
+    """`sdlab labs grade` of folder/class, into folder/class.csv, on a machine that lacks something."""
+    where = ("labs", "grade", folder / "class", "--source", source, "--csv", folder / "class.csv")
+    return on_a_machine(without, folder, *where, *options, bubblewrap=bubblewrap)
+
+
 RUNS = not bubblewrap.find()[1]
 BWRAP = [LINUX, pytest.mark.skipif(not RUNS, reason="bubblewrap is not installed, or does not start here")]
 MACHINES = [
@@ -95,7 +101,7 @@ MACHINES = [
 
 
 @pytest.mark.parametrize("without, bubblewrap, left_open", MACHINES)
-def test_with_fewer_protections_limits_hold_and_one_line_says_what_is_open(
+def test_with_fewer_protections_the_others_hold_and_one_line_says_what_is_open(
     tmp_path, without, bubblewrap, left_open
 ):
     source = write(tiny_lab(), tmp_path / "source" / "lab9_tiny.ipynb")
@@ -133,33 +139,35 @@ def unreachable(path):
             imports=call,
             double="def double(x):\n    assert len(LOG) == 1\n    return 2 * x",
         )
-        handed_in(tmp_path / "class" / "lab9_bad.ipynb", double=LOOPS, mean=GROWS)
-        found = on_a_machine(
-            without,
-            tmp_path,
-            "labs",
-            "grade",
-            tmp_path / "class",
-            "--source",
-            source,
-            "--csv",
-            tmp_path / "class.csv",
-            "--cell-timeout",
-            "20",
-            "--memory",
-            "300",
-            bubblewrap=bubblewrap,
-        )
+        graded = graded_on(without, tmp_path, source, "--cell-timeout", PATIENCE, bubblewrap=bubblewrap)
         with pytest.raises(TimeoutError):
             server.accept()
-    assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
-    assert found.stderr.endswith(LINE.format(left_open) if left_open else "s\n"), found.stderr
-    assert found.stderr.count("not closed off") == bool(left_open), found.stderr
+    assert graded.returncode == 0 and "Traceback" not in graded.stderr, graded.stderr
+    assert graded.stderr.endswith(LINE.format(left_open) if left_open else "s\n"), graded.stderr
+    assert graded.stderr.count("not closed off") == bool(left_open), graded.stderr
     refused = bubblewrap and bool(left_open)
-    assert found.stderr.count("bubblewrap does not start on this machine (") == refused, found.stderr
-    bad, good = csv.DictReader((tmp_path / "class.csv").open())
+    assert graded.stderr.count("bubblewrap does not start on this machine (") == refused, graded.stderr
+    (good,) = csv.DictReader((tmp_path / "class.csv").open())
     assert good["total"] == "5" and good["problems"] == good["errors"] == "", good
-    assert bad["total"] == "0" and "double-test: took longer than 20 s; stopped" in bad["problems"], bad
+
+
+@pytest.mark.parametrize(
+    "without, bubblewrap",
+    [
+        pytest.param("both", False, id="both", marks=LINUX),
+        pytest.param("not Linux", False, id="not Linux"),
+        pytest.param("landlock", True, id="bubblewrap", marks=BWRAP),
+    ],
+)
+def test_limits_of_time_and_memory_hold_with_fewer_protections(tmp_path, without, bubblewrap):
+    """They come from the process that grades and from resource limits, not from what the others lack."""
+    source = write(tiny_lab(), tmp_path / "source" / "lab9_tiny.ipynb")
+    handed_in(tmp_path / "class" / "lab9_bad.ipynb", double=LOOPS, mean=GROWS)
+    limits = ("--cell-timeout", 10, "--memory", 300)
+    graded = graded_on(without, tmp_path, source, *limits, bubblewrap=bubblewrap)
+    assert graded.returncode == 1 and "Traceback" not in graded.stderr, graded.stderr
+    (bad,) = csv.DictReader((tmp_path / "class.csv").open())
+    assert bad["total"] == "0" and "double-test: took longer than 10 s; stopped" in bad["problems"], bad
     assert "mean-test: needs more than the 300 MB allowed" in bad["problems"], bad
     assert float(bad["peak_memory_mb"]) < 3000
 
