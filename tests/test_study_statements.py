@@ -12,14 +12,10 @@ from sdlab.study.conditions import groups
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.recorded import Recorded, load_recorded
 from sdlab.study.statements import (
-    AGREES,
-    DISAGREES,
     MARGIN,
-    NOT_SETTLED,
     NOT_STATED,
     asked,
     falls,
-    judge,
     rises,
     same,
     share,
@@ -27,6 +23,7 @@ from sdlab.study.statements import (
     statement_rows,
     tally,
 )
+from sdlab.study.verdicts import AGREES, DISAGREES, NOT_SETTLED, judge
 from sdlab.world.splits import TRAINING
 
 GENERATIONS = 40
@@ -206,7 +203,8 @@ def test_every_statement_says_who_makes_it_and_what_would_refute_it(one):
     assert bool(one.paper) == bool(one.source)  # the paper's sentences have a figure, ours have none
     assert one.refuted_by.count("(") >= 1 and " against " in one.refuted_by
     for test in one.tests:
-        assert (str(test.high) in one.refuted_by) or not test.no_difference, "the margin is stated"
+        margin = getattr(test, "no_difference", False)
+        assert not margin or str(test.high) in one.refuted_by, "the margin is stated"
 
 
 def test_the_claims_differ():
@@ -221,6 +219,8 @@ def test_the_verdicts_on_the_recorded_runs():
     assert len(rows) == len(METHOD_STATEMENTS) + len(COVERAGE_STATEMENTS)
     other = {claim: row["verdict"] for claim, row in rows.items() if row["verdict"] not in (AGREES, "yes")}
     assert other == {
+        "SDPO's training score falls, then recovers in part": DISAGREES,
+        "SDPO loses at least 1.5 times the share on unseen types that it loses in-domain": "no",
         "GRPO and SDPO both shorten": DISAGREES,
         "thinking off: SDPO leaves half the length (0.4 to 0.6)": DISAGREES,
         "thinking off: SDPO raises the score on the easier problems": DISAGREES,

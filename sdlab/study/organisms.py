@@ -9,7 +9,8 @@ from sdlab.measure.intervals import Interval
 from sdlab.paths import ORGANISM
 from sdlab.study.organism_conditions import REPEATED, organism_name
 from sdlab.study.recorded import Recorded
-from sdlab.study.statements import AGREES, Statement, Test
+from sdlab.study.statements import Statement
+from sdlab.study.verdicts import AGREES
 
 SAME_RECIPE = (ORGANISM, "organism-1", "organism-2")  # they differ in the pretraining seed only
 
@@ -21,7 +22,7 @@ def name_on(condition: str, organism: str) -> str:
 
 def is_repeated(statement: Statement) -> bool:
     """Return whether all conditions of the statement were run on the other organisms, too."""
-    return statement.conditions() <= set(REPEATED) and not any(test.step for test in statement.tests)
+    return statement.conditions() <= set(REPEATED)
 
 
 def on_organism(statement: Statement, organism: str) -> Statement:
@@ -30,12 +31,9 @@ def on_organism(statement: Statement, organism: str) -> Statement:
     Raises SdlabError for an unknown organism.
     """
 
-    def renamed(test: Test) -> Test:
-        own_beginning = test.against == test.condition
-        other = None if own_beginning else name_on(test.against, organism)
-        return replace(test, condition=name_on(test.condition, organism), other=other)
-
-    return replace(statement, tests=tuple(map(renamed, statement.tests)))
+    return replace(
+        statement, tests=tuple(test.renamed(lambda name: name_on(name, organism)) for test in statement.tests)
+    )
 
 
 def statements_by_organism(

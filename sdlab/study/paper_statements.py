@@ -6,9 +6,11 @@ tested for its direction, and for a size only where it states one that can carry
 and 4), both are listed here.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 from sdlab.study.coverage_conditions import COUNTS, coverage_name
+from sdlab.study.shapes import Course, LosesMore
 from sdlab.study.statements import Test, asked, falls, rises, same, share, stated
 from sdlab.world.splits import TRAINING
 
@@ -17,6 +19,7 @@ FIGURE_4 = "Figure 4, Qwen3-8B, thinking on"
 FIGURE_5 = "Figure 5, Qwen3-8B, thinking off"
 GRPO = "GRPO: AIME24 from 54.7 to 56.0, AMC23 from 89.3 to 91.1; epistemic tokens slightly up"
 SDPO = "SDPO with c = s: AIME24 about -40%, AMC23 about -15%"
+COURSE = "training score: a sharp fall, then a recovery; the out-of-distribution scores stay down"
 WORDS = "SDPO, change per response: wait -60.8, maybe -17.1, perhaps -17.1"
 SMALLER = "SDPO with c = s without think: smaller drop, still below base"
 CUT = "both GRPO and SDPO cut tokens, SDPO more"
@@ -30,12 +33,31 @@ WINS = "training score: SDPO wins quickly for 128 questions and fewer"
 HURTS = "training score: at 512 questions SDPO's shortening starts to hurt"
 BROAD = "other problem sets: with 14,000 questions SDPO ends below base (one of two notes)"
 
+START, TENTH, END = (1, 2), (6, 10), (91, 100)  # windows of the steps of the long runs
+
 METHOD_STATEMENTS = (
     stated("GRPO raises the score", GRPO, FIGURE_3, rises("grpo", "reward")),
     stated("GRPO adds markers", GRPO, FIGURE_3, rises("grpo", "markers")),
     stated("SDPO lowers the score", SDPO, FIGURE_3, falls("sdpo", "reward")),
     stated("SDPO removes markers", WORDS, FIGURE_3, falls("sdpo", "markers")),
     asked("SDPO lowers the density of markers", falls("sdpo", "density")),
+    stated(
+        "SDPO's training score falls, then recovers in part", COURSE, FIGURE_4,
+        Course("sdpo_long", "reward", START, TENTH, -math.inf, 0),
+        Course("sdpo_long", "reward", TENTH, END, 0, math.inf),
+    ),
+    stated(
+        "SDPO loses a larger share of the score on the harder problems", SDPO, FIGURE_3,
+        LosesMore("sdpo"),
+    ),
+    asked(
+        "SDPO loses at least 1.5 times the share on unseen types that it loses in-domain",
+        LosesMore("sdpo", factor=1.5),
+    ),
+    asked(
+        "after 100 steps, too, SDPO loses a larger share on unseen types than in-domain",
+        LosesMore("sdpo_long"),
+    ),
     stated("without think: SDPO ends below base", SMALLER, FIGURE_3, falls("sdpo_no_think", "reward")),
     stated("without think: the drop is smaller", SMALLER, FIGURE_3, rises("sdpo_no_think", "reward", "sdpo")),
     stated("GRPO and SDPO both shorten", CUT, FIGURE_4, falls("grpo", "length"), falls("sdpo", "length")),

@@ -8,40 +8,22 @@ each). An interval that includes 0 is no evidence of equality.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Self, TypedDict, Unpack
 
 from sdlab.measure.crossed import Difference, crossed_difference
-from sdlab.measure.intervals import Interval
 from sdlab.study.conditions import condition
 from sdlab.study.coverage_table import training_difference, training_gain
 from sdlab.study.recorded import Recorded
+from sdlab.study.verdicts import AGREES, DISAGREES, MIN_SEEDS, NOT_SETTLED, Measured, Refutable, judge
 from sdlab.world.splits import TRAINING
 
-AGREES, DISAGREES, NOT_SETTLED = "agrees", "disagrees", "not settled"
 OWN_WORDS = {AGREES: "yes", DISAGREES: "no", NOT_SETTLED: NOT_SETTLED}  # the verdicts on our own questions
 NOT_STATED = "not stated by the paper: our question"
 MARGIN = 0.05  # of a score: a tenth of what SDPO with the full solution loses in the recorded runs
-MIN_SEEDS = 2  # least number of seeds that both conditions have; with fewer no statement is settled
 MEASURES = {"reward": "score", "density": "markers per 1,000 tokens"}
 UNTRAINED = {"chemistry": "base_domains", "kata": "base_domains", "small": "small_base"}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The result of a test: the quantity with its interval, the verdict, and a remark where one is needed."""
-
-    interval: Interval
-    verdict: str
-    remark: str = ""
-    ratio: bool = False
-
-    def __str__(self) -> str:
-        number = (
-            f"{self.interval} times" if self.ratio else f"{'+' * (self.interval.mean >= 0)}{self.interval}"
-        )
-        return number + (f" ({self.remark})" if self.remark else "")
 
 
 @dataclass(frozen=True)
@@ -111,6 +93,11 @@ class Test:
         remark = "90% interval" if self.no_difference else ""
         return Measured(interval, judge(interval, self.low, self.high), remark, self.ratio)
 
+    def renamed(self, rename: Callable[[str], str]) -> Self:
+        """Return the same test about other conditions; a run's own beginning stays its own."""
+        other = None if self.against == self.condition else rename(self.against)
+        return replace(self, condition=rename(self.condition), other=other)
+
     def _difference(self, recorded: Recorded) -> Difference:
         if self.split != TRAINING:
             return recorded.difference(self.against, self.condition, self.metric, self.split, self.step)
@@ -140,7 +127,7 @@ class Statement:
     claim: str
     paper: str
     source: str
-    tests: tuple[Test, ...]
+    tests: tuple[Refutable, ...]
 
     @property
     def refuted_by(self) -> str:
@@ -177,13 +164,6 @@ class Statement:
             "measured": "; ".join(map(str, measured)),
             "verdict": self._word([result.verdict for result in measured]),
         }
-
-
-def judge(interval: Interval, low: float, high: float) -> str:
-    """Return the verdict on the claim that a quantity with this interval lies between `low` and `high`."""
-    if low < interval.low and interval.high < high:
-        return AGREES
-    return DISAGREES if interval.high <= low or interval.low >= high else NOT_SETTLED
 
 
 class TestOptions(TypedDict, total=False):
@@ -223,12 +203,12 @@ def share(
     return Test(condition, other, metric, low, high, ratio=True, **options)
 
 
-def stated(claim: str, paper: str, source: str, *tests: Test) -> Statement:
+def stated(claim: str, paper: str, source: str, *tests: Refutable) -> Statement:
     """Return a statement of the paper, with the tests that could refute it."""
     return Statement(claim, paper, source, tests)
 
 
-def asked(claim: str, *tests: Test) -> Statement:
+def asked(claim: str, *tests: Refutable) -> Statement:
     """Return a statement that the paper does not make, with the tests that could refute it."""
     return Statement(claim, "", "", tests)
 
