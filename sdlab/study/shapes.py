@@ -1,8 +1,8 @@
 """Tests of the shape of an effect: how the training score moves, and on which problems more is lost.
 
-They have the interface of `sdlab.study.statements.Test`. Steps are counted from 1, and the windows are part of
-the statement: they are not chosen by looking for the lowest point of a run, which would find a recovery in
-noise.
+They have the interface of `sdlab.study.statements.Test`. Steps are counted from 1, and the windows are part
+of the statement. They are not chosen by looking for the lowest point of a run, because noise alone would then
+look like a recovery.
 """
 
 import math
