@@ -10,7 +10,15 @@ from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import crossed_difference
-from sdlab.study.arena_comparisons import compare_with, holm, p_above, p_value, p_within
+from sdlab.study.arena_comparisons import (
+    against_method,
+    against_untrained,
+    compare_with,
+    holm,
+    p_above,
+    p_value,
+    p_within,
+)
 from sdlab.study.arena_conditions import UNTRAINED, arena_name
 from sdlab.study.recorded import Recorded
 
@@ -107,8 +115,25 @@ def test_verdicts_are_the_truth_of_the_simulated_runs():
         "grpo": "better", "srpo": "better", "rlsd": "better", "veto": "equal", "opsa": "better",
     }  # fmt: skip
     against_grpo = verdicts("grpo")
-    assert against_grpo.pop("rlsd") in ("equal", "not settled")
+    assert against_grpo.pop("rlsd") in ("equal", "not worse", "not settled")
     assert set(against_grpo.values()) == {"worse"}
+
+
+@pytest.mark.parametrize(
+    "mean, p, p_least, p_within, verdict, untrained",
+    [
+        (0.2, 0.01, 0.001, 1.0, "better", "gains"),
+        (-0.2, 0.01, 1.0, 1.0, "worse", "loses"),
+        (-0.02, 0.01, 0.01, 0.01, "worse", "keeps"),  # a little lower, by less than the margin
+        (0.01, 0.6, 0.01, 0.01, "equal", "keeps"),
+        (0.04, 0.06, 0.01, 0.2, "not worse", "keeps"),
+        (-0.04, 0.06, 0.4, 0.4, "not settled", "not settled"),
+        (0.3, math.nan, math.nan, math.nan, "one seed", "one seed"),
+    ],
+)
+def test_the_verdict_of_each_case(mean, p, p_least, p_within, verdict, untrained):
+    assert against_method(mean, p, p_least, p_within) == verdict
+    assert against_untrained(mean, p, p_least, p_within) == untrained
 
 
 def test_what_is_missing_is_listed():

@@ -21,7 +21,8 @@ from sdlab.study.statements import MARGIN
 
 LEVEL = 0.05  # of a family
 SMALLEST = 1e-12  # p-values below this are reported as this
-BETTER, WORSE, EQUAL, NOT_SETTLED = "better", "worse", "equal", "not settled"
+BETTER, WORSE, EQUAL, NOT_WORSE = "better", "worse", "equal", "not worse"
+NOT_SETTLED = "not settled"
 GAINS, KEEPS, LOSES = "gains", "keeps", "loses"  # against the untrained model
 NOT_RECORDED, ONE_SEED = "not recorded", "one seed"
 COLUMNS = (
@@ -89,8 +90,8 @@ def compare_with(
     of the single difference. p (the difference is 0), p_least (it is at most -margin) and p_within (it is
     not within the margin) are adjusted by Holm's correction over the methods.
 
-    The verdict against a method: better or worse (p), else equal (p_within), each below 5%, else not
-    settled. Against the untrained model: gains (above it by p), keeps (not lower by the margin or more, by
+    The verdict against a method: better or worse (p), else equal (p_within), else not worse by the margin or
+    more (p_least), each below 5%, else not settled. Against the untrained model: gains (above it by p), keeps (not lower by the margin or more, by
     p_least), loses (below it by p), else not settled. A method that keeps may still be a little lower. A
     method without a record, or whose comparator has none, is not recorded; with one seed in common it is not
     settled either: "one seed".
@@ -127,7 +128,9 @@ def against_method(mean: float, p: float, p_least: float, p_within: float) -> st
         return ONE_SEED
     if p < LEVEL:
         return BETTER if mean > 0 else WORSE
-    return EQUAL if p_within < LEVEL else NOT_SETTLED
+    if p_within < LEVEL:
+        return EQUAL
+    return NOT_WORSE if p_least < LEVEL else NOT_SETTLED
 
 
 def against_untrained(mean: float, p: float, p_least: float, p_within: float) -> str:

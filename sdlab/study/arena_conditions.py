@@ -54,7 +54,7 @@ ROUNDS: dict[str, Plan] = {
     ),
     "narrow": replace(HUNTS, num_questions=8),
 }
-SEEDS = {"hunts": (0, 1, 2, 3, 4), "chemistry": (0, 1, 2), "narrow": (0, 1, 2)}
+SEEDS = {"hunts": (0, 1, 2, 3, 4), "chemistry": (0, 1, 2, 3, 4), "narrow": (0, 1, 2)}
 OTHER_SEEDS = (0, 1, 2)  # on the other organisms
 TUNING = replace(
     HUNTS, eval_every=0, final_splits=("in-domain",), eval_seed=TUNING_PROBLEMS, commitments=False
