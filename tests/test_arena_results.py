@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -12,8 +13,10 @@ from sdlab import paths
 from sdlab.charts.arena import FAMILY_COLOURS, arena_map
 from sdlab.charts.style import GREY
 from sdlab.errors import SdlabError
+from sdlab.rollout.loading import load_engine
 from sdlab.runs.cell import run_cell
 from sdlab.runs.loading import load_run
+from sdlab.runs.training import evaluation_sums
 from sdlab.study import arena_conditions, arena_measures, arena_rates, reproduction
 from sdlab.study.arena import arena_table, claims_table, family_table, verdicts, winners
 from sdlab.study.arena_conditions import ROUNDS, UNTRAINED, arena_name
@@ -21,6 +24,7 @@ from sdlab.study.arena_families import FAMILIES
 from sdlab.study.arena_measures import costs, load_arena, measures, missing_methods, peak, stopped_early
 from sdlab.study.conditions import condition
 from sdlab.study.recorded import Recorded, load_recorded
+from sdlab.train.config import TrainConfig
 from sdlab.train.repairs.catalogue import CATALOGUE
 
 G = 8
@@ -243,3 +247,24 @@ def test_from_tuning_to_the_table_on_a_tiny_organism(tiny_arena, monkeypatch, on
     assert (own["unhedged_right"] <= own["unhedged"]).all() and (own["hedged_right"] <= own["hedged"]).all()
     with pytest.raises(SdlabError, match="no run of the arena's chemistry is recorded"):
         arena_measures.load_arena("chemistry")
+
+
+def test_counting_commitments_changes_no_other_column(one_thread):
+    engine, plan = load_engine("organism-small"), arena_conditions.HUNTS
+    with_counts, without = (
+        evaluation_sums(engine, "in-domain", 3, replace(plan, commitments=counted), TrainConfig(), 40)
+        for counted in (True, False)
+    )
+    assert list(without) == ["problem_id", "reward", "length", "markers", "truncated", "generations"]
+    assert with_counts[list(without)].equals(without)
+    assert with_counts["hedged"].sum() + with_counts["unhedged"].sum() > 0
+    other = evaluation_sums(engine, "in-domain", 3, replace(plan, eval_seed=15), TrainConfig(), 40)
+    assert not set(other["problem_id"]) & set(without["problem_id"])
+
+
+def test_pass_at_k_of_records_of_an_older_version():
+    """With as many completions as k, a problem passes when any of them is right."""
+    older = load_recorded("sdpo")
+    rows = older.evaluations[(older.evaluations["split"] == "deeper")]
+    assert (rows["generations"] == 4).all()
+    assert older.interval("sdpo", "pass@4", "deeper").mean == pytest.approx((rows["reward"] > 0).mean())
