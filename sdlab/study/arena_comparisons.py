@@ -91,10 +91,10 @@ def compare_with(
     not within the margin) are adjusted by Holm's correction over the methods.
 
     The verdict against a method: better or worse (p), else equal (p_within), else not worse by the margin or
-    more (p_least), each below 5%, else not settled. Against the untrained model: gains (above it by p), keeps (not lower by the margin or more, by
-    p_least), loses (below it by p), else not settled. A method that keeps may still be a little lower. A
-    method without a record, or whose comparator has none, is not recorded; with one seed in common it is not
-    settled either: "one seed".
+    more (p_least), each below 5%, else not settled. Against the untrained model: gains (above it by p), keeps
+    (not lower by the margin or more, by p_least), loses (below it by p), else not settled. A method that
+    keeps may still be a little lower. A method without a record, or whose comparator has none, is not
+    recorded; with one seed in common the verdict is "one seed".
     """
     there = set(recorded.evaluations["condition"])
     name = arena_name(other, round_name)
