@@ -1,5 +1,6 @@
-"""Show the executed notebooks and the explorer in the documentation without storing copies of them."""
+"""Show the executed notebooks, the explorer and the slides in the documentation without storing copies of them."""
 
+import runpy
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,7 +20,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_post_build(config):
-    """Write the explorer beside the pages; the page about it shows it in a frame."""
+    """Write the explorer and the slides beside the pages that show and link them."""
     from sdlab.explore.page import PAGE, write_page
 
     write_page(Path(config.site_dir) / PAGE)
+    teaching = runpy.run_path(str(ROOT / "docs" / "teaching" / "slides.py"))
+    teaching["write"](Path(config.site_dir) / "teaching" / "slides.html")
