@@ -4,6 +4,7 @@ differs too.
 
 from itertools import combinations
 
+import pandas
 import pytest
 
 from sdlab.charts import coverage, doubt, style
@@ -70,3 +71,26 @@ def test_colours_used_together_are_told_apart(use, vision):
 def test_markers_differ_by_their_underline_as_well():
     lines = [line.split()[1] for _, _, line in tokens.FAMILIES.values()]
     assert len(set(lines)) == len(lines) == 3
+
+
+def shades(names: list[str]) -> dict[str, str]:
+    frame = pandas.DataFrame({"condition": names})
+    _, labels, colours = style.label_colours(frame, "condition", {}, style.METHOD_COLOURS)
+    return dict(zip(labels, colours, strict=True))
+
+
+def test_a_method_has_one_colour_in_every_chart():
+    for grpo, sdpo in (("grpo", "sdpo"), ("chemistry_grpo", "chemistry_sdpo"), ("kata_grpo", "kata_sdpo")):
+        drawn = shades([sdpo, grpo])
+        assert (drawn[grpo], drawn[sdpo]) == (style.METHOD_COLOURS["grpo"], style.METHOD_COLOURS["sdpo"])
+    assert shades(["GRPO, live"])["GRPO, live"] == style.METHOD_COLOURS["grpo"]
+
+
+def test_what_is_no_method_of_its_own_looks_like_none():
+    drawn = shades(["kata_grpo", "kata_sdpo", "kata_sdpo_feedback", "kata_sdpo_both", "live"])
+    assert len(set(drawn.values())) == 5
+    assert {drawn["kata_sdpo_feedback"], drawn["live"]}.isdisjoint(style.METHOD_COLOURS.values())
+
+
+def test_no_method_has_the_colour_of_the_regenerated_context():
+    assert style.CONTEXT_COLOURS["regenerated"] not in style.METHOD_COLOURS.values()

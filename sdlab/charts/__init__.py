@@ -27,6 +27,8 @@ _HOME = {
     "entropy_markers": "information",
     "information_curve": "information",
     "information_markers": "information",
+    "rate_histogram": "histogram",
+    "setting_multiples": "multiples",
     "clip_chart": "objectives",
     "divergence_chart": "objectives",
     "question_curves": "questions",

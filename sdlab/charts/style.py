@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from sdlab.charts.picture import OKABE_ITO
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 BLUE, ORANGE, GREEN, RED, SKY, PINK = OKABE_ITO[:6]
+YELLOW, WINE = OKABE_ITO[6], "#882255"
 GREY = "#8c8c8c"  # reference lines
 CONTEXT_COLOURS = {"none": BLUE, "solution": RED, "solution_no_think": ORANGE, "regenerated": PINK}
 METHOD_LABELS = {
@@ -33,7 +35,7 @@ METHOD_LABELS = {
 METHOD_COLOURS = {
     "base": "#767676",
     "sft_unguided": SKY,
-    "sft_guided": PINK,
+    "sft_guided": WINE,  # not pink: that is the context "regenerated"
     "grpo": GREEN,
     "sdpo": RED,
     "sdpo_no_think": ORANGE,
@@ -107,10 +109,30 @@ def label_colours(
     """
     order = [key for key in labels if key in set(frame[column])]
     order += [key for key in dict.fromkeys(frame[column]) if key not in labels]
-    spare = [colour for colour in OKABE_ITO if colour not in [colours.get(key) for key in order]]
-    shades = [colours.get(key) or spare[i % len(spare)] for i, key in enumerate(order)]
+    known = {key: colours[key] for key in order if key in colours}
+    if colours is METHOD_COLOURS:  # chemistry_grpo has the colour of grpo, unless grpo itself is drawn
+        for key in order:
+            method = method_of(key)
+            if method and key not in known and METHOD_COLOURS[method] not in known.values():
+                known[key] = METHOD_COLOURS[method]
+    spare = [colour for colour in OKABE_ITO if colour not in known.values()]
+    if colours is METHOD_COLOURS:  # what is no method must not look like one
+        spare.sort(key=lambda colour: (colour in METHOD_COLOURS.values()) + 2 * (colour == YELLOW))
+    others = cycle(spare)
+    shades = [known[key] if key in known else next(others) for key in order]
     names = [str(labels.get(key, key)) for key in order]
     return frame.assign(label=frame[column].map(dict(zip(order, names, strict=True)))), names, shades
+
+
+def method_of(name: object) -> str | None:
+    """Return the training method that a condition's name or a title contains, or None.
+
+    For example chemistry_grpo: grpo; cover_sdpo_no_think_8: sdpo_no_think; "SDPO, live": sdpo.
+    """
+    words = str(name).lower()
+    return next(
+        (m for m in ("sdpo_no_think", "sdpo", "grpo", "sft_guided", "sft_unguided") if m in words), None
+    )
 
 
 def known_labels(frame: Frame, column: str) -> tuple[dict[str, str], dict[str, str]]:

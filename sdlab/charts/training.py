@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sdlab.charts.style import (
+    GREY,
     METHOD_COLOURS,
     METHOD_LABELS,
     METRIC_LABELS,
@@ -13,7 +14,9 @@ from sdlab.charts.style import (
     datum,
     field,
     label_colours,
+    layered,
     need,
+    number,
     rows_in_words,
 )
 from sdlab.charts.types import Frame, Options
@@ -33,10 +36,13 @@ def training_curves(
     recorded: str | None = "recorded",
     title: str = "Training",
     subtitle: str = "",
+    baseline: Mapping[str, float] | None = None,
     columns: int = 3,
     width: int = 210,
 ) -> alt.ConcatChart:
     """Draw small multiples against the training step: one panel per metric, one colour per `by`.
+
+    `baseline`: the untrained model's value of some metrics, drawn as a dashed grey line.
 
     The first split in the frame is solid and the others are dashed. Rows whose `recorded` is true (from an
     earlier, longer run) are faint and named in the legend. The frame may lack the columns `split` and
@@ -53,7 +59,7 @@ def training_curves(
     is_recorded = frame[recorded].astype(bool) if recorded in frame.columns else frame["label"].isna()
     frame = frame.assign(source=is_recorded.map({True: "recorded", False: "this run"}))
     encodings: Options = {
-        "x": alt.X(field(step, "Q"), title="step", axis=alt.Axis(tickCount=4, tickMinStep=1)),
+        "x": alt.X(field(step, "Q"), title="step", axis=alt.Axis(tickCount=4, tickMinStep=1, format="d")),
         "color": alt.Color(
             "label:N",
             title=None,
@@ -94,11 +100,15 @@ def training_curves(
         panel = base.mark_line().encode(y=y)
         if rows[step].nunique() == 1:  # a line needs two points
             panel = base.mark_point().encode(y=y)
+        if baseline and metric in baseline:
+            rule = alt.Chart().mark_rule(color=GREY, strokeDash=[5, 4], aria=False)
+            panel = layered(rule.encode(y=alt.datum(baseline[metric])), panel)
         panels.append(panel.properties(title=alt.Title(METRIC_LABELS.get(metric, metric), fontSize=13)))
     last = frame.sort_values(step).groupby("label", sort=False).tail(1)
     words = "; ".join(
         f"{METRIC_LABELS.get(metric, metric)} at the last step: "
         f"{rows_in_words(last.dropna(subset=[metric]), 'label', metric)}"
+        + (f" (untrained {number(baseline[metric])})" if baseline and metric in baseline else "")
         for metric in drawn
     )
     return alt.concat(*panels, columns=columns, spacing=24).properties(

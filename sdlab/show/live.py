@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from sdlab.show.progress import in_notebook, is_headless, show_in_place
@@ -19,7 +19,8 @@ class LiveBoard:
 
     `columns`: the entries of a row to draw. It redraws at most every `interval` seconds (headless: every 30),
     and once more at the end of the cell or at `close()`, so the last row is never missing. `board.rows`
-    holds the rows.
+    holds the rows. `steps`: how many there will be, for "step 3 of 40". `baseline`: the untrained model's
+    value of some columns, drawn as a dashed line.
 
     In an interactive notebook there is a stop button under the board until the cell ends. The next `update`
     after a press raises KeyboardInterrupt; every training loop of sdlab then returns the finished steps and
@@ -32,11 +33,14 @@ class LiveBoard:
         *,
         title: str = "Training",
         step: str = "step",
+        steps: int | None = None,
+        baseline: Mapping[str, float] | None = None,
         interval: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         show: Callable[[View], object] | None = None,
     ) -> None:
         self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
+        self.steps, self.baseline, self.is_stopped = steps, dict(baseline or {}), False
         self.interval = max(interval, 30.0) if show is None and is_headless() else interval
         self.rows: list[dict[str, Any]] = []
         self._drawn: float | None = None
@@ -60,6 +64,7 @@ class LiveBoard:
             self._draw(now)
         if self._stop is not None:
             if self._stop.pressed.is_set():
+                self.is_stopped = self._pending = True  # the last picture says where the reader stopped
                 self.close()
                 raise KeyboardInterrupt(f"{self.title} was stopped by hand")
             # One step after the button was created the page has a connection to the kernel for it.
@@ -97,14 +102,24 @@ class LiveBoard:
             for name in drawn
             if last.get(name) is not None
         )
-        line = f"{self.title}, {self.step} {last.get(self.step)}: {words}"
+        line = f"{self.title}, {self._place(last)}: {words}"
         if not drawn:
             return View(render("caption.html", view="", caption=line), line)
         frame = pd.DataFrame(self.rows)
         if "method" not in frame:
             frame["method"] = self.title
-        chart = training_curves(frame, drawn, step=self.step, title=self.title, columns=4, width=190)
+        chart = training_curves(
+            frame, drawn, step=self.step, title=self.title, baseline=self.baseline, columns=4, width=190
+        )
         return View(render("caption.html", view=View(to_html(chart)), caption=line), line)
+
+    def _place(self, last: Mapping[str, Any]) -> str:
+        """Return where the training is: "step 3 of 40", with a remark where the reader stopped it."""
+        step = last.get(self.step)
+        place = (
+            f"{self.step} {step}" if self.steps is None else f"{self.step} {int(step) + 1} of {self.steps}"
+        )
+        return place + (", stopped by you here" if self.is_stopped else "")
 
     def _draw(self, now: float) -> None:
         self._drawn, self._pending = now, False
