@@ -27,6 +27,7 @@ ROOMS = """
     runs
     results
     study
+    findings
     scale
     labs
     charts

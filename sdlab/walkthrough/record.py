@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from sdlab.errors import SdlabError
 from sdlab.provenance import provenance
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from jinja2 import Environment
     from nbformat import NotebookNode
 
@@ -23,10 +25,12 @@ def record(
     """Show `values` and store them, with their provenance, in the output of this cell.
 
     Values are numbers, strings, booleans, None, lists, and dicts with string keys. `{"mean": m, "low": l,
-    "high": h}` is shown as a number with its interval, a dict of dicts as a table. The report's index shows
-    the first six plain values and the first table, so put the most important first. `preset`, `model` and
-    `seed` default to the notebook's own PRESET, MODEL and SEED. Raises SdlabError for other values, NaN
-    included.
+    "high": h}` is shown as a number with its interval, a dict of dicts as a table. An Interval, a Comparison
+    or a Difference is stored as such an interval; limits that are not finite become None.
+
+    The report's index shows the first three plain values, so put the most important first, and give them
+    names that say what they are, with the unit. `preset`, `model` and `seed` default to the notebook's own
+    PRESET, MODEL and SEED. Raises SdlabError for other values, NaN included.
     """
     from IPython import get_ipython
     from IPython.display import display
@@ -71,7 +75,8 @@ def read_record(notebook: str | Path | NotebookNode) -> dict[str, Any]:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """Return `value` as JSON data; numpy numbers become Python's."""
+    """Return `value` as JSON data; numpy numbers become Python's, intervals become dicts."""
+    value = _interval(value)
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if value is None or isinstance(value, (bool, int, str)):
@@ -93,6 +98,29 @@ def _plain(value: Any, path: str) -> Any:
         f"recorded value {path} is a {type(value).__name__}; record numbers, strings, lists or dicts (a "
         f"frame: .to_dict())"
     )
+
+
+def _interval(value: Any) -> Any:
+    """Return the mean, low and high of an interval, or of a difference that has one; else `value`."""
+    from sdlab.measure.comparison import Comparison
+    from sdlab.measure.crossed import Difference
+    from sdlab.measure.intervals import Interval
+
+    if isinstance(value, Comparison):
+        value = value.difference
+    if isinstance(value, Difference):
+        value = value.interval
+    if not isinstance(value, Interval):
+        return value
+    ends = {name: float(number) for name, number in vars(value).items()}
+    return {name: round(number, 4) if math.isfinite(number) else None for name, number in ends.items()}
+
+
+def bullets(lines: Iterable[str]) -> Markdown:
+    """Return sentences as a Markdown list for display."""
+    from IPython.display import Markdown
+
+    return Markdown("\n".join(f"- {line}" for line in lines))
 
 
 def label(name: str) -> str:

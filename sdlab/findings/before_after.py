@@ -1,0 +1,156 @@
+"""Compare a model before and after training on the same problems: changes, tables and sentences."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pandas
+
+from sdlab.measure.comparison import Comparison, compare
+from sdlab.measure.crossed import Difference
+from sdlab.measure.evaluation import evaluate, summarise
+from sdlab.measure.intervals import Interval, tidy
+from sdlab.rollout.types import Engine, SamplingParams
+from sdlab.study.recorded import Recorded
+from sdlab.world.problems import Problem
+
+METRICS = ("reward", "length", "markers", "density")
+NAMES = {"reward": "score", "density": "markers per 1,000 tokens"}
+UNCLEAR = "not significant"
+Changes = dict[tuple[str, str], Comparison]  # (test, metric) -> change
+
+
+def metric_name(metric: str) -> str:
+    """Return the name of a metric as a reader knows it: "score" for reward."""
+    return NAMES.get(metric, metric)
+
+
+def interval_of(change: Comparison | Difference) -> Interval:
+    """Return the interval of a difference, over problems or over seeds and problems."""
+    return change.interval if isinstance(change, Difference) else change.difference
+
+
+def direction(
+    change: Comparison | Difference, up: str = "larger", down: str = "smaller", unclear: str = UNCLEAR
+) -> str:
+    """Return `up` or `down` for a significant change, else `unclear`."""
+    if not change.significant:
+        return unclear
+    return up if interval_of(change).mean > 0 else down
+
+
+def cell(change: Comparison | Difference) -> str:
+    """Return a difference with its interval and its verdict for a table."""
+    return str(change) if isinstance(change, Difference) else signed(change.difference, change.significant)
+
+
+def signed(interval: Interval, significant: bool = True) -> str:
+    """Return an interval with the sign of its mean, and "(not significant)" where it is not."""
+    plus = "+" if interval.mean >= 0 else ""
+    return f"{plus}{interval}" + ("" if significant else f" ({UNCLEAR})")
+
+
+def evaluate_tests(
+    engine: Engine,
+    tests: Mapping[str, Sequence[Problem]],
+    params: SamplingParams,
+    progress: Callable[[int, int], None] | None = None,
+) -> pandas.DataFrame:
+    """Evaluate a model on several sets of problems: the rows of `evaluate`, with the set's name as split."""
+    frames = [
+        evaluate(engine, problems, params, progress=progress).assign(split=name)
+        for name, problems in tests.items()
+    ]
+    return pandas.concat(frames, ignore_index=True)
+
+
+def means(frame: pandas.DataFrame, metrics: Sequence[str] = METRICS) -> dict[str, float]:
+    """Return the mean of each metric over all completions of `frame`."""
+    table = summarise(frame, metrics=metrics).set_index("metric")["mean"]
+    return {metric: float(table[metric]) for metric in metrics}
+
+
+def checked_share(frame: pandas.DataFrame) -> pandas.Series:
+    """Return the share of the numbers a completion settles ("So A is 15.") that a check confirmed before.
+
+    NaN for a completion that settles none.
+    """
+    settled = frame["completion"].str.count(r"So [A-Z] is")
+    return (frame["completion"].str.count(r", yes\.") / settled.where(settled > 0)).clip(upper=1)
+
+
+def changes_by_test(
+    before: pandas.DataFrame, after: pandas.DataFrame, metrics: Sequence[str] = METRICS
+) -> Changes:
+    """Return the change of every metric on every test, paired by problem."""
+    found = {}
+    for split in dict.fromkeys(before["split"]):
+        parts = [frame[frame["split"] == split] for frame in (before, after)]
+        for metric in metrics:
+            found[split, metric] = compare(*parts, metric, names=("before", "after"))
+    return found
+
+
+def change_table(changes: Changes) -> pandas.DataFrame:
+    """Return one row per test and metric: before, after, and the difference with its interval."""
+    rows = [
+        {
+            "test": split,
+            "metric": metric_name(metric),
+            "before": tidy(change.a),
+            "after": tidy(change.b),
+            "after minus before": cell(change),
+        }
+        for (split, metric), change in changes.items()
+    ]
+    return pandas.DataFrame(rows).set_index(["test", "metric"])
+
+
+def change_words(changes: Changes, metrics: Iterable[str] = ("reward", "length", "markers")) -> list[str]:
+    """Return one sentence per test: the metrics before and after, and whether each change is significant."""
+    lines = []
+    for split in dict.fromkeys(split for split, _ in changes):
+        parts = [
+            f"{metric_name(metric)} {tidy(one.a)} before and {tidy(one.b)} after ({direction(one)})"
+            for metric, one in ((metric, changes[split, metric]) for metric in metrics)
+        ]
+        lines.append(f"{split}: " + ", ".join(parts) + ".")
+    return lines
+
+
+def nested(changes: Changes) -> dict[str, dict[str, Comparison]]:
+    """Return the changes as test -> metric -> change."""
+    found: dict[str, dict[str, Comparison]] = {}
+    for (split, metric), change in changes.items():
+        found.setdefault(split, {})[metric] = change
+    return found
+
+
+def against_untrained(
+    recorded: Recorded,
+    name: str,
+    splits: Sequence[str],
+    metrics: Sequence[str] = METRICS,
+    base: str = "base",
+) -> dict[tuple[str, str], Difference]:
+    """Return the difference between recorded runs and the untrained model, by split and metric."""
+    return {
+        (split, metric): recorded.difference(base, name, metric, split)
+        for split in splits
+        for metric in metrics
+    }
+
+
+def against_untrained_table(
+    recorded: Recorded, name: str, differences: Mapping[tuple[str, str], Difference], base: str = "base"
+) -> pandas.DataFrame:
+    """Return a table of `against_untrained`: the untrained model, the trained one, and the difference."""
+    rows = [
+        {
+            "test": split,
+            "metric": metric_name(metric),
+            "untrained": str(recorded.interval(base, metric, split)),
+            "trained": str(recorded.interval(name, metric, split)),
+            "difference": cell(difference),
+        }
+        for (split, metric), difference in differences.items()
+    ]
+    return pandas.DataFrame(rows).set_index(["test", "metric"])

@@ -1,0 +1,274 @@
+"""Where self-distillation stops paying: the coverage grid as differences, turning points and sentences."""
+
+from collections.abc import Collection, Mapping
+from itertools import product
+
+import pandas
+
+from sdlab.findings.before_after import direction
+from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
+from sdlab.measure.intervals import Interval
+from sdlab.study.coverage_conditions import (
+    CANDIDATE_COUNTS,
+    COUNTS,
+    COVERAGE,
+    DOMAINS,
+    candidates_name,
+    coverage_name,
+    small_name,
+)
+from sdlab.study.coverage_table import stops_paying, training_difference, training_ends, training_gain
+from sdlab.study.recorded import Recorded
+
+METHODS = ("grpo", "sdpo", "sdpo_no_think")
+AWAY = ("in-domain", "unseen-types")  # splits that no run of the grid trains on
+Grid = dict[tuple[str, int | None], str]  # (method, number of problems; None: all) -> condition
+Crossing = dict[str, dict[str, Difference]]  # number of problems -> quantity -> difference
+Series = dict[str, dict[int | None, str]]  # label -> number of problems -> condition
+
+
+def counted(count: int | None) -> str:
+    """Return a number of problems as text; None is all of them."""
+    return str(count or "all")
+
+
+def listed(found: Collection[str], nothing: str = "none") -> str:
+    """Return names joined by commas, or `nothing`."""
+    return ", ".join(found) if found else nothing
+
+
+def coverage_grid(names: Collection[str]) -> Grid:
+    """Return the conditions of the grid that are among `names`."""
+    every = {(method, count): coverage_name(method, count) for method in METHODS for count in COUNTS}
+    return {key: name for key, name in every.items() if name in names}
+
+
+def crossing(recorded: Recorded, grid: Grid) -> Crossing:
+    """Return, for each number of problems, what training shows of SDPO and what it does elsewhere.
+
+    "gain": the end of SDPO's training score minus its beginning. "versus": SDPO minus GRPO on their training
+    problems. A split's name: SDPO against the untrained model there.
+    """
+    found: Crossing = {}
+    for count in COUNTS:
+        grpo, sdpo = grid.get(("grpo", count)), grid.get(("sdpo", count))
+        if grpo and sdpo:
+            found[counted(count)] = {
+                "gain": training_gain(recorded, sdpo),
+                "versus": training_difference(recorded, grpo, sdpo),
+            } | {split: recorded.difference("base", sdpo, "reward", split) for split in AWAY}
+    return found
+
+
+def counts_where(rows: Crossing, quantity: str, word: str) -> list[str]:
+    """Return the numbers of problems at which a quantity is significantly "larger" or "smaller"."""
+    return [count for count, row in rows.items() if direction(row[quantity]) == word]
+
+
+def hidden_damage(rows: Crossing) -> list[str]:
+    """Return the numbers of problems at which the training score rises and unseen types fall."""
+    fallen = counts_where(rows, "unseen-types", "smaller")
+    return [count for count in counts_where(rows, "gain", "larger") if count in fallen]
+
+
+def crossing_table(rows: Crossing) -> pandas.DataFrame:
+    """Return `crossing` as a table of text."""
+    names = {
+        "gain": "SDPO, training score",
+        "versus": "SDPO minus GRPO, training",
+        "in-domain": "SDPO, in-domain",
+        "unseen-types": "SDPO, unseen types",
+    }
+    table = {count: {names[key]: str(one) for key, one in row.items()} for count, row in rows.items()}
+    return pandas.DataFrame.from_dict(table, orient="index").rename_axis("problems")
+
+
+def crossing_words(rows: Crossing) -> list[str]:
+    """Return what the grid shows: where training rises, where it falls, and where it hides a loss."""
+    up, down = (counts_where(rows, "gain", word) for word in ("larger", "smaller"))
+    above, below = (counts_where(rows, "versus", word) for word in ("larger", "smaller"))
+    fallen, hidden = counts_where(rows, "unseen-types", "smaller"), hidden_damage(rows)
+    nothing = "no number of"
+    return [
+        f"SDPO's own training score rises significantly with {listed(up, nothing)} problems, and falls with "
+        f"{listed(down, nothing)}.",
+        f"On the training problems SDPO ends above GRPO with {listed(above, nothing)} problems, and below with "
+        f"{listed(below, nothing)}.",
+        f"On unseen types SDPO ends below the untrained model with {listed(fallen, nothing)} problems.",
+        (
+            f"With {listed(hidden)} problems the training score rises while unseen types fall: there the "
+            "training curve hides the loss."
+        )
+        if hidden
+        else "At no number of problems does a rising training score hide a loss on unseen types.",
+    ]
+
+
+def changed_series(names: Collection[str]) -> Series:
+    """Return SDPO with one thing changed: model, length of the search, or the teacher's context."""
+    every: Series = {
+        "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
+        "small organism": {count: small_name("sdpo", count) for count in COUNTS},
+        "few candidates": {count: candidates_name(count, "few") for count in CANDIDATE_COUNTS},
+        "many candidates": {count: candidates_name(count, "many") for count in CANDIDATE_COUNTS},
+        "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},
+    }
+    there = {
+        label: {count: name for count, name in named.items() if name in names}
+        for label, named in every.items()
+    }
+    return {label: named for label, named in there.items() if len(named) > 1}
+
+
+def turning_points(recorded: Recorded, series: Series) -> dict[str, pandas.Series]:
+    """Return, for each series, the number of problems (log2) at which training stops to pay, by seed."""
+    return {label: stops_paying(recorded, list(named.values())) for label, named in series.items()}
+
+
+def in_problems(turn: pandas.Series) -> Interval | None:
+    """Return a turning point in problems over the seeds that cross; None when no seed does."""
+    crossed = turn.dropna()
+    if crossed.empty:
+        return None
+    doublings = seeds_interval(crossed)
+    return Interval(2**doublings.mean, 2**doublings.low, 2**doublings.high)
+
+
+def later_than(first: pandas.Series, other: pandas.Series) -> Difference | None:
+    """Return by how many doublings `other` turns later, paired by seed; None where a seed never crosses."""
+    one, two = first.align(other, join="inner")
+    if two.empty or one.isna().any() or two.isna().any():
+        return None
+    return seeds_difference(one, two)
+
+
+def turning_table(turns: Mapping[str, pandas.Series]) -> pandas.DataFrame:
+    """Return one row per series: where training stops to pay, for how many seeds, and how much later."""
+    rows = {}
+    for label, turn in turns.items():
+        later = later_than(turns["SDPO"], turn) if label != "SDPO" and "SDPO" in turns else None
+        rows[label] = {
+            "stops paying at (problems)": str(in_problems(turn) or "nowhere"),
+            "seeds that cross": f"{turn.notna().sum()} of {len(turn)}",
+            "doublings later than SDPO": str(later or ""),
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("series")
+
+
+def training_gains(recorded: Recorded, series: Series) -> dict[str, dict[str, Difference]]:
+    """Return the gain of the training score by series and number of problems."""
+    return {
+        label: {counted(count): training_gain(recorded, name) for count, name in named.items()}
+        for label, named in series.items()
+    }
+
+
+def gains_table(gains: Mapping[str, Mapping[str, Difference]]) -> pandas.DataFrame:
+    """Return `training_gains` as a table of text: a row per number of problems, a column per series."""
+    table = {label: {count: str(one) for count, one in row.items()} for label, row in gains.items()}
+    return (
+        pandas.DataFrame(table, index=[counted(count) for count in COUNTS]).fillna("").rename_axis("problems")
+    )
+
+
+def type_cells(names: Collection[str]) -> dict[tuple[str, int, int | None], str]:
+    """Return the conditions that cross problems and types: (method, problems, types; None: any) -> name."""
+    every = {key: coverage_name(*key) for key in product(("grpo", "sdpo"), (8, 128), (1, None))}
+    return {key: name for key, name in every.items() if name in names}
+
+
+def type_table(recorded: Recorded, labels: Mapping[str, str], types: int = 20) -> pandas.DataFrame:
+    """Return scores and markers of the conditions that cross problems and types."""
+    rows = []
+    for (method, count, kinds), name in type_cells(set(recorded.provenance)).items():
+        away = {split: str(recorded.interval(name, "reward", split)) for split in AWAY}
+        training = seeds_interval(training_ends(recorded, name, "reward"))
+        markers = str(recorded.interval(name, "markers", "in-domain"))
+        about = {"method": labels[method], "problems": count, "types": kinds or types}
+        rows.append(about | {"training score": str(training)} | away | {"markers, in-domain": markers})
+    return pandas.DataFrame(rows).set_index(["method", "problems", "types"])
+
+
+def type_effects(recorded: Recorded, labels: Mapping[str, str]) -> dict[str, dict[str, Difference]]:
+    """Return what more problems do at the same types, and more types at the same number of problems."""
+    pairs = {
+        "128 instead of 8 problems, one type": ((8, 1), (128, 1)),
+        "128 instead of 8 problems, any type": ((8, None), (128, None)),
+        "20 types instead of one, 8 problems": ((8, 1), (8, None)),
+        "20 types instead of one, 128 problems": ((128, 1), (128, None)),
+    }
+    cells, effects = type_cells(set(recorded.provenance)), {}
+    for (effect, (a, b)), method in product(pairs.items(), ("grpo", "sdpo")):
+        one, two = cells.get((method, *a)), cells.get((method, *b))
+        if one and two:
+            row = effects.setdefault(effect, {})
+            row[f"{labels[method]}, training"] = training_difference(recorded, one, two)
+            row[f"{labels[method]}, in-domain"] = recorded.difference(one, two, "reward", "in-domain")
+    return effects
+
+
+def effect_words(effects: Mapping[str, Mapping[str, Difference]], column: str) -> list[str]:
+    """Return one sentence per effect on a column: does it rise, fall, or is it not significant?"""
+    return [
+        f"{effect}: {column} {direction(row[column], 'rises', 'falls', 'does not clearly change')} "
+        f"({row[column]})."
+        for effect, row in effects.items()
+    ]
+
+
+def own_test(name: str) -> str:
+    """Return the test split of the domain that a condition was trained on."""
+    return DOMAINS[name.partition("_")[0]][1]
+
+
+def domain_effects(
+    recorded: Recorded, metrics: Collection[str] = ("reward", "length", "markers")
+) -> dict[str, dict[str, dict[str, Difference]]]:
+    """Return the changes against the untrained model of each training on another domain: split -> metric."""
+    names = [name for name in recorded.provenance if name.startswith(("chemistry_", "kata_"))]
+    return {
+        name: {
+            split: {m: recorded.difference("base_domains", name, m, split) for m in metrics}
+            for split in (own_test(name), *AWAY)
+        }
+        for name in names
+    }
+
+
+def domain_table(effects: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> pandas.DataFrame:
+    """Return one row per training: the score, length and markers of its own test, and the score on hunts."""
+    rows = {}
+    for name, row in effects.items():
+        own = row[own_test(name)]
+        rows[COVERAGE[name].label] = {
+            "own test: score": str(own["reward"]),
+            "length": str(own["length"]),
+            "markers": str(own["markers"]),
+            "hunts, in-domain: score": str(row["in-domain"]["reward"]),
+            "hunts, unseen types: score": str(row["unseen-types"]["reward"]),
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("trained on")
+
+
+def domain_points(effects: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> pandas.DataFrame:
+    """Return the changes of the score on the own test and on the hunts, for `transfer_points`."""
+    rows = []
+    for name, row in effects.items():
+        for place, split in (("what it was trained on", own_test(name)), ("hunts, in-domain", "in-domain")):
+            rows.append(
+                {"label": COVERAGE[name].label, "place": place, **vars(row[split]["reward"].interval)}
+            )
+    return pandas.DataFrame(rows)
+
+
+def domain_words(effects: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> list[str]:
+    """Return one sentence per training: what happens to its own test and to the hunts."""
+    return [
+        f"{COVERAGE[name].label}: the score on its own test {_moves(row[own_test(name)]['reward'])}, "
+        f"on the hunts it {_moves(row['in-domain']['reward'])}."
+        for name, row in effects.items()
+    ]
+
+
+def _moves(change: Difference) -> str:
+    return f"{direction(change, 'rises', 'falls', 'does not clearly change')} ({change.interval})"

@@ -1,0 +1,124 @@
+"""Tables of notebook 09: two models beside the paper, cut completions, imported rollouts, and the bill."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas
+
+from sdlab.errors import SdlabError
+from sdlab.findings.before_after import direction, metric_name, signed
+from sdlab.measure.comparison import Comparison, compare
+from sdlab.measure.evaluation import table_one
+from sdlab.measure.intervals import Interval
+from sdlab.paper import PAPER, paper_sampling
+from sdlab.results.evaluate import evaluate_benchmarks
+from sdlab.results.result import Result
+from sdlab.rollout.types import Engine
+from sdlab.text.prompt import CONTEXTS
+from sdlab.world.problems import Problem
+
+HALF, LIMITS = 0.02, (80, 120, 240)
+CUT = ("reward", "length", "markers", "truncated")
+
+
+def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
+    """Return Table 1 of each model below the paper's: a row per model and metric, a column per context."""
+    table = {
+        ("paper: DeepSeek-R1-Distill-Qwen-7B", metric_name(metric)): [
+            f"{value:,.2f}" for value in PAPER[metric]
+        ]
+        for metric in PAPER
+    }
+    for name, frame in frames.items():
+        cells = table_one(frame, "context", list(PAPER)).loc[list(CONTEXTS)]
+        table |= {(name, metric_name(metric)): cells[metric].tolist() for metric in PAPER}
+    return pandas.DataFrame(table, index=list(CONTEXTS)).T.rename_axis(["model", "metric"])
+
+
+def bare_answers(frames: Mapping[str, pandas.DataFrame]) -> dict[str, Comparison]:
+    """Return, for each model, what the solution without its thinking does to the score."""
+    found = {}
+    for name, frame in frames.items():
+        parts = (frame[frame["context"] == context] for context in ("none", "solution_no_think"))
+        found[name] = compare(*parts, names=("no context", "solution without think"))
+    return found
+
+
+def bare_words(changes: Mapping[str, Comparison]) -> list[str]:
+    """Return one sentence per model about the bare answer, and one that compares the models."""
+    words = {
+        name: direction(one, "raises", "lowers", "does not clearly change") for name, one in changes.items()
+    }
+    lines = [
+        f"{name}: the bare answer {words[name]} the score ({signed(one.difference)})."
+        for name, one in changes.items()
+    ]
+    alike = (
+        "The models agree in this row." if len(set(words.values())) == 1 else "The models differ in this row."
+    )
+    return [*lines, alike]
+
+
+def cut_at(
+    engine: Engine,
+    problems: Sequence[Problem],
+    name: str,
+    num_generations: int,
+    limits: Sequence[int] = LIMITS,
+) -> dict[int, Result]:
+    """Evaluate a model with several limits on the length of a completion."""
+    found = {}
+    for limit in limits:
+        sampling = paper_sampling(num_generations=num_generations, max_completion_length=limit)
+        (found[limit],) = evaluate_benchmarks(engine, {"hunts": problems}, name=name, sampling=sampling)
+    return found
+
+
+def cut_table(results: Mapping[int, Result]) -> pandas.DataFrame:
+    """Return score, length, markers and the share of cut completions for each limit."""
+    rows = {}
+    for limit, result in results.items():
+        summary = result.summary(CUT).set_index("metric")
+        rows[limit] = {
+            "cut off" if metric == "truncated" else metric_name(metric): str(
+                Interval(*summary.loc[metric, ["mean", "low", "high"]])
+            )
+            for metric in CUT
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("limit")
+
+
+def cut_means(results: Mapping[int, Result]) -> dict[str, dict[str, float]]:
+    """Return the means of `cut_table` by limit."""
+    return {
+        str(limit): result.summary(CUT).set_index("metric")["mean"].round(4).to_dict()
+        for limit, result in results.items()
+    }
+
+
+def problems_needed(interval: Interval, problems: int, half: float = HALF) -> int:
+    """Return how many problems would give an interval of `half` on either side.
+
+    The width of an interval shrinks with the root of the number of problems.
+    """
+    own = (interval.high - interval.low) / 2
+    return round(problems * (own / half) ** 2)
+
+
+def published_rows(result: Result) -> list[dict]:
+    """Return the completions of a result in the form in which people publish rollouts."""
+    rows = result.samples[["prompt", "completion", "truth", "length", "truncated"]].rename(
+        columns={"completion": "response", "truth": "answer", "length": "num_tokens"}
+    )
+    rows["finish_reason"] = rows.pop("truncated").map({0.0: "stop", 1.0: "length"})
+    return rows.to_dict("records")
+
+
+def check_same_numbers(
+    first: Result, again: Result, metrics: Iterable[str] = ("reward", "length", "markers")
+) -> None:
+    """Raise SdlabError unless two results have the same means and intervals."""
+    names = list(metrics)
+    one, two = (r.summary(names).set_index("metric")[["mean", "low", "high"]] for r in (first, again))
+    worst = float((one - two).abs().to_numpy().max())
+    if worst > 1e-12:
+        raise SdlabError(f"{first.model}: two results that should be equal differ by {worst:g}")
