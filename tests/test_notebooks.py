@@ -29,6 +29,7 @@ WALKTHROUGH = [
     "04_sft",
     "05_grpo",
     "06_sdpo",
+    "06b_sdpo_recorded",
     "07_task_coverage_data",
     "08_task_coverage",
     "09_real_models",
@@ -155,19 +156,22 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "all right teaches nothing": lambda v: v["all_right_teaches"] == 0,
         "a good token too likely, a bad one too unlikely": lambda v: v["flat_cases"] == 2,
         "pass rate times contrast": lambda v: v["identity_error"] < 1e-4,
-        "groups to learn from": lambda v: 0.2 < v["base_score"] < 0.95 and v["silent_groups"] < 0.7,
-        "right answers checked more": lambda v: v["right_minus_wrong"]["confirmed"]["low"] > 0,
-        "the model moved": lambda v: v["updates"] > 0 and v["kl_at_the_end"] > 1e-8,
-        "recorded where it was judged": lambda v: (
-            not v["recorded"] or {"in-domain", "unseen-types"} <= set(v["recorded"])
+        "groups to learn from": lambda v: (
+            0.2 < v["score_before_training"] < 0.95 and v["groups_that_teach_nothing"] < 0.7
         ),
+        "right completions checked more": lambda v: v["right_minus_wrong"]["checked"]["low"] > 0,
+        "the model moved": lambda v: v["updates"] > 0 and v["kl_at_the_end"] > 1e-8,
+        "recorded where it was judged": lambda v: {"in-domain", "unseen-types"} <= set(v["recorded"]),
     },
     "06_sdpo": {
         "the teacher objects most at markers": lambda v: v["marker_heat"]["low"] > 1.5,
         "no objection above log 2": lambda v: 0 < v["hottest_token"] <= 0.6932,
         "a bare result objects to less": lambda v: v["loss_per_token_without_think"] < v["loss_per_token"],
-        "some answers teach": lambda v: 0.2 < v["distilled"] <= 1,
+        "some completions teach": lambda v: 0.2 < v["distilled"] <= 1,
         "it trained": lambda v: v["live_steps"] == 3 and v["live_kl"] > 0,
+        "every completion judged": lambda v: v["completions"] >= 8,
+    },
+    "06b_sdpo_recorded": {
         "the same table as everywhere": lambda v: (
             v["findings"] == statement_rows(load_recorded(), METHOD_STATEMENTS)
         ),
@@ -178,10 +182,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "the paper's statements are counted, ours are not": lambda v: (
             sum(v["verdicts"].values()) == sum(row["paper"] != NOT_STATED for row in v["findings"].values())
         ),
-        "every answer judged": lambda v: v["answers"] >= 8,
-        "five rates, and none rescues it": lambda v: (
-            v["rates"] == v["rates_below"] == 5 or len(v["not_recorded"]) > 0
-        ),
+        "as many rates below as there are": lambda v: 0 <= v["rates_below"] <= v["rates"],
         "peaks lie within runs": lambda v: all(
             0 <= shape["peak"] <= shape["last"] for shape in v["shapes"].values()
         ),
@@ -230,17 +231,12 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         ),
     },
     "08_task_coverage": {
-        "it trained": lambda v: v["live_steps"] == 3 and v["live_length_in_domain"]["mean"] < 0,
-        "narrow: training rises while unseen types fall": lambda v: {"1", "8"} <= set(v["hidden_damage"]),
-        "broad: training falls": lambda v: {"128", "512", "all"} <= set(v["training_down"]),
-        "GRPO never trails in training": lambda v: all(
-            row["versus"]["mean"] < 0.05 for row in v["crossing"].values()
+        "it trained": lambda v: v["live_steps"] == 3,
+        "a hidden loss is a rise beside a fall": lambda v: all(
+            v["crossing"][count]["gain"]["low"] > 0 > v["crossing"][count]["unseen-types"]["high"]
+            for count in v["hidden_damage"]
         ),
-        "the damage is the same everywhere": lambda v: all(
-            row["in-domain"]["high"] < -0.4 for row in v["crossing"].values()
-        ),
-        "chemistry gains": lambda v: v["domains"]["chemistry_sdpo"]["low"] > 0.3,
-        "feedback alone moves little": lambda v: abs(v["domains"]["kata_sdpo_feedback"]["mean"]) < 0.1,
+        "up and down exclude each other": lambda v: not set(v["training_up"]) & set(v["training_down"]),
         "the same table as everywhere": lambda v: (
             v["claims"] == statement_rows(load_recorded(), COVERAGE_STATEMENTS)
         ),
@@ -299,6 +295,36 @@ def test_no_number_of_seeds_is_typed_in_text(path):
         assert [found for text in texts for found in typed.findall(text)] == []
 
 
+REDUCED = [path for path in NOTEBOOKS if path.parent.name == "notebooks" and path.stem >= "05"]
+MOST_CODE, LONGEST = 200, 15  # lines of a notebook, lines of a cell
+
+
+@pytest.mark.parametrize("path", REDUCED, ids=lambda path: path.stem)
+def test_little_code(path):
+    cells = [cell.source.splitlines() for cell in raw(path).cells if cell.cell_type == "code"]
+    assert sum(bool(line.strip()) for cell in cells for line in cell) <= MOST_CODE
+    assert max(map(len, cells)) <= LONGEST
+
+
+@pytest.mark.parametrize("path", REDUCED, ids=lambda path: path.stem)
+def test_the_opening_states_goals_needs_and_an_honest_reading_time(path):
+    cells = raw(path).cells
+    opening = cells[0].source
+    assert all(f"**{what}**" in opening for what in ("You learn to", "You need", "Time"))
+    words = sum(len(re.findall(r"\w+", cell.source)) for cell in cells if cell.cell_type == "markdown")
+    lines = sum(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
+    stated = int(re.search(r"about (\d+) minutes to read", opening)[1])
+    assert 0.7 < stated / (words / 150 + lines / 20) < 1.4, "150 words and 20 lines of code a minute"
+
+
+@pytest.mark.parametrize("path", REDUCED, ids=lambda path: path.stem)
+def test_every_prediction_is_asked_and_compared(path):
+    sources = [cell.source for cell in raw(path).cells]
+    asked = [source for source in sources if re.search(r"\b(?:reveal|predict)\([^)]*,", source)]
+    assert asked and any("guesses_summary()" in source for source in sources)
+    assert not any("**Predict first" in source for source in sources)  # a question in text hides nothing
+
+
 @pytest.mark.slow
 @every_notebook
 def test_runs_at_smoke_and_its_story_holds(path):
@@ -308,13 +334,6 @@ def test_runs_at_smoke_and_its_story_holds(path):
     checks = CHECKS.get(path.stem)
     assert checks, f"add what must hold to CHECKS[{path.stem!r}]; it records {', '.join(values)}"
     assert [name for name, holds in checks.items() if not holds(values)] == [], values
-
-
-def test_the_saved_output_shows_what_the_text_says_of_the_bare_answer():
-    """Notebook 09: "In the saved output it helps the organism and hurts the small one"."""
-    path = next(path for path in NOTEBOOKS if path.stem == "09_real_models")
-    saved = read_record(path)["values"]["bare_answer"]
-    assert saved["organism"]["low"] > 0 > saved["organism-small"]["high"]
 
 
 # The checks themselves can fail.
