@@ -92,8 +92,8 @@ def crossing_words(rows: Crossing) -> list[str]:
     return [
         f"SDPO's own training score rises significantly with {listed(up, nothing)} problems, and falls with "
         f"{listed(down, nothing)}.",
-        f"On the training problems SDPO ends above GRPO with {listed(above, nothing)} problems, and below with "
-        f"{listed(below, nothing)}.",
+        f"On the training problems SDPO ends above GRPO with {listed(above, nothing)} problems, and "
+        f"below with {listed(below, nothing)}.",
         f"On unseen types SDPO ends below the untrained model with {listed(fallen, nothing)} problems.",
         (
             f"With {listed(hidden)} problems the training score rises while unseen types fall: there the "
