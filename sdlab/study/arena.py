@@ -19,9 +19,11 @@ from sdlab.study.arena_comparisons import (
     NOT_RECORDED,
     ONE_SEED,
     compare_with,
+    frames_of,
     holm,
     p_value,
     p_within,
+    recorded_in,
 )
 from sdlab.study.arena_conditions import ROUNDS, TEACHER_FREE, UNTRAINED, arena_name
 from sdlab.study.arena_families import FAMILIES, FAMILY
@@ -130,15 +132,15 @@ def claims_table(recorded: Recorded, margin: float = MARGIN) -> pandas.DataFrame
     the difference has the other sign. A claim of equality agrees when the difference is within the margin,
     and disagrees when there is a difference that is not shown to be within it.
     """
-    there, rows = set(recorded.evaluations["condition"]), []
+    frames, rows = frames_of(recorded), []
     for claim in CLAIMS:
         than, method = (arena_name(one, claim.round_name) for one in (claim.than, claim.method))
         for split in SPLITS[claim.round_name]:
             row = {"claim": str(claim), "paper": CATALOGUE[claim.method].claim, "note": claim.note}
             row |= {"round": claim.round_name, "split": split, "seeds": 0, "measured": NOT_RECORDED}
             row |= {"mean": math.nan, "p": math.nan, "p_within": math.nan, "relation": claim.relation}
-            if {than, method} <= there:
-                difference = recorded.difference(than, method, "reward", split)
+            if {than, method} <= frames.keys():
+                difference = recorded_in(frames, than, method).difference(than, method, "reward", split)
                 row |= {"seeds": difference.seeds, "mean": difference.interval.mean, "p": p_value(difference)}
                 row |= {"measured": str(difference.interval), "p_within": p_within(difference, margin)}
             rows.append(row)

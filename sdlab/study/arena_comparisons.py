@@ -7,7 +7,7 @@ a difference is 1 minus the confidence at which its interval (`sdlab.measure.spr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas
@@ -76,6 +76,19 @@ def holm(p: ArrayLike) -> np.ndarray:
     return adjusted
 
 
+def frames_of(recorded: Recorded, split: str | None = None) -> dict[str, pandas.DataFrame]:
+    """Return the evaluations by condition, of one split or (None) of all: a record of the arena is large."""
+    rows = recorded.evaluations
+    rows = rows if split is None else rows[rows["split"] == split]
+    return {str(name): frame for name, frame in rows.groupby("condition", sort=False)}
+
+
+def recorded_in(frames: Mapping[str, pandas.DataFrame], *names: str) -> Recorded:
+    """Return the records of some conditions, without steps, from `frames_of`."""
+    rows = pandas.concat([frames[name] for name in dict.fromkeys(names)])
+    return Recorded(pandas.DataFrame(columns=["condition", "seed"]), rows, {})
+
+
 def compare_with(
     recorded: Recorded,
     methods: Sequence[str],
@@ -96,16 +109,16 @@ def compare_with(
     keeps may still be a little lower. A method without a record, or whose comparator has none, is not
     recorded; with one seed in common the verdict is "one seed".
     """
-    there = set(recorded.evaluations["condition"])
-    name = arena_name(other, round_name)
+    frames, name = frames_of(recorded, split), arena_name(other, round_name)
     rows: list[dict] = []
     for method in methods:
         if method == other:
             continue
         row: dict = dict.fromkeys(COLUMNS, math.nan) | {"method": method, "other": other, "split": split}
         row |= {"seeds": 0, "verdict": NOT_RECORDED}
-        if {arena_name(method, round_name), name} <= there:
-            difference = recorded.difference(name, arena_name(method, round_name), "reward", split)
+        own = arena_name(method, round_name)
+        if {own, name} <= frames.keys():
+            difference = recorded_in(frames, name, own).difference(name, own, "reward", split)
             row |= {"seeds": difference.seeds, "verdict": "", **vars(difference.interval)}
             row["p"] = p_value(difference)
             row["p_least"] = p_above(difference, -margin)

@@ -13,6 +13,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, crossed_difference
 from sdlab.measure.intervals import Interval
+from sdlab.study.arena_comparisons import frames_of, recorded_in
 from sdlab.study.arena_conditions import EARLY, ROUNDS, UNTRAINED, arena_name
 from sdlab.study.arena_families import FAMILY
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
@@ -68,21 +69,20 @@ def measures(
     method without a record, and a metric that a split does not have, has NaN. metrics: those of
     `Recorded.table`, and calibration: right_if_unhedged minus right_if_hedged.
     """
-    missing = missing_methods(recorded, round_name)
-    rows = []
+    frames, rows = frames_of(recorded), []
     for method in (UNTRAINED, *CATALOGUE):
         name = arena_name(method, round_name)
-        mine = recorded.evaluations[recorded.evaluations["condition"] == name]
+        mine = recorded_in(frames, name) if name in frames else None
         about = {
             "method": method,
             "kind": "" if method == UNTRAINED else kind_of(method),
             "family": FAMILY.get(method, ""),
-            "seeds": mine["seed"].nunique(),
+            "seeds": mine.evaluations["seed"].nunique() if mine else 0,
         }
         for split in splits or ROUNDS[round_name].final_splits:
             for metric in metrics:
-                known = method not in missing and not (metric in COUNTED and split.startswith("chemistry"))
-                value = _measure(recorded, name, metric, split) if known else Interval(*[math.nan] * 3)
+                counts = metric not in COUNTED or not split.startswith("chemistry")
+                value = _measure(mine, name, metric, split) if mine and counts else Interval(*[math.nan] * 3)
                 rows.append(about | {"split": split, "metric": metric, **vars(value)})
     return pandas.DataFrame(rows)
 
