@@ -399,3 +399,15 @@ def test_any_value_error_of_a_settings_class_is_one_line(monkeypatch, capsys):
     assert cli.main(["markers", "--number", "4"]) == 0
     assert cli.main(["markers", "--number", "5"]) == 2
     assert capsys.readouterr().err == "sdlab: five is right out\n"
+
+
+def test_a_source_of_benchmarks_is_refused_where_it_does_nothing(tmp_path, capsys):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "1+1?", "answer": "2"}\n')
+    for benchmarks, words in (
+        ("in-domain", "which has no file"),
+        ("math500", "may not be stored as math500"),
+    ):
+        assert cli.main(["evaluate", "organism", "--benchmarks", benchmarks, "--source", str(path)]) == 2
+        printed = capsys.readouterr().err
+        assert words in printed and f"use --problems {path}" in printed and printed.count("\n") == 1

@@ -37,7 +37,7 @@ class Tokenizer:
         return messages[0]["content"] + ("<think>" if enable_thinking else "")
 
     def __call__(self, text, add_special_tokens):
-        return {"input_ids": list(text)}
+        return {"input_ids": list(map(list, text))}
 
 
 class Engine:
@@ -162,7 +162,7 @@ def test_the_limit_is_lowered_to_the_models_context_and_said():
     assert engine.asked[0][1].max_completion_length == 120 - len("Question 0?<think>")
     assert any("102 tokens instead of 38,912" in note for note in result.notes)
     with pytest.raises(
-        SdlabError, match="a prompt of 18 tokens, which leaves no room in the model's context of 70"
+        SdlabError, match="problem toy.2 has 18 tokens, which leaves no room in the model's context of 70"
     ):
         evaluate_benchmarks(Engine(TEXTS, context=70), {"toy": PROBLEMS}, name="m")
 

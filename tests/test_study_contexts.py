@@ -26,6 +26,8 @@ from sdlab.world.splits import SPLITS, load_split
 class ReasonerEngine:
     """Answers prompts as the reasoner would: it finds the problem and the solution in the text."""
 
+    context_length = None
+
     def __init__(self):
         self.tokenizer, self.asked = build_tokenizer(), []
         self.model = SimpleNamespace(config={})  # no stored knobs
@@ -141,6 +143,18 @@ def test_an_estimate_comes_once_and_solutions_without_thinking_leave_a_context_o
     assert not contexts.has_thinking(engine, selection)
     frame = contexts.run_contexts(engine, selection, 8)
     assert list(dict.fromkeys(frame["context"])) == ["none", "solution", "regenerated"]
+
+
+def test_a_context_too_short_for_the_demonstration_names_the_problem_and_the_remedy():
+    engine = Constant("So " + "and so on " * 30 + "\\boxed{0}.", *["\\boxed{-1}"] * 7)
+    problems = [Problem("my/7", "my", "my", "", "7 - 7?", "0")]
+    selection = contexts.select(engine, problems, 1)
+    engine.context_length = 300
+    with pytest.raises(SdlabError, match=r"problem my/7 has (\d+) tokens with its demonstration") as caught:
+        contexts.run_contexts(engine, selection, 8)
+    size, limit = map(int, re.findall(r"has (\d+) tokens.* at most (\d+)", str(caught.value))[0])
+    assert size + limit == 300 and "\n" not in str(caught.value)
+    contexts.run_contexts(engine, selection, 8, max_completion_length=limit)
 
 
 @pytest.mark.slow

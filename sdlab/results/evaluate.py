@@ -177,19 +177,14 @@ def _sample(
     if context is not None:
         from sdlab.text.prompt import render_prompt
 
-        longest = max(
-            len(
-                engine.tokenizer(
-                    render_prompt(engine.tokenizer, p, thinking=thinking), add_special_tokens=False
-                )["input_ids"]
-            )
-            for p in problems
-        )
+        prompts = [render_prompt(engine.tokenizer, p, thinking=thinking) for p in problems]
+        ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        longest, where = max((len(row), p.id) for row, p in zip(ids, problems, strict=True))
         if longest + params.max_completion_length > context:
             if longest + ROOM >= context:
                 raise SdlabError(
-                    f"{benchmark} has a prompt of {longest} tokens, which leaves no room in the model's "
-                    f"context of {context}; choose another model or benchmark"
+                    f"the prompt of problem {where} has {longest} tokens, which leaves no room in the "
+                    f"model's context of {context}; remove the problem, or choose a model with a longer context"
                 )
             notes.append(
                 f"The completion limit is {context - longest:,} tokens instead of "

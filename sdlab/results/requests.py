@@ -29,12 +29,17 @@ def requests(benchmarks: Sequence[str | ProblemSource]) -> dict[str, ProblemSour
 
 
 def source_file(benchmark: str, source: str) -> dict[str, str] | None:
-    """Return name and sha256 of the file that a benchmark is read from; None for a split or the hub.
+    """Return name and sha256 of the file that a benchmark is read from; None for the hub.
 
-    Raises SdlabError for a file that is not called like the benchmark's own: its results would be stored and
-    compared as the benchmark's.
+    Raises SdlabError for a file that is not called like the benchmark's own, because its results would be
+    stored and compared as the benchmark's, and for a split of the world, which has no file.
     """
     name, _, split = benchmark.partition(":")
+    if name in SPLITS:
+        raise SdlabError(
+            f"--source {source} does nothing for {benchmark}, a split of the world, which has no file; "
+            f"leave it out, or use --problems {source}"
+        )
     if name not in BENCHMARKS:
         return None
     split = BENCHMARKS[name].split(split or None)

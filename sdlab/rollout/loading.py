@@ -176,7 +176,7 @@ def explain_load_errors(model: str) -> Generator[None]:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = first_line(error)
+        reason = first_line(error).rstrip(".")
         raise SdlabError(
             f"could not load the model {model!r}{offline}: {reason}; "
             'check the name and the network, or give a folder or "organism"'
@@ -210,7 +210,10 @@ def _load_torch(
 def _tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    loaded = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    # Lengths are checked here, with an error that names the prompt; transformers would also warn.
+    loaded.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return loaded
 
 
 def _load_vllm(

@@ -7,10 +7,12 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.rollout.types import Rollouts, SamplingParams
+from sdlab.text.prompt import SOLUTION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+DEMONSTRATED = SOLUTION.partition("{")[0]  # what a prompt has before a demonstration
 THINK_TAGS = ("<think>", "</think>")
 
 
@@ -29,10 +31,13 @@ def encode(
         if not row:
             raise SdlabError(f"the prompt {text!r} has no tokens; render it with the chat template first")
         if context is not None and len(row) + room > context:
+            shown = " with a demonstration" if DEMONSTRATED in text else ""
+            begins = " ".join(text.split())[:60]
             raise SdlabError(
-                f"a prompt of {len(row)} tokens and a completion of up to {room} exceed "
+                f"a prompt{shown} of {len(row)} tokens and a completion of up to {room} exceed "
                 f"the model's context of {context}; "
-                f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))}"
+                f"shorten the prompt or choose max_completion_length at most {max(0, context - len(row))} "
+                f"(the prompt begins {begins!r})"
             )
     return ids
 

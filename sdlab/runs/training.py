@@ -83,9 +83,10 @@ def train(
             f"method {method!r} takes a {METHODS[method].__name__}, not a {type(config).__name__}"
         )
     check_read(method, config, plan)
-    engine = load_engine(model, chat_template=plan.chat_template)
+    # Files first: their errors come at once, and a model may take minutes to load.
     problems = plan_problems(plan, config.seed)
     records = {"problems": plan.record(), "chat_template": template_record(plan.chat_template)}
+    engine = load_engine(model, chat_template=plan.chat_template)
     run = open_run(
         folder,
         config,

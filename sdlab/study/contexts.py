@@ -17,7 +17,7 @@ from sdlab.measure.evaluation import evaluate, first_right, select_by_base_rate
 from sdlab.paper import sampling
 from sdlab.rollout.types import Engine
 from sdlab.settings import Count, Seed, checked
-from sdlab.text.prompt import CONTEXTS, strip_thinking
+from sdlab.text.prompt import CONTEXT_LABELS, CONTEXTS, render_prompt, strip_thinking
 from sdlab.text.templates import opens_thinking
 from sdlab.world.problems import Problem
 
@@ -202,6 +202,8 @@ def run_contexts(
             lambda done, _, before=number * total // len(contexts): progress(before + done, total)
         )
         params = sampling(num_generations, seed, context, max_completion_length)
+        if demonstrations is not None:
+            _check_room(engine, part, demonstrations, context, max_completion_length, thinking)
         frames.append(
             evaluate(
                 engine,
@@ -214,3 +216,30 @@ def run_contexts(
             )
         )
     return pandas.concat(frames, ignore_index=True)
+
+
+def _check_room(
+    engine: Engine,
+    problems: Sequence[Problem],
+    demonstrations: Sequence[str],
+    context: str,
+    room: int,
+    thinking: bool,
+) -> None:
+    """Raise SdlabError when a prompt with its demonstration leaves too little of the model's context."""
+    limit = engine.context_length
+    if limit is None:
+        return
+    prompts = [
+        render_prompt(engine.tokenizer, problem, text, thinking=thinking)
+        for problem, text in zip(problems, demonstrations, strict=True)
+    ]
+    sizes = [len(ids) for ids in engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    longest, where = max((size, problem.id) for size, problem in zip(sizes, problems, strict=True))
+    if longest + room > limit:
+        remedy = f"choose --max-completion-length at most {limit - longest}, or " if longest < limit else ""
+        raise SdlabError(
+            f"the prompt of problem {where} has {longest} tokens with its demonstration "
+            f"({CONTEXT_LABELS[context]}), which leaves too little of the model's context of {limit} for a "
+            f"completion of {room}; {remedy}remove the problem or use a model with a longer context"
+        )
