@@ -184,7 +184,7 @@ def _sample(
             if longest + ROOM >= context:
                 raise SdlabError(
                     f"the prompt of problem {where} has {longest} tokens, which leaves no room in the "
-                    f"model's context of {context}; remove the problem, or choose a model with a longer context"
+                    f"model's context of {context}; remove the problem, or use a model with a longer context"
                 )
             notes.append(
                 f"The completion limit is {context - longest:,} tokens instead of "
