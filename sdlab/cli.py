@@ -53,6 +53,7 @@ COMMANDS = {
     "recipe": Command(
         REAL, "recipe:recipe", "Prepare the paper's experiments on real models, with estimates."
     ),
+    "models": Command(REAL, "models:models_command", "List known models and what each needs."),
     "benchmarks": Command(
         REAL, "benchmarks:benchmarks_command", "List the real benchmarks, or show one of them."
     ),

@@ -1,5 +1,6 @@
 """Generation agrees with full recomputation and does not depend on the batch, its order or padding."""
 
+import itertools
 import sys
 
 import pytest
@@ -231,6 +232,29 @@ def test_units_hold_every_row_once(count, generations, max_rows):
             prompt for prompt, repeat in zip(unit.prompts, unit.repeats, strict=True) for _ in range(repeat)
         ]
         assert all(prompt is ids[row // generations] for prompt, row in zip(expanded, unit.rows, strict=True))
+
+
+def _step_bytes(units, weights, token):
+    """What one step of all units reads: the weights once a unit, every row's cache at the longest prompt."""
+    return sum(weights + token * len(unit.rows) * max(map(len, unit.prompts)) for unit in units)
+
+
+@pytest.mark.parametrize("weights, units", [(0, 4), (100_000, 2), (10**9, 1)])
+def test_units_split_where_padding_costs_more_than_reading_the_weights_again(weights, units):
+    ids = [[0] * length for length in (10, 12, 500, 11, 40)]
+    plan = loop.plan_units(ids, 2, 100, (weights, 10))
+    assert sorted(row for unit in plan for row in unit.rows) == list(range(10))
+    if weights:
+        assert len(plan) == units
+    # no other way to cut the sorted prompts into units costs less
+    order = sorted(range(5), key=lambda i: len(ids[i]))
+    costs = []
+    for cuts in itertools.product([False, True], repeat=4):
+        groups = [[order[0]]]
+        for cut, i in zip(cuts, order[1:], strict=True):
+            groups.append([i]) if cut else groups[-1].append(i)
+        costs.append(sum(weights + 10 * 2 * len(g) * max(len(ids[i]) for i in g) for g in groups))
+    assert _step_bytes(plan, weights, 10) == min(costs)
 
 
 def test_seeds_reproduce_and_differ(fast):

@@ -6,6 +6,7 @@ import torch
 
 from sdlab import paths
 from sdlab.errors import SdlabError
+from sdlab.rollout import memory
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.packed import PackedQwen3
 from sdlab.rollout.scoring import plan_batches
@@ -138,6 +139,45 @@ def test_batches_hold_every_row_once_within_budget():
     for batch in batches:
         padded = len(batch) * (max(lengths[i] for i in batch) + max(prompt_lengths[i] for i in batch))
         assert padded <= 40 or len(batch) == 1
+
+
+def test_a_large_vocabulary_is_scored_in_small_parts_with_the_same_numbers(engine, monkeypatch):
+    prompts, completions = rows()
+    whole = engine.score(prompts, completions, return_logits=True, top_k=3)
+    monkeypatch.setattr(memory, "HEAD_NUMBERS", 7 * tiny.VOCAB)  # seven tokens at a time
+    assert memory.head_tokens(tiny.VOCAB) == 7
+    sizes = []
+    softmax = torch.Tensor.log_softmax
+    monkeypatch.setattr(
+        torch.Tensor, "log_softmax", lambda x, dim: (sizes.append(len(x)), softmax(x, dim))[1]
+    )
+    parts = engine.score(prompts, completions, return_logits=True, top_k=3)
+    assert max(sizes) == 7 and sum(sizes) == sum(map(len, completions))
+    for name in ("per_token_logps", "entropy", "logits", "topk_logps"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=2e-5, rtol=1e-5)
+
+
+def test_batches_hold_few_tokens_of_completions_when_asked():
+    lengths, same = [5, 9, 1, 30, 2, 2], [0, 0, 1, 1, 0, 1]
+    batches = plan_batches(lengths, [4] * 6, same, 10_000, 12)
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 12 for batch in batches)
+    assert plan_batches(lengths, [4] * 6, same, 10_000) == plan_batches(lengths, [4] * 6, same, 10_000, 10**9)
+
+
+def test_bfloat16_on_the_generic_path_runs_on_weights_in_bfloat16():
+    engine = TorchEngine(tiny.llama(), tiny.word_tokenizer())
+    half = memory.half_copy(engine.model)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
+    assert {b.dtype for b in half.buffers()} == {b.dtype for b in engine.model.buffers()}
+    prompts, completions = rows()
+    rounded = TorchEngine(engine.model, engine.tokenizer, bf16=True).score(prompts, completions)
+    expected = TorchEngine(half, engine.tokenizer).score(prompts, completions)
+    torch.testing.assert_close(rounded.per_token_logps, expected.per_token_logps, atol=0, rtol=0)
+    assert not torch.equal(
+        rounded.per_token_logps, engine.score(prompts, completions).per_token_logps
+    )  # it did round
 
 
 def test_nothing_to_score(engine):

@@ -681,6 +681,20 @@ def test_rare_checkpoints_lose_at_most_so_many_steps(tmp_path, reference):
         start(folder, save_every=0)
 
 
+def test_a_run_without_its_optimizer_cannot_resume_after_the_first_step(tmp_path, reference):
+    folder = tmp_path / "run"
+    stop_after(folder, 2, keep_optimizer=False)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert set(saved["state"]) == {"model", "teacher"}
+    with start(folder) as run, pytest.raises(SdlabError, match="after step 2.*--overwrite --save-optimizer"):
+        run.restore(objects(Config()))
+    fresh = tmp_path / "fresh"
+    with start(fresh, keep_optimizer=False) as run:
+        assert run.restore(objects(Config())) == []  # stopped before the first step
+    assert whole(fresh) == whole(tmp_path / "other")
+    assert contents(fresh) == contents(reference)
+
+
 def test_steps_out_of_turn_are_refused(tmp_path):
     with start(tmp_path / "run") as run:
         with pytest.raises(SdlabError, match="restore was not called"):

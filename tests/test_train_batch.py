@@ -299,6 +299,12 @@ def test_two_threads_change_no_bit_from_one_repetition_to_the_next(case, two_thr
     assert torch.get_num_threads() == 2
 
 
+def test_a_large_vocabulary_makes_micro_batches_smaller(case, monkeypatch):
+    monkeypatch.setattr(case.rows, "head_tokens", 50)
+    assert case.rows.plan(range(12), 10_000) == case.rows.plan(range(12), 50)
+    assert batch.Rows(case.engine, case.prompts, case.completions).head_tokens > 10_000
+
+
 def test_gradients_are_added_to_those_that_are_there(case):
     once, twice = case.accumulated(200)[1], case.accumulated(200, times=2)[1]
     for a, b in zip(once, twice, strict=True):

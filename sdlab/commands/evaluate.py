@@ -100,6 +100,7 @@ def evaluate(
             progress=lambda benchmark, done, total: board(benchmark, done, total),
         )
     show(results, table)
+    _index(output, table)
     return 0
 
 
@@ -166,7 +167,16 @@ def import_(
         ),
         table,
     )
+    _index(output, table)
     return 0
+
+
+def _index(folder: Path, table: TableOptions) -> None:
+    """Write the index page of a folder of results and say where it is."""
+    from sdlab.results.index import write_index
+
+    if page := write_index(folder):
+        note(table, [f"wrote {page}"])
 
 
 def compare(
@@ -187,11 +197,13 @@ def compare(
     """
     from sdlab.files import write_atomic
     from sdlab.results.comparison import comparison, sentences
+    from sdlab.results.conditions import differing_conditions
     from sdlab.results.store import load_results
 
     results = load_results(folders)
     compared = comparison(results, baseline)
     print_results(compared, results, table)
+    note(table, differing_conditions(results, baseline or results[0].model), "bold yellow")
     note(table, sentences(compared))
     if output is not None:
         note(table, [f"wrote {write_atomic(output, compared.to_csv(index=False))}"])

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sdlab.commands.tables import Column, TableOptions, note, print_table
 from sdlab.reading.texts import read_texts
 from sdlab.text.markers import marker_table
 
 if TYPE_CHECKING:
     import pandas
-    from rich.table import Table
 
 
 def markers_report(path: str | Path, match: str = "word", column: str | None = None) -> "pandas.DataFrame":
@@ -37,40 +37,33 @@ def markers_report(path: str | Path, match: str = "word", column: str | None = N
     return table
 
 
-def render_markers(table: "pandas.DataFrame", title: str = "") -> "Table":
-    """Return a rich table of a `marker_table`."""
-    from rich.table import Table
-
-    rate = table.columns[-1]
-    out = Table(title=title or None, title_justify="left")
-    out.add_column("marker")
-    for heading in ("count", "texts with it", "per text", f"per 1,000 {rate.rsplit('_')[-1]}"):
-        out.add_column(heading, justify="right")
-    for row in table.to_dict("records"):
-        numbers = (f"{row['count']:,}", f"{row['texts']:,}", f"{row['per_text']:.2f}", f"{row[rate]:.2f}")
-        out.add_row(row["marker"], *numbers, style="bold" if row["marker"] == "total" else None)
-    return out
+def print_markers(table: "pandas.DataFrame", options: TableOptions = TableOptions(), title: str = "") -> None:
+    """Print a `marker_table`."""
+    rate = str(table.columns[-1])
+    columns = [
+        Column("count", [f"{value:,}" for value in table["count"]]),
+        Column("texts\nwith it", [f"{value:,}" for value in table["texts"]], optional=1),
+        Column("per text", [f"{value:.2f}" for value in table["per_text"]]),
+        Column(f"per 1,000\n{rate.rsplit('_')[-1]}", [f"{value:.2f}" for value in table[rate]]),
+    ]
+    print_table(Column("marker", list(table["marker"])), columns, table, options, title=title)
 
 
 def markers_command(
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
     match: Literal["word", "substring"] = "word",
     column: str | None = None,
+    options: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions(),
 ) -> int:
     """Count the ten epistemic markers (wait, hmm, perhaps ...) in a file of completions.
 
     Args:
-        path: A json, jsonl, parquet or txt file, or a folder of them.
+        path: A json, jsonl, parquet, txt or .gz file, a folder of them, or a folder with results or a run.
         match: Whole words, or substrings as the paper counts.
         column: The column that holds the completions; by default found by its name.
+        options: The form of the table.
     """
-    from rich.console import Console
-    from rich.text import Text
-
     table = markers_report(path, match, column)
-    console = Console()
-    console.print(Text(f"{path}: {table.attrs['source']}"))
-    for note in table.attrs["notes"]:
-        console.print(Text(note))
-    console.print(Text(f"match={match}"), render_markers(table), sep="\n")
+    note(options, [f"{path}: {table.attrs['source']}", *table.attrs["notes"], f"match={match}"])
+    print_markers(table, options)
     return 0

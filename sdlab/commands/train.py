@@ -32,6 +32,10 @@ class Options:
     """Replace a run in that folder."""
     tracker: Literal["tensorboard"] | None = None
     """Also log to it (needs the tensorboard package)."""
+    save_every: int = default(train, "save_every")
+    """Steps between checkpoints; a crash loses at most so many."""
+    save_optimizer: bool | None = default(train, "save_optimizer")
+    """Keep the optimizer in checkpoints, so that the run can resume; None: up to 100 million parameters."""
     alarm: bool = True
     """Write a line when the markers per 1,000 tokens fall or rise far, often before the score falls."""
 
@@ -94,6 +98,8 @@ def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> in
             resume=options.resume,
             overwrite=options.overwrite,
             tracker=options.tracker,
+            save_every=options.save_every,
+            save_optimizer=options.save_optimizer,
             on_step=follow,
         )
     if not run.finished:

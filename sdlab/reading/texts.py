@@ -27,6 +27,7 @@ class Texts:
 def read_texts(path: str | Path, column: str | None = None) -> Texts:
     """Return the texts of models in a json, jsonl, parquet or txt file, or in all such files of a folder.
 
+    Of a folder that `sdlab evaluate`, `import` or `train` wrote only the file of completions is read.
     Reasoning is part of a text. Prompts and the turns of users, systems and tools are not. `column` names the
     only column to read. Without it the function reads the completions and their thinking
     (`sdlab.reading.files`); in a single file without known names it reads the column with the longest texts.
@@ -39,6 +40,7 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
     folder = path.is_dir()
     files = sorted(file for file in path.rglob("*") if ending(file) and file.is_file()) if folder else [path]
     files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
+    files = [f for f in files if not beside_samples(f)] if folder else files
     texts, counts, columns, used, skipped, notes, left_out = [], [], [], [], {}, [], 0
     for file in files:
         try:
@@ -75,6 +77,14 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
         )
     lengths = None if None in counts else [count for one in counts for count in one]
     return Texts(texts, lengths, columns, used, skipped, notes, left_out)
+
+
+def beside_samples(file: Path) -> bool:
+    """Return whether a file lies in a folder of a result or of a run, and is not its file of completions."""
+    folder = file.parent
+    result = (folder / "result.json").is_file() and (folder / "samples.jsonl.gz").is_file()
+    run = (folder / "config.json").is_file() and (folder / "steps.jsonl").is_file()
+    return (result and file.name != "samples.jsonl.gz") or (run and file.name != "samples.jsonl")
 
 
 class _NoText(SdlabError):

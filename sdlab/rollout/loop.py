@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -51,28 +52,27 @@ class Unit:
     rows: list[int]
 
 
-def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> list[Unit]:
-    """Split the batch into units of at most max_rows rows and nearly equal size.
+def plan_units(
+    prompt_ids: list[list[int]], generations: int, max_rows: int, traffic: tuple[int, int] | None = None
+) -> list[Unit]:
+    """Split the batch into units of at most max_rows rows.
 
     Prompts of similar length go into the same unit. A prompt's generations stay in one unit unless there are
-    more of them than max_rows.
+    more of them than max_rows. traffic: bytes of the weights, and of one token in the cache of one row. A
+    step of a unit reads the weights once, and every row's cache at the length of the longest prompt; the
+    units then have the least sum. None: units of nearly equal size, for decoders that do not read padding.
     """
     order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
     pieces = []  # pairs (prompt, its rows)
     for i in order:
         rows = list(range(i * generations, (i + 1) * generations))
         pieces += [(i, rows[start : start + max_rows]) for start in range(0, generations, max_rows)]
-    total = len(prompt_ids) * generations
-    target = -(-total // -(-total // max_rows)) if total else 0
-    units, current, count = [], [], 0
-    for piece in pieces:
-        if current and count + len(piece[1]) > max(target, generations if generations <= max_rows else 0):
-            units.append(current)
-            current, count = [], 0
-        current.append(piece)
-        count += len(piece[1])
-    if current:
-        units.append(current)
+    sizes = [len(rows) for _, rows in pieces]
+    if traffic is None:
+        ends = _equal_ends(sizes, generations, max_rows)
+    else:
+        ends = _cheapest_ends(sizes, [len(prompt_ids[i]) for i, _ in pieces], max_rows, *traffic)
+    units = [pieces[start:end] for start, end in pairwise([0, *ends])]
     return [
         Unit(
             [prompt_ids[i] for i, _ in unit],
@@ -81,6 +81,45 @@ def plan_units(prompt_ids: list[list[int]], generations: int, max_rows: int) -> 
         )
         for unit in units
     ]
+
+
+def _equal_ends(sizes: list[int], generations: int, max_rows: int) -> list[int]:
+    """Return where units end, so that they have nearly the same number of rows."""
+    total = sum(sizes)
+    target = -(-total // -(-total // max_rows)) if total else 0
+    most = max(target, generations if generations <= max_rows else 0)
+    ends, count = [], 0
+    for number, size in enumerate(sizes):
+        if count and count + size > most:
+            ends.append(number)
+            count = 0
+        count += size
+    return [*ends, len(sizes)] if sizes else []
+
+
+def _cheapest_ends(
+    sizes: list[int], lengths: list[int], max_rows: int, weights: int, token: int
+) -> list[int]:
+    """Return where units end, so that a step of all of them reads the fewest bytes.
+
+    sizes and lengths: rows and prompt tokens of each piece, shortest prompt first.
+    """
+    cost, best = [0], [0]  # of the first n pieces; where their last unit begins
+    for end in range(1, len(sizes) + 1):
+        rows, options = 0, []
+        for start in range(end - 1, -1, -1):
+            rows += sizes[start]
+            if rows > max_rows and start < end - 1:
+                break
+            options.append((cost[start] + weights + token * rows * lengths[end - 1], start))
+        least, start = min(options)
+        cost.append(least)
+        best.append(start)
+    ends, end = [], len(sizes)
+    while end:
+        ends.append(end)
+        end = best[end]
+    return ends[::-1]
 
 
 def sample_unit(

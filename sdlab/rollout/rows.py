@@ -10,7 +10,7 @@ from sdlab.rollout.types import Rollouts, SamplingParams
 from sdlab.text.prompt import SOLUTION
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 DEMONSTRATED = SOLUTION.partition("{")[0]  # what a prompt has before a demonstration
 THINK_TAGS = ("<think>", "</think>")
@@ -127,3 +127,26 @@ def check_scored(
                 "encode the completion with the model's own tokenizer"
             )
     return [len(ids) for ids in completion_ids]
+
+
+def end_ids(generation_config: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the token ids that end a completion: those of the generation config, then that of the tokenizer.
+
+    The generation config may name one token or a list. Raises SdlabError when neither names a token.
+    """
+    config_ids = getattr(generation_config, "eos_token_id", None)
+    ids = (
+        list(config_ids)
+        if isinstance(config_ids, (list, tuple))
+        else []
+        if config_ids is None
+        else [config_ids]
+    )
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    if not ids:
+        raise SdlabError(
+            "neither the model's generation config nor its tokenizer names an end-of-sequence token; "
+            "set tokenizer.eos_token"
+        )
+    return list(dict.fromkeys(ids))

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 
 def plan_batches(
-    lengths: list[int], prompt_lengths: list[int], same: list[int], batch_tokens: int
+    lengths: list[int],
+    prompt_lengths: list[int],
+    same: list[int],
+    batch_tokens: int,
+    head_tokens: int | None = None,
 ) -> list[list[int]]:
     """Return batches of rows to score together, sorted by length.
 
-    A batch has at most batch_tokens padded tokens, or is a single row. `same[i]` identifies row i's prompt.
-    Rows of one prompt stay next to each other, so that the prompt is computed once.
+    A batch has at most batch_tokens padded tokens, and head_tokens of completions, or is a single row.
+    `same[i]` identifies row i's prompt. Rows of one prompt stay next to each other, so that the prompt is
+    computed once.
     """
     longest = {}
     for name, length in zip(same, lengths, strict=True):
@@ -31,7 +36,9 @@ def plan_batches(
     batches, current, width, prompt = [], [], 0, 0
     for i in order:
         width, prompt = max(width, lengths[i]), max(prompt, prompt_lengths[i])
-        if current and (len(current) + 1) * (width + prompt) > batch_tokens:
+        rows = len(current) + 1
+        too_wide = head_tokens is not None and rows * width > head_tokens
+        if current and (rows * (width + prompt) > batch_tokens or too_wide):
             batches.append(current)
             current, width, prompt = [], lengths[i], prompt_lengths[i]
         current.append(i)

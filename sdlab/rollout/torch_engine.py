@@ -9,20 +9,20 @@ import torch
 from torch import nn
 
 from sdlab import paths
-from sdlab.errors import SdlabError
 from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.checks import explain_out_of_memory
 from sdlab.rollout.loop import Counter, Unit, plan_units, run_all, sample_unit
+from sdlab.rollout.memory import cache_bytes, half_copy, head_tokens, weight_bytes
 from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
-from sdlab.rollout.rows import check_scored, collect, encode
+from sdlab.rollout.rows import check_scored, collect, encode, end_ids
 from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Parameters up to which worker threads are faster than threads inside each operation: the weights fit the
 # CPU's caches.
@@ -37,7 +37,8 @@ class TorchEngine:
     model: a Hugging Face causal language model; it may be trained between calls, because no weights are kept.
     tokenizer: its tokenizer. fast=False forces the path that works for every architecture (for tests and
     comparisons). bf16=True computes the layers' matrix products in bfloat16, whatever the type of the
-    weights. Results are on the CPU.
+    weights; on the generic path the whole model runs on a copy of the weights in bfloat16. Results are on the
+    CPU.
     """
 
     trains: ClassVar[bool] = True
@@ -83,9 +84,7 @@ class TorchEngine:
         total, limit = len(prompts) * params.num_generations, params.max_completion_length
         uniforms = torch.from_numpy(row_uniforms(prompts, params))
         threads = self.threads()
-        units = plan_units(
-            prompt_ids, params.num_generations, self.unit_rows(prompt_ids, limit, total, threads)
-        )
+        max_rows = self.unit_rows(prompt_ids, limit, total, threads)
         counter = Counter(total, progress)
         stop = threading.Event()
         # Created outside inference mode, because the trainer may differentiate through operations on it.
@@ -99,12 +98,15 @@ class TorchEngine:
         )
         with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
+            model = self.generic_model(weights)
+            # A larger model on the generic path reads the padding of every row's cache.
+            traffic = (weight_bytes(model), cache_bytes(model)) if weights is None and threads == 1 else None
+            units = plan_units(prompt_ids, params.num_generations, max_rows, traffic)
 
             def job(unit: Unit) -> None:
-                # Both contexts belong to a thread, so every worker enters them.
-                with torch.inference_mode(), self.autocast(weights is None):
+                with torch.inference_mode():  # it belongs to a thread, so every worker enters it
                     if weights is None:
-                        decoder = HFDecoder(self.model, self.pad_id)
+                        decoder = HFDecoder(model, self.pad_id)
                     else:
                         decoder = qwen3.Qwen3Decoder(self.model, weights, self.pad_id)
                     drawn = uniforms[unit.rows].T.contiguous().to(device)
@@ -159,8 +161,18 @@ class TorchEngine:
         names = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         counter = Counter(len(prompts), progress)
 
+        def keep(part: torch.Tensor, token_ids: torch.Tensor, at: tuple[torch.Tensor, torch.Tensor]) -> None:
+            all_logps = (part / temperature if temperature not in (0, 1) else part).log_softmax(-1)
+            logps[at] = all_logps.gather(-1, token_ids[:, None]).squeeze(-1).cpu()
+            if logits_out is not None:
+                logits_out[at] = part.cpu()
+            if top_k and top_logps is not None and top_ids is not None:
+                best = all_logps.topk(top_k, dim=-1)
+                top_logps[at], top_ids[at] = best.values.cpu(), best.indices.cpu()
+            entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
+
         def job(rows: list[int]) -> None:
-            with torch.inference_mode(), self.autocast(weights is None):
+            with torch.inference_mode():
                 rows = [i for i in rows if lengths[i]]
                 if not rows:
                     return
@@ -170,31 +182,30 @@ class TorchEngine:
                 ids = [list(completion_ids[i]) for i in rows]
                 task = ([first[text] for text in texts], [place[prompts[i]] for i in rows], ids, self.pad_id)
                 if weights is None:
-                    logits = completion_logits(self.model, *task).float()
+                    logits = completion_logits(model, *task)
                 else:
-                    logits = qwen3.completion_logits(self.model, weights, *task).float()
+                    logits = qwen3.completion_logits(self.model, weights, *task)
                 # The M completion tokens of these rows, one after another: their ids, and their places in the
                 # result.
                 token_ids = torch.tensor([token for row in ids for token in row], device=logits.device)
-                at = (
-                    torch.tensor([i for i in rows for _ in range(lengths[i])]),
-                    torch.cat([torch.arange(lengths[i]) for i in rows]),
-                )
-                all_logps = (logits / temperature if temperature not in (0, 1) else logits).log_softmax(-1)
-                logps[at] = all_logps.gather(-1, token_ids[:, None]).squeeze(-1).cpu()
-                if logits_out is not None:
-                    logits_out[at] = logits.cpu()
-                if top_k and top_logps is not None and top_ids is not None:
-                    best = all_logps.topk(top_k, dim=-1)
-                    top_logps[at], top_ids[at] = best.values.cpu(), best.indices.cpu()
-                entropy[at] = torch.special.entr(all_logps.exp_()).sum(-1).cpu()
+                at_row = torch.tensor([i for i in rows for _ in range(lengths[i])])
+                at_token = torch.cat([torch.arange(lengths[i]) for i in rows])
+                for start in range(0, len(token_ids), at_once):
+                    block = slice(start, start + at_once)
+                    keep(logits[block].float(), token_ids[block], (at_row[block], at_token[block]))
                 counter.add(len(rows))
 
+        at_once = head_tokens(vocab)
         batches = plan_batches(
-            lengths, [len(ids) for ids in prompt_ids], [names[text] for text in prompts], batch_tokens
+            lengths,
+            [len(ids) for ids in prompt_ids],
+            [names[text] for text in prompts],
+            batch_tokens,
+            at_once,
         )
         with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
+            model = self.generic_model(weights)
             run_all([lambda rows=rows: job(rows) for rows in batches], self.threads(), counter.report)
         return Scores(logps, mask, entropy, logits_out, top_logps, top_ids)
 
@@ -218,12 +229,14 @@ class TorchEngine:
             return self
         return TorchEngine(self.model, self.tokenizer, fast=self.fast, bf16=bf16)
 
-    def autocast(self, generic: bool) -> torch.autocast:
-        """Return the context for a forward pass: torch's autocast on the generic path if `bf16` is on.
+    def generic_model(self, weights: PackedQwen3 | None) -> "PreTrainedModel":
+        """Return the model for the generic path: with weights in bfloat16 if `bf16` is on.
 
-        The fast path converts to bfloat16 itself, and rounds fewer values.
+        torch's autocast would convert every weight at every token. The fast path, with packed weights,
+        converts to bfloat16 itself, and rounds fewer values.
         """
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16 and generic)
+        generic = weights is None and self.bf16 and self.model.dtype != torch.bfloat16
+        return half_copy(self.model) if generic else self.model
 
     def threads(self) -> int:
         """Return the number of worker threads for this model."""
@@ -234,11 +247,8 @@ class TorchEngine:
 
         Memory for the cache limits it, and it is small enough that every worker thread gets its share.
         """
-        config = self.model.config.get_text_config()
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         length = max(map(len, prompt_ids), default=0) + limit
-        per_row = 2 * config.num_hidden_layers * kv_heads * head_dim * length * self.model.dtype.itemsize
+        per_row = cache_bytes(self.model) * length
         if self.model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.model.device)
             # The rest is for activations and for dropping rows.
@@ -268,26 +278,3 @@ class frozen:
 
     def __exit__(self, *_: object) -> None:
         self.model.train(self.was_training)
-
-
-def end_ids(generation_config: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Return the token ids that end a completion: those of the generation config, then that of the tokenizer.
-
-    The generation config may name one token or a list. Raises SdlabError when neither names a token.
-    """
-    config_ids = getattr(generation_config, "eos_token_id", None)
-    ids = (
-        list(config_ids)
-        if isinstance(config_ids, (list, tuple))
-        else []
-        if config_ids is None
-        else [config_ids]
-    )
-    if tokenizer.eos_token_id is not None:
-        ids.append(tokenizer.eos_token_id)
-    if not ids:
-        raise SdlabError(
-            "neither the model's generation config nor its tokenizer names an end-of-sequence token; "
-            "set tokenizer.eos_token"
-        )
-    return list(dict.fromkeys(ids))

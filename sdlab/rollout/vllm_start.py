@@ -83,7 +83,7 @@ def end_ids(model: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """
     from transformers import AutoConfig, GenerationConfig
 
-    from sdlab.rollout import torch_engine
+    from sdlab.rollout import rows
 
     try:
         generation = GenerationConfig.from_pretrained(model)
@@ -91,4 +91,4 @@ def end_ids(model: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
         generation = GenerationConfig.from_model_config(
             AutoConfig.from_pretrained(model, trust_remote_code=False)
         )
-    return torch_engine.end_ids(generation, tokenizer)
+    return rows.end_ids(generation, tokenizer)

@@ -43,6 +43,7 @@ from sdlab.runs.files import (
     to_line,
 )
 from sdlab.runs.identity import Dataclass, begin, defaults
+from sdlab.runs.state import check_state, checkpoint_content
 from sdlab.runs.tracking import summary_writer
 from sdlab.settings import Count, checked
 
@@ -63,12 +64,15 @@ def open_run(
     overwrite: bool = False,
     tracker: str | None = None,
     save_every: Count = 1,
+    keep_optimizer: bool = True,
 ) -> "Run":
     """Return the run in `folder`, new or to be resumed; use it in a `with`.
 
     config, settings: dataclasses that, with method and model, must equal those of the run in the folder. Only
     EXTENDABLE settings may be raised, also for a finished run (which keeps its last evaluations). save_every:
-    steps between checkpoints; a kill loses at most so many. tracker: "tensorboard" or None. origin: more of
+    steps between checkpoints; a kill loses at most so many. keep_optimizer: whether checkpoints hold the
+    optimizer, which takes twice the memory of the weights; a run without it cannot resume after its first
+    step. tracker: "tensorboard" or None. origin: more of
     the provenance. overwrite removes the files of the run in the folder, and no others.
 
     Raises SdlabError when the folder holds another run, a finished one (unless overwrite), an unfinished one
@@ -89,7 +93,7 @@ def open_run(
     try:
         lock_folder(folder, lock)
         begin(folder, about, {"config": defaults(config), "settings": defaults(settings)}, resume, overwrite)
-        return Run(folder, lock, about["config"].get("steps", 0), writer, save_every)
+        return Run(folder, lock, about["config"].get("steps", 0), writer, save_every, keep_optimizer)
     except BaseException:
         lock.release()
         raise
@@ -102,9 +106,16 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, lock: FileLock, steps: int, writer: Callable[..., Any] | None, save_every: int
+        self,
+        folder: Path,
+        lock: FileLock,
+        steps: int,
+        writer: Callable[..., Any] | None,
+        save_every: int,
+        keep_optimizer: bool = True,
     ) -> None:
         self.folder, self.steps, self.save_every = folder, steps, save_every
+        self.keep_optimizer = keep_optimizer
         self.done, self.whole = 0, False  # finished steps; whether the tables end with them
         self._kept: int | None = None  # steps that the checkpoint holds
         self._lock, self._writer, self._board = lock, writer, None
@@ -135,16 +146,7 @@ class Run:
         saved: dict[str, Any]
         if path.exists():
             saved = load_checkpoint(path)
-            if set(saved["state"]) != set(state):
-                raise SdlabError(
-                    f"{path} holds {sorted(saved['state'])}, not {sorted(state)}; "
-                    "it was written by another version of sdlab; start again with --overwrite"
-                )
-            if saved.get("start", start) != start:
-                raise SdlabError(
-                    f"the model is not as it was when the run in {self.folder} began "
-                    "(trained since, or another dtype); load it again"
-                )
+            check_state(self.folder, saved, state, start)
         else:
             saved = {"steps": 0, "start": start}
         done, self._start = saved["steps"], start
@@ -157,7 +159,8 @@ class Run:
                     "start again with --overwrite"
                 )
             for name, thing in state.items() if "state" in saved else ():
-                thing.load_state_dict(saved["state"][name])
+                if name in saved["state"]:  # before the first step the optimizer is empty
+                    thing.load_state_dict(saved["state"][name])
             self.done, self._kept, self.whole = done, done, True
             if "state" not in saved:
                 self._save(0, state)  # so that an interrupted first step can be undone
@@ -282,11 +285,7 @@ class Run:
         A killed process loses nothing that was written. A power failure might; restore would then report the
         damage.
         """
-        content = {
-            "steps": done,
-            "start": self._start,
-            "state": {name: thing.state_dict() for name, thing in state.items()},
-        }
+        content = checkpoint_content(done, self._start, state, self.keep_optimizer)
         path, scratch = self.folder / "checkpoint.pt", self.folder / ".checkpoint.pt"
         try:
             with explain_write_errors(path):

@@ -1,5 +1,6 @@
 """From a plan to a finished run folder: data, loop, evaluations during training and at the end."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -15,6 +16,7 @@ from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.runs.folder import Run, open_run
 from sdlab.runs.loading import LoadedRun, load_run
+from sdlab.runs.needs import LARGE, cautions, parameters
 from sdlab.runs.plan import PROBLEM_SETTINGS, Plan, evaluation_problems, plan_problems
 from sdlab.runs.sft_data import build_traces
 from sdlab.seeds import stable_int
@@ -65,13 +67,17 @@ def train(
     resume: bool = True,
     overwrite: bool = False,
     tracker: str | None = None,
+    save_every: int = 1,
+    save_optimizer: bool | None = None,
     on_step: Callable[[dict], None] | None = None,
 ) -> LoadedRun:
     """Train `model` by `method` (see METHODS) in a run folder, or resume the run in that folder.
 
     The model is evaluated after every `plan.eval_every` steps and at the end. Evaluations are keyed by (seed,
     step, split), so a resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps;
-    the same call continues it.
+    the same call continues it. save_every: steps between checkpoints. save_optimizer: whether checkpoints
+    hold the optimizer, without which a run cannot resume; None: for models of up to LARGE parameters. Warns
+    when a larger model trains with the organism's learning rate, or needs more memory than there is.
 
     Raises SdlabError for bad settings, settings that `method` does not read, a file of problems that cannot
     be read, a folder with another or a finished run, and losses that are not finite.
@@ -87,6 +93,10 @@ def train(
     problems = plan_problems(plan, config.seed)
     records = {"problems": plan.record(), "chat_template": template_record(plan.chat_template)}
     engine = load_engine(model, chat_template=plan.chat_template)
+    for sentence in cautions(engine.model, method, config):
+        warnings.warn(sentence, stacklevel=2)
+    if save_optimizer is None:
+        save_optimizer = parameters(engine.model) <= LARGE
     run = open_run(
         folder,
         config,
@@ -97,6 +107,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
         tracker=tracker,
+        save_every=save_every,
+        keep_optimizer=save_optimizer,
     )
     with run, suppress(KeyboardInterrupt):  # the folder holds every finished step
         table = run_method(

@@ -11,6 +11,7 @@ from torch import nn
 from sdlab.errors import SdlabError
 from sdlab.grading.score import grade
 from sdlab.rollout.loop import run_all
+from sdlab.rollout.memory import head_tokens
 from sdlab.rollout.torch_engine import worker_threads
 from sdlab.rollout.types import Engine, Rollouts, SamplingParams, TrainableEngine
 from sdlab.seeds import stable_int, stream
@@ -82,6 +83,7 @@ class Rows:
         self.prompt_ids = engine.encode(list(places), max(map(len, completions), default=0))
         self.prompt_of = [places[text] for text in prompts]
         self.completions, self.pad_id, self.bf16 = completions, engine.pad_id, engine.bf16
+        self.head_tokens = head_tokens(engine.model.get_output_embeddings().weight.shape[0])
 
     def logits(self, model: "PreTrainedModel", part: Sequence[int]) -> torch.Tensor:
         """Return logits (M, V) at the M completion tokens of the rows in `part`, row after row."""
@@ -94,11 +96,13 @@ class Rows:
     def plan(self, rows: Sequence[int], batch_tokens: int) -> list[list[int]]:
         """Return `rows` split into micro-batches of nearly equal size.
 
-        A micro-batch has at most `batch_tokens` tokens, or a single row. Rows with the same prompt are next
-        to each other, and a prompt counts once in each micro-batch. More than one micro-batch usually means
-        an even number of them, so that two cores finish together. The plan does not depend on the number of
-        cores, so neither does any sum.
+        A micro-batch has at most `batch_tokens` tokens, or a single row; with a large vocabulary fewer,
+        because the loss needs several next-token distributions of every token. Rows with the same prompt are
+        next to each other, and a prompt counts once in each micro-batch. More than one micro-batch usually
+        means an even number of them, so that two cores finish together. The plan does not depend on the
+        number of cores, so neither does any sum.
         """
+        batch_tokens = min(batch_tokens, self.head_tokens)
         order = sorted(
             rows,
             key=lambda i: (

@@ -78,7 +78,8 @@ def run_sdpo(
     """
     check_context(engine.tokenizer, config.context)
     teacher = Teacher(engine.model, config.teacher_model_kind, config.teacher_update_rate)
-    with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE) as session:
+    base = teacher.model if config.teacher_model_kind == "base" else None  # one frozen copy, not two
+    with Session(engine, config, run, on_step, state=teacher.state, idle=IDLE, base=base) as session:
         for step in session.steps():
             # 1. sample and grade: G completions of each problem
             batch = session.sample(problems)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pandas
 import torch
@@ -26,6 +26,9 @@ from sdlab.train.log import COLUMNS, Clock, Idle, samples, step_row
 from sdlab.train.signals import Signals
 from sdlab.train.teacher import frozen_copy
 from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class RunFolder(Protocol):
@@ -50,7 +53,7 @@ class Session:
     run: a run folder (`sdlab.runs.folder`); it is restored at the beginning and written after every step.
     on_step(row) is called after that. state: further objects that change during training (an EMA teacher), by
     name, with state_dict and load_state_dict. idle: the warning for the user after several steps without an
-    update.
+    update. base: a frozen copy of the model, where the loop has one already.
 
     `signals` collects what the losses of the step measure at its tokens (`sdlab.train.signals`).
 
@@ -68,6 +71,7 @@ class Session:
         *,
         state: dict[str, Any] | None = None,
         idle: str = "",
+        base: "PreTrainedModel | None" = None,
     ) -> None:
         if not engine.trains:
             raise SdlabError(
@@ -75,7 +79,7 @@ class Session:
                 "load the model with engine='torch'"
             )
         self.student, self.config, self.run, self.on_step = engine.model, config, run, on_step
-        self.base = TorchEngine(frozen_copy(engine.model), engine.tokenizer)
+        self.base = TorchEngine(base or frozen_copy(engine.model), engine.tokenizer)
         self.engine = engine.in_bf16(config.bf16)
         self.optimizer = make_optimizer(self.student, config)
         self.state = {"model": self.student, "optimizer": self.optimizer} | (state or {})
