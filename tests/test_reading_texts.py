@@ -248,3 +248,11 @@ def test_counts_of_characters_are_no_tokens(tmp_path):
     rows = [{"completion": "Wait, it must be thirty-six", "length": 27}] * 2
     table = markers_report(write(tmp_path / "x.jsonl", "jsonl", rows))
     assert table.columns[-1] == "per_1000_words" and table["per_1000_words"].iloc[-1] == 1000 * 2 / 10
+
+
+def test_of_a_run_folder_only_the_completions_are_read(tmp_path):
+    write(tmp_path / "samples.jsonl", "jsonl", [{"step": 0, "completion": "Wait, wait.", "prompt": "Wait?"}])
+    write(tmp_path / "steps.jsonl", "jsonl", [{"step": 0, "text": "wait wait wait"}])
+    (tmp_path / "config.json").write_text('{"method": "sdpo", "text": "wait"}')
+    table = markers_report(tmp_path)
+    assert table.set_index("marker").loc["total", "count"] == 2 and table.attrs["notes"] == []

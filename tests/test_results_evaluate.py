@@ -2,6 +2,7 @@ import dataclasses
 import gzip
 import json
 import os
+import re
 import signal
 import time
 
@@ -601,6 +602,55 @@ def test_completions_without_a_readable_answer_are_counted_everywhere(tmp_path, 
     printed = capsys.readouterr().out
     assert "2 of 6" in printed and "No answer: completions without a readable answer" in printed
     assert max(map(len, printed.splitlines()[:6])) <= 80
+
+
+def test_other_problems_prompts_and_sampling_are_said(tmp_path):
+    from sdlab.results.conditions import differing_conditions
+
+    def on(name, problems, sampling=SAMPLING, texts=TEXTS):
+        (result,) = evaluate_benchmarks(Engine(texts), {"toy": problems}, name=name, sampling=sampling)
+        return result
+
+    a, same = on("a", PROBLEMS), on("same", PROBLEMS)
+    assert differing_conditions([a, same], "a") == []
+    assert differing_conditions([a, on("more", PROBLEMS, SamplingParams(1, 60))], "a") == []
+    (sentence,) = differing_conditions([a, on("b", PROBLEMS[:2], SamplingParams(2, 60, 0.5))], "a")
+    assert sentence.startswith(
+        "toy: b and a differ in more than the model: other problems (2 and 3, 2 in common"
+    )
+    assert "temperature 0.5 and 1.0" in sentence
+    asked = [dataclasses.replace(problem, prompt=problem.prompt + " Please.") for problem in PROBLEMS]
+    texts = {one.prompt: TEXTS[one.prompt.removesuffix(" Please.")] for one in asked}
+    (sentence,) = differing_conditions([a, on("polite", asked, texts=texts)], "a")
+    assert "other prompts for 3 problems, so none can be paired" in sentence
+
+
+def test_a_folder_of_results_has_an_index_page(tmp_path, capsys):
+    from sdlab.commands.evaluate import compare
+    from sdlab.results.index import write_index
+
+    assert write_index(tmp_path) is None
+    evaluate_benchmarks(Engine(TEXTS), {"toy": PROBLEMS}, name="<b>m", sampling=SAMPLING, output=tmp_path)
+    other = SamplingParams(2, 60, 0.5)
+    evaluate_benchmarks(Engine(TEXTS), {"toy": PROBLEMS}, name="n", sampling=other, output=tmp_path)
+    text = write_index(tmp_path).read_text()
+    assert "&lt;b&gt;m" in text and "<b>m" not in text and "0.67 [" in text
+    assert "temperature" in text and "were cut at the length limit" in text
+    links = re.findall(r'href="([^"]+)"', text)
+    assert len(links) == 8 and all((tmp_path / link).is_file() for link in links)
+    assert compare((tmp_path,), baseline="n") == 0
+    assert "differ in more than the model: temperature 1.0 and 0.5" in capsys.readouterr().out
+
+
+def test_markers_are_counted_in_a_results_folder(tmp_path):
+    from sdlab.commands.markers import markers_report
+
+    (result,) = run(output=tmp_path)
+    expected = sum(total_markers(text) for text in result.samples["completion"])
+    for place in (tmp_path, result.folder, result.folder / "samples.jsonl.gz"):
+        table = markers_report(place)
+        assert table.attrs["source"].startswith("6 texts of column 'completion' in 1 file;")
+        assert table.set_index("marker").loc["total", "count"] == expected
 
 
 def test_the_commands(organism, tmp_path, capsys, monkeypatch):

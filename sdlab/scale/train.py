@@ -85,7 +85,9 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None, alarm:
     path, tokenizer, context = load_tokenizer(job)
     arguments = trl_arguments(job)
     if job.method != "sft":
-        arguments["chat_template_kwargs"] = template_options(tokenizer, job.config.thinking)
+        options = template_options(tokenizer, job.config.thinking)
+        tokenizer.chat_template = options.pop("chat_template", tokenizer.chat_template)  # with a fixed date
+        arguments["chat_template_kwargs"] = options
     common: dict[str, Any] = {
         "model": path,
         "processing_class": tokenizer,

@@ -1,5 +1,6 @@
 """Check that a chat template supports the prompts of sdlab."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -23,6 +24,7 @@ OTHER_THINKING = (
     "<|begin_of_thought|>",
 )
 PROMPT_DATE = date(2024, 7, 26)  # in prompts of templates that write the date
+_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<form>.*?)(?P=quote)\s*\)""")
 
 
 def check_template(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> None:
@@ -65,15 +67,17 @@ def template_options(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> di
     """Return the keyword arguments for `apply_chat_template`: the switch for thinking, and a fixed date.
 
     Some templates (Llama 3's) write today's date into every prompt. A run resumed on another day would then
-    continue with other prompts. These templates get PROMPT_DATE, the default date of Llama 3's template.
+    continue with other prompts. These templates are rendered with PROMPT_DATE, the default date of Llama 3's
+    template.
     """
-    dated = "strftime_now" in str(getattr(tokenizer, "chat_template", ""))
-    return {"enable_thinking": thinking} | ({"strftime_now": prompt_date} if dated else {})
+    template = str(getattr(tokenizer, "chat_template", ""))
+    fixed = with_fixed_date(template)
+    return {"enable_thinking": thinking} | ({"chat_template": fixed} if fixed != template else {})
 
 
-def prompt_date(form: str) -> str:
-    """Return PROMPT_DATE in the format that a chat template requests."""
-    return PROMPT_DATE.strftime(form)
+def with_fixed_date(template: str) -> str:
+    """Return a chat template with PROMPT_DATE in the place of every call of strftime_now."""
+    return _TODAY.sub(lambda call: repr(PROMPT_DATE.strftime(call["form"])), template)
 
 
 def opens_thinking(tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> bool:
