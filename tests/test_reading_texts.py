@@ -133,7 +133,7 @@ def test_command_prints_what_it_read(tmp_path, capsys):
         and "substring" in out
         and "per 1,000 words" in out
     )
-    assert "total               3" in out
+    assert out.split("total")[1].split()[:2] == ["3", "2"]
 
 
 def test_real_files(sdlab_real_data):

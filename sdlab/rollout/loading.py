@@ -112,7 +112,8 @@ def load_engine(
     """Load a model and return an engine that samples from it and scores with it.
 
     model: "organism" (the shipped model; its checksums are verified), a folder, a .gguf file, "smollm2-135m"
-    (of the extra sdlab[realmodel]), or a hub name such as "Qwen/Qwen3-8B". engine: "torch" (samples, scores and trains) or "vllm" (samples and scores large models).
+    (of the extra sdlab[realmodel]), or a hub name such as "Qwen/Qwen3-8B". engine: "torch" (samples, scores
+    and trains) or "vllm" (samples and scores large models).
     settings: only for "vllm", those of VllmEngine: tensor_parallel_size, max_model_len,
     gpu_memory_utilization, enforce_eager. device: only for "torch"; default "cuda" if there is a GPU,
     otherwise "cpu". dtype: default float32 on a CPU, bfloat16 on a GPU. chat_template: "plain" for a base
