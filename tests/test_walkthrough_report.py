@@ -55,7 +55,7 @@ def toured(tmp_path_factory):
         new_markdown_cell("## Part $x^2$"),
         "import os; print(os.path.exists('" + str(output / "index.html") + "'))",
         RECORD.format(
-            "score={'mean': .5, 'low': .4, 'high': .6}, best='<b>', table={'none': {'score': 1.5}}"
+            "score={'mean': .5, 'low': .4, 'high': .6}, table={'none': {'score': 1.5}}, best='<b>', n=3, a=4"
         ),
         title="# The *first*\n\n> What is\n> it?\n\nMore.",
     )
@@ -102,8 +102,8 @@ def test_the_index_shows_title_question_and_figures(toured):
     first = article(output, "00_first")
     assert first.h2.get_text() == "The first" and first.find(class_="question").get_text() == "What is it?"
     assert first.h2.a["href"] == "00_first.html"
-    assert [dd.get_text(" ") for dd in first.find_all("dd")] == ["0.5 0.4 to 0.6", "<b>"]
-    assert [cell.get_text() for cell in first.table.find_all(["th", "td"])] == ["", "score", "none", "1.5"]
+    figures = ["0.50 95% interval 0.40 to 0.60", "<b>", "3"]  # the first three plain values, no table
+    assert [dd.get_text(" ") for dd in first.find_all("dd")] == figures and first.table is None
     assert "MB" in first.find(class_="when").get_text()
 
 
@@ -298,3 +298,59 @@ def test_links_between_notebooks_lead_to_pages(tmp_path):
     }
     assert links["on"] == "01_b.html" and links["out"] == "https://example.org/a.ipynb"
     assert "away" not in links and "away" in page.read_text()
+
+
+def summarised(*cells) -> nbformat.NotebookNode:
+    picture = new_output("display_data", {"image/png": "cGljdHVyZQ=="})
+    notebook = make("1", new_markdown_cell("Text\n\n- not this\n\n## Summary\n\nFirst words."), *cells)
+    notebook.cells[2].outputs = [picture]
+    return notebook
+
+
+def test_the_sentence_is_the_first_of_the_summary():
+    told = summarised("2")
+    told.cells[-1].outputs = [new_output("display_data", {"text/markdown": "- The *score* falls.\n- More."})]
+    assert report.first_sentence(told) == "The score falls."
+    typed = summarised()
+    typed.cells[-1].source += "\n\n- In\n  two lines.\n- More."
+    assert report.first_sentence(typed) == "In two lines."
+    assert report.first_sentence(make("1", new_markdown_cell("- no summary"))) == ""
+
+
+def test_the_thumbnail_is_the_tagged_figure_or_the_first():
+    notebook = summarised("2")
+    assert report.thumbnail(notebook) == "data:image/png;base64,cGljdHVyZQ=="
+    inside = "data:image/png;base64," + "A" * 2000
+    notebook.cells[-1].outputs = [new_output("display_data", {"text/html": f"<img src='{inside}'>"})]
+    notebook.cells[-1].metadata["tags"] = ["thumbnail"]
+    assert report.thumbnail(notebook) == inside
+    assert report.thumbnail(make("1")) == ""
+
+
+def test_folded_code_stays_on_the_page():
+    notebook = make("hidden = 1", "shown = 2")
+    notebook.cells[2].metadata["jupyter"] = {"source_hidden": True}
+    soup = BeautifulSoup(render.body(notebook), "html.parser")
+    (fold,) = soup.find_all("details")
+    assert "hidden" in fold.get_text() and "shown" not in fold.get_text() and "shown" in soup.get_text()
+
+
+def test_the_parameters_stand_once_on_a_page():
+    notebook = make("1")
+    injected = make('PRESET = "smoke"').cells[2]
+    injected.metadata["tags"] = ["injected-parameters"]
+    notebook.cells.insert(2, injected)
+    words = BeautifulSoup(render.body(notebook), "html.parser").get_text()
+    assert words.count("PRESET") == 1 and "smoke" in words and "quick" not in words
+
+
+def test_the_index_leads_with_the_answer_and_ends_with_the_verdicts(tmp_path):
+    lead = report.Lead(
+        "It <falls>.", "<svg></svg>", "Five seeds.", (("A claim", "not settled", "+0.1", "Fig 3"),)
+    )
+    run = report.Run("smoke", "organism", "today", "done", lead)
+    page = BeautifulSoup(report.write_index(tmp_path, [], run).read_text(), "html.parser")
+    assert page.find(class_="answer").get_text() == "It <falls>."
+    assert page.find("figcaption").get_text() == "Five seeds."
+    cells = [cell.get_text() for cell in page.find(class_="verdicts").tbody.tr.find_all(["th", "td"])]
+    assert cells == ["A claim", "not settled", "+0.1", "Fig 3"]

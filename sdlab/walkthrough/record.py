@@ -39,6 +39,7 @@ def record(
     names = shell.user_ns if shell else {}
     payload = {
         "values": {name: _plain(value, name) for name, value in values.items()},
+        "order": list(values),  # a notebook file sorts keys
         "provenance": provenance(
             model=model if model is not None else names.get("MODEL"),
             seed=seed if seed is not None else names.get("SEED"),

@@ -32,8 +32,24 @@ def body(notebook: nbformat.NotebookNode) -> str:
     """Return the cells of `notebook` as HTML, each with its id `cell-id=ID` as anchor."""
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", markdown)
-    page, _ = exporter.from_notebook_node(_still(notebook))
+    still = _still(notebook)
+    page, _ = exporter.from_notebook_node(still)
+    for cell in still.cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            page = _folded(page, f"cell-id={cell.id}")
     return offline(page)
+
+
+def _folded(page: str, cell: str) -> str:
+    """Return `page` with the code of one cell folded; `cell` is the id of its element."""
+    opening, summary = '<div class="input_area">', '<details class="input_area"><summary>Code</summary>'
+    start = page.find(opening, page.find(f'id="{cell}"'))
+    end = page.find("</div>", page.find("</pre></div>", start) + len("</pre></div>"))
+    if start < 0 or end < 0:
+        return page
+    return (
+        page[:start] + summary + page[start + len(opening) : end] + "</details>" + page[end + len("</div>") :]
+    )
 
 
 def markdown(source: str) -> str:
@@ -66,7 +82,11 @@ def _still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            notebook.cells = [
+                one for one in notebook.cells if "parameters" not in one.metadata.get("tags", [])
+            ]
             cell.source = "# this run's parameters\n" + cell.source.removeprefix("# Parameters\n")
         for output in cell.get("outputs", []):
             data = output.get("data")

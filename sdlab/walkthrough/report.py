@@ -16,6 +16,7 @@ from pygments.formatters import HtmlFormatter
 import sdlab
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
+from sdlab.measure.intervals import tidy
 from sdlab.walkthrough import record, render
 from sdlab.walkthrough.execute import Execution, read
 from sdlab.walkthrough.failures import Failure
@@ -28,8 +29,9 @@ LABELS = {
     "earlier": "from an earlier run",
     "stopped": "stopped",
 }
+PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]{2000,}")
 EXPLORER = "explorer.html"  # linked when it is in the report's folder
-FIGURES = 6  # plain values shown on the index for each notebook
+FIGURES = 3  # plain values shown on the index for each notebook
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Entry:
     provenance: dict[str, Any] = field(default_factory=dict)
     anchors: dict[int, str] = field(default_factory=dict)  # cell number -> anchor on the page
     has_page: bool = False
+    sentence: str = ""  # the first sentence of its summary
+    thumbnail: str = ""  # the address of a picture, as data
 
     @property
     def name(self) -> str:
@@ -73,11 +77,15 @@ class Entry:
         plain = [(name, value) for name, value in self.values.items() if not record.is_table(value)]
         return [(record.label(name), *_figure(value)) for name, value in plain[:FIGURES]]
 
-    @property
-    def grid(self) -> str:
-        """The HTML of the first recorded table, or ""."""
-        tables = [record.grid(name, value) for name, value in self.values.items() if record.is_table(value)]
-        return Markup(tables[0]) if tables else ""  # record.grid escapes every text
+
+@dataclass(frozen=True)
+class Lead:
+    """What the index begins and ends with: the answer, its figure, and the verdicts on the statements."""
+
+    answer: str
+    figure: str  # HTML
+    caption: str
+    verdicts: tuple[tuple[str, str, str, str], ...] = ()  # statement, verdict, measured, source
 
 
 @dataclass
@@ -88,6 +96,7 @@ class Run:
     model: str
     started: str
     state: str = "running"
+    lead: Lead | None = None
 
 
 def entry(path: Path) -> Entry:
@@ -118,11 +127,44 @@ def finish(line: Entry, execution: Execution) -> None:
         if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
     line.anchors = {number: f"cell-id={cell.get('id', '')}" for number, cell in enumerate(own, 1)}
+    line.sentence, line.thumbnail = first_sentence(execution.notebook), thumbnail(execution.notebook)
     try:
         recorded = record.read_record(execution.notebook)
-        line.values, line.provenance = recorded["values"], recorded["provenance"]
+        order, values = recorded.get("order", list(recorded["values"])), recorded["values"]
+        line.values, line.provenance = {name: values[name] for name in order}, recorded["provenance"]
     except SdlabError:  # no record: a notebook that failed early, or one that records nothing
         line.values, line.provenance = {}, {}
+
+
+def first_sentence(notebook: nbformat.NotebookNode) -> str:
+    """Return the first line of the list under the heading "Summary", in Markdown or in an output; else ""."""
+    in_summary = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = cell.source
+            if "## Summary" in text:
+                in_summary, text = True, text.partition("## Summary")[2]
+            texts = [text.partition("\n## ")[0]]
+        else:
+            texts = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
+        found = re.search(r"^- (.+(?:\n  .+)*)", "\n".join(texts), re.MULTILINE) if in_summary else None
+        if found:
+            return _plain(found[1].replace("\n", " "))
+    return ""
+
+
+def thumbnail(notebook: nbformat.NotebookNode) -> str:
+    """Return the address of the notebook's picture: of the cell tagged `thumbnail`, else the first; or ""."""
+    tagged = [cell for cell in notebook.cells if "thumbnail" in cell.metadata.get("tags", [])]
+    for cell in [*tagged, *notebook.cells]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                return f"data:image/png;base64,{data['image/png'].strip()}"
+            found = PICTURE.search(data.get("text/html", ""))
+            if found:
+                return found[0]
+    return ""
 
 
 def write_page(
@@ -216,12 +258,13 @@ def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
 
 def _figure(value: Any) -> tuple[str, str, bool]:
     if record.is_interval(value):
-        return (
-            record.show(value["mean"]),
-            f"{record.show(value['low'])} to {record.show(value['high'])}",
-            False,
+        mean, low, high = (
+            "–" if value[part] is None else tidy(value[part]) for part in ("mean", "low", "high")
         )
-    return record.show(value), "", not isinstance(value, (int, float))
+        return mean, f"95% interval {low} to {high}", False
+    if isinstance(value, float):
+        return tidy(value), "", False
+    return record.show(value), "", not isinstance(value, int)
 
 
 def _plain(markdown_line: str) -> str:

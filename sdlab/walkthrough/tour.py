@@ -17,6 +17,7 @@ from sdlab.presets import preset as named_preset
 from sdlab.walkthrough import clean, execute, report
 from sdlab.walkthrough.execute import Execution
 from sdlab.walkthrough.failures import Failure
+from sdlab.walkthrough.lead import lead
 
 
 def tour(
@@ -47,6 +48,8 @@ def tour(
     console = console or Console()
     model = _findable(model)
     run = report.Run(preset, model, datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"))
+    if folder is None:  # the shipped walkthrough; other notebooks have another answer
+        run.lead = lead()
     entries = [report.entry(path) for path in execute.find((), folder)]
     for line in entries:
         line.has_page = (output / line.page).exists()
