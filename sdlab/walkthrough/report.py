@@ -149,7 +149,7 @@ def first_sentence(notebook: nbformat.NotebookNode) -> str:
             texts = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
         found = re.search(r"^- (.+(?:\n  .+)*)", "\n".join(texts), re.MULTILINE) if in_summary else None
         if found:
-            return _plain(found[1].replace("\n", " "))
+            return _plain(re.sub(r"\s+", " ", found[1]))
     return ""
 
 
