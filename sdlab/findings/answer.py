@@ -13,15 +13,15 @@ def answer(recorded: Recorded) -> str:
     markers = {name: recorded.interval(name, "markers", UNSEEN).mean for name in ("base", "sdpo")}
     doubt = recorded.difference("base", "sdpo", "markers", UNSEEN)
     loss, gain = (recorded.difference("base", name, "reward", UNSEEN) for name in ("sdpo", "grpo"))
-    verbs = (
+    more = (
         "writes more words of doubt",
         "writes fewer words of doubt",
         "writes about as many words of doubt",
     )
+    moves = ("rises", "falls", "does not clearly change")
     return (
-        f"Trained to imitate itself with the solution in view, the model {direction(doubt, *verbs)} "
-        f"({markers['base']:.1f} before, {markers['sdpo']:.1f} after, per completion), and its score on new types "
-        f"of problems {direction(loss, 'rises', 'falls', 'does not clearly change')} ({score['base']:.2f} before, "
-        f"{score['sdpo']:.2f} after); trained on right and wrong alone (GRPO), it "
-        f"{direction(gain, 'rises', 'falls', 'does not clearly change')} ({score['grpo']:.2f})."
+        f"Trained to imitate itself with the solution in view, the model {direction(doubt, *more)} "
+        f"({markers['base']:.1f} before, {markers['sdpo']:.1f} after, per completion), and its score on new "
+        f"types of problems {direction(loss, *moves)} ({score['base']:.2f} before, {score['sdpo']:.2f} after); "
+        f"trained on right and wrong alone (GRPO), it {direction(gain, *moves)} ({score['grpo']:.2f})."
     )

@@ -12,7 +12,7 @@ from sdlab.walkthrough.report import Lead
 
 
 def lead() -> Lead | None:
-    """Return the answer, its figure and the verdicts from the recorded runs; None where they are not recorded."""
+    """Return the answer, its figure and the verdicts; None where the runs are not recorded."""
     if not all(is_recorded(name) for name in NEEDED):
         return None
     from sdlab.charts.curves import split_curves
