@@ -22,6 +22,6 @@ def answer(recorded: Recorded) -> str:
     return (
         f"Trained to imitate itself with the solution in view, the model {direction(doubt, *more)} "
         f"({markers['base']:.1f} before, {markers['sdpo']:.1f} after, per completion), and its score on new "
-        f"types of problems {direction(loss, *moves)} ({score['base']:.2f} before, {score['sdpo']:.2f} after); "
-        f"trained on right and wrong alone (GRPO), it {direction(gain, *moves)} ({score['grpo']:.2f})."
+        f"types of problems {direction(loss, *moves)} ({score['base']:.2f} before, "
+        f"{score['sdpo']:.2f} after); trained on right and wrong alone (GRPO), it {direction(gain, *moves)} ({score['grpo']:.2f})."
     )
