@@ -23,5 +23,6 @@ def answer(recorded: Recorded) -> str:
         f"Trained to imitate itself with the solution in view, the model {direction(doubt, *more)} "
         f"({markers['base']:.1f} before, {markers['sdpo']:.1f} after, per completion), and its score on new "
         f"types of problems {direction(loss, *moves)} ({score['base']:.2f} before, "
-        f"{score['sdpo']:.2f} after); trained on right and wrong alone (GRPO), it {direction(gain, *moves)} ({score['grpo']:.2f})."
+        f"{score['sdpo']:.2f} after); trained on right and wrong alone (GRPO), "
+        f"it {direction(gain, *moves)} ({score['grpo']:.2f})."
     )
