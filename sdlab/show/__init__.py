@@ -24,6 +24,9 @@ _HOME = {
     "reveal": "predictions",
     "change_of": "predictions",
     "guesses_summary": "predictions",
+    "table": "tables",
+    "interval_table": "tables",
+    "score_table": "tables",
 }
 __all__ = ["setup", "charts", *_HOME]
 

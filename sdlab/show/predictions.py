@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.measure.comparison import Comparison
+from sdlab.measure.crossed import Difference
 from sdlab.show.captured import Captured, as_view
 from sdlab.show.progress import show_in_place
 from sdlab.show.view import View, render
@@ -131,14 +132,17 @@ def reveal(question: str, options: Sequence[str] = (), answer: str | None = None
         guess.draw()
 
 
-def change_of(comparison: Comparison, words: tuple[str, str, str] = ("falls", "not clear", "rises")) -> str:
+def change_of(
+    change: Comparison | Difference, words: tuple[str, str, str] = ("falls", "not clear", "rises")
+) -> str:
     """Return the word for a change: it falls, it is not significant, or it rises.
 
     It makes an option of `reveal` from a result: `guess.answer = change_of(sdlab.compare(before, after))`.
     """
-    if not comparison.significant:
+    if not change.significant:
         return words[1]
-    return words[2] if comparison.difference.mean > 0 else words[0]
+    interval = change.difference if isinstance(change, Comparison) else change.interval
+    return words[2] if interval.mean > 0 else words[0]
 
 
 def guesses_summary() -> View:
