@@ -87,7 +87,10 @@ def _intervals(
     import altair as alt
 
     need(frame, [x, y, low, high], "an interval chart")
-    frame, names, shades = label_colours(frame, y, *known_labels(frame, y))
+    labels, colours = known_labels(frame, y)
+    frame, names, shades = label_colours(frame, y, labels, colours)
+    if not set(frame[y]) & set(colours):  # a single series: the colours would mean nothing
+        shades = [BLUE] * len(names)
     frame = frame.assign(value_text=frame[x].map(number))
     axis = alt.Axis(labels=labelled, title=(y_title if labelled else None), labelPadding=8)
     base = (

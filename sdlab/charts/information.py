@@ -130,6 +130,16 @@ def information_curve(
     return (chart + rule + dot + text).properties(title=chart_title(title, subtitle), description=words)
 
 
+def _from_zero(frame: Frame, middle: str, low: str | None, high: str | None) -> alt.Scale:
+    """Return a scale that starts at 0 where no value is negative, with room for labels at its end."""
+    import altair as alt
+
+    least, most = float(frame[low or middle].min()), float(frame[high or middle].max())
+    if least < 0 or most <= 0:
+        return alt.Scale(padding=30)
+    return alt.Scale(domain=[0, 1.25 * most], nice=False)
+
+
 def information_markers(
     frame: Frame,
     *,
@@ -159,8 +169,8 @@ def information_markers(
     base = alt.Chart(frame).encode(
         color=alt.Color("label:N", scale=alt.Scale(domain=names, range=shades), legend=None)
     )
-    across = alt.X(field(x, "Q"), title=x_title, scale=alt.Scale(padding=30))
-    up = alt.Y(field(y, "Q"), title=y_title, scale=alt.Scale(padding=20))
+    across = alt.X(field(x, "Q"), title=x_title, scale=_from_zero(frame, x, x_low, x_high))
+    up = alt.Y(field(y, "Q"), title=y_title, scale=_from_zero(frame, y, y_low, y_high))
     layers = []
     if x_low and x_high:
         layers.append(

@@ -83,7 +83,8 @@ def compare(
     interval = (
         f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
     )
-    sentence = f"{metric}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
+    name = "score" if metric == "reward" else metric
+    sentence = f"{name}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
 
 

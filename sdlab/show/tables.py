@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sdlab.charts.style import METHOD_LABELS, METRIC_LABELS
-from sdlab.measure.evaluation import METRICS, summarise
+from sdlab.measure.evaluation import summarise
 from sdlab.measure.intervals import Interval, tidy
 from sdlab.show.view import View, render
 from sdlab.text.prompt import CONTEXT_LABELS
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 LABELS = CONTEXT_LABELS | METHOD_LABELS
+SHOWN = ("reward", "length", "markers", "density")
 
 
 def table(frame: pandas.DataFrame, names: Mapping[str, str] | None = None) -> View:
@@ -55,7 +56,7 @@ def interval_table(
 def score_table(
     frame: pandas.DataFrame,
     by: Sequence[str] | str,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = SHOWN,
     labels: Mapping[str, str] = LABELS,
 ) -> View:
     """Return score, length and markers of every group of `by` with 95% intervals by problem.

@@ -6,10 +6,11 @@ from itertools import pairwise
 import pandas
 
 from sdlab.measure.comparison import Comparison, compare
-from sdlab.measure.evaluation import METRICS, summarise
+from sdlab.measure.evaluation import summarise
 from sdlab.paper import PAPER
 from sdlab.text.prompt import CONTEXT_LABELS, CONTEXTS
 
+SHOWN = ("reward", "length", "markers", "density")
 PAPER_ORDER = ("none", "solution_no_think", "regenerated", "solution")  # of the scores, from the lowest
 
 
@@ -18,7 +19,7 @@ def context_blocks(frame: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
     return {str(name): block for name, block in frame.groupby("context", sort=False)}
 
 
-def changes_from_none(frame: pandas.DataFrame, metrics: Sequence[str] = METRICS) -> pandas.DataFrame:
+def changes_from_none(frame: pandas.DataFrame, metrics: Sequence[str] = SHOWN) -> pandas.DataFrame:
     """Return every context minus no context, paired by problem, as text: a row per context.
 
     Cells look like "+0.25 [0.18, 0.32]"; "(not significant)" follows where the change is not.
@@ -54,7 +55,7 @@ def ratios_beside_paper(frame: pandas.DataFrame) -> pandas.DataFrame:
     means = means.reindex([name for name in CONTEXTS if name in means.index])
     paper = PAPER.assign(density=1000 * PAPER["markers"] / PAPER["length"])
     columns: dict[str, list] = {"context": [CONTEXT_LABELS[str(name)] for name in means.index]}
-    for metric in ("reward", "length", "markers", "density"):
+    for metric in SHOWN:
         name = "score" if metric == "reward" else metric
         for who, table in (("here", means), ("paper", paper)):
             values = table[metric].reindex(means.index).astype(float)

@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 import pandas
 
+from sdlab.measure.evaluation import summarise
 from sdlab.measure.model_information import ModelInformation, model_information
 from sdlab.measure.traces import score_trace
 from sdlab.rollout.types import Engine
@@ -20,6 +21,13 @@ from sdlab.world.knobs import BLIND, Knobs
 from sdlab.world.problems import Problem
 from sdlab.world.reasoner import sample
 from sdlab.world.solutions import write_correct
+
+MEASURES = {
+    "exact_information": "true I(y; s | x)",
+    "information": "model's I(y; s | x)",
+    "exact_plug_in": "true plug-in",
+    "nats": "model's plug-in",
+}
 
 
 @dataclass(frozen=True)
@@ -98,3 +106,14 @@ def compare_with_truth(
     for name in ("information", "plug_in", "given"):
         frame[f"exact_{name}"] = [d.exact[name] for d in draws]
     return frame, information
+
+
+def truth_and_model(frame: pandas.DataFrame, seed: Seed = 0) -> pandas.DataFrame:
+    """Return the MEASURES of `compare_with_truth` by kind of solution, as `summarise` does.
+
+    Columns solution (right or wrong) and measure (the label) are added. Infinite values are left out.
+    """
+    finite = frame.replace([float("inf"), float("-inf")], float("nan"))
+    finite = finite.assign(solution=frame["right"].map({True: "right", False: "wrong"}))
+    summary = summarise(finite, ["solution"], list(MEASURES), seed=seed)
+    return summary.assign(measure=summary["metric"].map(MEASURES))

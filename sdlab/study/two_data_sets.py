@@ -8,7 +8,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.crossed import Difference
-from sdlab.measure.evaluation import METRICS, evaluate
+from sdlab.measure.evaluation import evaluate
 from sdlab.paper import TABLE_TWO
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
@@ -19,6 +19,7 @@ from sdlab.world.problems import Problem
 
 CONDITIONS = ("base", "sft_unguided", "sft_guided")
 TRAINED = CONDITIONS[1:]
+SHOWN = ("reward", "length", "markers", "density")
 LIVE_SPLITS = ("in-domain", "unseen-types")
 SPLITS = (*LIVE_SPLITS, "deeper")
 
@@ -108,7 +109,7 @@ def recorded_table(recorded: Recorded, splits: Sequence[str] = SPLITS) -> pandas
     for split in splits:
         for name in CONDITIONS:
             row = {"split": split, "model": name}
-            row |= {metric: str(recorded.interval(name, metric, split)) for metric in METRICS}
+            row |= {metric: str(recorded.interval(name, metric, split)) for metric in SHOWN}
             change = "" if name == "base" else str(recorded.difference("base", name, "reward", split))
             rows.append(row | {"score minus base": change})
     return pandas.DataFrame(rows)
