@@ -51,7 +51,7 @@ def ratios_beside_paper(frame: pandas.DataFrame) -> pandas.DataFrame:
 
     The score is given as it is. Columns: context, then "score here", "score paper", "length here", ...
     """
-    means = summarise(frame, "context").pivot(index="context", columns="metric", values="mean")
+    means = summarise(frame, "context", SHOWN).pivot(index="context", columns="metric", values="mean")
     means = means.reindex([name for name in CONTEXTS if name in means.index])
     paper = PAPER.assign(density=1000 * PAPER["markers"] / PAPER["length"])
     columns: dict[str, list] = {"context": [CONTEXT_LABELS[str(name)] for name in means.index]}
