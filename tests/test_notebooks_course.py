@@ -28,7 +28,7 @@ def lines(source: str) -> int:
 @course
 def test_it_opens_with_goals_and_ends_with_an_answer(path):
     cells = raw(path).cells
-    for part in ("**You will learn**", "**Before this notebook**", "**Time**: about"):
+    for part in ("**You learn", "**You need**", "**Time**: about"):
         assert part in cells[0].source, part
     question = " ".join(line for line in cells[0].source.splitlines() if line.startswith(">"))
     assert "?" in question
