@@ -270,6 +270,25 @@ def test_a_page_without_a_kernel_folds_the_result_and_prints_it(scripts, browser
         page.close()
 
 
+EXPLORER = """
+from sdlab.explore.frame import explorer_view
+from sdlab.world.splits import load_split
+explorer_view(load_split("in-domain", limit=1)[0])
+"""
+
+
+@pytest.mark.browser
+def test_the_explorer_answers_in_a_frame_of_the_notebook(open_lab, tmp_path, told):
+    lab = open_lab(made(tmp_path / "explorer.ipynb", EXPLORER))
+    lab.run_all()
+    assert not lab.errors()
+    frame = lab.page.frame_locator("iframe[title^='The explorer']")
+    frame.get_by_role("button", name="Draw a problem").click()
+    frame.get_by_role("button", name="Ask the models").click()
+    frame.locator("#columns").get_by_text("The answer is").first.wait_for(timeout=PATIENCE * 1000)
+    told.append("the explorer in a frame: a problem was drawn and the models answered it")
+
+
 TRAINING = (
     """
 from sdlab.rollout.loading import load_engine

@@ -7,10 +7,12 @@ import pytest
 from hygiene import raw
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-COURSE = sorted(path for path in FOLDER.glob("0[0-4]_*.ipynb"))
+COURSE = sorted(FOLDER.glob("0[0-4]_*.ipynb"))
+EVERY = sorted(FOLDER.glob("[0-9]*.ipynb"))
 VISIBLE, LONGEST = 200, 15  # lines of code that a student reads in a notebook, and in one of its cells
 WORDS_PER_MINUTE = 130  # of technical text; code lines count as 8 words
 course = pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+every = pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 
 
 def code_cells(path: Path) -> list:
@@ -37,7 +39,7 @@ def test_it_opens_with_goals_and_ends_with_an_answer(path):
     assert "guesses_summary()" in text and "## Exercises" in text
 
 
-@course
+@every
 def test_code_is_short(path):
     cells = code_cells(path)
     visible = sum(lines(cell.source) for cell in cells if not is_folded(cell))

@@ -17,7 +17,8 @@ def test_numbers_have_two_decimals_and_text_is_escaped():
     view = table(frame, {"share": "the share"})
     assert cells(view) == [["a name", "the share", "count", "right"], ["<b>x</b>", "0.12", "13,054", "yes"]]
     assert not BeautifulSoup(view.html, "html.parser").find("b") and "0.12" in view.text
-    assert cells(table(pandas.DataFrame({"x": [float("nan")]})))[1] == [""]
+    odd = pandas.DataFrame({"x": [float("nan"), float("inf"), -float("inf")]})
+    assert cells(table(odd)) == [["x"], [""], ["∞"], ["-∞"]]
 
 
 def rows(model: str, split: str, rewards) -> pandas.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from sdlab.charts.style import METHOD_LABELS, METRIC_LABELS
@@ -70,5 +71,5 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "" if value != value else tidy(value)
+        return "" if value != value else tidy(value) if isfinite(value) else "∞" if value > 0 else "-∞"
     return f"{value:,}" if isinstance(value, int) else str(value)
