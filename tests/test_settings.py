@@ -327,9 +327,13 @@ def seen(tmp_path, monkeypatch):
             notes.append(([problem.id for problem in problems], "commitments"))
             return pandas.DataFrame({name: [0] for name in training.COMMITMENTS})
 
+        def load(model, chat_template):
+            notes.append(("chat template", chat_template))
+            return engine
+
         engine = SimpleNamespace(model=None, tokenizer=None)
         for name, part in {
-            "load_engine": lambda model: engine,
+            "load_engine": load,
             "build_traces": traces,
             "evaluate": evaluate,
             "commitment_counts": counts,
@@ -358,6 +362,7 @@ PLANS = {
     "num_eval_generations": {"num_eval_generations": 2},
     "eval_seed": {"eval_seed": 3},
     "commitments": {"commitments": True},
+    "chat_template": {"chat_template": "plain"},
 }
 TINY_PLAN = dict(eval_every=1, eval_splits=("in-domain",), eval_problems=2, final_splits=("in-domain",),
                  final_problems=2,
@@ -407,7 +412,7 @@ def test_every_field_of_a_plan_changes_a_run_or_is_refused(method, name, seen, o
 @pytest.mark.parametrize("name", ["thinking", "max_completion_length", "seed"])
 def test_sfts_traces_follow_the_config(name, seen):
     plan = Plan(**TINY_PLAN)
-    one, other = (seen("sft", SFTConfig(steps=2, **changes), plan)[0] for changes in ({}, CHANGES[name]))
+    one, other = (seen("sft", SFTConfig(steps=2, **changes), plan)[1] for changes in ({}, CHANGES[name]))
     assert one != other and one[2] == {"max_completion_length": 256, "thinking": True}
 
 

@@ -231,6 +231,7 @@ def evaluation_sums(
     frame, columns = evaluate(engine, problems, params, thinking=config.thinking), SUMS
     if plan.commitments:
         each = [problem for problem in problems for _ in range(plan.num_eval_generations)]
-        frame, columns = frame.join(commitment_counts(frame["completion"], each)), (*SUMS, *COMMITMENTS)
+        counts = commitment_counts(frame["completion"].tolist(), each)
+        frame, columns = frame.join(counts), (*SUMS, *COMMITMENTS)
     groups = frame.groupby("problem_id", sort=False)
     return groups[list(columns)].sum().astype(int).assign(generations=groups.size()).reset_index()
