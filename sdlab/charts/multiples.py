@@ -40,9 +40,16 @@ def setting_multiples(
     panels, words = [], []
     for name in names:
         panel = split_curves(
-            recorded, [reference, name], metric, labels=labels, title="", subtitle="", width=width
+            recorded,
+            [reference, name],
+            metric,
+            labels={**(labels or {}), name: "the setting of the panel"},
+            title="",
+            subtitle="",
+            width=width,
         )
-        words.append(str(panel.description))
-        panels.append(panel.properties(title=(labels or {}).get(name, name)))
-    chart = alt.concat(*panels, columns=columns, spacing=24).resolve_scale(color="independent")
+        own = (labels or {}).get(name, name)
+        words.append(f"{own}: {panel.description}")
+        panels.append(panel.properties(title=own))
+    chart = alt.concat(*panels, columns=columns, spacing=24)  # the colours, and so the legend, are shared
     return chart.properties(title=chart_title(title, subtitle), description=". ".join(words))

@@ -31,6 +31,7 @@ LABELS = {
 }
 PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]{2000,}")
 EXPLORER = "explorer.html"  # linked when it is in the report's folder
+SHORT = 40  # characters of a text that stands among the figures
 FIGURES = 3  # plain values shown on the index for each notebook
 
 
@@ -74,7 +75,7 @@ class Entry:
     @property
     def figures(self) -> list[tuple[str, str, str, bool]]:
         """Return (label, value, interval, is it text?) of the first plain values."""
-        plain = [(name, value) for name, value in self.values.items() if not record.is_table(value)]
+        plain = [(name, value) for name, value in self.values.items() if _is_short(value)]
         return [(record.label(name), *_figure(value)) for name, value in plain[:FIGURES]]
 
 
@@ -254,6 +255,13 @@ def _shared(entries: list[Entry]) -> list[tuple[str, str]]:
         elif value is not None and name != "peak_memory_mb":
             rows.append((record.label(name), str(value)))
     return rows
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether a recorded value is a number, an interval or a few words."""
+    if record.is_interval(value):
+        return True
+    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= SHORT)
 
 
 def _figure(value: Any) -> tuple[str, str, bool]:
