@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-from sdlab.charts import curves, picture
+from sdlab.charts import curves, multiples, picture
 from sdlab.charts.style import METHOD_COLOURS
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import crossed_interval
@@ -174,3 +174,13 @@ def test_a_condition_judged_once_is_a_dot_with_its_interval():
 def test_errors_name_what_is_wrong(call, told):
     with pytest.raises(SdlabError, match=told):
         call()
+
+
+def test_multiples_have_one_panel_per_setting_beside_the_same_reference():
+    chart = multiples.setting_multiples(recorded(), "sdpo", ["grpo"], labels={"sdpo": "SDPO", "grpo": "GRPO"})
+    drawn = chart.to_dict()
+    assert [panel["title"] for panel in drawn["concat"]] == ["GRPO"]
+    labels = {row["label"] for rows in drawn["datasets"].values() for row in rows}
+    assert labels == {"SDPO", "the setting of the panel"}
+    with pytest.raises(SdlabError, match="got no conditions"):
+        multiples.setting_multiples(recorded(), "sdpo", [])

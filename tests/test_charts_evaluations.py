@@ -6,6 +6,7 @@ import pandas
 import pytest
 
 from sdlab.charts.evaluations import pass_at_k_curves, pass_rates
+from sdlab.charts.histogram import rate_histogram
 from sdlab.charts.picture import OKABE_ITO, alt_text, svg_of, with_theme
 from sdlab.charts.score_length import score_against_length
 from sdlab.errors import SdlabError
@@ -166,3 +167,12 @@ def test_unreadable_completions_stand_in_every_chart():
     assert [("no readable answer: 25%" in label) for label in labels if "score 0" in label][:2].count(
         True
     ) == 1
+
+
+def test_the_histogram_counts_problems_by_fifths_of_the_pass_rate():
+    drawn = rate_histogram([result("a", [0, 0.1875, 0.25, 1, 1]), result("b", [0.5])]).to_dict()
+    frames = [[row["problems"] for row in rows] for rows in drawn["datasets"].values()]
+    assert frames == [[2, 1, 0, 0, 2], [0, 0, 1, 0, 0]]
+    assert "a: 2 at 0.0 to 0.2, 1 at 0.2 to 0.4" in drawn["description"]
+    with pytest.raises(SdlabError, match="no problem with a verdict"):
+        rate_histogram([])

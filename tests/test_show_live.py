@@ -22,6 +22,16 @@ def test_live_board_throttles_and_shows_the_last_row():
     assert len(views) <= 5  # nothing pending
 
 
+def test_a_board_that_knows_its_end_counts_the_steps_and_draws_the_untrained_model():
+    views = []
+    board = LiveBoard(("reward",), title="GRPO", steps=40, baseline={"reward": 0.25}, show=views.append)
+    board.update({"step": 2, "reward": 0.5})
+    assert views[-1].text == "GRPO, step 3 of 40: score 0.50"
+    assert "untrained 0.25" in views[-1].html
+    board.is_stopped = True
+    assert board.view().text.startswith("GRPO, step 3 of 40, stopped by you here: ")
+
+
 def test_live_board_with_none_of_its_columns_says_so_in_words():
     views = []
     LiveBoard(("reward",), show=views.append).update({"step": 1})
