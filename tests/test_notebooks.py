@@ -317,6 +317,15 @@ def test_the_opening_states_goals_needs_and_an_honest_reading_time(path):
     assert 0.7 < stated / (words / 150 + lines / 20) < 1.4, "150 words and 20 lines of code a minute"
 
 
+def test_every_notebook_can_install_sdlab_as_the_page_on_colab_says():
+    page = (NOTEBOOKS[0].parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^!(.+)$", page.partition("## Colab and Kaggle")[2], re.MULTILINE)
+    for path in (path for path in NOTEBOOKS if path.parent.name == "notebooks"):
+        (cell,) = [cell for cell in raw(path).cells if 'find_spec("sdlab")' in cell.source]
+        assert len(cell.source.splitlines()) < 6 and cell.metadata["jupyter"]["source_hidden"]
+        assert cell.source.rpartition("!")[2] == " && ".join(documented[:2])
+
+
 @pytest.mark.parametrize("path", REDUCED, ids=lambda path: path.stem)
 def test_every_prediction_is_asked_and_compared(path):
     sources = [cell.source for cell in raw(path).cells]
