@@ -331,7 +331,8 @@ def seen(tmp_path, monkeypatch):
             notes.append(("chat template", chat_template))
             return engine
 
-        engine = SimpleNamespace(model=None, tokenizer=None)
+        model = SimpleNamespace(parameters=list, save_pretrained=lambda folder: None)
+        engine = SimpleNamespace(model=model, tokenizer=None)
         for name, part in {
             "load_engine": load,
             "build_traces": traces,
