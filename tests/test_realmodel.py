@@ -87,9 +87,9 @@ def test_an_evaluation_on_a_file_and_the_import_of_its_completions_agree(file, t
         sampling=SamplingParams(2, 32),
         limit=2,
     )
-    assert result.benchmark == "sums" and len(result.samples) == 4
+    assert result.benchmark == "sums.jsonl" and len(result.samples) == 4
     assert result.about["settings"]["problems"]["sha256"] and result.samples["entropy"].notna().all()
-    (again,) = import_rollouts([result.folder / "samples.jsonl.gz"], name="again", benchmark="sums")
+    (again,) = import_rollouts([result.folder / "samples.jsonl.gz"], name="again", benchmark="sums.jsonl")
     assert again.samples["verdict"].tolist() == result.samples["verdict"].tolist()
     assert again.unreadable == result.unreadable
 

@@ -145,6 +145,22 @@ def test_an_estimate_comes_once_and_solutions_without_thinking_leave_a_context_o
     assert list(dict.fromkeys(frame["context"])) == ["none", "solution", "regenerated"]
 
 
+class OnlyAlone(Constant):
+    """Is right without a demonstration only."""
+
+    def generate(self, prompts, params, progress=None):
+        shown = any("Correct solution:" in prompt for prompt in prompts)
+        self.texts = ("\\boxed{-1}",) if shown else ("\\boxed{0}", "\\boxed{-1}")
+        return super().generate(prompts, params, progress)
+
+
+def test_without_a_right_completion_under_the_solution_nothing_is_regenerated():
+    engine = OnlyAlone()
+    problems = [Problem(f"my/{n}", "my", "my", "", f"{n} - {n}?", "0") for n in range(3)]
+    frame = contexts.run_contexts(engine, contexts.select(engine, problems, 2), 2)
+    assert list(dict.fromkeys(frame["context"])) == ["none", "solution"]
+
+
 def test_a_context_too_short_for_the_demonstration_names_the_problem_and_the_remedy():
     engine = Constant("So " + "and so on " * 30 + "\\boxed{0}.", *["\\boxed{-1}"] * 7)
     problems = [Problem("my/7", "my", "my", "", "7 - 7?", "0")]

@@ -106,6 +106,11 @@ def contexts_command(
             "The model's solutions have no <think> part, so the context "
             f'"{CONTEXT_LABELS["solution_no_think"]}" would repeat the full solution and is left out.'
         )
+    if "regenerated" not in set(frame["context"]):
+        notes.append(
+            "No completion under the full solution is right, so there is no regenerated solution, and the "
+            f'context "{CONTEXT_LABELS["regenerated"]}" is left out.'
+        )
     if frame["truncated"].any():
         notes.append(
             f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; "

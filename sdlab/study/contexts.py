@@ -181,8 +181,9 @@ def run_contexts(
     """Sample every context on the selected problems and return the rows of `evaluate`.
 
     There is one block per context, in the order of CONTEXTS. The regenerated context of a problem is its
-    first right completion under the full solution; a problem without one is left out of that block. When no
-    solution has a thinking part, "solution_no_think" would repeat "solution" and is left out.
+    first right completion under the full solution; a problem without one is left out of that block, and so is
+    the block when no problem has one. When no solution has a thinking part, "solution_no_think" would repeat
+    "solution" and is left out.
     """
     contexts = [
         name for name in CONTEXTS if name != "solution_no_think" or has_thinking(engine, selection, thinking)
@@ -198,6 +199,8 @@ def run_contexts(
             again = first_right(frames[CONTEXTS.index("solution")], opened)
             part = [p for p in problems if p.id in again.index]
             demonstrations = [str(again[p.id]) for p in part]
+            if not part:
+                continue
         inner = progress and (
             lambda done, _, before=number * total // len(contexts): progress(before + done, total)
         )
