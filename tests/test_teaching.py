@@ -82,11 +82,14 @@ def test_the_slides_of_the_route_have_figures_and_need_no_network(tmp_path):
     assert render.fetches(str(page)) == []
 
 
+FOLDED = "<details class='a'><img src='data:image/png;base64,AA==' alt='{}'></details>"
+
+
 def test_slides_hold_the_figures_of_their_section_only(tmp_path):
     notebook = make("1", new_markdown_cell("## Two"), "2")
     for cell, name in zip((notebook.cells[2], notebook.cells[-1]), ("one", "two"), strict=True):
         cell.outputs = [
-            new_output("display_data", {"text/html": f"<img src='data:image/png;base64,AA==' alt='{name}'>"}),
+            new_output("display_data", {"text/html": FOLDED.format(name)}),
             new_output("display_data", {"text/html": "<table></table>"}),
         ]
     notebook.cells[0].source += "\n\n## One"
@@ -94,6 +97,7 @@ def test_slides_hold_the_figures_of_their_section_only(tmp_path):
     (tmp_path / "00_a.ipynb").write_text(__import__("nbformat").writes(notebook))
     made = slides([Stop(5, "00_a", "Two", "Which?")], tmp_path)
     assert [one.heading for one in made] == ["Which?", "Two"] and "alt='two'" in made[1].content
+    assert made[1].content.startswith("<details open class='a'>")
     with pytest.raises(SdlabError, match="unknown section of 00_a 'Three'; choose one of: .*One, Two"):
         write_slides([Stop(5, "00_a", "Three", "Which?")], tmp_path / "slides.html", "T", tmp_path)
 

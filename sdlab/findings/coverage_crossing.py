@@ -142,6 +142,12 @@ def later_than(first: pandas.Series, other: pandas.Series) -> Difference | None:
     return seeds_difference(one, two)
 
 
+def moved_series(turns: Mapping[str, pandas.Series], first: str = "SDPO") -> list[str]:
+    """Return the series whose turning point differs significantly from that of `first`."""
+    later = {label: later_than(turns[first], turn) for label, turn in turns.items() if label != first}
+    return [label for label, change in later.items() if change is not None and change.significant]
+
+
 def turning_table(turns: Mapping[str, pandas.Series]) -> pandas.DataFrame:
     """Return one row per series: where training stops to pay, for how many seeds, and how much later."""
     rows = {}

@@ -71,14 +71,14 @@ def sections(notebook: nbformat.NotebookNode) -> dict[str, list[nbformat.Noteboo
 
 
 def figures(cells: Sequence[nbformat.NotebookNode]) -> list[str]:
-    """Return the HTML of every saved figure of `cells`."""
+    """Return the HTML of every saved figure of `cells`; what a notebook folds is open on a slide."""
     pages = [
         output.data["text/html"]
         for cell in cells
         for output in cell.get("outputs", [])
         if FIGURE.search(output.get("data", {}).get("text/html", ""))
     ]
-    return [render.offline(page) for page in pages]
+    return [re.sub(r"<details(?! open)", "<details open", render.offline(page)) for page in pages]
 
 
 def slides(route: Sequence[Stop], folder: Path | None = None) -> list[Slide]:
