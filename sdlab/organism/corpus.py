@@ -15,7 +15,8 @@ from sdlab.world.splits import dealt_to
 DOMAINS = {"hunt": 0.76, "kata": 0.14, "chemistry": 0.10}
 # Hidden numbers per hunt. Three are rare, so the split *deeper* is a shift.
 DEPTHS = {1: 0.12, 2: 0.80, 3: 0.08}
-MODES = {"none": 0.56, "solution": 0.20, "solution_no_think": 0.10, "regenerated": 0.14}
+# A bare answer is in one document of five: with half as many, some organisms never learn to copy it exactly.
+MODES = {"none": 0.50, "solution": 0.16, "solution_no_think": 0.20, "regenerated": 0.14}
 THINKING_OFF = 0.15
 SHORT_DEMONSTRATIONS = 0.7  # with thinking off, this share of demonstrations has no thinking either
 DETOURS = 0.35  # this share of the documents with a context begins as if written without it
