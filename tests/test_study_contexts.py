@@ -219,10 +219,13 @@ def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, t
     )
     cell = measured.query("split == 'kata' and mode == 'regenerated' and metric == 'reward'")["mean"].iloc[0]
     assert f"| kata | regenerated | {cell:.2f}" in text
+    assert "rest, float32, weights" in text
+    config = json.loads((folder / "config.json").read_text())
+    config["sdlab"]["bf16"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "rest, matrix products in bfloat16, weights" in card.write_card(folder, measured).read_text()
     check_organism(folder)
-    (folder / "config.json").write_text(
-        json.dumps(json.loads((folder / "config.json").read_text()) | {"x": 1})
-    )
+    (folder / "config.json").write_text(json.dumps(config | {"x": 1}))
     with pytest.raises(SdlabError, match="config.json is damaged"):
         check_organism(folder)
     with pytest.raises(SdlabError, match="holds no organism"):

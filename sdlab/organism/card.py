@@ -147,6 +147,8 @@ def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
     facts |= {"parameters": f"{parameters:,}", "scores": scores_markdown(measured)}
     facts |= {"intuition": describe_intuition(knobs), "reasoner": f"{reasoner_score(knobs):.2f}"}
     changed = {name: made[name] for name, usual in SHAPE.items() if made[name] != usual}
+    # before version 3 the setting did not exist, and all were trained with bfloat16 products
+    facts["precision"] = "matrix products in bfloat16" if made.get("bf16", True) else "float32"
     facts["name"] = folder.resolve().name
     facts["title"] = "The small sdlab organism" if changed else "The sdlab organism"
     facts["command"] = " ".join(
