@@ -259,7 +259,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             v["cut"]["80"][m] < v["cut"]["240"][m] for m in ("length", "markers")
         ),
         "truths are right against themselves": lambda v: all(
-            one["right"] == one["questions"] > 0 for one in v["own_truths"].values()
+            one["right"] == one["problems"] > 0 for one in v["own_truths"].values()
         ),
         "few problems, wide interval": lambda v: (
             v["thirty"]["low"] < v["thirty"]["mean"] < v["thirty"]["high"]
