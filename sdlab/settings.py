@@ -22,7 +22,8 @@ import numpy as np
 
 from sdlab.errors import SdlabError, unknown
 
-P, T = ParamSpec("P"), TypeVar("T")  # a function's parameters, and what it returns
+P = ParamSpec("P")  # the parameters of a function
+T = TypeVar("T")  # what it returns
 NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
 NUMBERS = {int: Integral, float: Real}
 

@@ -83,9 +83,9 @@ def changes_by_test(
     """Return the change of every metric on every test, paired by problem."""
     found = {}
     for split in dict.fromkeys(before["split"]):
-        parts = [frame[frame["split"] == split] for frame in (before, after)]
+        one, two = (frame[frame["split"] == split] for frame in (before, after))
         for metric in metrics:
-            found[split, metric] = compare(*parts, metric, names=("before", "after"))
+            found[split, metric] = compare(one, two, metric, names=("before", "after"))
     return found
 
 

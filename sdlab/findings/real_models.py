@@ -22,15 +22,16 @@ CUT = ("reward", "length", "markers", "truncated")
 
 def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
     """Return Table 1 of each model below the paper's: a row per model and metric, a column per context."""
+    metrics = [str(metric) for metric in PAPER]
     table = {
         ("paper: DeepSeek-R1-Distill-Qwen-7B", metric_name(metric)): [
             f"{value:,.2f}" for value in PAPER[metric]
         ]
-        for metric in PAPER
+        for metric in metrics
     }
     for name, frame in frames.items():
-        cells = table_one(frame, "context", list(PAPER)).loc[list(CONTEXTS)]
-        table |= {(name, metric_name(metric)): cells[metric].tolist() for metric in PAPER}
+        cells = table_one(frame, "context", metrics).loc[list(CONTEXTS)]
+        table |= {(name, metric_name(metric)): cells[metric].tolist() for metric in metrics}
     return pandas.DataFrame(table, index=list(CONTEXTS)).T.rename_axis(["model", "metric"])
 
 
@@ -38,8 +39,8 @@ def bare_answers(frames: Mapping[str, pandas.DataFrame]) -> dict[str, Comparison
     """Return, for each model, what the solution without its thinking does to the score."""
     found = {}
     for name, frame in frames.items():
-        parts = (frame[frame["context"] == context] for context in ("none", "solution_no_think"))
-        found[name] = compare(*parts, names=("no context", "solution without think"))
+        alone, bare = (frame[frame["context"] == context] for context in ("none", "solution_no_think"))
+        found[name] = compare(alone, bare, names=("no context", "solution without think"))
     return found
 
 
@@ -77,21 +78,22 @@ def cut_table(results: Mapping[int, Result]) -> pandas.DataFrame:
     """Return score, length, markers and the share of cut completions for each limit."""
     rows = {}
     for limit, result in results.items():
-        summary = result.summary(CUT).set_index("metric")
+        numbers = (
+            result.summary(CUT).set_index("metric")[["mean", "low", "high"]].loc[list(CUT)].to_numpy(float)
+        )
         rows[limit] = {
-            "cut off" if metric == "truncated" else metric_name(metric): str(
-                Interval(*summary.loc[metric, ["mean", "low", "high"]])
-            )
-            for metric in CUT
+            "cut off" if metric == "truncated" else metric_name(metric): str(Interval(*row))
+            for metric, row in zip(CUT, numbers.tolist(), strict=True)
         }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("limit")
 
 
 def cut_means(results: Mapping[int, Result]) -> dict[str, dict[str, float]]:
     """Return the means of `cut_table` by limit."""
+    means = {limit: result.summary(CUT).set_index("metric")["mean"] for limit, result in results.items()}
     return {
-        str(limit): result.summary(CUT).set_index("metric")["mean"].round(4).to_dict()
-        for limit, result in results.items()
+        str(limit): {metric: round(float(column[metric]), 4) for metric in CUT}
+        for limit, column in means.items()
     }
 
 

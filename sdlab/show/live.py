@@ -116,9 +116,10 @@ class LiveBoard:
     def _place(self, last: Mapping[str, Any]) -> str:
         """Return where the training is: "step 3 of 40", with a remark where the reader stopped it."""
         step = last.get(self.step)
-        place = (
-            f"{self.step} {step}" if self.steps is None else f"{self.step} {int(step) + 1} of {self.steps}"
-        )
+        if self.steps is None or step is None:
+            place = f"{self.step} {step}"
+        else:
+            place = f"{self.step} {int(step) + 1} of {self.steps}"
         return place + (", stopped by you here" if self.is_stopped else "")
 
     def _draw(self, now: float) -> None:

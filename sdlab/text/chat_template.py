@@ -80,12 +80,12 @@ def adds_beginning(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 def _trial(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
     """Return a short rendered prompt; raise SdlabError when jinja cannot render the template."""
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     try:
         return render(tokenizer, [{"role": "user", "content": "?"}], template_options(tokenizer, True))
     except (TemplateError, TypeError, KeyError) as error:
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         raise SdlabError(
             f"the chat template {template}{line} is not a jinja template for messages "
             f"({first_line(error, 80)}); mend it, or use {PLAIN!r} for a base model"
