@@ -1,4 +1,4 @@
-"""Show the executed notebooks, the explorer and the slides in the documentation without storing copies of them."""
+"""Show the executed notebooks, the explorer and the slides in the documentation, without storing copies."""
 
 import runpy
 from pathlib import Path

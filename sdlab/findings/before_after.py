@@ -23,18 +23,14 @@ def metric_name(metric: str) -> str:
     return NAMES.get(metric, metric)
 
 
-def interval_of(change: Comparison | Difference) -> Interval:
-    """Return the interval of a difference, over problems or over seeds and problems."""
-    return change.interval if isinstance(change, Difference) else change.difference
-
-
 def direction(
     change: Comparison | Difference, up: str = "larger", down: str = "smaller", unclear: str = UNCLEAR
 ) -> str:
     """Return `up` or `down` for a significant change, else `unclear`."""
     if not change.significant:
         return unclear
-    return up if interval_of(change).mean > 0 else down
+    interval = change.interval if isinstance(change, Difference) else change.difference
+    return up if interval.mean > 0 else down
 
 
 def cell(change: Comparison | Difference) -> str:

@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
+from sdlab.findings.before_after import direction
 from sdlab.measure.comparison import Comparison
 from sdlab.measure.crossed import Difference
 from sdlab.show.captured import Captured, as_view
@@ -139,10 +140,8 @@ def change_of(
 
     It makes an option of `reveal` from a result: `guess.answer = change_of(sdlab.compare(before, after))`.
     """
-    if not change.significant:
-        return words[1]
-    interval = change.difference if isinstance(change, Comparison) else change.interval
-    return words[2] if interval.mean > 0 else words[0]
+    down, unclear, up = words
+    return direction(change, up, down, unclear)
 
 
 def guesses_summary() -> View:
