@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from sdlab.errors import SdlabError
-from sdlab.study.dissociation import dissociation
+from sdlab.study.dissociation import dissociation, loss_change
 from sdlab.study.recorded import Recorded
 
 GENERATIONS = 4
@@ -97,3 +97,27 @@ def test_runs_without_common_problems_and_a_score_of_zero_are_refused():
     }
     with pytest.raises(SdlabError, match="is 0; a share of it cannot be lost"):
         dissociation(recorded(table), "base", "sdpo")
+
+
+def test_the_change_of_a_loss_is_the_difference_of_the_two_losses_and_significant_where_they_differ():
+    rng = np.random.default_rng(4)
+    one, other = draw(rng, near=(0.8, 0.3)), draw(rng, near=(0.8, 0.6))
+    renamed = other.evaluations.assign(condition=other.evaluations["condition"] + "_1")
+    both = Recorded(one.steps, pandas.concat([one.evaluations, renamed]), {})
+    change = loss_change(both, ("base", "sdpo"), ("base_1", "sdpo_1"), "in-domain")
+    apart = [dissociation(runs, "base", "sdpo").loss_near.mean for runs in (one, other)]
+    assert change.interval.mean == pytest.approx(apart[1] - apart[0])
+    assert change.significant and change.interval.high < 0
+    same = loss_change(both, ("base", "sdpo"), ("base", "sdpo"), "in-domain")
+    assert same.interval.mean == 0 and not same.significant
+
+
+def test_a_change_of_a_loss_is_called_significant_without_one_at_most_as_often_as_the_level_says():
+    rng = np.random.default_rng(5)
+    wrong = 0
+    for _ in range(100):
+        one, other = draw(rng, seeds=3), draw(rng, seeds=3)
+        renamed = other.evaluations.assign(condition=other.evaluations["condition"] + "_1")
+        both = Recorded(one.steps, pandas.concat([one.evaluations, renamed]), {})
+        wrong += loss_change(both, ("base", "sdpo"), ("base_1", "sdpo_1"), "in-domain").significant
+    assert wrong <= 10  # 5 expected at the level of 5%; 11 or more come with a probability of 1%

@@ -10,9 +10,11 @@ is not shown to be above 0, every factor is possible, and the interval is (-inf,
 from dataclasses import dataclass
 
 import numpy as np
+import pandas
 from scipy.optimize import root_scalar
 
 from sdlab.errors import SdlabError
+from sdlab.measure.crossed import Difference, crossed_difference
 from sdlab.measure.intervals import Interval
 from sdlab.measure.spread import Spread, crossed_spread, linearised
 from sdlab.study.recorded import Recorded
@@ -67,7 +69,24 @@ def dissociation(
     return Dissociation(near, far, loss_near, loss_far, ratio, seeds=len(first[1]))
 
 
-Loss = tuple[float, np.ndarray]  # a relative loss, and every cell's contribution to it (S, P)
+def loss_change(
+    recorded: Recorded, first: tuple[str, str], second: tuple[str, str], split: str
+) -> Difference:
+    """Return the relative loss on `split` from the `second` pair of conditions minus that of the `first`.
+
+    A pair is a condition before and one after training, for example ("base", "sdpo"). Seeds are paired by
+    their number, problems by their name.
+
+    Raises SdlabError when nothing is recorded there, and when nothing is common.
+    """
+    losses = [_relative_loss(recorded, *pair, split, None) for pair in (first, second)]
+    # Around its own mean, every cell holds the loss plus its contribution, so their mean is the loss.
+    a, b = (loss + cells for loss, cells in losses)
+    common = a.columns.intersection(b.columns)
+    return crossed_difference(a[common], b[common])
+
+
+Loss = tuple[float, pandas.DataFrame]  # a relative loss, and every cell's contribution to it (S, P)
 
 
 def _relative_loss(recorded: Recorded, before: str, after: str, split: str, step: int | None) -> Loss:
@@ -86,7 +105,8 @@ def _relative_loss(recorded: Recorded, before: str, after: str, split: str, step
     if not a > 0:
         raise SdlabError(f"the score of {before!r} on {split!r} is 0; a share of it cannot be lost")
     share = float(b / a)
-    return 1 - share, -(values_b - share * values_a) / a
+    contributions = -(values_b - share * values_a) / a
+    return 1 - share, pandas.DataFrame(contributions, index=seeds, columns=problems)
 
 
 def _sum(*losses: Loss) -> Spread:
@@ -95,7 +115,7 @@ def _sum(*losses: Loss) -> Spread:
     The problems of all losses become the columns of one table, scaled so that its mean is the sum of means.
     """
     count = sum(values.shape[1] for _, values in losses)
-    columns = [values * (count / values.shape[1]) for _, values in losses]
+    columns = [values.to_numpy() * (count / values.shape[1]) for _, values in losses]
     return crossed_spread(np.concatenate(columns, axis=1))
 
 
