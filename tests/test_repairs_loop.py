@@ -14,12 +14,12 @@ from sdlab.organism.pretrain import PretrainConfig, build_model
 from sdlab.organism.tokenizer import build_tokenizer
 from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.runs.folder import open_run
-from sdlab.train import batch
+from sdlab.train import batch, session, teacher
 from sdlab.train.config import TrainConfig
 from sdlab.train.divergences import divergence
 from sdlab.train.grpo import GRPOConfig, run_grpo
 from sdlab.train.log import TIMED
-from sdlab.train.repairs import scoring
+from sdlab.train.repairs import scoring, teachers
 from sdlab.train.repairs.advantages import antisd, grpo, rlcsd, rlsd
 from sdlab.train.repairs.catalogue import CATALOGUE
 from sdlab.train.repairs.controls import mix
@@ -121,6 +121,25 @@ def test_without_a_change_it_is_sdpo_bit_for_bit(start, engine, name):
     assert_equal_runs(
         expected, run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES, **shared)), engine, other
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "copies"), [("base", 1), ("trust_region", 1), ("live", 1), ("ema", 2), ("snapshot", 2)]
+)
+def test_a_teacher_that_never_moves_is_also_the_base(start, engine, monkeypatch, kind, copies):
+    made = []
+
+    def counted(model):
+        made.append(copy.deepcopy(model).eval().requires_grad_(False))
+        return made[-1]
+
+    for module in (teacher, teachers, session):
+        monkeypatch.setattr(module, "frozen_copy", counted)
+    before = weights(engine.model)
+    run_repair(engine, PROBLEMS, Repair(teacher=TeacherRule(kind)), TrainConfig(**SIZES | {"steps": 1}))
+    assert len(made) == copies
+    still = [all(map(torch.equal, before, weights(model))) for model in made]
+    assert not all(map(torch.equal, before, weights(engine.model))) and any(still)
 
 
 @pytest.mark.parametrize("changes", [{}, dict(num_minibatches=1, temperature=0.8)])

@@ -58,7 +58,7 @@ def run_repair(
     check_group(repair, config.num_generations)
     teacher, state = RuledTeacher(engine.model, repair.teacher), RepairState()
     stored = {**teacher.state, "repair": state}
-    with Session(engine, config, run, on_step, state=stored, idle=IDLE) as session:
+    with Session(engine, config, run, on_step, state=stored, idle=IDLE, base=teacher.base) as session:
         for step in session.steps():
             # 1. sample and grade: G completions of each problem
             batch = session.sample(problems)

@@ -25,6 +25,11 @@ class RuledTeacher:
         )
 
     @property
+    def base(self) -> "PreTrainedModel | None":
+        """Return the frozen copy of the weights at the start, where this teacher has one that never moves."""
+        return self.model if self.rule.kind in ("base", "trust_region") else None
+
+    @property
     def state(self) -> dict:
         """Return what a run folder stores: the weights of a teacher that follows the student, by name."""
         return {"teacher": self.model} if self.rule.kind in ("ema", "snapshot") else {}
