@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from sdlab.rollout.sampling import choose
+from sdlab.rollout.stops import WINDOW, StopCheck
 from sdlab.rollout.types import SamplingParams
 
 # Seconds a worker waits before it requests the interpreter. In Python's default of 5 ms it runs a hundred
@@ -130,12 +131,13 @@ def sample_unit(
     eos: torch.Tensor,
     stop: threading.Event,
     finished: Callable[[int], None],
+    stops: StopCheck | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode a unit of n rows until every row has ended or T = max_completion_length tokens are reached.
 
-    uniforms: (T, n), on the decoder's device. eos: the token ids that end a row. finished(k) is called when k
-    more rows are done. Returns tokens (T, n) and their probabilities (T, n). Entries after a row's first eos
-    have no meaning.
+    uniforms: (T, n), on the decoder's device. eos: the token ids that end a row. stops: a check of
+    a row's last tokens, which also ends it. finished(k) is called when k more rows are done. Returns tokens
+    (T, n) and their probabilities (T, n). Entries after a row's end have no meaning.
     """
     logits = decoder.prefill(unit.prompts, unit.repeats, params.max_completion_length)
     tokens_out = uniforms.new_zeros(uniforms.shape, dtype=torch.long)
@@ -150,6 +152,8 @@ def sample_unit(
         tokens_out[t].index_copy_(0, place, tokens)
         chance_out[t].index_copy_(0, place, chance)
         ended |= (tokens == eos) if eos.numel() == 1 else torch.isin(tokens, eos)
+        if stops is not None:
+            ended |= stops(tokens_out[max(0, t + 1 - WINDOW) : t + 1, place].T)
         if t + 1 == params.max_completion_length:
             break
         if (t + 1) % look_every == 0:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from sdlab.errors import SdlabError
+from sdlab.rollout.stops import cut_at_stop
 from sdlab.rollout.types import Rollouts, SamplingParams
+from sdlab.text.chat_template import stop_strings
 from sdlab.text.prompt import SOLUTION
 
 if TYPE_CHECKING:
@@ -72,11 +74,20 @@ def collect(
 ) -> Rollouts:
     """Build Rollouts from sampled tokens (B, T) and their log-probabilities (B, T).
 
-    Every row is cut after its first end-of-sequence token and decoded.
+    Every row is cut after its first end-of-sequence token or stop string, and decoded. A stop string is among
+    the row's tokens and not in its text.
     Raises SdlabError when a log-probability is not finite.
     """
     is_end = torch.isin(tokens, torch.tensor(eos_ids))
     mask = is_end.cumsum(-1) - is_end.long() == 0
+    truncated = ~is_end.any(-1)
+    stopped: dict[int, str] = {}
+    if stop_strings(tokenizer):
+        whole = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist(), strict=True)]
+        for row, (length, text) in enumerate(cut_at_stop(tokenizer, whole)):
+            if text is not None:
+                stopped[row], truncated[row] = text, False
+                mask[row, length:] = False
     longest = int(mask.sum(-1).max()) if len(tokens) else 0
     mask, tokens = mask[:, :longest], tokens[:, :longest].masked_fill(~mask[:, :longest], pad)
     logps = logps[:, :longest].masked_fill(~mask, 0.0)
@@ -86,6 +97,7 @@ def collect(
             "go back to an earlier checkpoint or train with a lower learning rate"
         )
     rows = [row[:n].tolist() for row, n in zip(tokens, mask.sum(-1).tolist(), strict=True)]
+    texts = [stopped.get(row, text) for row, text in enumerate(decode(tokenizer, rows))]
     return Rollouts(
         prompts=list(prompts),
         prompt_ids=prompt_ids,
@@ -93,8 +105,8 @@ def collect(
         completion_ids=tokens,
         completion_mask=mask,
         per_token_logps=logps,
-        truncated=~is_end.any(-1),
-        texts=decode(tokenizer, rows),
+        truncated=truncated,
+        texts=texts,
     )
 
 

@@ -19,6 +19,7 @@ from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.rows import check_scored, collect, encode, end_ids
 from sdlab.rollout.sampling import row_uniforms
 from sdlab.rollout.scoring import completion_logits, plan_batches
+from sdlab.rollout.stops import stop_check
 from sdlab.rollout.types import Rollouts, SamplingParams, Scores
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class TorchEngine:
         tokens = torch.full((total, limit), self.pad_id)
         chances = torch.ones(total, limit)
         device = self.model.device
-        eos = torch.tensor(self.eos_ids, device=device)
+        eos, stops = torch.tensor(self.eos_ids, device=device), stop_check(self.tokenizer)
         lower = (
             f"lower max_completion_length (now {limit}), sample fewer prompts at a time, "
             'or load the model with dtype="bfloat16"'
@@ -110,7 +111,7 @@ class TorchEngine:
                     else:
                         decoder = qwen3.Qwen3Decoder(self.model, weights, self.pad_id)
                     drawn = uniforms[unit.rows].T.contiguous().to(device)
-                    sampled = sample_unit(decoder, unit, drawn, params, eos, stop, counter.add)
+                    sampled = sample_unit(decoder, unit, drawn, params, eos, stop, counter.add, stops)
                     tokens[unit.rows], chances[unit.rows] = (part.T.cpu() for part in sampled)
 
             run_all([lambda unit=unit: job(unit) for unit in units], threads, counter.report, stop)

@@ -42,10 +42,10 @@ class Rollouts:
     prompt_ids: list[list[int]]  # P
     num_generations: int  # G
     completion_ids: torch.Tensor  # (B, T) int64, padded with the pad id
-    completion_mask: torch.Tensor  # (B, T) bool, True through the end-of-sequence token
+    completion_mask: torch.Tensor  # (B, T) bool, True through the end-of-sequence token or stop string
     # (B, T) float32, log softmax(logits / temperature) before top-p and top-k; 0 where masked
     per_token_logps: torch.Tensor
-    truncated: torch.Tensor  # (B,) bool, no end of sequence within max_completion_length
+    truncated: torch.Tensor  # (B,) bool, no end within max_completion_length
     texts: list[str]  # B, decoded without special tokens (<think> stays)
 
     @property

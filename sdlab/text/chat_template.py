@@ -20,6 +20,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Solution:{% endif %}"
 )
 BEGINNING = "{{ bos_token }}"
+STOPS = ("\nProblem:",)  # after its solution a base model writes the next problem
 
 
 def set_chat_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> None:
@@ -54,6 +55,15 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> No
             f"the chat template {template} does not begin with the token {tokenizer.bos_token!r}, which the "
             f"model of {named(tokenizer)} needs; put {BEGINNING} at its beginning"
         )
+
+
+def stop_strings(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
+    """Return the texts that end a completion besides the end-of-sequence token.
+
+    The plain template has one, the beginning of the next problem. Other templates have none.
+    """
+    template = getattr(tokenizer, "chat_template", None)
+    return STOPS if isinstance(template, str) and template.endswith(PLAIN_TEMPLATE) else ()
 
 
 def template_record(template: str | None) -> str | None:
