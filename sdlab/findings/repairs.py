@@ -1,0 +1,115 @@
+"""Repairs in tables and sentences: where each pushes the doubt, and what live training does."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pandas
+
+from sdlab.findings.before_after import Changes, cell, changes_by_test, direction, evaluate_tests
+from sdlab.measure.evaluation import summarise
+from sdlab.measure.intervals import Interval
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.types import SamplingParams
+from sdlab.study.arena_families import FAMILIES, FAMILY
+from sdlab.train.config import TrainConfig
+from sdlab.train.repairs.hooks import Repair
+from sdlab.train.repairs.loop import run_repair
+from sdlab.train.repairs.named import repair_named
+from sdlab.world.problems import Problem
+
+LOWERS, RAISES, UNCLEAR = "lowers it", "raises it", "no clear direction"
+
+
+def pushes_by_method(pushes: pandas.DataFrame, by: Sequence[str] = ("method",)) -> pandas.DataFrame:
+    """Return the mean push per choice point with its interval by problem; see `summarise`."""
+    return summarise(pushes, list(by), ["push"])
+
+
+def push_word(push: Interval) -> str:
+    """Return whether a push lowers or raises the doubt, or neither clearly."""
+    return RAISES if push.low > 0 else LOWERS if push.high < 0 else UNCLEAR
+
+
+def push_table(pushes: pandas.DataFrame) -> pandas.DataFrame:
+    """Return one row per method: its family, its push in right, wrong and all completions, and a word.
+
+    The lowest push comes first.
+    """
+    apart = pushes_by_method(pushes, ("method", "completion")).set_index(["method", "completion"])
+    rows = {}
+    for row in pushes_by_method(pushes).sort_values("mean").itertuples():
+        family = FAMILIES[FAMILY[row.method]][0] if row.method in FAMILY else "your own"
+        every = Interval(row.mean, row.low, row.high)
+        rows[row.method] = {"family": family, "the doubt": push_word(every), "all choice points": str(every)}
+        for kind in ("right", "wrong"):
+            part = apart.loc[(row.method, kind)]
+            rows[row.method][f"in {kind} completions"] = str(Interval(*part[["mean", "low", "high"]]))
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def push_words(pushes: pandas.DataFrame) -> list[str]:
+    """Return one sentence per family: how many of its methods lower the doubt, and how many raise it."""
+    words = {
+        row.method: push_word(Interval(row.mean, row.low, row.high))
+        for row in pushes_by_method(pushes).itertuples()
+    }
+    lines = []
+    for family, (label, _) in FAMILIES.items():
+        mine = [word for method, word in words.items() if FAMILY.get(method) == family]
+        if mine:
+            lines.append(
+                f"{label[0].upper()}{label[1:]}: of {len(mine)} methods {mine.count(LOWERS)} push the doubt "
+                f"down, {mine.count(RAISES)} push it up."
+            )
+    return lines
+
+
+def train_and_test(
+    model: str,
+    repair: Repair,
+    problems: Sequence[Problem],
+    tests: Mapping[str, Sequence[Problem]],
+    config: TrainConfig,
+    params: SamplingParams,
+    on_step: Callable[[dict], None] | None = None,
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """Train a model by a repair and evaluate it: one row per step, and the rows of `evaluate_tests`."""
+    student = load_engine(model)
+    steps = run_repair(student, problems, repair, config, on_step=on_step)
+    return steps, evaluate_tests(student, tests, params)
+
+
+def live_changes(
+    before: pandas.DataFrame, trained: Mapping[str, tuple[pandas.DataFrame, pandas.DataFrame]]
+) -> dict[str, Changes]:
+    """Return each method's changes against the untrained model, by test and metric, paired by problem."""
+    return {name: changes_by_test(before, after) for name, (_, after) in trained.items()}
+
+
+def live_table(changes: Mapping[str, Changes]) -> pandas.DataFrame:
+    """Return one row per method: the change of score, markers and length, and whether it is significant."""
+    rows = {
+        name: {
+            "score, in-domain": cell(own["in-domain", "reward"]),
+            "score, unseen types": cell(own["unseen-types", "reward"]),
+            "markers, in-domain": cell(own["in-domain", "markers"]),
+            "length, in-domain": cell(own["in-domain", "length"]),
+        }
+        for name, own in changes.items()
+    }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("after minus before")
+
+
+def live_words(changes: Mapping[str, Changes]) -> list[str]:
+    """Return one sentence per method about its live training."""
+    verb = ("rises", "falls", "does not clearly change")
+    return [
+        f"{name}: the score {direction(own['in-domain', 'reward'], *verb)} in-domain and "
+        f"{direction(own['unseen-types', 'reward'], *verb)} on unseen types; the number of markers "
+        f"{direction(own['in-domain', 'markers'], *verb)}."
+        for name, own in changes.items()
+    ]
+
+
+def named(methods: Iterable[str]) -> dict[str, Repair]:
+    """Return repairs of the catalogue by name."""
+    return {name: repair_named(name) for name in methods}
