@@ -80,3 +80,14 @@ def test_intuition_changes_are_against_the_blind_organism_with_their_sign(record
     assert words[0].startswith(
         "in-domain: with intuition the share lost is smaller on 3 and larger on 0 of 3"
     )
+
+
+def test_the_kind_of_loss_needs_every_organism_with_intuition(recorded):
+    found = across.losses(recorded, ENDS)
+    assert across.kind_of_loss(found) == 1
+    assert across.kind_of_loss({"organism": found["organism"], "organism-1": found["organism-blind"]}) == 0
+    assert across.kind_of_loss({"organism-blind": found["organism-blind"]}) == 0
+
+
+def test_every_condition_of_an_organism_is_named():
+    assert across.names_on(["organism-2"]) == [f"{name}_2" for name in REPEATED]

@@ -132,3 +132,19 @@ def intuition_words(changes: Mapping[tuple[str, str], Difference]) -> list[str]:
             f"{words.count('larger')} of {len(here)} organisms (difference {span})."
         )
     return lines
+
+
+def names_on(organisms: Iterable[str]) -> list[str]:
+    """Return the names of all repeated conditions on these organisms."""
+    return [name_on(name, one) for one in organisms for name in REPEATED]
+
+
+def kind_of_loss(found: Mapping[str, Dissociation]) -> int:
+    """Return what the organisms with intuition lose on unseen types, judged on all of them together.
+
+    1: more than FACTOR times the share lost in-domain on each; 2: a smaller share on each; else 0.
+    """
+    ratios = [loss for one, loss in found.items() if one != BLIND]
+    if ratios and all(loss.exceeds(FACTOR) for loss in ratios):
+        return 1
+    return 2 if ratios and all(loss.seeds > 1 and loss.ratio.high < 1 for loss in ratios) else 0
