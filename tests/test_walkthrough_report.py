@@ -1,11 +1,13 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import pandas
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_markdown_cell, new_output
@@ -354,3 +356,35 @@ def test_the_index_leads_with_the_answer_and_ends_with_the_verdicts(tmp_path):
     assert page.find("figcaption").get_text() == "Five seeds."
     cells = [cell.get_text() for cell in page.find(class_="verdicts").tbody.tr.find_all(["th", "td"])]
     assert cells == ["A claim", "not settled", "+0.1", "Fig 3"]
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours (hex), as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_code_can_be_read_on_the_background_of_the_page(scheme):
+    from pygments.styles import get_style_by_name
+
+    css = (Path(render.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    background = re.findall(r"--code: #(\w{6})", css)[scheme]
+    for token, style in get_style_by_name(report.CODE_STYLES[scheme]):
+        written = not any(kind in str(token) for kind in ("Generic", "Error", "Whitespace"))
+        if style["color"] and written:
+            assert contrast(style["color"], background) >= 4.5, token
+
+
+def test_a_header_of_a_table_without_a_word_is_no_header():
+    notebook = make("")
+    table = pandas.DataFrame({"a": [1]})
+    notebook.cells[-1].outputs = [new_output("display_data", {"text/html": table.to_html()})]
+    page = BeautifulSoup(render.body(notebook), "html.parser")
+    assert [cell.text for cell in page.select("thead th")] == ["a"]

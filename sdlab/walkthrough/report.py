@@ -32,6 +32,7 @@ LABELS = {
 PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]{2000,}")
 EXPLORER = "explorer.html"  # linked when it is in the report's folder
 SHORT = 40  # characters of a text that stands among the figures
+CODE_STYLES = ("xcode", "github-dark")  # light and dark, readable on the page's background for code
 FIGURES = 3  # plain values shown on the index for each notebook
 
 
@@ -292,6 +293,6 @@ def _style() -> Markup:
 @cache
 def _code_style() -> Markup:
     """Return colours for code, light and dark, on the page's own background."""
-    light = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
-    dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".highlight")
+    light = HtmlFormatter(style=CODE_STYLES[0], nobackground=True).get_style_defs(".highlight")
+    dark = HtmlFormatter(style=CODE_STYLES[1], nobackground=True).get_style_defs(".highlight")
     return Markup(f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")
