@@ -73,7 +73,7 @@ def test_a_command_repeats_no_default_of_a_settings_class():
     """The defaults of Budget, Limits and PretrainConfig, changed where they stand, change in the help."""
     from sdlab.commands import labs, leaderboard, pretrain
     from sdlab.labs.leaderboard import Budget
-    from sdlab.labs.sandbox.steps import Limits
+    from sdlab.labs.sandbox.session import Limits
     from sdlab.organism.pretrain import PretrainConfig
 
     def defaults(function) -> dict:

@@ -6,6 +6,7 @@ About 3 s a submission on an idle core: each starts a Python of its own. The tin
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import socket
@@ -16,12 +17,14 @@ import nbformat
 import pytest
 from lab_maker import handed_in, tiny_lab, write
 from patience import PATIENCE
+from rich.console import Console
 
+from sdlab.cli import main
 from sdlab.commands.labs import find_source
 from sdlab.errors import SdlabError
 from sdlab.labs.build import build_labs
 from sdlab.labs.cells import imports, read_notebook
-from sdlab.labs.grades import Graded
+from sdlab.labs.grades import Graded, notes, table
 from sdlab.labs.grading import grade_class, grade_submission
 from sdlab.labs.matching import match
 from sdlab.labs.sandbox import bubblewrap
@@ -95,12 +98,6 @@ HOSTILE = {
         MEAN,
         "ended its process",
     ),
-    "replaces builtins": (
-        "import math, builtins\nbuiltins.abs = lambda x: 0\nmath.isclose = lambda *a: True\nabs = "
-        "math.isclose\n" + body("return 4"),
-        MEAN,
-        "replaced builtins.abs, math.isclose; put back",
-    ),
 }
 
 
@@ -111,6 +108,52 @@ def test_it_is_stopped_reported_in_one_line_and_the_other_cells_count(tmp_path, 
     found = graded(tmp_path, source, double=double)
     assert found.points == points
     assert any(line in problem and "\n" not in problem for problem in found.problems), found.problems
+
+
+def test_what_a_submission_replaces_in_python_changes_nothing_in_the_tests(tmp_path, source):
+    evil = "import math, builtins\nbuiltins.abs = lambda x: 0\n"
+    evil += "math.isclose = lambda *a: True\nabs = math.isclose"
+    found = graded(tmp_path, source, double=evil + "\n" + body("return 4"))
+    assert found.points == MEAN and found.problems == ()
+    assert "math.isclose(double(-1.5), -3.0)" in found.errors["double-test"]
+
+
+def test_an_experiment_of_the_lab_gives_its_definitions_and_is_not_run(tmp_path, source):
+    """Grading runs what the student wrote, and of the lab's own cells only imports, functions, constants."""
+    lab = tiny_lab()
+    lab.cells[2].source = "import math\nfrom sdlab.rollout.loading import load_engine\nLOG = [2]\n"
+    lab.cells[2].source += "load_engine('organism')\n1 / 0\ndef twice(x):\n    return LOG[0] * x"
+    original = write(lab, tmp_path / "source" / "lab9_tiny.ipynb")
+    lab.cells[3].source = body("return twice(x)")
+    found = grade_submission(write(lab, tmp_path / "same" / "lab9_tiny.ipynb"), original, **QUICK)
+    assert found.points == ALL and found.errors == {} and found.problems == ()
+    lab.cells[2].source = lab.cells[2].source.replace("1 / 0\n", "")  # the student's own version
+    found = grade_submission(write(lab, tmp_path / "own" / "lab9_tiny.ipynb"), original, **QUICK)
+    assert found.points == ALL and found.errors == {}
+    lab.cells[5].source = "def mean(values):\n    return load_engine"
+    found = grade_submission(write(lab, tmp_path / "wrong" / "lab9_tiny.ipynb"), original, **QUICK)
+    assert "load_engine is switched off" in found.errors["cell 3"] and found.points["mean-test"] == 0
+
+
+@pytest.mark.slow
+def test_a_preset_runs_the_whole_notebook_too_and_reports_what_fails_without_changing_points(
+    tmp_path, capsys
+):
+    lab = tiny_lab()
+    lab.cells[1].source = 'YEAR: int = 2026\nPRESET: str = "quick"'
+    lab.cells[2].source = "import math\nfrom sdlab.presets import preset\nLOG = [preset(PRESET).num_problems]"
+    experiment = nbformat.v4.new_code_cell("print('problems:', LOG[0])\nassert LOG[0] == 8", id="experiment")
+    lab.cells.insert(3, experiment)
+    original = write(lab, tmp_path / "source" / "lab9_tiny.ipynb")
+    right = grade_submission(original, original, preset="smoke", **QUICK)
+    assert right.points == ALL and right.errors == {} and right.problems == ()
+    wrong = grade_submission(original, original, preset="quick", **QUICK)
+    assert wrong.points == ALL and list(wrong.errors) == ["cell 4, at quick"]
+    assert wrong.errors["cell 4, at quick"] == "AssertionError"
+    assert main(["labs", "grade", str(original), "--source", str(original), "--preset", "smoke"]) == 0
+    assert "5 of 5 points" in capsys.readouterr().out
+    assert main(["labs", "grade", str(original), "--source", str(original), "--preset", "huge"]) == 2
+    assert "unknown preset 'huge'" in capsys.readouterr().err
 
 
 def test_sys_exit_earns_nothing_and_ends_nothing(tmp_path, source):
@@ -323,6 +366,31 @@ def test_a_notebook_that_breaks_the_grader_stops_nobody_else(tmp_path, source, m
     monkeypatch.setattr("sdlab.labs.grading.match", lambda *both: next(plans)(*both))
     broken, right = grade_class(tmp_path, source, **QUICK)
     assert broken.problems == ("could not be graded: KeyError: 'gone'",) and right.points == ALL
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_a_class_is_readable_at_80_columns(width):
+    points = dict.fromkeys(["advantages-test", "clipped-loss-test", "mean-loss-test", "first-rise-test"], 0.0)
+    lab, full = "lab2_rewards_and_advantages", dict.fromkeys(points, 5.0)
+    note = "edited test cells: advantages-test, clipped-loss-test, mean-loss-test; the lab's own were run"
+    results = [
+        Graded(Path("ada/lab2.ipynb"), lab, full, full, problems=(note, "x" * 200)),
+        Graded(Path("bob/lab2.ipynb"), lab, points | {"advantages-test": 5.0}, full),
+        Graded(Path("maria_[anna]_van_der_lange_naam_lab2_final_version_2.ipynb"), lab, points, full),
+        Graded(Path("picture.ipynb"), problems=("picture.ipynb is damaged: not valid JSON",)),
+    ]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table(results))
+    printed = console.export_text().splitlines() + notes(results, width)
+    assert max(map(len, printed)) <= width
+    rows = {line.split()[0]: line for line in printed if " of " in line}
+    assert "lab2" in rows["ada/lab2.ipynb"] and "20 of 20" in rows["ada/lab2.ipynb"]
+    assert "5 of 20" in rows["bob/lab2.ipynb"] and "clipped-loss" in rows["bob/lab2.ipynb"]
+    assert "everything" in next(line for name, line in rows.items() if name.startswith("maria_[anna]"))
+    text = " ".join(" ".join(printed).split())
+    assert "ada/lab2.ipynb - edited test cells: advantages-test, clipped-loss-test" in text
+    assert "picture.ipynb - picture.ipynb is damaged" in text
+    assert len(printed) < 30  # no column is so narrow that a row becomes a tower
 
 
 LABS = Path(__file__).parents[1] / "notebooks" / "labs" / "source"

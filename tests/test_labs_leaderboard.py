@@ -5,6 +5,7 @@ time each).
 """
 
 import csv
+import io
 import socket
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from patience import PATIENCE
+from rich.console import Console
 
-from sdlab.commands.leaderboard import rank_submissions
+from sdlab.commands.leaderboard import rank_submissions, ranks_table
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
 from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, training_seeds
-from sdlab.labs.ranking import rank
+from sdlab.labs.ranking import Entry, rank
 from sdlab.labs.sandbox import bubblewrap
 from sdlab.labs.sandbox.training import train
 from sdlab.train.config import TrainConfig
@@ -85,6 +87,21 @@ def test_training_seeds_are_a_secret_s_own_and_never_the_named_split():
 SMALL = TrainConfig(steps=1, num_problems=4, num_generations=2, max_completion_length=40, warmup_steps=0)
 BUDGET = Budget(SMALL, seeds=1, problems=2, generations=1, timeout=PATIENCE, model="organism-small")
 TASK = {"model": "organism-small", "config": asdict(SMALL), "seeds": training_seeds(1, "plum")}
+
+
+def test_the_board_is_readable_at_80_columns():
+    name = "a_submission_with_a_very_long_name_and_[brackets]"
+    tables = {"score": 4 * WAVE**2 / 2, "tokens": 3000 + 100 * WAVE, "in_domain": 4 * WAVE**2}
+    ranked = [(1, Entry(name, **tables, generations=4)), (1, Entry("b", **tables, generations=4))]
+    ranked.append((3, Entry("c", reason="took long " * 20)))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(ranks_table(ranked))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80 and sum(line.lstrip().startswith("1=") for line in lines) == 2
+    first = next(line for line in lines if line.lstrip().startswith("1="))
+    assert all(str(ranked[0][1].interval(what)) in first for what in tables)  # no interval is broken
+    more = lines[lines.index(first) + 1 :]
+    assert "".join([first.split()[1], *(line.strip() for line in more[:2])]).startswith(name)
 
 
 @pytest.mark.slow

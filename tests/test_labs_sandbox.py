@@ -22,7 +22,7 @@ from patience import PATIENCE
 
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard
-from sdlab.labs.sandbox import bubblewrap, family, folders, isolation, steps
+from sdlab.labs.sandbox import bubblewrap, family, folders, isolation, session, steps
 
 pytestmark = pytest.mark.slow
 
@@ -316,7 +316,7 @@ def test_a_limit_that_the_system_refuses_is_let_pass(monkeypatch, error):
 @pytest.mark.parametrize(
     "limited",
     [
-        lambda folder: steps.run_steps((), (), [], steps.Limits()),
+        lambda folder: steps.run_steps((), (), [], session.Limits()),
         lambda folder: leaderboard.leaderboard([folder / "a.py"], "plum"),
     ],
 )

@@ -37,6 +37,7 @@ def grade(
     timeout: float = Limits.timeout,
     cell_timeout: float = Limits.cell_timeout,
     memory: int = Limits.memory_mb,
+    preset: str | None = None,
     source: Path = SOURCE,
 ) -> int:
     """Run submissions in separate processes and print the points per cell; for several, a table.
@@ -49,11 +50,13 @@ def grade(
         timeout: Seconds for a submission.
         cell_timeout: Seconds for each cell.
         memory: MB that a submission may use.
+        preset: Also run the whole notebook at this preset (smoke, quick or full), and report the cells that
+            fail. Without it only what the student wrote is run. The points do not depend on it.
         source: Folder of the solution notebooks, or one of them.
     """
     from rich.console import Console
 
-    from sdlab.labs.grades import table
+    from sdlab.labs.grades import notes, table
     from sdlab.labs.grading import grade_class, sandbox_notes
 
     if not submissions:
@@ -78,11 +81,14 @@ def grade(
         timeout=timeout,
         cell_timeout=cell_timeout,
         memory_mb=memory,
+        preset=preset,
     )
     if len(results) == 1:
         _print_one(results[0])
     else:
-        Console().print(table(results))
+        console = Console()
+        console.print(table(results))
+        print("\n".join(notes(results, console.width)))
     if csv is not None:
         print(f"wrote {csv}")
     for line in sandbox_notes(results):

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from sdlab.commands.options import default
 from sdlab.labs.leaderboard import SECRET, Budget, leaderboard, sandbox_notes
+from sdlab.labs.ranking import Entry
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FIGURES = ("score", "tokens", "in_domain")
 
@@ -60,7 +65,6 @@ def rank_submissions(
     Finished results are kept in the folder <output>_results beside the table and reused by the next call.
     """
     from rich.console import Console
-    from rich.table import Table
 
     console, kept = Console(), output.with_name(output.stem + "_results")
     ranked = leaderboard(
@@ -77,28 +81,21 @@ def rank_submissions(
         ),
     )
     counts = [place for place, entry in ranked if not entry.reason]
-    table = Table(
-        title=f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals"
-    )
-    for column in ("rank", "submission", "score", "tokens", "in-domain", ""):
-        table.add_column(column)
     rows = []
     for place, entry in ranked:
-        note = entry.reason or ("tied" if counts.count(place) > 1 else "")
         figures = {} if entry.reason else {name: entry.interval(name) for name in FIGURES}
-        table.add_row(
-            str(place),
-            _plain(entry.name),
-            *(str(figures.get(name, "")) for name in FIGURES),
-            _plain(note),
-        )
         row: dict[str, object] = {"rank": place, "submission": entry.name}
         for name in FIGURES:
             for key in ("mean", "low", "high"):
                 column = name if key == "mean" else f"{name}_{key}"
                 row[column] = round(getattr(figures[name], key), 4) if figures else ""
-        rows.append(row | {"note": note})
-    console.print(table)
+        rows.append(row | {"note": entry.reason or ("tied" if counts.count(place) > 1 else "")})
+    title = f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals"
+    console.print(title, markup=False, highlight=False)
+    console.print(ranks_table(ranked))
+    for _, entry in ranked:
+        if entry.reason:
+            console.print(f"{entry.name}: {entry.reason}", markup=False, highlight=False)
     output.parent.mkdir(parents=True, exist_ok=True)
     with open(output, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -110,8 +107,23 @@ def rank_submissions(
     return 1 if any(entry.reason for _, entry in ranked) else 0
 
 
-def _plain(text: str) -> str:
-    """Return text that rich prints without reading markup in it."""
-    from rich.markup import escape
+def ranks_table(ranked: Sequence[tuple[int, Entry]]) -> "Table":
+    """Return the table of the leaderboard for a terminal of 80 columns or more, best first.
 
-    return escape(text)
+    An equals sign after a rank says that it is shared. Long names take several lines.
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    counts = [place for place, entry in ranked if not entry.reason]
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption="=: tied with others of this rank")
+    table.add_column("rank", no_wrap=True)
+    table.add_column("submission", overflow="fold", max_width=24)
+    for column in ("score", "tokens", "in-domain"):
+        table.add_column(column, no_wrap=True)
+    for place, entry in ranked:
+        rank = f"{place}=" if not entry.reason and counts.count(place) > 1 else str(place)
+        figures = ["failed", "", ""] if entry.reason else [str(entry.interval(name)) for name in FIGURES]
+        table.add_row(rank, escape(entry.name), *figures)
+    return table

@@ -129,6 +129,21 @@ def imports(code: str) -> list[str]:
     return [ast.unparse(node) for node in parsed(code) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
+def definitions(code: str) -> list[ast.stmt]:
+    """Return the imports, functions, classes and constants at the top level of `code`."""
+    return [part for part in parsed(code) if _defines(part)]
+
+
+def _defines(part: ast.stmt) -> bool:
+    if isinstance(part, (ast.Assign, ast.AnnAssign)) and part.value is not None:
+        try:
+            ast.literal_eval(part.value)
+            return True
+        except ValueError:
+            return False
+    return isinstance(part, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
 def parsed(code: str) -> list[ast.stmt]:
     """Return the statements of a code cell, without magics; [] when it is not Python."""
     lines = [

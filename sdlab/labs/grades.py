@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -92,27 +93,52 @@ def write_csv(results: list[Graded], path: Path) -> None:
 
 
 def table(results: list[Graded]) -> Table:
-    """Return a table of the class for a terminal, one row per submission."""
+    """Return a table of the class for a terminal of 80 columns or more, one row per submission.
+
+    Long names and lists take several lines. Time, memory and points by hand are in the CSV file; the notes
+    are those of `notes`.
+    """
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    rows = Table("submission", "lab", "points", "by hand", "not earned", "noticed", "seconds", "MB")
-    for graded in results:
-        lost = ", ".join(name for name, points in graded.points.items() if points == 0)
-        points, by_hand = f"{graded.total:g} of {graded.max_total:g}", f"{sum(graded.manual.values()):g}"
-        noticed = "\n".join(graded.problems)
+    rows = Table(box=box.SIMPLE)
+    rows.add_column("submission", overflow="fold", max_width=26)
+    rows.add_column("lab", overflow="fold", max_width=10)
+    rows.add_column("points", no_wrap=True, justify="right")
+    rows.add_column("notes", no_wrap=True, justify="right")
+    rows.add_column("not earned", overflow="fold")
+    for name, graded in zip(_names(results), results, strict=True):
+        lost = [identity.removesuffix("-test") for identity, got in graded.points.items() if got == 0]
         row = (
-            graded.submission.name,
-            graded.lab,
-            points,
-            by_hand,
-            lost,
-            noticed,
-            f"{graded.seconds:.0f}",
-            f"{graded.peak_memory_mb:.0f}",
+            name,
+            graded.lab.partition("_")[0],
+            f"{graded.total:g} of {graded.max_total:g}",
+            str(len(graded.problems) or ""),
+            "everything" if lost and len(lost) == len(graded.points) else ", ".join(lost),
         )
         rows.add_row(*(escape(printable(cell)) for cell in row))
     return rows
+
+
+def notes(results: list[Graded], width: int = 80) -> list[str]:
+    """Return lines of at most `width` columns with what was noticed about each submission."""
+    lines = []
+    for name, graded in zip(_names(results), results, strict=True):
+        if graded.problems:
+            lines += wrap(printable(name), width, break_on_hyphens=False)
+        for problem in graded.problems:
+            lines += wrap(printable(problem), width, initial_indent="  - ", subsequent_indent="    ")
+    return lines
+
+
+def _names(results: list[Graded]) -> list[str]:
+    """Return the file's name of each submission, with its folder where another has the same name."""
+    files = [graded.submission.name for graded in results]
+    return [
+        f"{graded.submission.parent.name}/{file}" if files.count(file) > 1 else file
+        for graded, file in zip(results, files, strict=True)
+    ]
 
 
 def _safe(cell: str) -> str:

@@ -9,9 +9,12 @@ from sdlab.errors import SdlabError
 from sdlab.labs.build import read_source
 from sdlab.labs.cells import marking, read_notebook
 from sdlab.labs.grades import Graded, write_csv
-from sdlab.labs.matching import match
+from sdlab.labs.matching import match, whole_notebook
 from sdlab.labs.sandbox.launch import notes
-from sdlab.labs.sandbox.steps import Limits, run_steps
+from sdlab.labs.sandbox.session import Limits
+from sdlab.labs.sandbox.steps import run_steps
+from sdlab.labs.sandbox.switched_off import SwitchedOff
+from sdlab.presets import preset as check_preset
 
 
 def grade_submission(
@@ -22,15 +25,20 @@ def grade_submission(
     cell_timeout: float = Limits.cell_timeout,
     memory_mb: int = Limits.memory_mb,
     output_mb: float = Limits.output_mb,
+    preset: str | None = None,
 ) -> Graded:
-    """Run the notebook `submission` in a separate process and count its points.
+    """Run what the student wrote in the notebook `submission` in a separate process and count its points.
 
-    `source` is the solution notebook. `timeout` and `cell_timeout` are seconds for all cells and for each
+    `source` is the solution notebook. With a `preset` the whole notebook is run at this preset as well, in a
+    process of its own, and the errors of its cells are in `errors`; it earns no points. `timeout`
+    and `cell_timeout` are seconds for all cells and for each
     cell. `memory_mb` limits each of its processes and all together; `output_mb` limits what it prints.
     All problems of the submission are in `problems` of the result.
 
-    Raises SdlabError only for a bad source, bad limits, or a process that does not start.
+    Raises SdlabError only for a bad source, bad limits or preset, or a process that does not start.
     """
+    if preset is not None:
+        check_preset(preset)
     limits = Limits(timeout, cell_timeout, memory_mb, output_mb)
     submission, source, started = Path(submission), Path(source), time.perf_counter()
     original = read_source(source)
@@ -61,14 +69,27 @@ def grade_submission(
             problems=plan.problems,
             seconds=time.perf_counter() - started,
         )
-    outcome = run_steps(plan.steps, plan.imports, [submission.parent, source.parent], limits)
+    outcome = run_steps(plan.steps, plan.imports, [submission.parent, source.parent], limits, plan.rules)
     earned, errors = dict(none), {identity: "deleted" for identity in plan.missing}
     for index, step in enumerate(plan.steps):
         if step.kind == "test" and index in outcome.passed:
             earned[step.name] = most[step.name]
         elif index in outcome.errors:
             errors[step.name] = outcome.errors[index]
-    problems = tuple(dict.fromkeys((*plan.problems, *outcome.problems)))
+    problems, peak_mb = list(outcome.problems), outcome.peak_mb
+    if earned == most or preset:  # a cell that needs what is switched off says why points are missing
+        tests = set(most)
+        errors = {
+            name: line
+            for name, line in errors.items()
+            if name in tests or not line.startswith(SwitchedOff.__name__)
+        }
+    if preset:
+        steps = whole_notebook(notebook, original, preset)
+        outcome = run_steps(steps, (), [submission.parent, source.parent], limits)
+        errors |= {f"{steps[index].name}, at {preset}": line for index, line in outcome.errors.items()}
+        problems += [f"at {preset}: {line}" for line in outcome.problems]
+        peak_mb = max(peak_mb, outcome.peak_mb)
     return Graded(
         submission,
         source.stem,
@@ -76,9 +97,9 @@ def grade_submission(
         most,
         manual,
         errors,
-        problems,
+        tuple(dict.fromkeys((*plan.problems, *problems))),
         time.perf_counter() - started,
-        outcome.peak_mb,
+        peak_mb,
         outcome.closed_off,
     )
 
@@ -89,19 +110,22 @@ def grade_class(
     output_csv: Path | None = None,
     *,
     progress: Callable[[Graded], None] | None = None,
+    preset: str | None = None,
     **limits: Any,
 ) -> list[Graded]:
     """Grade every submission and write a row for each to `output_csv`.
 
     `submissions` are files, or folders of .ipynb files. `source` is the solution notebook, or a function that
-    finds it. A submission that cannot be graded never stops the others. `limits`: those of
-    `grade_submission`.
+    finds it. A submission that cannot be graded never stops the others. `preset` and
+    `limits`: those of `grade_submission`.
 
-    Raises SdlabError when there is no submission, a name is missing, the limits are bad or `output_csv`
-    cannot be written.
+    Raises SdlabError when there is no submission, a name is missing, the limits or the preset are bad, or
+    `output_csv` cannot be written.
     """
     paths = files_in([submissions] if isinstance(submissions, (str, Path)) else list(submissions))
     Limits(**limits)
+    if preset is not None:
+        check_preset(preset)
     if output_csv is not None:
         try:
             Path(output_csv).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +135,8 @@ def grade_class(
     results = []
     for path in paths:
         try:
-            graded = grade_submission(path, source(path) if callable(source) else source, **limits)
+            solution = source(path) if callable(source) else source
+            graded = grade_submission(path, solution, preset=preset, **limits)
         except SdlabError as error:
             graded = Graded(path, problems=(str(error),))
         except Exception as error:  # a strange notebook must not stop the others

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab.labs.build import TEXT_STUB, without_hidden
 from sdlab.labs.cells import assigned, imports, marking, tagged
+from sdlab.labs.sandbox.answers import asked_of
+from sdlab.labs.sandbox.reduced import Rules
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 class Step:
     """One cell to run.
 
-    `kind` is "student" (the student's cell), "given" (the source's) or "test" (the source's, worth points).
+    `kind` is "student" (the student's cell), "given" (the source's), "lab" (an experiment of the source, of
+    which grading runs only the definitions) or "test" (the source's, worth points).
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Plan:
     missing: tuple[str, ...]
     problems: tuple[str, ...]
     imports: tuple[str, ...]  # the source's import statements
+    rules: Rules  # what the lab asks for, and what its submissions may use
     runnable: bool = True
 
 
@@ -41,6 +45,8 @@ def match(submission: NotebookNode, source: NotebookNode) -> Plan:
 
     Cells are matched by grade_id. Locked cells are taken from the source. Additional cells of the student run
     unchanged, after the marked cell that they follow. The marked cells have the order of the source.
+
+    Raises SdlabError when the source allows what does not exist.
     """
     problems: list[str] = []
     marked = {mark.grade_id: (cell, mark) for cell in source.cells if (mark := marking(cell))}
@@ -54,6 +60,9 @@ def match(submission: NotebookNode, source: NotebookNode) -> Plan:
         (cell for cell in source.cells if cell.cell_type == "code" and tagged(cell, "parameters")), None
     )
     settings = Step("given", parameters.source, "parameters") if parameters else None
+    experiments = [
+        _words(cell.source) for cell in source.cells if cell.cell_type == "code" and not marking(cell)
+    ]
     head: list[Step] = []
     blocks: dict[str, list[Step]] = {}
     now, repeated, edited, placed = head, [], [], False
@@ -84,7 +93,8 @@ def match(submission: NotebookNode, source: NotebookNode) -> Plan:
                 continue
         if cell.cell_type != "code" or not cell.source.strip():
             continue
-        now.append(Step("student", cell.source, identity or f"cell {number}"))
+        kind = "lab" if not identity and _words(cell.source) in experiments else "student"
+        now.append(Step(kind, cell.source, identity or f"cell {number}"))
         if settings and (tagged(cell, "parameters") or "YEAR" in assigned(cell.source)):
             _year(cell.source, settings.code, problems)
             now.append(settings)
@@ -116,7 +126,45 @@ def match(submission: NotebookNode, source: NotebookNode) -> Plan:
             problems.append(f"{what}: {', '.join(dict.fromkeys(names))}")
     if edited:
         problems.append(f"edited test cells: {', '.join(edited)}; the lab's own were run")
-    return Plan(tuple(steps), tuple(missing), tuple(dict.fromkeys(problems)), statements, runnable)
+    return Plan(
+        tuple(steps),
+        tuple(missing),
+        tuple(dict.fromkeys(problems)),
+        statements,
+        rules_of(source),
+        runnable,
+    )
+
+
+def whole_notebook(submission: NotebookNode, source: NotebookNode, preset: str) -> tuple[Step, ...]:
+    """Return the cells of `submission` without its tests, in its own order, at another `preset`."""
+    tests = {mark.grade_id for cell in source.cells if (mark := marking(cell)) and mark.test}
+    steps = []
+    for number, cell in enumerate(submission.cells, 1):
+        mark = marking(cell)
+        if cell.cell_type != "code" or not cell.source.strip() or (mark and mark.grade_id in tests):
+            continue
+        steps.append(Step("student", cell.source, mark.grade_id if mark else f"cell {number}"))
+        if "PRESET" in assigned(cell.source):
+            steps.append(Step("given", f"PRESET = {preset!r}", "parameters"))
+    return tuple(steps)
+
+
+def rules_of(source: NotebookNode) -> Rules:
+    """Return what the lab `source` asks for, and what its metadata allow ("allowed", "libraries").
+
+    Raises SdlabError when it allows what does not exist.
+    """
+    asked = [
+        name
+        for cell in source.cells
+        if cell.cell_type == "code" and (mark := marking(cell)) and mark.solution
+        for name in asked_of(cell.source)
+    ]
+    about = source.metadata.get("sdlab", {})
+    return Rules(
+        tuple(asked), tuple(about.get("allowed", ())), tuple(about.get("libraries", Rules.libraries))
+    )
 
 
 def _language(submission: NotebookNode, problems: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ class Family:
         if sum(resident.values()) <= limit_mb:
             return sum(resident.values())
         return sum(_mb(process, "memory_full_info", "uss", there) for process, there in resident.items())
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the processes running now have used."""
+        import psutil
+
+        total = 0.0
+        with suppress(psutil.Error):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    total += times.user + times.system
+        return total
 
     def kill(self) -> None:
         """End all observed processes that still run."""

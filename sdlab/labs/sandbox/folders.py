@@ -24,7 +24,7 @@ def needed_folders(hidden: list[Path]) -> tuple[list[str], list[str]]:
     for entry in filter(os.path.isdir, sys.path + os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         entry = os.path.realpath(entry)
         packages = paths.checkout() is None and entry == str(paths.PACKAGE.parent)  # sdlab among them
-        inside = any(Path(place).is_relative_to(entry) for place in places)
+        inside = any(_below(place, entry) for place in places)
         (listable if inside and not packages else needed).add(entry)
     return sorted(needed), sorted(listable)
 
@@ -46,16 +46,19 @@ def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], s
     No `hidden` file can be read then. `hidden`: files and folders by their real paths. Landlock grants whole
     trees, so the entries beside the path to a hidden file are granted one by one.
     """
-    place = os.path.realpath(folder)
-    inside = [path for path in hidden if path.is_relative_to(place)]
+    return _readable_around(os.path.realpath(folder), [str(path) for path in hidden])
+
+
+def _readable_around(place: str, hidden: list[str]) -> tuple[set[str], set[str]]:
+    inside = [path for path in hidden if _below(path, place)]
     if not inside:
         return {place}, set()
     readable, listable = set(), set()
-    if Path(place) not in inside and os.path.isdir(place):
+    if place not in inside and os.path.isdir(place):
         listable.add(place)
         for entry in os.scandir(place):
             if not entry.is_symlink():  # its target is granted, or not, at its own place
-                more = readable_around(entry.path, inside)
+                more = _readable_around(entry.path, inside)
                 readable |= more[0]
                 listable |= more[1]
     return readable, listable
@@ -64,5 +67,9 @@ def readable_around(folder: str | Path, hidden: list[Path]) -> tuple[set[str], s
 def hidden_places(folder: str, hidden: list[Path]) -> list[str]:
     """Return the paths below `folder`, perhaps a link, that lead to the folders in `hidden`."""
     place = os.path.realpath(folder)
-    inside = [path.resolve() for path in hidden if path.resolve().is_relative_to(place) and path.is_dir()]
-    return [os.path.normpath(os.path.join(folder, path.relative_to(place))) for path in inside]
+    inside = [path for path in map(os.path.realpath, hidden) if _below(path, place) and os.path.isdir(path)]
+    return [os.path.normpath(os.path.join(folder, os.path.relpath(path, place))) for path in inside]
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab.errors import SdlabError
-from sdlab.labs.cells import marking, parsed, read_notebook
+from sdlab.labs.cells import definitions, marking, read_notebook
 from sdlab.labs.sandbox.inside import enter
 
 if TYPE_CHECKING:
@@ -99,18 +99,8 @@ def _definitions(path: Path) -> list[str]:
         if cell.cell_type == "code" and mark and mark.solution:
             sources.append(cell.source)
         elif cell.cell_type == "code" and not (mark and mark.test):
-            sources.append("\n".join(ast.unparse(part) for part in parsed(cell.source) if _defines(part)))
+            sources.append("\n".join(ast.unparse(part) for part in definitions(cell.source)))
     return sources
-
-
-def _defines(part: ast.stmt) -> bool:
-    if isinstance(part, (ast.Assign, ast.AnnAssign)) and part.value is not None:
-        try:
-            ast.literal_eval(part.value)
-            return True
-        except ValueError:
-            return False
-    return isinstance(part, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
 
 
 if __name__ == "__main__":
