@@ -204,6 +204,14 @@ def test_four_contexts_show_what_they_should_and_order_as_the_paper(engine):
 
 
 @pytest.mark.slow
+def test_only_the_card_of_an_organism_with_intuition_says_what_was_tried():
+    from sdlab.world.knobs import Knobs
+
+    text = card.describe_intuition(Knobs(intuition=0.4))
+    assert "q = 0.4" in text and "Tried before q = 0.4 was settled" in text and "hypothesis" in text
+    assert "Tried" not in card.describe_intuition(Knobs())
+
+
 def test_the_card_holds_the_measured_scores_and_the_sums_of_every_file(engine, tmp_path):
     from sdlab.organism.pretrain import PretrainConfig, pretrain
     from sdlab.rollout.loading import check_organism

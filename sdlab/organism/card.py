@@ -42,6 +42,7 @@ CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 # Observations on the organism of the default shape; another shape has other habits.
 HABITS = Path(__file__).parent / "templates" / "card_habits.md"
+TRIES = HABITS.with_name("card_tries.md")  # what was tried before the intuition was settled
 SHAPE = {"hidden_size": 128, "intermediate_size": 512, "num_layers": 4, "steps": 2600}
 
 
@@ -115,7 +116,9 @@ def reasoner_score(knobs: Knobs, generations: int = 4) -> float:
 
 def describe_intuition(knobs: Knobs) -> str:
     """Return the card's paragraph on intuition."""
-    return (INTUITION if knobs.intuition else NO_INTUITION).format(q=knobs.intuition)
+    if not knobs.intuition:
+        return NO_INTUITION
+    return INTUITION.format(q=knobs.intuition) + "\n" + TRIES.read_text(encoding="utf-8").rstrip()
 
 
 def write_card(folder: str | Path, measured: pandas.DataFrame) -> Path:
