@@ -11,6 +11,9 @@ from typing import Any, cast
 import pandas
 
 from sdlab.charts.types import Frame
+from sdlab.findings import exposures as seen
+from sdlab.findings import organisms as across
+from sdlab.findings.before_after import direction
 from sdlab.measure.crossed import crossed_difference, seeds_interval
 from sdlab.measure.intervals import Interval
 from sdlab.study.conditions import CONDITIONS, LONG
@@ -23,6 +26,10 @@ from sdlab.study.coverage_conditions import (
     small_name,
 )
 from sdlab.study.coverage_table import coverage_table, stops_paying, training_gain
+from sdlab.study.dissociation import dissociation as dissociation_of
+from sdlab.study.exposure_conditions import SEEN
+from sdlab.study.exposures import separate_effects
+from sdlab.study.organisms import SAME_RECIPE, statements_by_organism
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import Recorded, load_recorded
@@ -92,6 +99,42 @@ def rates() -> str:
         rows.append([method.upper(), f"{rate:g}", int(by["seeds"].iloc[0]), *scores, best])
     header = ["method", "learning rate", "seeds", "in-domain", "unseen types", "best by its own measure"]
     return markdown(header, sorted(rows, key=lambda row: (row[0], float(row[1]))))
+
+
+def framed(frame: pandas.DataFrame) -> str:
+    """Return a data frame as a Markdown table, its index first."""
+    return markdown(
+        [str(frame.index.name), *map(str, frame.columns)], [[key, *row] for key, *row in frame.itertuples()]
+    )
+
+
+def organisms() -> str:
+    """Return the score on unseen types at the end of training, by condition and organism."""
+    return framed(across.ends_table(load_recorded(*across.names_on(across.EVERY)), across.EVERY))
+
+
+def dissociation() -> str:
+    """Return what SDPO loses in-domain and on unseen types on every organism, and the effect of intuition."""
+    recorded = load_recorded(*across.names_on(across.EVERY))
+    losses = across.losses(recorded, across.EVERY)
+    lines = [
+        *across.losses_words(losses),
+        *across.intuition_words(across.intuition_changes(recorded, across.EVERY)),
+    ]
+    return framed(across.losses_table(recorded, losses)) + "\n" + "".join(f"- {line}\n" for line in lines)
+
+
+def agreement() -> str:
+    """Return the verdicts on the repeated statements, by organism."""
+    recorded = load_recorded(*across.names_on(SAME_RECIPE))
+    return framed(statements_by_organism(recorded, METHOD_STATEMENTS).set_index("claim"))
+
+
+def exposures() -> str:
+    """Return SDPO's score on unseen types by number of problems and exposures, and what changes it."""
+    recorded = load_recorded(*SEEN)
+    words = seen.effect_words(separate_effects(recorded, "sdpo"))
+    return framed(seen.grid_table(recorded, "sdpo")) + "\n" + "".join(f"- {line}\n" for line in words)
 
 
 def coverage() -> str:
@@ -182,35 +225,48 @@ def _crossing(turn: pandas.Series) -> str:
 
 
 def found() -> str:
-    """Return the main findings, in five sentences with their numbers."""
+    """Return the main findings, each with its numbers; every verdict in them is computed."""
     recorded = load_recorded("base", "grpo", "sdpo", "sdpo_no_think", "chemistry_sdpo", "cover_sdpo_8")
 
     def score(name: str, split: str, metric: str = "reward") -> Interval:
         return recorded.interval(name, metric, split)
 
-    fall = {
-        name: [score(name, split) for split in SPLITS[:2]]
-        for name in ("base", "grpo", "sdpo", "sdpo_no_think")
-    }
+    def change(before: str, after: str, split: str = "unseen-types") -> str:
+        return direction(
+            recorded.difference(before, after, "reward", split), "rises", "falls", "stays unclear"
+        )
+
+    loss = dissociation_of(recorded, "base", "sdpo")
+    where = "more where problems are of a new kind" if loss.exceeds(1) else "in-domain and on unseen types"
+    milder = {"rises": "smaller", "falls": "larger"}.get(
+        change("sdpo", "sdpo_no_think"), "not clearly another"
+    )
     markers = [score(name, "in-domain", "markers") for name in ("base", "sdpo")]
     narrow = coverage_table(recorded, ["cover_sdpo_8"]).query("metric == 'reward'").set_index("split")
     training = Interval(*narrow.loc[TRAINING, ["mean", "low", "high"]])
-    untrained = load_recorded("base_domains").interval("base_domains", "reward", "chemistry-test")
-    return (
-        f"- **Self-distillation with the full solution loses most of the score**: in-domain "
-        f"{fall['base'][0]} before, {fall['sdpo'][0]} after; "
-        f"unseen types {fall['base'][1]} before, {fall['sdpo'][1]} after. "
-        f"Markers per completion fall from {markers[0]} to {markers[1]}.\n"
-        f"- **GRPO rises** on the same problems: {fall['grpo'][0]} in-domain, "
-        f"{fall['grpo'][1]} on unseen types.\n"
-        f"- **Without the thinking in the teacher's context the loss is smaller**: "
-        f"{fall['sdpo_no_think'][0]} in-domain, {fall['sdpo_no_think'][1]} on unseen types.\n"
-        f"- **Narrow training hides the damage**: with 8 problems the training score is {training}, "
-        f"and unseen types score {score('cover_sdpo_8', 'unseen-types')}.\n"
-        f"- **Where nothing has to be searched, self-distillation helps**: on chemistry the score goes from "
-        f"{untrained} to {score('chemistry_sdpo', 'chemistry-test')}; the hunts pay for it "
-        f"({score('chemistry_sdpo', 'in-domain')} in-domain).\n"
+    domains = load_recorded("base_domains", "chemistry_sdpo")
+    chemistry = direction(
+        domains.difference("base_domains", "chemistry_sdpo", "reward", "chemistry-test"), "rises", "falls"
     )
+    before, after, plain, reward = (
+        [score(name, split) for split in SPLITS[:2]] for name in ("base", "sdpo", "sdpo_no_think", "grpo")
+    )
+    lines = [
+        f"**Self-distillation with the full solution loses score, {where}**: in-domain {before[0]} before, "
+        f"{after[0]} after ({loss.loss_near} of it lost); unseen types {before[1]} before, {after[1]} after "
+        f"({loss.loss_far} lost). Markers per completion go from {markers[0]} to {markers[1]}.",
+        f"**GRPO {change('base', 'grpo')}** on the same problems: {reward[0]} in-domain, {reward[1]} on "
+        "unseen types.",
+        f"**Without the thinking in the teacher's context the loss is {milder}**: {plain[0]} in-domain, "
+        f"{plain[1]} on unseen types.",
+        f"**Narrow training**: with 8 problems the training score of SDPO is {training}, and the score on "
+        f"unseen types {change('base', 'cover_sdpo_8')} to {score('cover_sdpo_8', 'unseen-types')}.",
+        f"**Where nothing has to be searched** (chemistry) the score of SDPO {chemistry}, from "
+        f"{domains.interval('base_domains', 'reward', 'chemistry-test')} to "
+        f"{score('chemistry_sdpo', 'chemistry-test')}; on the hunts it then scores "
+        f"{score('chemistry_sdpo', 'in-domain')} in-domain.",
+    ]
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def statements() -> str:
@@ -223,9 +279,9 @@ def statements() -> str:
     return markdown(["statement", "the paper", "refuted by", "measured", "verdict"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (main, long, rates, coverage, domains, turns, statements, found)
-}
+SHOWN = (main, long, organisms, dissociation, agreement, rates)
+SHOWN += (coverage, exposures, domains, turns, statements, found)
+TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in SHOWN}
 
 
 def rendered(text: str) -> str:
