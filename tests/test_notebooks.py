@@ -109,8 +109,10 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             <= v["table_one"]["regenerated"]["markers"]["mean"]
             <= v["table_one"]["solution_no_think"]["markers"]["mean"]
         ),
-        "markers are where teacher and student part": lambda v: v["marker_heat"] > 1.5,
-        "but less so among choices": lambda v: v["marker_heat_where_unsure"]["high"] < 0.5 * v["marker_heat"],
+        "markers are where teacher and student part": lambda v: v["marker_heat"]["mean"] > 1.5,
+        "but less so among choices": lambda v: (
+            v["marker_heat_where_unsure"]["high"] < 0.5 * v["marker_heat"]["mean"]
+        ),
         "problems are middling": lambda v: v["table_one"]["none"]["reward"]["mean"] < v["base_score_all"],
         "a bare answer helps where training showed how": lambda v: (
             v["table_one"]["solution_no_think"]["reward"]["mean"] > v["table_one"]["none"]["reward"]["mean"]

@@ -19,6 +19,7 @@ def tour(
     output: Path = REPORTS,
     only: str | None = None,
     model: str = ORGANISM,
+    problems: str = "",
     refresh: bool = False,
 ) -> int:
     """Run the notebooks of the walkthrough and write a report.
@@ -30,13 +31,16 @@ def tour(
         output: Folder for the report; open its index.html.
         only: Run only these notebooks, for example 00,03.
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
+        problems: Your own problems: a file (json, jsonl, parquet) or a data set of the hub. Only the
+            notebooks that can use them run.
         refresh: For developers: also store the cleaned outputs in the notebooks themselves.
     """
     from sdlab.walkthrough.tour import tour as run
 
     names = tuple(name for name in (only or "").split(",") if name)
-    prepare = _add_explorer if model == ORGANISM else None
-    return 0 if run(preset, output, only=names, model=model, refresh=refresh, prepare=prepare) else 1
+    prepare = _add_explorer if model == ORGANISM and not problems else None
+    worked = run(preset, output, only=names, model=model, problems=problems, refresh=refresh, prepare=prepare)
+    return 0 if worked else 1
 
 
 def explore(output: Path = REPORTS / "explorer.html", open: bool = False) -> int:

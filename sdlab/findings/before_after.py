@@ -112,6 +112,16 @@ def change_words(changes: Changes, metrics: Iterable[str] = ("reward", "length",
     return lines
 
 
+def main_changes(changes: Changes) -> dict[str, Comparison]:
+    """Return the change of the score on the last test and of the markers on the first, named for a record."""
+    tests = [split.replace("-", "_").replace(" ", "_") for split in dict.fromkeys(s for s, _ in changes)]
+    splits = list(dict.fromkeys(split for split, _ in changes))
+    return {
+        f"score_change_{tests[-1]}": changes[splits[-1], "reward"],
+        f"marker_change_{tests[0]}": changes[splits[0], "markers"],
+    }
+
+
 def nested(changes: Changes) -> dict[str, dict[str, Comparison]]:
     """Return the changes as test -> metric -> change."""
     found: dict[str, dict[str, Comparison]] = {}

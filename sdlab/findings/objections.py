@@ -1,10 +1,12 @@
 """What an informed teacher objects to: its divergence from the student at every token of a completion."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas
 
+from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import marker_means, summarise
 from sdlab.measure.intervals import Interval
 from sdlab.measure.token_divergence import heat_ratio, token_divergence
@@ -46,10 +48,28 @@ class TaughtBatch:
         )
 
     def example(self, markers: int = 3) -> int:
-        """Return the first right, distilled completion with at least `markers` markers, else the first."""
+        """Return the first right, distilled completion with at least `markers` markers, else the first.
+
+        Raises SdlabError when no right completion is distilled.
+        """
         view, texts = next(iter(self.views.values())), self.batch.rollouts.texts
         rows = [i for i, used in enumerate(view.distilled) if used and self.batch.rewards[i] == 1]
+        if not rows:
+            raise SdlabError(
+                "no right completion has a right sibling, so the teacher has nothing to show here; "
+                "give easier problems or a larger preset"
+            )
         return next((i for i in rows if total_markers(texts[i]) >= markers), rows[0])
+
+    def thinking_words(self) -> str:
+        """Return a sentence: whether the two teachers see different solutions."""
+        full, mild = (self.views[context].prompts for context in ("solution", "solution_no_think"))
+        if full != mild:
+            return "The two teachers see different solutions."
+        return (
+            "These completions have no <think> part, so nothing can be taken out of a solution: both "
+            "teachers are the same in this run."
+        )
 
     def rows(self, per_problem: int = 2, also: int | None = None) -> list[int]:
         """Return the first distilled completions of every problem, and the row `also`."""
@@ -118,9 +138,9 @@ def marker_share_table(tokens: Mapping[str, pandas.DataFrame]) -> pandas.DataFra
     for context, frame in tokens.items():
         is_marker, loss = frame["marker"] != "", frame["divergence"]
         columns[context] = {
-            "divergence of a marker : of another token": str(heat_ratio(frame)),
-            "the same, where the student hesitates": str(heat_ratio(unsure(frame))),
-            "|u| of a marker : of another token": str(heat_ratio(frame, "u")),
+            "divergence of a marker : of another token": str(marker_ratio(frame)),
+            "the same, where the student hesitates": str(marker_ratio(unsure(frame))),
+            "|u| of a marker : of another token": str(marker_ratio(frame, "u")),
             "markers among the tokens": f"{is_marker.mean():.0%}",
             "markers' share of the loss": f"{loss[is_marker].sum() / loss.sum():.0%}",
             "markers among the hottest 5%": f"{is_marker[loss >= loss.quantile(0.95)].mean():.0%}",
@@ -134,6 +154,13 @@ def unsure(tokens: pandas.DataFrame) -> pandas.DataFrame:
     return tokens[tokens["entropy"] > UNSURE]
 
 
+def marker_ratio(tokens: pandas.DataFrame, value: str = "divergence") -> Interval:
+    """Return `heat_ratio`; NaN where the completions have no markers, or nothing else."""
+    if not 0 < (tokens["marker"] != "").sum() < len(tokens):
+        return Interval(math.nan, math.nan, math.nan)
+    return heat_ratio(tokens, value)
+
+
 def ratio_word(interval: Interval, above: str = "hotter", below: str = "cooler") -> str:
     """Return `above` or `below` when the interval excludes 1, else "not significantly different"."""
     return above if interval.low > 1 else below if interval.high < 1 else "not significantly different"
@@ -141,6 +168,8 @@ def ratio_word(interval: Interval, above: str = "hotter", below: str = "cooler")
 
 def ratio_sentence(interval: Interval, what: str) -> str:
     """Return a sentence about the divergence at markers: the ratio, its interval and its verdict."""
+    if math.isnan(interval.mean):
+        return f"{what}: no markers beside other tokens here, so there is no ratio."
     return f"{what}: a marker has {interval} times the divergence of another token: {ratio_word(interval)}."
 
 
@@ -170,6 +199,8 @@ def marker_fates(
     """
     rows = by_marker[by_marker["kind"] != OTHER]
     fates = rows.pivot(index="kind", columns="metric", values="mean")
+    if rows.empty:  # no marker occurs often enough
+        fates = pandas.DataFrame(columns=["divergence", "u", "objects"], dtype=float)
     for when, frame in (("before", before), ("after", after)):
         counts = marker_means(frame.assign(context=when)).set_index("marker")["mean"]
         fates[when] = counts.reindex(fates.index)

@@ -17,11 +17,15 @@ from sdlab.text.prompt import CONTEXTS
 from sdlab.world.problems import Problem
 
 HALF, LIMITS = 0.02, (80, 120, 240)
+LEFT_OUT = "–"
 CUT = ("reward", "length", "markers", "truncated")
 
 
 def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
-    """Return Table 1 of each model below the paper's: a row per model and metric, a column per context."""
+    """Return Table 1 of each model below the paper's: a row per model and metric, a column per context.
+
+    A context that a model does not have is LEFT_OUT.
+    """
     metrics = [str(metric) for metric in PAPER]
     table = {
         ("paper: DeepSeek-R1-Distill-Qwen-7B", metric_name(metric)): [
@@ -30,22 +34,26 @@ def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame
         for metric in metrics
     }
     for name, frame in frames.items():
-        cells = table_one(frame, "context", metrics).loc[list(CONTEXTS)]
+        cells = table_one(frame, "context", metrics).reindex(list(CONTEXTS), fill_value=LEFT_OUT)
         table |= {(name, metric_name(metric)): cells[metric].tolist() for metric in metrics}
     return pandas.DataFrame(table, index=list(CONTEXTS)).T.rename_axis(["model", "metric"])
 
 
 def bare_answers(frames: Mapping[str, pandas.DataFrame]) -> dict[str, Comparison]:
-    """Return, for each model, what the solution without its thinking does to the score."""
+    """Return, for each model that has thinking, what the solution without its thinking does to the score."""
     found = {}
     for name, frame in frames.items():
+        if "solution_no_think" not in set(frame["context"]):
+            continue
         alone, bare = (frame[frame["context"] == context] for context in ("none", "solution_no_think"))
         found[name] = compare(alone, bare, names=("no context", "solution without think"))
     return found
 
 
 def bare_words(changes: Mapping[str, Comparison]) -> list[str]:
-    """Return one sentence per model about the bare answer, and one that compares the models."""
+    """Return one sentence per model about the bare answer, and one that compares several models."""
+    if not changes:
+        return ["The solutions have no thinking, so there is no bare answer to compare with."]
     words = {
         name: direction(one, "raises", "lowers", "does not clearly change") for name, one in changes.items()
     }
@@ -56,7 +64,7 @@ def bare_words(changes: Mapping[str, Comparison]) -> list[str]:
     alike = (
         "The models agree in this row." if len(set(words.values())) == 1 else "The models differ in this row."
     )
-    return [*lines, alike]
+    return [*lines, alike] if len(changes) > 1 else lines
 
 
 def cut_at(
@@ -70,7 +78,7 @@ def cut_at(
     found = {}
     for limit in limits:
         sampling = paper_sampling(num_generations=num_generations, max_completion_length=limit)
-        (found[limit],) = evaluate_benchmarks(engine, {"hunts": problems}, name=name, sampling=sampling)
+        (found[limit],) = evaluate_benchmarks(engine, {"problems": problems}, name=name, sampling=sampling)
     return found
 
 

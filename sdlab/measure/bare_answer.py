@@ -21,11 +21,11 @@ def answer_steps(frame: pandas.DataFrame, problems: Iterable[Problem]) -> pandas
 
     One of STEPS; "too early" is a step for a number that is not the last one: others are still unknown then.
     """
-    last = {problem.id: problem.slots[-1].name for problem in problems}
+    last = {problem.id: problem.slots[-1].name for problem in problems if problem.slots}
     steps = []
     for text, name in zip(frame["completion"], frame["problem_id"], strict=True):
         letters = set(_STEP.findall(text))
-        steps.append("no step" if not letters else STEPS[1] if letters == {last[name]} else STEPS[0])
+        steps.append("no step" if not letters else STEPS[1] if letters == {last.get(name)} else STEPS[0])
     return frame.assign(step=steps)
 
 

@@ -71,15 +71,22 @@ def read(path: str | Path) -> nbformat.NotebookNode:
 
 
 def execute(
-    path: str | Path, parameters: dict[str, Any], *, timeout: float, on_cell: Progress | None = None
+    path: str | Path,
+    parameters: dict[str, Any],
+    *,
+    timeout: float,
+    on_cell: Progress | None = None,
+    change: Callable[[nbformat.NotebookNode], nbformat.NotebookNode] | None = None,
 ) -> Execution:
     """Run the notebook at `path` in a fresh kernel and a scratch folder; `path` itself stays unchanged.
 
-    `timeout` is in seconds for each cell. Errors inside the notebook are returned, not raised. Raises
-    SdlabError when `parameters` names one that the notebook does not declare, or gives it another type.
+    `timeout` is in seconds for each cell. `change` returns the notebook that runs. Errors
+    inside the notebook are returned, not raised. Raises SdlabError when `parameters` names one that
+    the notebook does not declare, or gives it another type.
     """
     notebook = read(path)
     check_parameters(notebook, parameters, Path(path).name)
+    notebook = notebook if change is None else change(notebook)
     started = time.perf_counter()
     watch = _Watch(notebook, on_cell)
     stopped: Failure | None = None

@@ -97,8 +97,12 @@ class Run:
     preset: str
     model: str
     started: str
+    problems: str = ""  # a file or data set of the reader's
     state: str = "running"
     lead: Lead | None = None
+    own: bool = False  # another model or other problems than those of the shipped walkthrough
+    left_out: tuple[str, ...] = ()  # notebooks that do not read them
+    title: str = "Why does self-distillation sometimes make a model reason worse?"
 
 
 def entry(path: Path) -> Entry:
@@ -238,10 +242,8 @@ def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:
 
 def clock(seconds: float | None) -> str:
     """Return a duration as text: "4.2 s", "48 s", "3 min 07 s"."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
+    if seconds is None or seconds < 10:
+        return "" if seconds is None else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 

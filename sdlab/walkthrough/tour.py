@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdlab import paths
+from sdlab.benchmarks.problems import ProblemSource
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.paths import ORGANISM
 from sdlab.presets import preset as named_preset
-from sdlab.walkthrough import clean, execute, report
+from sdlab.walkthrough import clean, execute, own, report
 from sdlab.walkthrough.execute import Execution
 from sdlab.walkthrough.failures import Failure
 from sdlab.walkthrough.lead import lead
@@ -25,6 +26,7 @@ def tour(
     output: Path,
     only: tuple[str, ...] = (),
     model: str = ORGANISM,
+    problems: str = "",
     refresh: bool = False,
     folder: Path | None = None,
     console: Console | None = None,
@@ -37,7 +39,11 @@ def tour(
     that failed stay unchanged. `prepare(output)` is called before the first notebook; it may add files that
     the report links.
 
-    Raises SdlabError for an unknown preset or notebook, and when a page cannot be written.
+    problems: a file or data set in place of the world's problems. Only notebooks that read the named model,
+    and the named problems if there are any, then run, and the report is about them.
+
+    Raises SdlabError for an unknown preset or notebook, problems that cannot be read, a notebook of `only`
+    that does not read them, and when a page cannot be written.
     """
     size = named_preset(preset)
     if refresh and folder is None and paths.checkout() is None:
@@ -46,11 +52,15 @@ def tour(
         )
     chosen = execute.find(only, folder)
     console = console or Console()
-    model = _findable(model)
-    run = report.Run(preset, model, datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"))
-    if folder is None:  # the shipped walkthrough; other notebooks have another answer
+    model, problems = _findable(model), _readable(problems)
+    run = report.Run(preset, model, datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"), problems)
+    if own.is_own(model, problems):
+        run.own, run.title = True, own.title(model, problems)
+    if folder is None and not run.own:  # the shipped walkthrough; other runs have another answer
         run.lead = lead()
     entries = [report.entry(path) for path in execute.find((), folder)]
+    if run.own and folder is None:
+        entries, chosen, run.left_out = _of_own(entries, chosen, problems, bool(only))
     for line in entries:
         line.has_page = (output / line.page).exists()
         if line.source not in chosen:
@@ -65,8 +75,11 @@ def tour(
                 if any(other.seconds is not None for other in entries):
                     report.write_index(output, entries, run)
                 on_cell = board(f"{line.name} ({chosen.index(line.source) + 1} of {len(chosen)})")
-                done = _run_one(line, {"PRESET": preset, "MODEL": model}, size.cell_timeout, on_cell)
+                parameters = {"PRESET": preset, "MODEL": model} | ({"PROBLEMS": problems} if problems else {})
+                done = _run_one(line, parameters, size.cell_timeout, on_cell)
                 report.finish(line, done)
+                if run.own:
+                    run.lead = own.own_lead(entries)
                 report.write_page(output, line, done.notebook, entries, run)
                 report.write_index(output, entries, run)
                 _print_line(console, line)
@@ -99,9 +112,38 @@ def _findable(model: str) -> str:
     return model
 
 
+def _readable(problems: str) -> str:
+    """Return a file of problems as its full path; raise SdlabError when the problems cannot be read."""
+    if not problems:
+        return ""
+    source = ProblemSource(problems)
+    if source.is_own:
+        source.load()
+    return str(source.file.resolve()) if source.file else problems
+
+
+def _of_own(
+    entries: list[report.Entry], chosen: list[Path], problems: str, asked: bool
+) -> tuple[list[report.Entry], list[Path], tuple[str, ...]]:
+    """Return the entries and paths of the notebooks that read the reader's model or problems.
+
+    Also the names of the others. Raises SdlabError when one of them was asked for.
+    """
+    fitting = [line for line in entries if own.follows(line, problems)]
+    paths_ = [line.source for line in fitting]
+    others = [path.stem for path in chosen if path not in paths_]
+    if asked and others:
+        what = "your problems" if problems else "another model"
+        raise SdlabError(
+            f"notebook {others[0]} does not run on {what}; choose among {', '.join(p.stem for p in paths_)}"
+        )
+    return fitting, [path for path in chosen if path in paths_], tuple(others)
+
+
 def _run_one(line: report.Entry, parameters: dict, timeout: float, on_cell: execute.Progress) -> Execution:
     try:
-        return execute.execute(line.source, parameters, timeout=timeout, on_cell=on_cell)
+        change = own.without_world if parameters.get("PROBLEMS") else None
+        return execute.execute(line.source, parameters, timeout=timeout, on_cell=on_cell, change=change)
     except SdlabError as error:  # this notebook cannot run at all; the others can
         return Execution(execute.read(line.source), (Failure(None, "", str(error)),), 0.0)
 
