@@ -10,8 +10,10 @@ from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.evaluation import table_one
 from sdlab.measure.intervals import Interval
 from sdlab.paper import PAPER, paper_sampling
+from sdlab.paths import ORGANISM
 from sdlab.results.evaluate import evaluate_benchmarks
 from sdlab.results.result import Result
+from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine
 from sdlab.text.prompt import CONTEXTS
 from sdlab.world.problems import Problem
@@ -19,6 +21,18 @@ from sdlab.world.problems import Problem
 HALF, LIMITS = 0.02, (80, 120, 240)
 LEFT_OUT = "–"
 CUT = ("reward", "length", "markers", "truncated")
+
+
+def models_side_by_side(model: str, engine: str, alone: bool) -> tuple[dict[str, Engine], str]:
+    """Load a model and, unless `alone`, an organism of another size; return both by name, and the last name.
+
+    alone: for problems that no organism can read.
+    """
+    engines: dict[str, Engine] = {model: load_engine(model, engine=engine)}
+    other = "organism-small" if model == ORGANISM else ORGANISM
+    if alone:
+        return engines, model
+    return engines | {other: load_engine(other)}, other
 
 
 def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
