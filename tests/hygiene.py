@@ -25,6 +25,15 @@ def raw(path: str | Path) -> nbformat.NotebookNode:
     return rejoin_lines(nbformat.from_dict(json.loads(Path(path).read_text(encoding="utf-8"))))
 
 
+def reading_minutes(notebook: nbformat.NotebookNode) -> float:
+    """The minutes to read `notebook`: 150 words of text and 20 lines of code a minute."""
+    words = sum(
+        len(re.findall(r"\w+", cell.source)) for cell in notebook.cells if cell.cell_type == "markdown"
+    )
+    lines = sum(len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code")
+    return words / 150 + lines / 20
+
+
 def problems(notebook: nbformat.NotebookNode) -> list[str]:
     """What is wrong with `notebook`, one line each; empty when it keeps all conventions.
 

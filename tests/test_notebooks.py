@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hygiene import problems, raw
+from hygiene import problems, raw, reading_minutes
 from nbformat.v4 import new_code_cell, new_output
 from notebook_maker import code, make
 from patience import PATIENCE
@@ -310,13 +310,10 @@ def test_little_code(path):
 
 @pytest.mark.parametrize("path", REDUCED, ids=lambda path: path.stem)
 def test_the_opening_states_goals_needs_and_an_honest_reading_time(path):
-    cells = raw(path).cells
-    opening = cells[0].source
+    opening = raw(path).cells[0].source
     assert all(f"**{what}**" in opening for what in ("You learn to", "You need", "Time"))
-    words = sum(len(re.findall(r"\w+", cell.source)) for cell in cells if cell.cell_type == "markdown")
-    lines = sum(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
     stated = int(re.search(r"about (\d+) minutes to read", opening)[1])
-    assert 0.7 < stated / (words / 150 + lines / 20) < 1.4, "150 words and 20 lines of code a minute"
+    assert 0.7 < stated / reading_minutes(raw(path)) < 1.4
 
 
 def test_every_notebook_can_install_sdlab_as_the_page_on_colab_says():

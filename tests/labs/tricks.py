@@ -201,9 +201,12 @@ def divergence(student_logps, teacher_logps, alpha):
 def top_k_with_tail(student_logps, teacher_logps, k):
     found = reach("sdlab.train.divergences", "top_k_logps", "top_k_with_tail")
     try:
-        return found(student_logps, teacher_logps, k, tail=True)
+        a, b = found(student_logps, teacher_logps, k, tail=True)
     except TypeError:
         return found(student_logps, teacher_logps, k)
+    order = a[:, :-1].argsort(dim=-1, descending=True)
+    order = torch.cat([order, torch.full_like(order[:, :1], k)], dim=-1)
+    return a.gather(1, order), b.gather(1, order)
 """,
         ),
         "first-alarm": (
@@ -221,13 +224,6 @@ def first_alarm(table, split, confidence=0.95):
         ),
     },
     "lab4": {
-        "rank": (
-            "sdlab.labs.ranking",
-            """
-def rank(entries):
-    return reach("sdlab.labs.ranking", "rank", "rank")(entries)
-""",
-        ),
         "route": (
             "sdlab.train.teacher",
             """

@@ -23,15 +23,6 @@ def demonstrations(rewards: torch.Tensor, num_generations: int) -> list[int | No
     return chosen
 '''
 
-NO_GENERATION_PROMPT = '''
-def reprompt(tokenizer, question: str, demonstration: str | None = None) -> str:
-    """Ends after the user's message: the assistant has not begun."""
-    content = question
-    if demonstration:
-        content += f"\\n\\nCorrect solution: {demonstration}\\n\\nCorrectly solve the original question."
-    return tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
-'''
-
 NO_SPECIAL_ENDS = '''
 def divergence(student_logps: torch.Tensor, teacher_logps: torch.Tensor, alpha: float) -> torch.Tensor:
     """The formula of the middle everywhere, from probabilities: 0 at both ends, NaN where both are far."""
@@ -109,20 +100,19 @@ POPULATION_DEVIATION = (
 )
 
 WRONG = [
-    ("the pair of tags alone", {"strip-thinking": STRIP_PAIR}, {"strip-thinking-test": 3}),
+    ("the pair of tags alone", {"strip-thinking": STRIP_PAIR}, {"strip-thinking-test": 4}),
     ("own sibling allowed", {"choose-demonstration": OWN_SIBLING}, {"choose-demonstration-test": 3}),
-    ("ends of alpha swapped", {"divergence": ENDS_SWAPPED}, {"divergence-test": 4}),
-    ("softmax over the wrong axis", {"divergence": SOFTMAX_OVER_TOKENS}, {"divergence-test": 4}),
-    ("teacher not detached", {"divergence": TEACHER_NOT_DETACHED}, {"divergence-test": 4}),
+    ("ends of alpha swapped", {"divergence": ENDS_SWAPPED}, {"divergence-test": 5}),
+    ("softmax over the wrong axis", {"divergence": SOFTMAX_OVER_TOKENS}, {"divergence-test": 5}),
+    ("teacher not detached", {"divergence": TEACHER_NOT_DETACHED}, {"divergence-test": 5}),
     ("tail forgotten", {"top-k-tail": NO_TAIL}, {"top-k-tail-test": 4}),
     (
-        "no generation prompt, no special ends, a tail of log 0, deviation over n",
+        "no special ends, a tail of log 0, deviation over n",
         {
-            "reprompt": NO_GENERATION_PROMPT,
             "divergence": NO_SPECIAL_ENDS,
             "top-k-tail": UNSAFE_TAIL,
             "first-alarm": POPULATION_DEVIATION,
         },
-        {"reprompt-test": 3, "divergence-test": 4, "top-k-tail-test": 4, "first-alarm-test": 3},
+        {"divergence-test": 5, "top-k-tail-test": 4, "first-alarm-test": 4},
     ),
 ]
