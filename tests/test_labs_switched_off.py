@@ -129,6 +129,27 @@ def test_no_answer_of_a_lab_earns_points_by_calling_what_it_should_write(tmp_pat
     assert control.total == control.max_total, control.errors
 
 
+@pytest.mark.slow
+def test_the_time_of_a_call_is_the_submission_s_and_gradients_come_back(tmp_path):
+    code = "import time\n\ndef slow(seconds):\n    end = time.process_time() + seconds\n"
+    code += "    while time.process_time() < end: pass\n    return 7\n\ndef twice(x, y):\n"
+    code += "    return {'sum': (2 * x + x * y.detach()).sum(), 'mask': x > 1}"
+    test = "import torch\nfrom sdlab.labs.timing import timed\n\nresult, seconds = timed(slow, 0.5)\n"
+    test += "assert result == 7 and 0.4 < seconds < 5, seconds\n"
+    test += (
+        "x, y = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, 4.0], requires_grad=True)\n"
+    )
+    test += "found = twice(x, y)\n"
+    test += "assert found['mask'].tolist() == [False, True] and abs(found['sum'] - 17) < 1e-6\n"
+    test += "slopes = torch.autograd.grad(found['sum'] * 10, (x, y), allow_unused=True)\n"
+    test += "assert slopes[0].tolist() == [50, 60] and slopes[1] is None"
+    cells = [marked("solution", "slow", code), marked("test", "slow-test", test, 1)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"sdlab": {"libraries": ["torch", "numpy"]}})
+    source = write(notebook, tmp_path / "lab7_time.ipynb")
+    found = grade_submission(source, source, timeout=PATIENCE)
+    assert found.total == 1, found.errors
+
+
 def test_no_lab_allows_a_module_with_a_function_that_it_asks_for():
     for path in LABS.glob("*.ipynb"):
         rules = rules_of(read_notebook(path))
