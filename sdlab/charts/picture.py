@@ -16,6 +16,9 @@ import html
 import io
 import json
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,7 +84,8 @@ def theme_config() -> alt.theme.ThemeConfig:
 
 def enable() -> None:
     """Enable sdlab's theme and renderer in Altair for this process; a second call changes nothing."""
-    import altair as alt
+    with _without_iri_grammar():
+        import altair as alt
 
     if "sdlab" not in alt.theme.names():
         alt.theme.register("sdlab", enable=False)(theme_config)
@@ -89,6 +93,24 @@ def enable() -> None:
     if "sdlab" not in alt.renderers.names():
         alt.renderers.register("sdlab", lambda spec, **_: picture_bundle(spec))
     alt.renderers.enable("sdlab")
+
+
+@contextmanager
+def _without_iri_grammar() -> Iterator[None]:
+    """Hide a package whose import compiles a grammar: a second of every kernel.
+
+    Altair imports jsonschema, which imports rfc3987-syntax, if it is there, to check the format "iri". No
+    chart has such a value, and jsonschema does not check a format that it does not know.
+    """
+    name = "rfc3987_syntax"
+    hidden = not {"jsonschema", name} & set(sys.modules)
+    if hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # an import then fails, and jsonschema goes on
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
 
 
 def picture_bundle(spec: dict[str, Any]) -> dict[str, str]:
@@ -106,10 +128,8 @@ def draw(spec: dict[str, Any]) -> tuple[str, bytes]:
     """
     import vl_convert
 
-    text = json.dumps(spec)
-    return hover_titles(vl_convert.vegalite_to_svg(text)), squeeze_png(
-        vl_convert.vegalite_to_png(text, scale=PNG_SCALE)
-    )
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec))  # the specification is compiled once, for both
+    return hover_titles(svg), squeeze_png(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
 
 
 def chart_html(chart: Chart, fallback: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 class LiveBoard:
     """Small multiples that are redrawn during training: `board.update({"step": 3, "reward": 0.41, ...})`.
 
-    `columns`: the entries of a row to draw. It redraws at most every `interval` seconds (headless: every 30),
-    and once more at the end of the cell or at `close()`, so the last row is never missing. `board.rows`
-    holds the rows. `steps`: how many there will be, for "step 3 of 40". `baseline`: the untrained model's
-    value of some columns, drawn as a dashed line.
+    `columns`: the entries of a row to draw. It redraws at most every `interval` seconds, and once
+    more at the end of the cell or at `close()`, so the last row is never missing. Headless, where nobody
+    watches, it draws at the end only. `board.rows` holds the rows. `steps`: how many there will be, for "step
+    3 of 40". `baseline`: the untrained model's value of some columns, drawn as a dashed line.
 
     In an interactive notebook there is a stop button under the board until the cell ends. The next `update`
     after a press raises KeyboardInterrupt; every training loop of sdlab then returns the finished steps and
@@ -41,7 +42,7 @@ class LiveBoard:
     ) -> None:
         self.columns, self.title, self.step, self.clock, self._show = tuple(columns), title, step, clock, show
         self.steps, self.baseline, self.is_stopped = steps, dict(baseline or {}), False
-        self.interval = max(interval, 30.0) if show is None and is_headless() else interval
+        self.interval = math.inf if show is None and is_headless() else interval
         self.rows: list[dict[str, Any]] = []
         self._drawn: float | None = None
         self._handle: DisplayHandle | None = None
@@ -60,7 +61,7 @@ class LiveBoard:
         if self._hooked is None and self._show is None and in_notebook():
             self._begin()
         now = self.clock()
-        if self._drawn is None or now - self._drawn >= self.interval:
+        if self.interval < math.inf and (self._drawn is None or now - self._drawn >= self.interval):
             self._draw(now)
         if self._stop is not None:
             if self._stop.pressed.is_set():
