@@ -8,9 +8,10 @@ from sdlab.walkthrough.copies import SUMS, copy_notebooks
 
 @pytest.fixture
 def source(tmp_path):
-    """Shipped notebooks: two, a lab in a folder, and a checkpoint that nobody wants."""
+    """Shipped notebooks: two, a lab and solutions in folders, and a checkpoint that nobody wants."""
     folder = tmp_path / "shipped"
-    for name in ("00_a.ipynb", "01_b.ipynb", "labs/lab1.ipynb", ".ipynb_checkpoints/00_a.ipynb"):
+    names = ("00_a.ipynb", "01_b.ipynb", "labs/lab1.ipynb", "solutions/00_a_solutions.ipynb")
+    for name in (*names, ".ipynb_checkpoints/00_a.ipynb"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"shipped {name}")
     return folder
@@ -18,9 +19,11 @@ def source(tmp_path):
 
 def test_everything_is_copied_once(source, tmp_path):
     first = copy_notebooks(tmp_path / "mine", source)
-    assert first.written == ("00_a.ipynb", "01_b.ipynb", "labs/lab1.ipynb")
+    assert first.written == (
+        "00_a.ipynb", "01_b.ipynb", "labs/lab1.ipynb", "solutions/00_a_solutions.ipynb"
+    )  # fmt: skip
     assert first.updated == first.kept == () and first.folder == tmp_path / "mine"
-    assert list(first.lines()) == [f"copied 3 files to {tmp_path / 'mine'}"]
+    assert list(first.lines()) == [f"copied 4 files to {tmp_path / 'mine'}"]
     assert (tmp_path / "mine" / "labs" / "lab1.ipynb").read_text() == "shipped labs/lab1.ipynb"
     again = copy_notebooks(tmp_path / "mine", source)
     assert again.written == again.updated == again.kept == () and list(again.lines()) == []

@@ -17,7 +17,7 @@ import sdlab
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.measure.intervals import tidy
-from sdlab.walkthrough import record, render
+from sdlab.walkthrough import record, render, solutions
 from sdlab.walkthrough.execute import Execution, read
 from sdlab.walkthrough.failures import Failure
 
@@ -176,41 +176,35 @@ def thumbnail(notebook: nbformat.NotebookNode) -> str:
 def write_page(
     folder: Path, line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], run: Run
 ) -> Path:
-    """Write one notebook's page into `folder`.
+    """Write one notebook's page, and a page with the stored outputs of its solutions, into `folder`.
 
-    Raises SdlabError when it cannot be written; an earlier page then stays unchanged.
+    Raises SdlabError when one cannot be written; an earlier page then stays unchanged.
     """
     place = entries.index(line)
-    text = (
-        record.templates()
-        .get_template("page.html")
-        .render(
-            entry=line,
-            run=run,
-            body=Markup(_linked(render.body(notebook), entries)),
-            style=_style(),
-            code_style=_code_style(),
-            clock=clock,
-            before=entries[place - 1] if place else None,
-            after=entries[place + 1] if place + 1 < len(entries) else None,
-        )
-    )
-    path = write_atomic(folder / line.page, text)
+    around = {
+        "before": entries[place - 1] if place else None,
+        "after": entries[place + 1] if place + 1 < len(entries) else None,
+    }
+    solved = solutions.path_of(line.source)
+    if solved is not None:
+        own = Entry(solved, f"{line.title}: solutions", "", status="")
+        page = _page(own, read(solved), entries, solutions.about(solved), before=line)
+        write_atomic(folder / own.page, page)
+    about = f"preset {run.preset} · model {run.model} · {clock(line.seconds)}"
+    path = write_atomic(folder / line.page, _page(line, notebook, entries, about, **around))
     line.has_page = True
     return path
 
 
-def _linked(body: str, entries: list[Entry]) -> str:
-    """Return `body` with links between notebooks leading to their pages.
-
-    Links to notebooks without a page become plain text.
-    """
-    pages = {line.source.name: line.page for line in entries}
-
-    def leading(link: re.Match[str]) -> str:
-        return f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
-
-    return re.sub(r'<a href="([\w.-]+\.ipynb)">(.*?)</a>', leading, body, flags=re.DOTALL)
+def _page(
+    line: Entry, notebook: nbformat.NotebookNode, entries: list[Entry], about: str, **around: Entry | None
+) -> str:
+    """Return the HTML of one page; `around`: the entries before and after it."""
+    body = Markup(solutions.linked(render.body(notebook), [entry.source for entry in entries]))
+    template = record.templates().get_template("page.html")
+    return template.render(
+        entry=line, about=about, body=body, style=_style(), code_style=_code_style(), **around
+    )
 
 
 def write_index(folder: Path, entries: list[Entry], run: Run) -> Path:

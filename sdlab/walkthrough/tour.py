@@ -15,7 +15,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.paths import ORGANISM
 from sdlab.presets import preset as named_preset
-from sdlab.walkthrough import clean, execute, own, report
+from sdlab.walkthrough import clean, execute, own, report, solutions
 from sdlab.walkthrough.execute import Execution
 from sdlab.walkthrough.failures import Failure
 from sdlab.walkthrough.lead import lead
@@ -35,9 +35,9 @@ def tour(
     """Execute the notebooks in order and write the report; return True when all worked.
 
     The report is `output`/index.html with a page for each notebook. A failing notebook does not stop the
-    others. `refresh` also stores the cleaned notebooks, with their outputs, back into `folder`; notebooks
-    that failed stay unchanged. `prepare(output)` is called before the first notebook; it may add files that
-    the report links.
+    others. `refresh` also runs the solutions of the chosen notebooks, and stores the cleaned notebooks, with
+    their outputs, back into `folder`; notebooks that failed stay unchanged. `prepare(output)` is called
+    before the first notebook; it may add files that the report links.
 
     problems: a file or data set in place of the world's problems. Only notebooks that read the named model,
     and the named problems if there are any, then run, and the report is about them.
@@ -80,11 +80,12 @@ def tour(
                 report.finish(line, done)
                 if run.own:
                     run.lead = own.own_lead(entries)
+                if refresh and not done.failures:
+                    write_atomic(line.source, clean.write_text(clean.clean(done.notebook)))
+                    _refresh_solutions(line, {"PRESET": preset, "MODEL": model}, size.cell_timeout, on_cell)
                 report.write_page(output, line, done.notebook, entries, run)
                 report.write_index(output, entries, run)
                 _print_line(console, line)
-                if refresh and not done.failures:
-                    write_atomic(line.source, clean.write_text(clean.clean(done.notebook)))
         run.state = "failed" if any(line.status == "failed" for line in entries) else "done"
     except KeyboardInterrupt:
         run.state = "stopped"
@@ -146,6 +147,21 @@ def _run_one(line: report.Entry, parameters: dict, timeout: float, on_cell: exec
         return execute.execute(line.source, parameters, timeout=timeout, on_cell=on_cell, change=change)
     except SdlabError as error:  # this notebook cannot run at all; the others can
         return Execution(execute.read(line.source), (Failure(None, "", str(error)),), 0.0)
+
+
+def _refresh_solutions(
+    line: report.Entry, parameters: dict, timeout: float, on_cell: execute.Progress
+) -> None:
+    """Run the solutions of a notebook and store their outputs; a failure is one of the notebook."""
+    path = solutions.path_of(line.source)
+    if path is None:
+        return
+    done = execute.execute(path, parameters, timeout=timeout, on_cell=on_cell)
+    if done.failures:
+        line.status = "failed"
+        line.failures = tuple(Failure(None, "", f"solutions: {failure}") for failure in done.failures)
+    else:
+        write_atomic(path, clean.write_text(clean.clean(done.notebook)))
 
 
 def _print_line(console: Console, line: report.Entry) -> None:
