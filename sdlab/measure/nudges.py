@@ -4,7 +4,7 @@ A nudge gives no number and no verdict away. So what comes back with it was not 
 the habit of starting was.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas
 
@@ -41,20 +41,35 @@ def nudged(
     completion. Columns completion and reward are new, the others those of `frame`. Raises SdlabError when a
     problem is not a number hunt.
     """
+    return nudged_after(engine, frame, problems, (rounds,), seed)[rounds]
+
+
+def nudged_after(
+    engine: Engine,
+    frame: pandas.DataFrame,
+    problems: Iterable[Problem],
+    rounds: Collection[int],
+    seed: int = 0,
+) -> dict[int, pandas.DataFrame]:
+    """Return `nudged` after each of several numbers of rounds; the rounds that they share run once."""
     by_id = {problem.id: problem for problem in problems}
     asked = [by_id[name] for name in frame["problem_id"]]
     texts, done = frame["completion"].tolist(), [0] * len(frame)
-    for turn in range(rounds):
+    found = {}
+    for turn in range(max(rounds) + 1):
+        if turn in rounds:
+            rewards = grade(texts, [problem.answer for problem in asked])
+            found[turn] = frame.assign(completion=texts, reward=rewards)
+        if turn == max(rounds):
+            break
         starts = [nudge(text, problem, skip) for text, problem, skip in zip(texts, asked, done, strict=True)]
         todo = {number: start for number, start in enumerate(starts) if start}
-        if not todo:
-            break
         own = [asked[number] for number in todo]
         for number, text in zip(
             todo, _continued(engine, own, list(todo.values()), 256, seed, turn), strict=True
         ):
             texts[number], done[number] = text, len(todo[number])
-    return frame.assign(completion=texts, reward=grade(texts, [problem.answer for problem in asked]))
+    return found
 
 
 def second_looks(

@@ -10,11 +10,12 @@ from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.crossed import Difference
 from sdlab.measure.evaluation import evaluate
 from sdlab.paper import TABLE_TWO
+from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.study.recorded import Recorded, load_recorded
 from sdlab.text.markers import total_markers
-from sdlab.train.sft import Trace
+from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.problems import Problem
 
 CONDITIONS = ("base", "sft_unguided", "sft_guided")
@@ -26,7 +27,10 @@ SPLITS = (*LIVE_SPLITS, "deeper")
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of the live study: traces in each data set, training steps, and test samples."""
+    """The sizes of the live study: traces in each data set, training steps, and test samples.
+
+    `watched`: the problems that the training samples at every step, to show how it goes.
+    """
 
     questions: int
     traces: int
@@ -35,10 +39,11 @@ class Sizes:
     batch_size: int
     num_test: int
     num_samples: int
+    watched: int = 8
 
 
 SIZES = {
-    "smoke": Sizes(16, 24, 2, steps=8, batch_size=16, num_test=12, num_samples=2),
+    "smoke": Sizes(16, 24, 2, steps=8, batch_size=16, num_test=12, num_samples=2, watched=3),
     "quick": Sizes(128, 384, 4, steps=24, batch_size=64, num_test=64, num_samples=4),
     "full": Sizes(1024, 800, 2, steps=38, batch_size=64, num_test=256, num_samples=8),
 }
@@ -85,6 +90,23 @@ def evaluate_students(
     return pandas.concat(parts, ignore_index=True)
 
 
+def train_student(model: str, traces: Sequence[Trace], size: Sizes) -> Engine:
+    """Train a fresh copy of `model` on `traces` for the few steps of `size`, and return it.
+
+    Raises SdlabError without traces, and when the model cannot be loaded.
+    """
+    student = load_engine(model)
+    config = SFTConfig(
+        steps=size.steps,
+        batch_size=size.batch_size,
+        warmup_steps=min(5, size.steps // 4),
+        num_problems=1,
+        num_generations=2,
+    )
+    run_sft(student, list({trace.problem.id: trace.problem for trace in traces}.values()), traces, config)
+    return student
+
+
 def load_recorded_sft() -> Recorded | None:
     """Return the recorded runs of Table 2, or None when they are not there."""
     try:
@@ -101,6 +123,14 @@ def change_of_score(
         return recorded.difference("base", name, "reward", split)
     rows = live[live["split"] == split]
     return compare(rows[rows["model"] == "base"], rows[rows["model"] == name], names=("base", name))
+
+
+def source_words(recorded: Recorded | None, changes: Mapping[str, Comparison | Difference]) -> str:
+    """Return where the verdicts come from: the recorded seeds, or the live run's `changes` of the score."""
+    if recorded is not None:
+        return f"{recorded.steps['seed'].nunique()} seeds, intervals over seeds and problems"
+    sentences = [change.sentence for change in changes.values() if isinstance(change, Comparison)]
+    return "\n".join(["no recorded runs;", *sentences])
 
 
 def recorded_table(recorded: Recorded, splits: Sequence[str] = SPLITS) -> pandas.DataFrame:
