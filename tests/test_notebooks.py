@@ -20,7 +20,9 @@ from sdlab.walkthrough.clean import clean
 from sdlab.walkthrough.execute import execute
 from sdlab.walkthrough.record import read_record
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+# tests/test_notebooks_solutions.py has those of the exercises
+NOTEBOOKS = [path for path in sorted(FOLDER.glob("**/[0-9]*.ipynb")) if path.parent.name != "solutions"]
 WALKTHROUGH = [
     "00_start_here",
     "01_conditional_mutual_information",

@@ -57,19 +57,6 @@ def test_results_of_predictions_are_folded(path):
 
 
 @course
-def test_every_exercise_has_a_folded_solution(path):
-    cells = raw(path).cells
-    (exercises,) = (cell.source for cell in cells if "## Exercises" in cell.source)
-    numbers = re.findall(r"^(\d)\. ", exercises.split("## Exercises")[1], re.MULTILINE)
-    solved = [
-        re.search(r'reveal\("Solution of exercise (\d)"\)', cell.source)[1]
-        for cell in code_cells(path)
-        if is_folded(cell) and "Solution of exercise" in cell.source
-    ]
-    assert solved == numbers == sorted(numbers) and numbers
-
-
-@course
 def test_the_stated_reading_time_is_that_of_its_words(path):
     cells = raw(path).cells
     stated = int(re.search(r"about (\d+) minutes to read", cells[0].source)[1])

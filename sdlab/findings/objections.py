@@ -1,10 +1,14 @@
 """What an informed teacher objects to: its divergence from the student at every token of a completion."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas
+import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import marker_means, summarise
@@ -17,6 +21,9 @@ from sdlab.train.batch import Batch, sample_batch
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.teacher import TeacherView, teacher_view
 from sdlab.world.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 UNSURE = 0.5  # nats of the student's next-token entropy above which a token is a choice
 OTHER = "other tokens"
@@ -159,6 +166,20 @@ def marker_ratio(tokens: pandas.DataFrame, value: str = "divergence") -> Interva
     if not 0 < (tokens["marker"] != "").sum() < len(tokens):
         return Interval(math.nan, math.nan, math.nan)
     return heat_ratio(tokens, value)
+
+
+def marker_tokens(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Return which ids of the vocabulary are a marker when they stand alone, (V,) bool."""
+    return torch.tensor([total_markers(tokenizer.decode([i])) > 0 for i in range(len(tokenizer))])
+
+
+def hottest_tokens(tokens: pandas.DataFrame, count: int = 8, least: int = 3) -> pandas.DataFrame:
+    """Return the tokens with the largest mean divergence among those that occur `least` times or more."""
+    groups = tokens.groupby("token")
+    means = (1000 * groups[["divergence", "u"]].mean()).assign(times=groups.size())
+    common = means[means["times"] >= least].nlargest(count, "divergence")
+    names = {"divergence": "divergence (thousandths of a nat)", "u": "u (thousandths of a nat)"}
+    return common.reset_index().rename(columns=names)
 
 
 def ratio_word(interval: Interval, above: str = "hotter", below: str = "cooler") -> str:

@@ -82,7 +82,7 @@ class Test:
 
         Raises SdlabError when a run is not recorded.
         """
-        difference = self._difference(recorded)
+        difference = self.difference(recorded)
         interval = difference.at(0.9 if self.no_difference else 0.95)
         if self.ratio:
             interval = recorded.ratio(self.against, self.condition, self.metric, self.split, self.step)
@@ -98,7 +98,8 @@ class Test:
         other = None if self.against == self.condition else rename(self.against)
         return replace(self, condition=rename(self.condition), other=other)
 
-    def _difference(self, recorded: Recorded) -> Difference:
+    def difference(self, recorded: Recorded) -> Difference:
+        """Return the quantity as a difference, over seeds and problems; for a ratio that of its two sides."""
         if self.split != TRAINING:
             return recorded.difference(self.against, self.condition, self.metric, self.split, self.step)
         if self.other is None:
