@@ -28,6 +28,8 @@ _HOME = {
     "information_curve": "information",
     "information_markers": "information",
     "rate_histogram": "histogram",
+    "dose_curves": "mechanism",
+    "layer_curves": "mechanism",
     "setting_multiples": "multiples",
     "clip_chart": "objectives",
     "divergence_chart": "objectives",
