@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from sdlab.charts import alarm_chart
 from sdlab.errors import SdlabError
-from sdlab.study.alarm import auroc, auroc_table, changes
-from sdlab.study.detection import ALL, alarm_text, detection_table, fit_rule
+from sdlab.findings import early_warning
+from sdlab.study.alarm import auroc, auroc_table, auroc_within, changes, method_alone
+from sdlab.study.detection import ALL, alarm_text, detection_table, fit_rule, warnings_by_run
 from sdlab.study.outcomes import Failure, counts, method_of, outcomes
 from sdlab.study.recorded import Recorded, load_recorded
 from sdlab.study.watch import FLOOR, FolderWatch, Rule, Watch, change, oriented
@@ -254,3 +255,69 @@ def test_the_recorded_runs_of_the_main_conditions():
     assert runs.set_index("condition").loc["sdpo", "failed"].all()
     table = auroc_table(recorded, runs, ["density"], (6,))
     assert table["auroc"].item() > 0.8 and table["direction"].item() == "fall"
+
+
+def test_areas_within_methods_count_only_pairs_of_one_method():
+    failed = np.array([True, True, False, True, False, False])
+    methods = np.array(["a", "a", "a", "b", "b", "b"])
+    values = np.array([3.0, 1.0, 2.0, 9.0, 8.0, 9.0])
+    # a: 3 > 2 wins, 1 < 2 loses; b: 9 > 8 wins, 9 = 9 counts one half
+    assert auroc_within(values, failed, methods) == pytest.approx(2.5 / 4)
+    # what tells only the methods apart has nothing to say within them, whatever it says across
+    level = np.where(methods == "a", 1.0, 0.0)
+    assert auroc_within(level, failed, methods) == 0.5 and auroc(level, failed) != 0.5
+    assert math.isnan(auroc_within(values[:2], failed[:2], methods[:2]))
+    # weights are copies of runs
+    twice = np.array([1, 1, 1, 2, 1, 1])
+    copied = np.repeat(np.arange(6), twice)
+    weights = np.stack([np.ones(6), twice])
+    assert auroc_within(values, failed, methods, weights).tolist() == pytest.approx(
+        [2.5 / 4, auroc_within(values[copied], failed[copied], methods[copied])]
+    )
+
+
+def test_the_name_of_a_method_is_a_measure_of_its_own():
+    runs = pandas.DataFrame({"method": ["a", "a", "b", "b"], "failed": [True, True, False, False]})
+    assert method_alone(runs) == 1.0
+    assert method_alone(RUNS) == 0.5  # both methods fail equally often
+    table = auroc_table(RECORDED, RUNS, ["density"], (4,)).iloc[0]
+    assert table[["within", "mixed"]].tolist() == [1, 2] and table["within_low"] == 1
+    assert "2 of 2 methods have failed and healthy runs" in early_warning.mixed_words(RUNS)
+
+
+def test_warnings_by_run_add_up_to_the_table():
+    warned = warnings_by_run(RECORDED, RUNS, "density")
+    table = detection_table(RECORDED, RUNS, ["density"]).set_index("method")
+    for method, part in warned.groupby("method"):
+        hit = (part["at"] < part["first_failed"])[part["failed"]]
+        assert hit.mean() == table.loc[method, "warned"]
+        assert part["rule"].iloc[0] == table.loc[method, "rule"]
+    share = early_warning.warned_share(warned)
+    assert share.mean == table.loc[ALL, "warned"]
+    assert early_warning.warned_share(warned, failed=False).mean == table.loc[ALL, "false_alarms"]
+    lines = early_warning.silent_words(warned.assign(at=np.inf), "density")
+    assert lines[0].startswith("grpo: no warning in time in 2 of 2 failed runs")
+
+
+def test_the_first_change_is_lasting_and_clear():
+    steps = range(8)
+    rising = pandas.DataFrame(
+        [[0, 0, 0.5, 0, 1, 1, 1, 1], [0, 0, 0.51, 0, 1.1, 1.1, 1.1, 1.1]], columns=steps
+    )
+    wide = pandas.concat([rising, rising + 0.001, rising + 0.002], ignore_index=True)
+    assert early_warning.first_change(wide).step == 4  # step 2 does not last
+    assert early_warning.first_change(0 * wide).step is None
+    assert early_warning.first_change(wide.head(1)).step is None  # one seed shows no spread
+    found = early_warning.first_changes(RECORDED, RUNS, "a_bad")
+    assert set(found) == {"density", "reward"} and found["reward"].step is None
+
+
+def test_claims_about_the_alarm_follow_their_intervals():
+    areas, warned = auroc_table(RECORDED, RUNS, steps=(4,)), warnings_by_run(RECORDED, RUNS, "density")
+    detection = detection_table(RECORDED, RUNS)
+    claims = early_warning.alarm_claims(areas, warned, detection, 4, "density")
+    within = [row for claim, row in claims.items() if claim.startswith("after 4 steps, markers per 1,000")]
+    assert within[0]["verdict"] == "yes" and within[0]["measured"].startswith("1.00")
+    assert claims["the warning comes before the score falls"]["verdict"] in ("yes", "no", "not settled")
+    assert len(early_warning.claim_table(claims)) == len(claims)
+    assert early_warning.area_table(areas, 4).loc["markers per 1,000 tokens", "methods within"] == 2

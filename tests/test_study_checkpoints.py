@@ -71,3 +71,22 @@ def test_the_shipped_checkpoints_belong_to_the_shipped_organism():
         assert set(steps) <= checkpoints._intact(
             name, paths.checkpoints_dir(), paths.data_dir() / paths.ORGANISM
         )
+
+
+def test_a_trained_engine_is_the_stored_checkpoint():
+    if not list_checkpoints():
+        pytest.skip("no checkpoints are shipped")
+    engine, words = checkpoints.trained_engine("sdpo_no_think")
+    stored = load_checkpoint("sdpo_no_think").model.state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in engine.model.state_dict().items())
+    assert words == "SDPO, c = s without think: the stored checkpoint after 40 steps."
+
+
+def test_without_a_checkpoint_the_engine_is_trained(short, tmp_path, monkeypatch):
+    setup = replace(condition("sdpo"), config=short)
+    monkeypatch.setattr(checkpoints, "condition", lambda name: setup)
+    monkeypatch.setattr(paths, "checkpoints_dir", lambda: tmp_path / "none")
+    engine, words = checkpoints.trained_engine("sdpo", steps=2)
+    before = load_engine("organism").model.state_dict()
+    assert words.endswith("trained here for 2 steps; no checkpoint of 'organism' is stored.")
+    assert any(not torch.equal(before[name], value) for name, value in engine.model.state_dict().items())

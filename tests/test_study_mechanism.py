@@ -14,8 +14,19 @@ import torch
 from sdlab import charts
 from sdlab.errors import SdlabError
 from sdlab.files import to_json
-from sdlab.findings import doubt_left
-from sdlab.measure.ladder import AS_IT_IS, NO_CHECKS, NO_WORDS, RANDOM, STEER, SUMS, climb, removals, returns
+from sdlab.findings import doubt_back, doubt_left
+from sdlab.measure.ladder import (
+    AS_IT_IS,
+    NEUTRAL_WORDS,
+    NO_CHECKS,
+    NO_WORDS,
+    RANDOM,
+    STEER,
+    SUMS,
+    climb,
+    removals,
+    returns,
+)
 from sdlab.measure.probes import ProbeScore, probe_table
 from sdlab.measure.readouts import CHANGE, MARKER, RESIDUAL, TRUE, UNEMBEDDING
 from sdlab.rollout.loading import load_engine
@@ -28,7 +39,7 @@ from sdlab.study.mechanism_unit import Sizes, measure_model, scored
 from sdlab.world.splits import load_split
 
 SPLITS = ("in-domain", "unseen-types")
-SIZES = Sizes(probe_problems=60, ladder_problems=2, num_generations=1, doses=(0.5,), max_completion_length=48)
+SIZES = Sizes(probe_problems=60, ladder_problems=3, num_generations=1, doses=(0.5,), max_completion_length=48)
 
 
 @dataclass
@@ -83,7 +94,15 @@ def write_unit(folder: Path, condition: str, seed: int | None, score: dict[str, 
 
 
 NONE = (float("nan"), float("nan"))
-PLAIN = [NO_WORDS, NO_CHECKS, "insert a word", "insert a check", "one nudge", "a nudge at every guess"]
+PLAIN = [
+    NEUTRAL_WORDS,
+    NO_WORDS,
+    NO_CHECKS,
+    "insert a word",
+    "insert a check",
+    "one nudge",
+    "a nudge at every guess",
+]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +162,7 @@ def test_packed_probes_are_those_of_the_table_of_probes(study):
 def test_verdicts_follow_from_the_cells(study):
     one, _ = study
     verdicts = {claim: row["verdict"] for claim, row in claim_rows(one).items()}
-    assert verdicts["the base keeps its score without words of doubt, as long as it checks"] == "yes"
+    assert verdicts["the base keeps its score when neutral words stand in for words of doubt"] == "yes"
     assert verdicts["the base loses score without checks, even with words of doubt"] == "yes"
     assert verdicts["after SDPO an inserted check helps more than an inserted word of doubt"] == "yes"
     assert verdicts["steering towards doubt raises the score"] == "yes"
@@ -183,13 +202,13 @@ def test_tables_sentences_and_charts(study):
     assert doubt_left.about({}).startswith("Nothing is recorded")
     assert "seeds 0, 1" in doubt_left.about(studies) and one.current
     assert "at layers 1, 2 of 2" in doubt_left.layer_words(one)
-    rows = doubt_left.ladder_table(one, "sdpo", (STEER,))
+    rows = doubt_back.ladder_table(one, "sdpo", (STEER,))
     assert list(rows.index) == ["as it is", "steer, layer 1, dose 0.5", "steer, layer 2, dose 0.5"]
     assert rows.loc["steer, layer 2, dose 0.5", "change"].startswith("+0.40")
     assert doubt_left.probe_table(one).loc["SDPO, c = s", "base's probe, in-domain"].startswith("0.46")
     assert len(doubt_left.answers(studies)) == 4 and len(doubt_left.claim_table(studies)) == len(CLAIMS)
-    assert "dose 0.5 has the best score in-domain" in doubt_left.steering_words(one)
-    chart = charts.dose_curves(doubt_left.dose_rows(one))
+    assert "dose 0.5 has the best score in-domain" in doubt_back.steering_words(one)
+    chart = charts.dose_curves(doubt_back.dose_rows(one))
     assert "score, layer 2: 0.21 at 0, 0.61 at 0.5" in chart.description
     assert (
         "unseen types, base: 0.00 at 0, 0.50 at 1, 0.90 at 2"
@@ -240,7 +259,7 @@ def test_rungs_of_the_ladder_change_the_text_and_leave_no_trace():
     push = {1: 20 * np.random.default_rng(2).normal(size=width)}
     table = climb(engine, problems, params, removals(engine, push, (0.5,)))
     texts = table.groupby("intervention", sort=False)["completion"].apply("".join)
-    assert list(texts.index) == [AS_IT_IS, "neutral words", NO_WORDS, NO_CHECKS, "neither", STEER]
+    assert list(texts.index) == [AS_IT_IS, NEUTRAL_WORDS, NO_WORDS, NO_CHECKS, "neither", STEER]
     assert "Check" not in texts[NO_CHECKS] and "Maybe" not in texts[NO_WORDS]
     back = climb(
         engine, problems, params, [*returns(engine, base, push, (0.5,)), removals(engine, {}, ())[0]]
@@ -283,7 +302,6 @@ def test_a_real_model_is_measured(measured, tmp_path):
     assert one.readout_ratio("sdpo", MARKER, "base").interval.mean < 0.9
     parts = [one.mean_readout("sdpo", name).mean for name in (CHANGE, UNEMBEDDING, RESIDUAL)]
     assert parts[0] == pytest.approx(parts[1] + parts[2], abs=1e-4) and parts[1] < 0
-    assert one.mean_readout("base", TRUE).mean > 0.8
     rows = claim_rows(one)
     assert {row["verdict"] for row in rows.values()} <= {"yes", "no", "not settled"}
 

@@ -67,9 +67,9 @@ def _panels(table, x_title, title, subtitle, y_titles, domain) -> alt.HConcatCha
             base.mark_point(size=50, opacity=1).encode(y=y),
         )
         panels.append(chart.properties(width=210, height=230, title=str(panel)))
-        words += [
-            f"{panel}, {name}: " + ", ".join(f"{number(m)} at {v:g}" for v, m in zip(one["x"], one["mean"], strict=True))
-            for name, one in part.groupby("label", sort=False)
-        ]  # fmt: skip
+        for name, one in part.groupby("label", sort=False):
+            pairs = zip(one["x"].tolist(), one["mean"].tolist(), strict=True)
+            values = ", ".join(f"{number(mean)} at {place:g}" for place, mean in pairs)
+            words.append(f"{panel}, {name}: {values}")
     chart = alt.hconcat(*panels, spacing=20)
     return chart.properties(title=chart_title(title, subtitle), description="; ".join(words))

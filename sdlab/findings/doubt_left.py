@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 import pandas
 
 from sdlab.measure.intervals import Interval, tidy
-from sdlab.measure.ladder import AS_IT_IS, NUDGES, PATCH, PATCH_ALL, STEER
 from sdlab.measure.readouts import CHANGE, MARKER, NEAR, RESIDUAL, TRANSFER, TRUE, UNEMBEDDING
 from sdlab.study.conditions import condition
-from sdlab.study.mechanism_claims import CLAIMS, FAR, LEARNT, claims_by_organism
-from sdlab.study.mechanism_recorded import Estimate, Mechanism, Point
+from sdlab.study.mechanism_claims import CLAIMS, FAR, LEARNT, claim_rows, claims_by_organism
+from sdlab.study.mechanism_recorded import Mechanism
 from sdlab.study.mechanism_unit import BASE
 
 Studies = Mapping[str, Mechanism]
@@ -22,7 +21,7 @@ TARGET_NAMES = {
 
 
 def about(studies: Studies) -> str:
-    """Return one sentence: which organisms are recorded, with which seeds, and whether they are still these."""
+    """Return one sentence: which organisms are recorded, with which seeds, and whether they have changed."""
     if not studies:
         return "Nothing is recorded here; `sdlab reproduce mechanism` makes it."
     parts = [
@@ -37,13 +36,6 @@ def about(studies: Studies) -> str:
 def label(model: str) -> str:
     """Return the name of a model for readers: "base", or the label of its condition."""
     return BASE if model == BASE else condition(model).label
-
-
-def change(estimate: Estimate) -> str:
-    """Return a change with its sign, its interval and a note where it is not significant."""
-    sign = "+" if estimate.interval.mean >= 0 else ""
-    note = "" if estimate.significant else " (one seed)" if estimate.seeds < 2 else " (not significant)"
-    return f"{sign}{estimate.interval}{note}"
 
 
 def _ends(row: pandas.Series, names: Sequence[str] = ("mean", "low", "high")) -> str:
@@ -81,7 +73,7 @@ def target_table(study: Mechanism, split: str = FAR) -> pandas.DataFrame:
 
 
 def layer_rows(study: Mechanism, target: str = "entropy") -> pandas.DataFrame:
-    """Return what probes read at every layer: panel (split or the base's probe), model, x, mean, low, high."""
+    """Return what probes read at every layer: panel, model, x (the layer), mean, low, high."""
     panels = (("in-domain", NEAR, "own"), ("unseen types", FAR, "own"), ("the base's probe", NEAR, TRANSFER))
     rows = []
     for panel, split, probe in panels:
@@ -94,10 +86,27 @@ def layer_rows(study: Mechanism, target: str = "entropy") -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def layer_words(study: Mechanism, model: str = LEARNT, target: str = "entropy") -> str:
+def _less(study: Mechanism, model: str = LEARNT) -> list[int]:
+    rows = [study.probe(model, FAR, layer=layer) for layer in study.layers()]
+    return [int(row["layer"]) for row in rows if row["change_high"] < 0]
+
+
+def less_at(study: Mechanism) -> int:
+    """Return 0, 1 or 2: after SDPO significantly less is read at no layer, at some, or at all."""
+    count = len(_less(study))
+    return 0 if not count else 1 if count < len(study.layers()) else 2
+
+
+def layer_title(study: Mechanism) -> str:
+    """Return the title of the chart of layers: what is read at the best layer before and after SDPO."""
+    before, after = (study.probe(model, FAR)["mean"] for model in (BASE, LEARNT))
+    return f"Layer {study.best_layer()}, unseen types: {before:.2f} in the base, {after:.2f} after SDPO"
+
+
+def layer_words(study: Mechanism, model: str = LEARNT) -> str:
     """Return one sentence: at which layers less can be read than before training."""
-    rows = [study.probe(model, FAR, target=target, layer=layer) for layer in study.layers()]
-    less = [int(row["layer"]) for row in rows if row["change_high"] < 0]
+    rows = [study.probe(model, FAR, layer=layer) for layer in study.layers()]
+    less = _less(study, model)
     where = f"at layers {', '.join(map(str, less))} of {len(rows)}" if less else "at no layer"
     worst = min(rows, key=lambda row: row["change"])
     return (
@@ -118,83 +127,10 @@ def marker_table(study: Mechanism, split: str = FAR) -> pandas.DataFrame:
                 "by the residual": str(study.mean_readout(model, RESIDUAL, split)),
                 "by the unembedding": str(study.mean_readout(model, UNEMBEDDING, split)),
             }
-        row["true statements"] = str(study.mean_readout(model, TRUE, split))
+        if study.has_readout(TRUE, split):
+            row["true statements"] = str(study.mean_readout(model, TRUE, split))
         rows[label(model)] = row
     return pandas.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(split)
-
-
-def point_name(point: Point) -> str:
-    """Return what was done in words: "steer, layer 3, dose 0.5"."""
-    more = [] if point.layer is None else [f"layer {point.layer:g}"]
-    more += [] if point.dose is None else [f"dose {point.dose:g}"]
-    return ", ".join([point.intervention, *more])
-
-
-def ladder_table(
-    study: Mechanism, model: str = LEARNT, interventions: Sequence[str] = (), split: str = FAR
-) -> pandas.DataFrame:
-    """Return one row per intervention on a model: markers, checks, score, and the change of the score.
-
-    interventions: names, in this order; none takes all.
-    """
-    points = [
-        point
-        for name in interventions or dict.fromkeys(one.intervention for one in study.points(model))
-        for point in study.points(model, name)
-    ]
-    rows = {}
-    for point in [Point(model), *(one for one in points if one.intervention != AS_IT_IS)]:
-        moved = study.combine([(1.0, point), (-1.0, Point(model))], "reward", split)
-        rows[point_name(point)] = {
-            "markers": tidy(study.mean(point, "markers", split).mean),
-            "checks": tidy(study.mean(point, "checks", split).mean),
-            "length": tidy(study.mean(point, "length", split).mean),
-            "score": str(study.mean(point, "reward", split)),
-            "change": "" if point == Point(model) else change(moved) if model != BASE else _alone(moved),
-        }
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis(f"{label(model)}, {split}")
-
-
-def _alone(estimate: Estimate) -> str:
-    """Return a change of the organism itself, which has no training seeds."""
-    clear = estimate.interval.low > 0 or estimate.interval.high < 0
-    sign = "+" if estimate.interval.mean >= 0 else ""
-    return f"{sign}{estimate.interval}" + ("" if clear else " (not significant)")
-
-
-def dose_rows(study: Mechanism, model: str = LEARNT, split: str = FAR) -> pandas.DataFrame:
-    """Return markers and score of a steered model by dose: panel (metric), model (layer), x, mean, low, high."""
-    rows = []
-    points = study.points(model, STEER)
-    for metric, panel in (("markers", "markers per completion"), ("reward", "score")):
-        for layer in dict.fromkeys(point.layer for point in points):
-            same = [Point(model), *(point for point in points if point.layer == layer)]
-            rows += [
-                {"panel": panel, "model": f"layer {layer:g}", "x": point.dose or 0.0}
-                | vars(study.mean(point, metric, split))
-                for point in same
-            ]
-    return pandas.DataFrame(rows)
-
-
-def patch_words(study: Mechanism, model: str = LEARNT, split: str = FAR) -> str:
-    """Return one sentence: what each block of the base brings back when it replaces the trained one."""
-    gains = {
-        point: study.combine([(1.0, point), (-1.0, Point(model))], "reward", split)
-        for point in [*study.points(model, PATCH), *study.points(model, PATCH_ALL)]
-    }
-    parts = [f"{point_name(point)} {change(gain)}" for point, gain in gains.items()]
-    return f"{label(model)}, {split}, change of the score: {'; '.join(parts)}."
-
-
-def steering_words(study: Mechanism, model: str = LEARNT) -> str:
-    """Return one sentence: the steering with the best score in-domain, and its result on unseen types."""
-    chosen = study.chosen_dose(model)
-    parts = []
-    for metric, name in (("markers", "markers"), ("reward", "score")):
-        values = [tidy(study.mean(one, metric, FAR).mean) for one in (Point(BASE), Point(model), chosen)]
-        parts.append(f"{name} {values[0]} in the base, {values[1]} after training, {values[2]} when steered")
-    return f"{label(model)}: {point_name(chosen)} has the best score in-domain. On unseen types: {'; '.join(parts)}."
 
 
 def claim_table(studies: Studies) -> pandas.DataFrame:
@@ -222,6 +158,14 @@ def answers(studies: Studies) -> list[str]:
     return lines
 
 
+def recorded_verdicts(studies: Studies) -> dict[str, dict[str, str]]:
+    """Return organism -> claim -> verdict."""
+    return {
+        name: {claim: row["verdict"] for claim, row in claim_rows(study).items()}
+        for name, study in studies.items()
+    }
+
+
 def _verdicts(row: pandas.Series) -> str:
     words = [str(cell).partition(":")[0] for cell in row]
     return (
@@ -229,15 +173,3 @@ def _verdicts(row: pandas.Series) -> str:
         if len(set(words)) == 1
         else ", ".join(f"{n} {w}" for n, w in zip(row.index, words, strict=True))
     )
-
-
-def nudge_share(study: Mechanism, model: str = LEARNT, split: str = FAR) -> str:
-    """Return one sentence: the score with a nudge to check, beside the same nudge to the base."""
-    parts = []
-    for name in NUDGES:
-        own, base = (
-            study.combine([(1.0, Point(one, name)), (-1.0, Point(one))], "reward", split)
-            for one in (model, BASE)
-        )
-        parts.append(f"{name}: {change(own)} after training, {_alone(base)} for the base")
-    return f"{label(model)}, {split}, change of the score with {'; '.join(parts)}."

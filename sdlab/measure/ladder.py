@@ -128,7 +128,8 @@ def insertions(
 
     rows: completions of the model itself (`evaluate`). Words are inserted after the first colon, where the
     first hidden number begins, and the model continues from there; a text without a colon begins with them. A
-    nudge is inserted after a guess (`sdlab.measure.nudges`). Markers, checks and length are of the whole text.
+    nudge is inserted after a guess (`sdlab.measure.nudges`). Markers, checks and length are those of the
+    whole text.
 
     Raises SdlabError when a problem is not a number hunt.
     """
@@ -153,7 +154,7 @@ def insertions(
 
 
 def problem_sums(table: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the sums of SUMS per intervention and problem of rows of `climb`, with the number of completions.
+    """Return the sums of SUMS of rows of `climb`, and the number of completions, by problem.
 
     Columns: intervention, layer, dose, problem_id, generations, and SUMS.
     """

@@ -65,6 +65,38 @@ def auroc(values: ArrayLike, failed: ArrayLike, weights: ArrayLike | None = None
     return areas if len(areas) > 1 else areas[0]
 
 
+def auroc_within(
+    values: ArrayLike, failed: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None
+) -> np.ndarray:
+    """Return `auroc` over pairs of a failed and a healthy run of the same group only; ties count one half.
+
+    values, failed, groups (N,), weights (R, N) or None: the area, () or (R,). A measure that tells only the
+    groups apart has 0.5. It is nan when no group has failed and healthy runs.
+    """
+    values, failed, groups = (
+        np.asarray(values, dtype=float),
+        np.asarray(failed, dtype=bool),
+        np.asarray(groups),
+    )
+    weights = np.ones((1, len(values))) if weights is None else np.asarray(weights, dtype=float)
+    pairs, won = np.zeros(len(weights)), np.zeros(len(weights))
+    for group in np.unique(groups):
+        mine = groups == group
+        own = weights[:, mine][:, failed[mine]].sum(1) * weights[:, mine][:, ~failed[mine]].sum(1)
+        area = np.atleast_1d(auroc(values[mine], failed[mine], weights[:, mine]))
+        pairs, won = pairs + own, won + np.where(own > 0, own * area, 0.0)
+    areas = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    return areas if len(areas) > 1 else areas[0]
+
+
+def method_alone(runs: pandas.DataFrame) -> float:
+    """Return the area under the ROC curve of knowing a run's method and nothing of the run itself.
+
+    Every run counts as likely to fail as the share of its method's runs that failed.
+    """
+    return float(auroc(runs.groupby("method")["failed"].transform("mean"), runs["failed"]))
+
+
 @checked
 def auroc_table(
     recorded: Recorded,
@@ -81,7 +113,9 @@ def auroc_table(
     Columns: measure, label, step, direction ("fall" or "rise", the one that fits all runs), auroc (in that
     direction, so at least 0.5), low, high (percentile bootstrap; the conditions are resampled, because the
     seeds of one condition resemble each other), unseen (the area when each method's direction is learned from
-    the other methods, so possibly below 0.5), runs, failed, left_out. Runs that ended earlier do not count.
+    the other methods, so possibly below 0.5), within with within_low and within_high (only runs of the same
+    method are compared, in the direction of auroc), mixed (how many methods have failed and healthy
+    runs; only these count in `within`), runs, failed, left_out. Runs that ended earlier do not count.
 
     Raises SdlabError as `changes`, and without both failed and healthy runs.
     """
@@ -116,7 +150,8 @@ def measures_of(recorded: Recorded, runs: pandas.DataFrame) -> list[str]:
 
 def _area(values: np.ndarray, runs: pandas.DataFrame, confidence: float, seed: int) -> dict:
     failed = runs["failed"].to_numpy(bool)
-    nothing = {"direction": "", "auroc": math.nan, "low": math.nan, "high": math.nan, "unseen": math.nan}
+    names = ("auroc", "low", "high", "unseen", "within", "within_low", "within_high")
+    nothing = {"direction": ""} | dict.fromkeys(names, math.nan) | {"mixed": 0}
     if not len(values) or failed.all() or not failed.any():
         return nothing
     area = float(auroc(values, failed))
@@ -135,7 +170,16 @@ def _area(values: np.ndarray, runs: pandas.DataFrame, confidence: float, seed: i
             learned[mine] = values[mine] if other >= 0.5 else -values[mine]
     known = ~np.isnan(learned)
     unseen = float(auroc(learned[known], failed[known])) if known.any() else math.nan
+    groups = runs["method"].to_numpy()
+    shares = runs.groupby("method")["failed"].mean()
+    mixed = int(((shares > 0) & (shares < 1)).sum())
+    inside, ends = math.nan, (math.nan, math.nan)
+    if mixed:
+        inside = float(auroc_within(sign * values, failed, groups))
+        drawn = auroc_within(sign * values, failed, groups, draws)
+        ends = tuple(np.nanpercentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)]).tolist())
     return {
         "direction": "rise" if sign > 0 else "fall", "auroc": max(area, 1 - area), "low": float(low),
-        "high": float(high), "unseen": unseen,
+        "high": float(high), "unseen": unseen, "within": inside, "within_low": ends[0],
+        "within_high": ends[1], "mixed": mixed,
     }  # fmt: skip

@@ -6,12 +6,21 @@ come from the recorded runs.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout.loading import load_engine
-from sdlab.runs.checkpoints import INDEX, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
+from sdlab.rollout.torch_engine import TorchEngine
+from sdlab.runs.checkpoints import (
+    INDEX,
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from sdlab.runs.plan import plan_problems
 from sdlab.runs.training import run_method
 from sdlab.study.conditions import condition
@@ -74,6 +83,25 @@ def make_checkpoints(
         if table.attrs.get("stopped"):  # by Ctrl-C; the same call continues with this condition
             break
     return written
+
+
+def trained_engine(name: str, model: str = paths.ORGANISM, steps: int = 3) -> tuple[TorchEngine, str]:
+    """Return a model trained by the condition `name`, and one sentence that says where it comes from.
+
+    For the organism it is the stored checkpoint after the last step, when there is one of these weights.
+    Otherwise the condition is trained here for `steps` steps, with its own settings and seed SEED.
+
+    Raises SdlabError for an unknown condition.
+    """
+    setup = condition(name)
+    if model == paths.ORGANISM:
+        with suppress(SdlabError):  # none is stored, or it is damaged or of other weights: train one
+            engine = load_checkpoint(name)
+            return engine, f"{setup.label}: the stored checkpoint after {stored_steps(name)[-1]} steps."
+    engine = load_engine(model)
+    config = replace(setup.config, steps=steps, warmup_steps=min(steps, setup.config.warmup_steps), seed=SEED)
+    run_method(setup.method, engine, plan_problems(setup.plan, SEED), config, setup.plan)
+    return engine, f"{setup.label}: trained here for {steps} steps; no checkpoint of {model!r} is stored."
 
 
 def _intact(name: str, folder: Path, base: Path) -> set[int]:

@@ -71,28 +71,48 @@ def detection_table(
     if rule is not None:
         measures = [rule.measure]
     for measure in measures_of(recorded, runs) if measures is None else measures:
-        moved = changes(recorded, runs, measure)
-        mine = runs.set_index(RUN).loc[moved.index]
-        first, texts = np.full(len(mine), np.nan), {}
-        for method in dict.fromkeys(mine["method"]):
-            held = (mine["method"] == method).to_numpy()
-            fitted = rule or fit_rule(moved[~held], mine[~held], measure, false_alarms)
-            if fitted is None:
-                texts[method] = ""
-                continue
-            texts[method], first[held] = str(fitted), _first(moved[held], fitted)
-        for method, words in texts.items():
-            held = (mine["method"] == method).to_numpy()
-            rows.append(_judged(measure, method, words, mine[held], first[held]))
-        known = ~np.isnan(first)
-        rows.append(_judged(measure, ALL, str(rule) if rule else "", mine[known], first[known]))
-        for row in rows[-len(texts) - 1 :]:
-            row["left_out"] = moved.attrs["left_out"]
+        warned = warnings_by_run(recorded, runs, measure, false_alarms, rule)
+        for method in dict.fromkeys(warned["method"]):
+            held = warned[warned["method"] == method]
+            rows.append(_judged(measure, method, str(held["rule"].iloc[0]), held))
+        known = warned[warned["at"].notna()]
+        rows.append(_judged(measure, ALL, str(rule) if rule else "", known))
+        for row in rows[-1 - warned["method"].nunique() :]:
+            row["left_out"] = warned.attrs["left_out"]
     return pandas.DataFrame(rows)
 
 
-def _judged(measure: str, method: str, words: str, runs: pandas.DataFrame, first: np.ndarray) -> dict:
-    failed = runs["failed"].to_numpy(bool)
+@checked
+def warnings_by_run(
+    recorded: Recorded,
+    runs: pandas.DataFrame,
+    measure: str,
+    false_alarms: Share = 0.1,
+    rule: Rule | None = None,
+) -> pandas.DataFrame:
+    """Return the runs that have the measure, with the rule of the other methods and the step of its warning.
+
+    Arguments as in `detection_table`. Columns: those of `runs`, rule (in words, "" where the other methods
+    have no failed or no healthy run), and at: the first step that breaks the rule, infinity where none does,
+    nan without a rule. `attrs["left_out"]`: runs without the measure.
+
+    Raises SdlabError as `changes`.
+    """
+    moved = changes(recorded, runs, measure)
+    mine = runs.set_index(RUN).loc[moved.index]
+    first, words = np.full(len(mine), np.nan), np.full(len(mine), "", dtype=object)
+    for method in dict.fromkeys(mine["method"]):
+        held = (mine["method"] == method).to_numpy()
+        fitted = rule or fit_rule(moved[~held], mine[~held], measure, false_alarms)
+        if fitted is not None:
+            words[held], first[held] = str(fitted), _first(moved[held], fitted)
+    table = mine.assign(rule=words, at=first).reset_index()
+    table.attrs["left_out"] = moved.attrs["left_out"]
+    return table
+
+
+def _judged(measure: str, method: str, words: str, runs: pandas.DataFrame) -> dict:
+    failed, first = runs["failed"].to_numpy(bool), runs["at"].to_numpy(float)
     row = {
         "measure": measure,
         "method": method,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import pandas
 
+from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval
-from sdlab.measure.ladder import NO_CHECKS, NO_WORDS, PATCH_ALL, RANDOM
+from sdlab.measure.ladder import NEUTRAL_WORDS, NO_CHECKS, PATCH_ALL, RANDOM
 from sdlab.measure.readouts import CHANGE, MARKER, NEAR, TRANSFER, TRUE, UNEMBEDDING
 from sdlab.study.mechanism_recorded import Estimate, Mechanism, Point
 from sdlab.study.mechanism_unit import BASE
@@ -44,7 +45,10 @@ class Claim:
 
     def measure(self, mechanism: Mechanism) -> Measured:
         """Return the quantity and the verdict for one organism."""
-        estimate = self.quantity(mechanism)
+        try:
+            estimate = self.quantity(mechanism)
+        except SdlabError:  # a study of few problems may lack what the claim needs
+            return Measured(Interval(math.nan, math.nan, math.nan), NOT_SETTLED, "not recorded")
         equality = math.isfinite(self.low) and math.isfinite(self.high)
         interval = estimate.narrow if equality else estimate.interval
         if estimate.seeds < MIN_SEEDS and not self.one_model:
@@ -90,7 +94,7 @@ def _score(*terms: tuple[float, Point], metric: str = "reward", split: str = FAR
 
 
 def _steered(metric: str, share: float, against: str | None = None):
-    """Return the gain by the chosen steering minus `share` of what was lost, or minus a random push's gain."""
+    """Return the gain by steering minus `share` of what was lost, or minus the gain by a random push."""
 
     def quantity(mechanism: Mechanism) -> Estimate:
         chosen = mechanism.chosen_dose(LEARNT)
@@ -144,9 +148,9 @@ CLAIMS = (
     Claim(STEERING, "it raises the score more than a random direction of the same size",
           "score when steered minus that with a random direction, unseen types",
           _steered("reward", 0, RANDOM), low=0),
-    Claim(WORDS, "the base keeps its score without words of doubt, as long as it checks",
-          "change of the base's score without words of doubt, unseen types",
-          _score((1, Point(BASE, NO_WORDS)), (-1, Point(BASE))), low=-MARGIN, high=MARGIN, one_model=True),
+    Claim(WORDS, "the base keeps its score when neutral words stand in for words of doubt",
+          "change of the base's score with neutral words, unseen types",
+          _score((1, Point(BASE, NEUTRAL_WORDS)), (-1, Point(BASE))), low=-MARGIN, high=MARGIN, one_model=True),
     Claim(WORDS, "the base loses score without checks, even with words of doubt",
           "change of the base's score without checks, unseen types",
           _score((1, Point(BASE, NO_CHECKS)), (-1, Point(BASE))), high=0, one_model=True),

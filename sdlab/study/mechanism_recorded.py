@@ -98,8 +98,8 @@ class Mechanism(ReprHtml):
         rows = self._probes(self.probes[self.probes["layer"] == layer], model, split, probe, target)
         if rows.empty:
             raise SdlabError(
-                f"no probe {probe!r} of {target!r} at layer {layer} of {model!r} on {split!r} is recorded for "
-                f"{self.organism}; recorded models are {', '.join(self.models)}"
+                f"no probe {probe!r} of {target!r} at layer {layer} of {model!r} on {split!r} "
+                f"is recorded for {self.organism}; recorded models are {', '.join(self.models)}"
             )
         return rows.iloc[0]
 
@@ -123,6 +123,11 @@ class Mechanism(ReprHtml):
         total, count = (rows.pivot(index="seed", columns="problem_id", values=c) for c in ("total", "count"))
         return total, count
 
+    def has_readout(self, measure: str, split: str) -> bool:
+        """Return whether a readout is recorded on a split."""
+        rows = self.readouts
+        return bool(((rows["measure"] == measure) & (rows["split"] == split)).any())
+
     def mean_readout(self, model: str, measure: str, split: str = NEAR) -> Interval:
         """Return the mean of a readout over places, with its interval."""
         return crossed_interval(*self.readout(model, measure, split))
@@ -133,7 +138,7 @@ class Mechanism(ReprHtml):
         return _estimate(total - before.iloc[0], count)
 
     def readout_ratio(self, model: str, measure: str, other: str, split: str = NEAR) -> Estimate:
-        """Return a readout of a model divided by that of `other`, a model, or by the readout `other` of its own.
+        """Return a readout of a model divided by that of another model, or by its own readout `other`.
 
         The ratio of the sums over places, linearised (delta method).
         """
@@ -144,7 +149,7 @@ class Mechanism(ReprHtml):
         return _estimate(top, pandas.DataFrame([below] * len(top), index=top.index))
 
     def cells(self, point: Point, metric: str, split: str) -> pandas.DataFrame:
-        """Return the mean per completion of a model under an intervention: a row per seed, a column per problem.
+        """Return means per completion under an intervention: a row per seed, a column per problem.
 
         Raises SdlabError when it is not recorded.
         """

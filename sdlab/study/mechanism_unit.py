@@ -1,4 +1,4 @@
-"""Measure one model for the recorded study of mechanisms: probes, readouts and the ladder of interventions."""
+"""Measure one model for the recorded study of mechanisms: probes, readouts, and interventions."""
 
 import io
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Sizes:
     probe_problems: Count = 200
     ladder_problems: Count = 64
     num_generations: Count = 4
-    doses: tuple[float, ...] = (0.25, 0.5, 1.0)
+    doses: tuple[float, ...] = (0.25, 0.5, 0.75)
     max_completion_length: Count = 256
 
     def __post_init__(self) -> None:

@@ -1,0 +1,238 @@
+"""The alarm in tables and sentences: which measure warns, within methods too, how early, and where not."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+
+from sdlab.findings.curve_shape import changes_since_start, first_alarms
+from sdlab.measure.crossed import seeds_interval
+from sdlab.measure.intervals import Interval, ratio_interval, tidy
+from sdlab.study.alarm import changes, measures_of, method_alone
+from sdlab.study.detection import ALL
+from sdlab.study.recorded import Recorded
+from sdlab.study.statements import OWN_WORDS
+from sdlab.study.verdicts import judge
+from sdlab.study.watch import MEASURES
+
+LASTING = 3  # further steps in which a change must stay clear of 0
+CONFIDENCE = 0.99  # of the interval of a first change: many steps are looked at
+UNSEEN = "unseen-types"
+
+
+def outcome_table(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Return one row per method: runs, failed, for which reason, and whether both outcomes occur."""
+    rows = {}
+    for method, part in runs.groupby("method", sort=False):
+        failed = int(part["failed"].sum())
+        reasons = part["reason"].value_counts()
+        rows[method] = {
+            "runs": len(part),
+            "failed": failed,
+            "by score": int(reasons.get("score", 0)),
+            "by repetition": int(reasons.get("repetition", 0)),
+            "both outcomes": "yes" if 0 < failed < len(part) else "no",
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def mixed_words(runs: pandas.DataFrame) -> str:
+    """Return sentences: how many methods have failed and healthy runs, and what the method's name tells."""
+    shares = runs.groupby("method")["failed"].mean()
+    mixed = [str(name) for name, share in shares.items() if 0 < share < 1]
+    inside = runs[runs["method"].isin(mixed)]
+    return (
+        f"{len(mixed)} of {len(shares)} methods have failed and healthy runs ({', '.join(mixed) or 'none'}: "
+        f"{int(inside['failed'].sum())} of {len(inside)} runs failed). Knowing only the method, without any "
+        f"measure, has an area of {method_alone(runs):.2f}."
+    )
+
+
+def inside(areas: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a table of areas with the areas within methods in the place of those across methods."""
+    return areas.assign(auroc=areas["within"], low=areas["within_low"], high=areas["within_high"])
+
+
+def area_table(areas: pandas.DataFrame, step: int) -> pandas.DataFrame:
+    """Return one row per measure after `step` steps: direction, area across and within methods, and runs."""
+    rows = areas[(areas["step"] == step) & areas["auroc"].notna()].sort_values("auroc", ascending=False)
+    return pandas.DataFrame({
+        "warns when it": [f"{word}s" for word in rows["direction"]],
+        "across methods": _intervals(rows, ("auroc", "low", "high")),
+        "within methods": _intervals(rows, ("within", "within_low", "within_high")),
+        "runs": rows["runs"].tolist(), "methods within": rows["mixed"].tolist(),
+    }, index=pandas.Index(rows["label"], name=f"after {step} steps"))  # fmt: skip
+
+
+def _intervals(rows: pandas.DataFrame, names: Sequence[str]) -> list[str]:
+    return [
+        str(Interval(*row)) if row[0] == row[0] else "no method has both"
+        for row in rows[list(names)].to_numpy()
+    ]
+
+
+def best_measures(areas: pandas.DataFrame, step: int, column: str = "auroc") -> list[str]:
+    """Return the labels of the measures after `step` steps, the largest area first; without nan."""
+    rows = areas[(areas["step"] == step) & areas[column].notna()]
+    return rows.sort_values(column, ascending=False)["label"].tolist()
+
+
+def warned_share(warned: pandas.DataFrame, failed: bool = True) -> Interval:
+    """Return the share of failed runs that were warned of in time, or of healthy runs with a false alarm.
+
+    warned: from `sdlab.study.detection.warnings_by_run`. The interval resamples conditions, because the seeds
+    of one condition resemble each other.
+    """
+    rows = warned[(warned["failed"] == failed) & warned["at"].notna()]
+    hit = rows["at"] < rows["first_failed"] if failed else np.isfinite(rows["at"])
+    groups = hit.astype(float).groupby(rows["condition"])
+    if not groups.ngroups:
+        return Interval(math.nan, math.nan, math.nan)
+    return ratio_interval(groups.sum().to_numpy(), groups.size().to_numpy().astype(float))
+
+
+def method_table(detection: pandas.DataFrame, measure: str) -> pandas.DataFrame:
+    """Return one row per method for one measure: the rule from the other methods, and how well it warns."""
+    rows = detection[(detection["measure"] == measure)]
+    table = {}
+    for row in rows.to_dict("records"):
+        lead = f"{tidy(row['lead_least'])} to {tidy(row['lead_most'])}" if row["warned"] else ""
+        table[row["method"]] = {
+            "rule of the other methods": row["rule"] or row["note"],
+            "failed": f"{row['failed']} of {row['runs']}",
+            "warned": _share(row["warned"]),
+            "lead (steps)": lead if row["warned"] == row["warned"] else "",
+            "false alarms": _share(row["false_alarms"]),
+        }
+    return pandas.DataFrame.from_dict(table, orient="index").rename_axis(MEASURES[measure].label)
+
+
+def _share(value: float) -> str:
+    return "" if value != value else f"{value:.0%}"
+
+
+def silent_words(warned: pandas.DataFrame, measure: str) -> list[str]:
+    """Return sentences on where the alarm does not help: missed runs and false alarms by method."""
+    lines, label = [], MEASURES[measure].label
+    known = warned[warned["at"].notna()]
+    for method, part in known.groupby("method", sort=False):
+        failed, healthy = part[part["failed"]], part[~part["failed"].astype(bool)]
+        late = failed[~(failed["at"] < failed["first_failed"])]
+        false = healthy[np.isfinite(healthy["at"])]
+        if len(late):
+            worst = late["difference"].min()
+            lines.append(
+                f"{method}: no warning in time in {len(late)} of {len(failed)} failed runs "
+                f"({label}; their largest loss of score is {worst:+.2f})."
+            )
+        if len(false):
+            lines.append(f"{method}: a false alarm in {len(false)} of {len(healthy)} healthy runs.")
+    left = int(warned["at"].isna().sum())
+    if left:
+        lines.append(f"{left} runs could not be judged: the other methods have no failed or no healthy run.")
+    return lines or [f"With {label} every failed run was warned of, and no healthy run."]
+
+
+@dataclass(frozen=True)
+class FirstChange:
+    """The first lasting change of a measure: its step (None: there is none), and its interval there."""
+
+    step: int | None
+    interval: Interval | None
+
+
+def first_change(moved: pandas.DataFrame) -> FirstChange:
+    """Return the first step from which the mean change over seeds stays clear of 0.
+
+    moved: changes of one condition, a row per seed, a column per step (`sdlab.study.alarm.changes`). The 99%
+    interval over seeds (Student's t) must exclude 0, on one side, there and in the next LASTING steps.
+    """
+    if len(moved) < 2:
+        return FirstChange(None, None)
+    steps = [step for step in moved.columns if step > 0 and moved[step].notna().all()]
+    found = {step: seeds_interval(moved[step], CONFIDENCE) for step in steps}
+    signs = [1 if one.low > 0 else -1 if one.high < 0 else 0 for one in found.values()]
+    for place in range(len(steps) - LASTING):
+        if signs[place] and len(set(signs[place : place + LASTING + 1])) == 1:
+            return FirstChange(int(steps[place]), found[steps[place]])
+    return FirstChange(None, None)
+
+
+def first_changes(recorded: Recorded, runs: pandas.DataFrame, condition: str) -> dict[str, FirstChange]:
+    """Return the first lasting change of every measure that a condition has, the earliest first."""
+    own = runs[runs["condition"] == condition]
+    found = {measure: first_change(changes(recorded, own, measure)) for measure in measures_of(recorded, own)}
+    return dict(sorted(found.items(), key=lambda item: item[1].step or math.inf))
+
+
+def first_table(found: Mapping[str, FirstChange]) -> pandas.DataFrame:
+    """Return one row per measure: the step of its first lasting change, and the change there."""
+    rows = {
+        MEASURES[measure].label: {
+            "first lasting change (step)": "none" if one.step is None else one.step,
+            "change there": "" if one.interval is None else _moved(measure, one.interval),
+        }
+        for measure, one in found.items()
+    }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+
+
+def _moved(measure: str, interval: Interval) -> str:
+    if not MEASURES[measure].relative:
+        return f"{'+' * (interval.mean >= 0)}{interval}"
+    return f"{Interval(*np.exp([interval.mean, interval.low, interval.high]).tolist())} times the start"
+
+
+def first_loss(recorded: Recorded, condition: str) -> int | None:
+    """Return the first evaluated step with a significant loss on unseen types; None where there is none.
+
+    It is compared with the run's own evaluation before training.
+    """
+    return first_alarms(changes_since_start(recorded, condition)).get(UNSEEN)
+
+
+def alarm_claims(
+    areas: pandas.DataFrame, warned: pandas.DataFrame, detection: pandas.DataFrame, step: int, measure: str
+) -> dict[str, dict[str, str]]:
+    """Return claim -> measured, verdict (yes, no, not settled), and what would refute it.
+
+    An area needs 0.5 below its interval. The lead time is between two evaluations, so a claim about it is
+    settled only when both ends agree.
+    """
+    rows, label = {}, MEASURES[measure].label
+    for name in dict.fromkeys(areas["measure"]):
+        row = areas[(areas["measure"] == name) & (areas["step"] == step)].iloc[0]
+        interval = Interval(row["within"], row["within_low"], row["within_high"])
+        rows[f"after {step} steps, {MEASURES[name].label}: failed and healthy runs of one method differ"] = (
+            interval, 0.5, math.inf, f"area within methods: 0.5 or less ({row['mixed']} methods)",
+        )  # fmt: skip
+    rows[f"a threshold on {label} warns in time of at least half of the failed runs of unseen methods"] = (
+        warned_share(warned), 0.5, math.inf, "share warned: a half or less",
+    )  # fmt: skip
+    rows["it gives a false alarm in at most a fifth of the healthy runs of unseen methods"] = (
+        warned_share(warned, failed=False), -math.inf, 0.2, "share of false alarms: a fifth or more",
+    )  # fmt: skip
+    whole = detection[(detection["measure"] == measure) & (detection["method"] == ALL)].iloc[0]
+    table = {
+        claim: {
+            "measured": str(interval),
+            "verdict": OWN_WORDS[judge(interval, low, high)],
+            "refuted by": why,
+        }
+        for claim, (interval, low, high, why) in rows.items()
+    }
+    lead = Interval(whole["lead_least"], whole["lead_least"], whole["lead_most"])
+    table["the warning comes before the score falls"] = {
+        "measured": f"median lead of {tidy(lead.low)} to {tidy(lead.high)} steps",
+        "verdict": OWN_WORDS[judge(lead, 0.0, math.inf)],
+        "refuted by": "lead before the first failed evaluation: 0 or less",
+    }
+    return table
+
+
+def claim_table(claims: Mapping[str, Mapping[str, str]]) -> pandas.DataFrame:
+    """Return the claims as a table: verdict, measured, and what would refute them."""
+    table = pandas.DataFrame.from_dict(dict(claims), orient="index")
+    return table[["verdict", "measured", "refuted by"]].rename_axis("claim")
