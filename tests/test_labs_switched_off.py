@@ -4,6 +4,7 @@ Slow: a submission of each lab is graded twice. The controls show that every tri
 of grading, and that every cheating answer earns its points where a lab allows the function.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from sdlab.labs.cells import read_notebook
 from sdlab.labs.grading import grade_submission
 from sdlab.labs.matching import rules_of
 from sdlab.labs.sandbox.exchange import Received, Sent
-from sdlab.labs.sandbox.reduced import Rules, blocked
+from sdlab.labs.sandbox.reduced import Rules, blocked, copy_reduced, python_path
 
 HONEST = """
 def total_honest(text):
@@ -127,6 +128,35 @@ def test_no_answer_of_a_lab_earns_points_by_calling_what_it_should_write(tmp_pat
     assert all("switched off" in found.errors[name] or "LookupError" in found.errors[name] for name in cheats)
     control = cheating(lab, tmp_path / "control", allowed=True)
     assert control.total == control.max_total, control.errors
+
+
+def test_the_reduced_copy_holds_what_is_allowed_and_stand_ins_for_the_rest(tmp_path):
+    rules = Rules(("total()",), ("sdlab.text.markers",), ("numpy",))
+    copy_reduced(rules, tmp_path / "copy")
+    code = """from sdlab.labs.sandbox.switched_off import switch_off
+switch_off(["total"], {}, ["pandas"])
+from sdlab.text import markers, prompt
+import sdlab, sdlab.train.losses as losses
+print(markers.total_markers("wait"), sdlab.text.markers is markers, losses.aggregate, sdlab.load_engine)
+try:
+    prompt.strip_thinking("a")
+except Exception as error:
+    print(type(error).__name__, error)
+try:
+    import pandas
+except ImportError as error:
+    print(error)
+"""
+    env = {**os.environ, "PYTHONPATH": python_path(tmp_path / "copy")}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout.splitlines() == [
+        "1 True <sdlab.train.losses.aggregate, switched off> <sdlab.load_engine, switched off>",
+        "SwitchedOff this lab asks you to write total; sdlab.text.prompt.strip_thinking is switched off while "
+        "it is graded",
+        "No module named 'pandas'",
+    ], done.stderr
+    files = {path.relative_to(tmp_path / "copy" / "sdlab").as_posix() for path in tmp_path.rglob("*.py")}
+    assert "text/markers.py" in files and not any(name.startswith(("train/", "measure/")) for name in files)
 
 
 @pytest.mark.slow
