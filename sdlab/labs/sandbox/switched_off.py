@@ -55,7 +55,7 @@ class StandIn:
         return f"<{self._name}, switched off>"
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise SwitchedOff(ASKED.message(self._name))
+        raise SwitchedOff(ASKED.message(self.__dict__["_name"]))
 
     __call__ = __getitem__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __enter__ = _refuse
 
