@@ -151,8 +151,8 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env)
     assert done.stdout.splitlines() == [
         "1 True <sdlab.train.losses.aggregate, switched off> <sdlab.load_engine, switched off>",
-        "SwitchedOff this lab asks you to write total; sdlab.text.prompt.strip_thinking is switched off while "
-        "it is graded",
+        "SwitchedOff this lab asks you to write total; sdlab.text.prompt.strip_thinking is switched off "
+        "while it is graded",
         "No module named 'pandas'",
     ], done.stderr
     files = {path.relative_to(tmp_path / "copy" / "sdlab").as_posix() for path in tmp_path.rglob("*.py")}
