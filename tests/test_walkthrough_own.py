@@ -15,6 +15,7 @@ from sdlab.errors import SdlabError
 from sdlab.findings import own_problems
 from sdlab.findings.objections import marker_ratio, ratio_sentence
 from sdlab.measure.intervals import Interval
+from sdlab.rollout.forecast import Speed
 from sdlab.walkthrough import execute, own, report
 from sdlab.walkthrough.tour import tour
 from sdlab.world.splits import load_split
@@ -124,6 +125,22 @@ def test_a_notebook_that_cannot_use_the_problems_is_refused(file, tmp_path):
     with pytest.raises(SdlabError, match="no file"):
         tour("smoke", tmp_path, problems="no-such.jsonl", console=quiet())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_larger_model_gets_the_time_of_its_longest_cell(file, tmp_path, monkeypatch):
+    given = []
+
+    def execute_(path, parameters, *, timeout, **options):
+        given.append(timeout)
+        return execute.Execution(execute.read(path), (), 1.0)
+
+    monkeypatch.setattr(execute, "execute", execute_)
+    for slow in (False, True):
+        monkeypatch.setattr(own, "needs_forecast", lambda engine, slow=slow: slow)
+        monkeypatch.setattr(own, "measured_speed", lambda *_: Speed(0.5, 0.1))
+        tour("smoke", tmp_path, only=("03",), model="organism-small", problems=str(file), console=quiet())
+    # 48 problems, 8 completions of each, 256 tokens, half a second a token; twice as much is allowed
+    assert given == [900, 900 + 2 * 48 * 8 * 256 * 0.5]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sdlab.commands.options import RUNS, ProblemOptions
-from sdlab.commands.progress import long_progress
+from sdlab.commands.progress import long_progress, to_stderr
 from sdlab.commands.results_tables import print_results, show
 from sdlab.commands.tables import TableOptions, note
 
@@ -98,6 +98,7 @@ def evaluate(
             seed=seed,
             overwrite=overwrite,
             progress=lambda benchmark, done, total: board(benchmark, done, total),
+            note=to_stderr,
         )
     show(results, table)
     _index(output, table)

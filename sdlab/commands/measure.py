@@ -1,6 +1,5 @@
 """`sdlab measure`: Table 1 and the splits of the world, for one model."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from sdlab.commands.options import PRESET, ProblemOptions
-from sdlab.commands.progress import long_progress
+from sdlab.commands.progress import long_progress, to_stderr
 from sdlab.commands.results_tables import NO_ANSWER
 from sdlab.commands.tables import Column, TableOptions, note, print_table
 from sdlab.errors import SdlabError
@@ -78,7 +77,7 @@ def contexts_command(
             seed,
             **common,
             progress=follow("base pass rates, at most"),
-            note=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+            note=to_stderr,
         )
         frame = run_contexts(
             sampler, selection, size.num_generations, seed, **common, progress=follow("contexts")

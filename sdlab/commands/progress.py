@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sdlab.rollout.forecast import clock
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -59,11 +61,9 @@ def long_progress() -> "Iterator[LineProgress | BarProgress]":
         yield BarProgress(board)
 
 
-def clock(seconds: float) -> str:
-    """Return a duration in words: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def to_stderr(sentence: str) -> None:
+    """Print a sentence about the work, apart from its results."""
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def step_progress() -> "Progress":

@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from sdlab.commands.options import RUNS, default
-from sdlab.commands.progress import step_progress
+from sdlab.commands.progress import step_progress, to_stderr
 from sdlab.paths import ORGANISM
 from sdlab.runs.training import Plan, train
 from sdlab.study.watch import FolderWatch
@@ -101,6 +101,7 @@ def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> in
             save_every=options.save_every,
             save_optimizer=options.save_optimizer,
             on_step=follow,
+            note=to_stderr,
         )
     if not run.finished:
         print(f"stopped after {len(run.steps)} of {config.steps} steps; the same command resumes")

@@ -20,11 +20,13 @@ from sdlab.results.requests import load_problems, requests, source_file
 from sdlab.results.result import Result, make_result, slug
 from sdlab.results.store import check_same, held, load_result, save_result
 from sdlab.rollout.checks import require_vllm
+from sdlab.rollout.forecast import measured_speed, needs_forecast
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
 from sdlab.text.chat_template import template_record
 from sdlab.text.markers import total_markers
+from sdlab.text.prompt import render_prompt
 from sdlab.world.problems import Problem, fingerprint
 
 ROOM = 64  # least number of tokens that a prompt must leave for a completion in the model's context
@@ -46,6 +48,7 @@ def evaluate_benchmarks(
     seed: Seed = 0,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Result]:
     """Sample and grade `model` on each benchmark, and return a Result for each.
 
@@ -56,6 +59,7 @@ def evaluate_benchmarks(
     `paper_sampling(thinking)` unless given. A completion limit beyond the model's context is lowered to it,
     with a note. source: where `load_benchmark` finds its files; a file must have the benchmark's own file
     name. limit: how many of the first problems of each. progress(benchmark, done, total) counts completions.
+    note: called with a forecast of time and memory before a benchmark, for models larger than an organism.
 
     output: each result is saved as output/<name>/<benchmark>; None saves nothing. A benchmark whose folder
     holds a result of the same settings and weights is not sampled again, so an interrupted evaluation resumes
@@ -131,6 +135,7 @@ def evaluate_benchmarks(
                 label,
                 benchmark,
                 inner,
+                note,
             )
             result.about.update(
                 settings=settings,
@@ -171,12 +176,11 @@ def _sample(
     model: str,
     benchmark: str,
     progress: Callable[[int, int], None] | None,
+    note: Callable[[str], None] | None = None,
 ) -> Result:
     """Return the result of one benchmark, with a completion limit that the model's context allows."""
     notes, context = [], engine.context_length
     if context is not None:
-        from sdlab.text.prompt import render_prompt
-
         prompts = [render_prompt(engine.tokenizer, p, thinking=thinking) for p in problems]
         ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         longest, where = max((len(row), p.id) for row, p in zip(ids, problems, strict=True))
@@ -191,6 +195,10 @@ def _sample(
                 f"{params.max_completion_length:,}: the model's context ends there."
             )
             params = replace(params, max_completion_length=context - longest)
+    if note is not None and needs_forecast(engine):
+        prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in problems]
+        rows, limit = len(prompts) * params.num_generations, params.max_completion_length
+        note(f"{benchmark}: {measured_speed(engine, prompts, rows, limit).sentence(rows, limit)}")
     frame = evaluate(
         engine,
         problems,

@@ -13,6 +13,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 # Logits that exist at the same time: 256 MB in float32. With the 650 tokens of the organism this is no limit.
 HEAD_NUMBERS = 64_000_000
+CACHES = 400_000_000  # bytes of the caches of the rows that are sampled together on a CPU
 
 
 def head_tokens(vocab: int) -> int:
@@ -31,6 +32,18 @@ def cache_bytes(model: "PreTrainedModel") -> int:
 def weight_bytes(model: nn.Module) -> int:
     """Return the bytes of a model's weights."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def sampling_bytes(model: "PreTrainedModel", rows: int, length: int) -> int:
+    """Return an estimate of the bytes of sampling: weights, caches of a unit of rows, next-token logits.
+
+    length: tokens of the longest prompt with its completion. A unit's caches are limited, but hold one row.
+    """
+    row = cache_bytes(model) * length
+    vocab = int(model.get_output_embeddings().weight.shape[0])
+    at_once = max(1, min(rows, CACHES // max(1, row), 256))
+    # A cache that grows is copied, and choosing a token sorts a copy of its logits.
+    return weight_bytes(model) + 2 * row * at_once + 12 * vocab * at_once
 
 
 def half_copy(model: Model) -> Model:

@@ -13,7 +13,7 @@ from sdlab.rollout import qwen3
 from sdlab.rollout.cache import HFDecoder
 from sdlab.rollout.checks import explain_out_of_memory
 from sdlab.rollout.loop import Counter, Unit, plan_units, run_all, sample_unit
-from sdlab.rollout.memory import cache_bytes, half_copy, head_tokens, weight_bytes
+from sdlab.rollout.memory import CACHES, cache_bytes, half_copy, head_tokens, weight_bytes
 from sdlab.rollout.operators import has_fast_bfloat16
 from sdlab.rollout.packed import PackedQwen3, supports
 from sdlab.rollout.rows import check_scored, collect, encode, end_ids
@@ -254,7 +254,7 @@ class TorchEngine:
             free, _ = torch.cuda.mem_get_info(self.model.device)
             # The rest is for activations and for dropping rows.
             return max(1, int(free * 0.4) // max(1, per_row))
-        rows = max(1, 400_000_000 // max(1, per_row * threads))
+        rows = max(1, CACHES // max(1, per_row * threads))
         return min(rows, UNIT_ROWS, max(16, -(-total // threads))) if threads > 1 else min(rows, 256)
 
 

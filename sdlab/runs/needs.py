@@ -1,5 +1,6 @@
 """What training a model needs: memory, a learning rate of its size, and when to say so."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -7,15 +8,21 @@ import psutil
 import torch
 from torch import nn
 
+from sdlab.rollout.forecast import SMALL, Speed, clock, measured_speed, needs_forecast
+from sdlab.rollout.types import TrainableEngine
+from sdlab.runs.plan import Plan
+from sdlab.text.prompt import render_prompt
 from sdlab.train.config import TrainConfig
 from sdlab.train.sdpo import SDPOConfig
+from sdlab.world.problems import Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SMALL = 20_000_000  # parameters up to which a model is of the organism's kind
 LARGE = 100_000_000  # parameters up to which checkpoints hold the optimizer unless told otherwise
 PAPER_RATES = {"sdpo": "1e-5", "grpo": "1e-6", "repair": "1e-5"}
+# Passes over the tokens of a step, in units of scoring them once (see `training_seconds`).
+PASSES = {"base": 0, "sft": 4, "grpo": 4, "sdpo": 5, "repair": 6}
 LOSS_TENSORS = 8  # tensors of tokens x vocabulary that a loss and its gradient hold at the same time
 
 
@@ -74,3 +81,39 @@ def cautions(model: "PreTrainedModel", method: str, config: TrainConfig) -> list
             "free; use a smaller model, a machine with more memory, or `sdlab recipe`"
         )
     return sentences
+
+
+def training_seconds(speed: Speed, method: str, config: TrainConfig, plan: Plan, prompt: int) -> float:
+    """Return an estimate of the seconds of a training whose completions all reach the limit of tokens.
+
+    prompt: tokens of a prompt. A step samples its completions, and then passes over them: forward and
+    backward count as three passes of scoring, and every other model (teacher, base, the log's base) as one.
+    Evaluations only sample. The traces of SFT are sampled once, two for each.
+    """
+    limit, rows = config.max_completion_length, config.num_problems * config.num_generations
+    step = speed.sampling(rows, limit) + PASSES[method] * rows * (prompt + limit) * speed.scored
+    times = len(range(0, config.steps, plan.eval_every)) if plan.eval_every else 0
+    evaluated = times * plan.eval_problems * len(plan.evaluated(False))
+    evaluated += plan.final_problems * len(plan.evaluated(True))
+    traces = 2 * plan.num_traces if method == "sft" else 0
+    sampled = speed.sampling(evaluated * plan.num_eval_generations + traces, limit)
+    return (0 if method == "base" else config.steps * step) + sampled
+
+
+def training_forecast(
+    engine: TrainableEngine, method: str, config: TrainConfig, plan: Plan, problems: Sequence[Problem]
+) -> str | None:
+    """Return a sentence on the time and memory of a training; None for a model of the organism's size."""
+    if not needs_forecast(engine):
+        return None
+    few, limit = problems[:32], config.max_completion_length
+    prompts = [render_prompt(engine.tokenizer, problem, thinking=config.thinking) for problem in few]
+    speed = measured_speed(engine, prompts, config.num_problems * config.num_generations, limit)
+    lengths = [len(ids) for ids in engine.encode(prompts, 1)]
+    seconds = training_seconds(speed, method, config, plan, sum(lengths) // len(lengths))
+    memory = training_bytes(engine.model, method, config) / 2**30
+    return (
+        f"{config.steps} steps and their evaluations take about {clock(seconds)} if all completions reach "
+        f"the limit of {limit:,} tokens ({1 / speed.sampled:,.0f} tokens per second in a trial); "
+        f"about {memory:.1f} GiB of memory and activations"
+    )

@@ -16,7 +16,7 @@ from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.runs.folder import Run, open_run
 from sdlab.runs.loading import LoadedRun, load_run
-from sdlab.runs.needs import LARGE, cautions, parameters
+from sdlab.runs.needs import LARGE, cautions, parameters, training_forecast
 from sdlab.runs.plan import PROBLEM_SETTINGS, Plan, evaluation_problems, plan_problems
 from sdlab.runs.sft_data import build_traces
 from sdlab.seeds import stable_int
@@ -70,6 +70,7 @@ def train(
     save_every: int = 1,
     save_optimizer: bool | None = None,
     on_step: Callable[[dict], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> LoadedRun:
     """Train `model` by `method` (see METHODS) in a run folder, or resume the run in that folder.
 
@@ -77,7 +78,8 @@ def train(
     step, split), so a resumed run ends with the same numbers. Ctrl-C returns the run with its finished steps;
     the same call continues it. save_every: steps between checkpoints. save_optimizer: whether checkpoints
     hold the optimizer, without which a run cannot resume; None: for models of up to LARGE parameters. Warns
-    when a larger model trains with the organism's learning rate, or needs more memory than there is.
+    when a larger model trains with the organism's learning rate, or needs more memory than there is. note:
+    called with a forecast of its time and memory before such a model trains.
 
     Raises SdlabError for bad settings, settings that `method` does not read, a file of problems that cannot
     be read, a folder with another or a finished run, and losses that are not finite.
@@ -95,6 +97,8 @@ def train(
     engine = load_engine(model, chat_template=plan.chat_template)
     for sentence in cautions(engine.model, method, config):
         warnings.warn(sentence, stacklevel=2)
+    if note is not None and (forecast := training_forecast(engine, method, config, plan, problems)):
+        note(forecast)
     if save_optimizer is None:
         save_optimizer = parameters(engine.model) <= LARGE
     run = open_run(

@@ -15,6 +15,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import evaluate, first_right, select_by_base_rate
 from sdlab.paper import sampling
+from sdlab.rollout.forecast import clock, measured_speed, needs_forecast
 from sdlab.rollout.types import Engine
 from sdlab.settings import Count, Seed, checked
 from sdlab.text.prompt import CONTEXT_LABELS, CONTEXTS, render_prompt, strip_thinking
@@ -56,13 +57,19 @@ def select(
     """Select problems with a base pass rate in [low, high] and a right completion, in order.
 
     Each problem is sampled 8 times, until `num_problems` are selected. The result may have fewer problems,
-    when `problems` hold no more. The first PROBE problems are sampled before the others. note: called once
-    with a sentence about them and an estimate of the time.
+    when `problems` hold no more. The first PROBE problems are sampled before the others. note: called with
+    sentences: for a model larger than an organism one before them, and one after them, on the time to come.
 
     Raises SdlabError when the first PROBE problems have no right completion and no readable answer, when the
     first HOPELESS problems have none that fits, and when `problems` hold no such problem.
     """
     chosen, solutions, frames = [], [], []
+    if note is not None and needs_forecast(engine):
+        few = problems[:PROBE]
+        prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in few]
+        rows = len(few) * BASE_SAMPLES
+        speed = measured_speed(engine, prompts, rows, max_completion_length)
+        note(f"the first {len(few)} problems: {speed.sentence(rows, max_completion_length)}")
     began = time.monotonic()
     step = max(PROBE, 2 * num_problems)
     for start, end in _chunks(len(problems), step):
@@ -152,12 +159,12 @@ def _forecast(sampled: int, chosen: int, needed: int, available: int, seconds: f
         last = min(available, HOPELESS)
         return (
             f"none of the first {sampled} problems fits ({seconds:.0f} s); the search ends after {last} "
-            f"problems if none does (about {(last - sampled) * each / 60:.0f} min)"
+            f"problems if none does (about {clock((last - sampled) * each)})"
         )
     more = min(available, sampled * needed / chosen)
     return (
         f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); selecting {needed} needs about "
-        f"{more:,.0f} problems (about {max(0.0, more - sampled) * each / 60:.0f} min more)"
+        f"{more:,.0f} problems (about {clock(max(0.0, more - sampled) * each)} more)"
     )
 
 

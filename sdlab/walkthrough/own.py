@@ -6,9 +6,15 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
+from sdlab.findings.own_problems import all_problems
 from sdlab.measure.intervals import Interval
 from sdlab.paths import ORGANISM
+from sdlab.presets import Preset
+from sdlab.rollout.forecast import measured_speed, needs_forecast
+from sdlab.rollout.loading import load_engine
+from sdlab.study.contexts import BASE_SAMPLES, HOPELESS
 from sdlab.study.verdicts import judge
+from sdlab.text.prompt import render_prompt
 from sdlab.walkthrough.execute import parameters_cell, read
 from sdlab.walkthrough.report import Entry, Lead
 
@@ -69,6 +75,22 @@ def title(model: str, problems: str) -> str:
     """Return the heading of the report of such a run."""
     on = f" on {Path(problems).name}" if problems else ""
     return f"What the solution takes away: {Path(model).name}{on}"
+
+
+def longest_cell(model: str, problems: str, size: Preset) -> tuple[str, float]:
+    """Return a forecast of the longest cell of the notebooks, and its seconds; "" and 0 for small models.
+
+    That cell chooses the problems of Table 1: it samples HOPELESS problems before it gives up.
+    """
+    engine = load_engine(model)
+    if not needs_forecast(engine):
+        return "", 0.0
+    few = all_problems(problems)[:HOPELESS]
+    prompts = [render_prompt(engine.tokenizer, problem) for problem in few]
+    rows, limit = len(few) * BASE_SAMPLES, size.max_completion_length
+    speed = measured_speed(engine, prompts, rows, limit)
+    words = f"the longest cell chooses the problems of Table 1: {speed.sentence(rows, limit)}"
+    return words, speed.sampling(rows, limit)
 
 
 def own_lead(entries: Iterable[Entry]) -> Lead | None:

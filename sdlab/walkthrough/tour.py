@@ -61,6 +61,12 @@ def tour(
     entries = [report.entry(path) for path in execute.find((), folder)]
     if run.own and folder is None:
         entries, chosen, run.left_out = _of_own(entries, chosen, problems, bool(only))
+    timeout = float(size.cell_timeout)
+    if run.own and folder is None:  # a larger model gets the time that its longest cell may need
+        words, seconds = own.longest_cell(model, problems, size)
+        timeout += 2 * seconds
+        if words:
+            console.print(words, highlight=False, soft_wrap=True)
     for line in entries:
         line.has_page = (output / line.page).exists()
         if line.source not in chosen:
@@ -76,7 +82,7 @@ def tour(
                     report.write_index(output, entries, run)
                 on_cell = board(f"{line.name} ({chosen.index(line.source) + 1} of {len(chosen)})")
                 parameters = {"PRESET": preset, "MODEL": model} | ({"PROBLEMS": problems} if problems else {})
-                done = _run_one(line, parameters, size.cell_timeout, on_cell)
+                done = _run_one(line, parameters, timeout, on_cell)
                 report.finish(line, done)
                 if run.own:
                     run.lead = own.own_lead(entries)
