@@ -112,8 +112,9 @@ def training_forecast(
     lengths = [len(ids) for ids in engine.encode(prompts, 1)]
     seconds = training_seconds(speed, method, config, plan, sum(lengths) // len(lengths))
     memory = training_bytes(engine.model, method, config) / 2**30
+    work = "the evaluations" if method == "base" else f"{config.steps} steps and their evaluations"
     return (
-        f"{config.steps} steps and their evaluations take about {clock(seconds)} if all completions reach "
+        f"{work} take about {clock(seconds)} if all completions reach "
         f"the limit of {limit:,} tokens ({1 / speed.sampled:,.0f} tokens per second in a trial); "
         f"about {memory:.1f} GiB of memory and activations"
     )
