@@ -16,7 +16,7 @@ from sdlab.walkthrough.execute import execute
 from sdlab.walkthrough.record import read_record
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-WAITING = ("08_", "09_")  # pages whose solutions are still to come
+WAITING = ("08_",)  # pages whose solutions are still to come
 PAGES = [path for path in sorted(FOLDER.glob("[0-9]*.ipynb")) if "## Exercises" in path.read_text("utf-8")]
 PAGES = [path for path in PAGES if not path.name.startswith(WAITING)]
 FILES = sorted((FOLDER / solutions.FOLDER).glob("*.ipynb"))
