@@ -81,7 +81,16 @@ def test_without_a_loss_in_domain_every_factor_is_possible():
     rng = np.random.default_rng(2)
     result = dissociation(draw(rng, near=(0.7, 0.7)), "base", "sdpo")
     assert (result.ratio.low, result.ratio.high) == (-np.inf, np.inf)
-    assert not result.exceeds(1.5)
+    # yet the loss elsewhere is shown to be larger than any multiple of a loss that is near 0
+    assert result.exceeds(1.5) and not dissociation(draw(rng, near=(0.8, 0.4)), "base", "sdpo").exceeds(1.5)
+
+
+def test_a_loss_that_is_exactly_a_factor_larger_is_called_larger_at_most_as_often_as_the_level_says():
+    rng = np.random.default_rng(3)
+    truth = (1 - 0.2 / 0.5) / (1 - 0.6 / 0.8)
+    found = [dissociation(draw(rng, seeds=3), "base", "sdpo") for _ in range(100)]
+    assert sum(one.exceeds(truth) for one in found) <= 8  # 2.5 expected at one side of a 95% interval
+    assert all((one.excess(one.ratio.mean).mean) == pytest.approx(0, abs=1e-9) for one in found)
 
 
 def test_runs_without_common_problems_and_a_score_of_zero_are_refused():

@@ -99,8 +99,10 @@ def test_losing_more_elsewhere_is_a_ratio_above_the_factor():
     assert LosesMore("sdpo").measure(losses(0.2, 0.6, seeds=1)).verdict == NOT_SETTLED
 
 
-def test_a_loss_that_is_not_shown_settles_nothing():
-    assert LosesMore("sdpo").measure(losses(0.0, 0.6)).verdict == NOT_SETTLED
+def test_without_a_loss_in_domain_the_excess_is_judged_and_no_loss_at_all_settles_nothing():
+    measured = LosesMore("sdpo", factor=1.5).measure(losses(0.0, 0.6))
+    assert measured.verdict == AGREES and "the excess over 1.5 times is 0.6" in str(measured)
+    assert LosesMore("sdpo").measure(losses(0.0, 0.0)).verdict == NOT_SETTLED
 
 
 def test_they_are_repeated_on_other_organisms_like_every_other_test():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas
 
-from sdlab.findings.before_after import direction
+from sdlab.findings.before_after import direction, signed
 from sdlab.measure.crossed import Difference
 from sdlab.study.conditions import CONDITIONS
 from sdlab.study.dissociation import Dissociation, dissociation, loss_change
@@ -69,6 +69,7 @@ def losses_table(recorded: Recorded, found: Mapping[str, Dissociation]) -> panda
             "seeds": loss.seeds,
             "lost in-domain": str(loss.loss_near),
             "lost on unseen types": str(loss.loss_far),
+            "the difference": signed(loss.excess(1)),
             "times as much": str(loss.ratio),
             f"more than {FACTOR:g} times": "yes" if loss.exceeds(FACTOR) else "not shown",
         }

@@ -4,10 +4,11 @@ A relative loss is 1 - after / before, in scores. Both losses come from the same
 different problems. Their ratio has Fieller's interval (1954, J. R. Stat. Soc. B 16:175): all factors f for
 which `loss on unseen types - f * loss in-domain` is not significantly different from 0. That difference is
 linear, so its interval over seeds and problems is the one of `sdlab.measure.spread`. When the loss in-domain
-is not shown to be above 0, every factor is possible, and the interval is (-inf, inf).
+is not shown to be above 0, every factor is possible, and the interval is (-inf, inf). Whether the loss on
+unseen types is more than f times the one in-domain can be shown even then: by that difference itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas
@@ -24,6 +25,9 @@ CONFIDENCE = 0.95
 LARGEST = 1e6  # factors are searched up to here
 
 
+Loss = tuple[float, pandas.DataFrame]  # a relative loss, and every cell's contribution to it (S, P)
+
+
 @dataclass(frozen=True)
 class Dissociation(ReprHtml):
     """The relative losses on two splits (shares of the score before), and the second divided by the first."""
@@ -34,13 +38,18 @@ class Dissociation(ReprHtml):
     loss_far: Interval
     ratio: Interval
     seeds: int
+    parts: tuple[Loss, Loss] = field(repr=False, compare=False)  # of near and far
+
+    def excess(self, factor: float) -> Interval:
+        """Return the loss on `far` minus `factor` times the loss on `near`, with its 95% interval."""
+        return _excess(*self.parts, factor)
 
     def exceeds(self, factor: float) -> bool:
         """Return whether the loss on `far` is shown to be more than `factor` times the loss on `near`.
 
         One seed shows nothing about other seeds, so it never exceeds.
         """
-        return self.seeds > 1 and self.ratio.low > factor
+        return self.seeds > 1 and self.excess(factor).low > 0
 
     def __str__(self) -> str:
         return f"{self.near} loses {self.loss_near}, {self.far} {self.loss_far}: {self.ratio} times as much"
@@ -66,7 +75,7 @@ def dissociation(
     first, second = (_relative_loss(recorded, before, after, split, step) for split in (near, far))
     loss_near, loss_far = (_sum(loss).around(loss[0], CONFIDENCE) for loss in (first, second))
     ratio = Interval(second[0] / first[0] if first[0] else np.nan, *_fieller(first, second))
-    return Dissociation(near, far, loss_near, loss_far, ratio, seeds=len(first[1]))
+    return Dissociation(near, far, loss_near, loss_far, ratio, seeds=len(first[1]), parts=(first, second))
 
 
 def loss_change(
@@ -84,9 +93,6 @@ def loss_change(
     a, b = (loss + cells for loss, cells in losses)
     common = a.columns.intersection(b.columns)
     return crossed_difference(a[common], b[common])
-
-
-Loss = tuple[float, pandas.DataFrame]  # a relative loss, and every cell's contribution to it (S, P)
 
 
 def _relative_loss(recorded: Recorded, before: str, after: str, split: str, step: int | None) -> Loss:
@@ -119,16 +125,24 @@ def _sum(*losses: Loss) -> Spread:
     return crossed_spread(np.concatenate(columns, axis=1))
 
 
+def _excess(first: Loss, second: Loss, factor: float) -> Interval:
+    """Return second - factor * first with its interval."""
+    spread = _sum(second, (-factor * first[0], -factor * first[1]))
+    return spread.around(second[0] - factor * first[0], CONFIDENCE)
+
+
 def _fieller(first: Loss, second: Loss) -> tuple[float, float]:
     """Return the smallest and the largest factor f for which second - f * first may be 0."""
 
-    def edge(factor: float, side: int) -> float:
-        spread = _sum(second, (-factor * first[0], -factor * first[1]))
-        return float(second[0] - factor * first[0] + side * spread.half_width(CONFIDENCE))
+    def low_end(factor: float) -> float:
+        return _excess(first, second, factor).low
+
+    def high_end(factor: float) -> float:
+        return _excess(first, second, factor).high
 
     if not first[0] > _sum(first).half_width(CONFIDENCE):
         return -np.inf, np.inf
     middle = second[0] / first[0]
-    low = root_scalar(edge, args=(-1,), bracket=(-LARGEST, middle)).root
-    high = root_scalar(edge, args=(1,), bracket=(middle, LARGEST)).root
+    low = root_scalar(low_end, bracket=(-LARGEST, middle)).root
+    high = root_scalar(high_end, bracket=(middle, LARGEST)).root
     return low, high

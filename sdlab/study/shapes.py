@@ -97,7 +97,8 @@ class LosesMore:
     """The claim that training costs a larger share of the score on `far` than on `near`.
 
     The quantity is the relative loss on `far` divided by that on `near` (`sdlab.study.dissociation`); the
-    claim is that it is above `factor`.
+    claim is that it is above `factor`. It is judged by the loss on `far` minus `factor` times that on `near`,
+    which has an interval even where there is no loss on `near`.
     """
 
     condition: str
@@ -117,14 +118,17 @@ class LosesMore:
         return f"{condition(self.condition).label} against {condition(self.against).label}"
 
     def measure(self, recorded: Recorded) -> Measured:
-        """Compare the ratio's interval with the factor.
+        """Compare the two losses; where their ratio has no interval, the remark has that of the excess.
 
         Raises SdlabError when a run is not recorded.
         """
         result = dissociation(recorded, self.against, self.condition, self.near, self.far)
         if result.seeds < MIN_SEEDS:
             return Measured(result.ratio, NOT_SETTLED, "one seed", ratio=True)
-        return Measured(result.ratio, judge(result.ratio, self.factor, math.inf), ratio=True)
+        excess = result.excess(self.factor)
+        bounded = math.isfinite(result.ratio.low)
+        remark = "" if bounded else f"the excess over {self.factor:g} times is {excess}"
+        return Measured(result.ratio, judge(excess, 0, math.inf), remark, ratio=True)
 
     def renamed(self, rename: Callable[[str], str]) -> Self:
         """Return the same test about other conditions."""
