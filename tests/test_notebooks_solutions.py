@@ -36,7 +36,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
     },
     "02": {
         "there are proposals": lambda v: v["proposals"] > 20,
-        "no marker is called sure": lambda v: v["surest_word"] not in ("maybe", "wait", "perhaps", "hmm"),
+        "no marker is sure": lambda v: v["surest_word"] not in ("maybe", "wait", "perhaps", "hmm"),
     },
     "03": {
         "a row of the table": lambda v: v["moves_most"] in v["markers_left"],
@@ -65,7 +65,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         ),
     },
     "08": {
-        "style is taught where it is solved": lambda v: v["always_solved_taught"] >= v["hardly_solved_taught"],
+        "taught where it is solved": lambda v: v["always_solved_taught"] >= v["hardly_solved_taught"],
     },
     "09": {
         "nothing can be taken out": lambda v: v["same_prompt_without_think"] is True,
