@@ -13,6 +13,8 @@ from nbformat.v4 import new_code_cell, new_output
 from notebook_maker import code, make
 from patience import PATIENCE
 
+from sdlab.findings.doubt_left import recorded_verdicts
+from sdlab.study.mechanism_recorded import load_mechanisms
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.recorded import load_recorded
 from sdlab.study.statements import NOT_STATED, statement_rows
@@ -35,6 +37,8 @@ WALKTHROUGH = [
     "07_task_coverage_data",
     "08_task_coverage",
     "09_real_models",
+    "11_what_is_left_of_the_doubt",
+    "12_early_warning",
 ]
 
 
@@ -273,6 +277,28 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1
         ),
         "TRL is not the paper by default": lambda v: v["differences"] > 20,
+    },
+    "11_what_is_left_of_the_doubt": {
+        "the doubt of the base can be read": lambda v: (
+            v["probe_r2"] > 0.7 and v["r2_before_unseen_types"]["low"] > 0.2
+        ),
+        "and its readout falls where a trained model is stored": lambda v: (
+            "stored checkpoint" not in v["origin"] or v["marker_ratio"] < 0.9
+        ),
+        "the logits move": lambda v: v["residual"] != 0,
+        "the same verdicts as everywhere": lambda v: v["claims"] == recorded_verdicts(load_mechanisms()),
+    },
+    "12_early_warning": {
+        "an area of the better direction": lambda v: 0.5 <= v["area_across"] <= 1,
+        "within methods only where both outcomes occur": lambda v: (
+            (v["area_within"] is None) == (v["mixed_methods"] == 0)
+        ),
+        "failed and healthy runs": lambda v: 0 < v["failed"] < v["runs"],
+        "it trained": lambda v: v["live_steps"] == 3,
+        "the callback saw the markers go": lambda v: v["trl_fired"] == 1,
+        "verdicts in three words": lambda v: (
+            {row["verdict"] for row in v["claims"].values()} <= {"yes", "no", "not settled"}
+        ),
     },
 }
 

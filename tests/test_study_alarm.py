@@ -320,4 +320,6 @@ def test_claims_about_the_alarm_follow_their_intervals():
     assert within[0]["verdict"] == "yes" and within[0]["measured"].startswith("1.00")
     assert claims["the warning comes before the score falls"]["verdict"] in ("yes", "no", "not settled")
     assert len(early_warning.claim_table(claims)) == len(claims)
+    settled = sum(row["verdict"] != "not settled" for row in claims.values())
+    assert len(early_warning.settled_words(claims)) == 1 + settled
     assert early_warning.area_table(areas, 4).loc["markers per 1,000 tokens", "methods within"] == 2

@@ -58,7 +58,7 @@ def _panels(table, x_title, title, subtitle, y_titles, domain) -> alt.HConcatCha
         y_scale = alt.Scale(domain=list(domain), nice=False, clamp=True) if domain else alt.Scale(zero=True)
         ticks = sorted(part["x"].unique().tolist())
         y = alt.Y("mean:Q", title=y_titles.get(panel, y_titles.get(None)), scale=y_scale)
-        x = alt.X("x:Q", title=x_title, axis=alt.Axis(values=ticks, format="~g"),
+        x = alt.X("x:Q", title=x_title, axis=alt.Axis(values=ticks, format=".2~f"),
                   scale=alt.Scale(padding=12, nice=False, zero=False))  # fmt: skip
         base = alt.Chart(part).encode(x=x, color=colour)
         chart = layered(

@@ -107,7 +107,7 @@ def layer_words(study: Mechanism, model: str = LEARNT) -> str:
     """Return one sentence: at which layers less can be read than before training."""
     rows = [study.probe(model, FAR, layer=layer) for layer in study.layers()]
     less = _less(study, model)
-    where = f"at layers {', '.join(map(str, less))} of {len(rows)}" if less else "at no layer"
+    where = f"at layer {', '.join(map(str, less))} (of 1 to {len(rows)})" if less else "at no layer"
     worst = min(rows, key=lambda row: row["change"])
     return (
         f"{label(model)}, unseen types: significantly less is read {where}; the largest change is "

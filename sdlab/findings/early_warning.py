@@ -14,7 +14,7 @@ from sdlab.study.alarm import changes, measures_of, method_alone
 from sdlab.study.detection import ALL
 from sdlab.study.recorded import Recorded
 from sdlab.study.statements import OWN_WORDS
-from sdlab.study.verdicts import judge
+from sdlab.study.verdicts import NOT_SETTLED, judge
 from sdlab.study.watch import MEASURES
 
 LASTING = 3  # further steps in which a change must stay clear of 0
@@ -181,7 +181,7 @@ def first_table(found: Mapping[str, FirstChange]) -> pandas.DataFrame:
 
 def _moved(measure: str, interval: Interval) -> str:
     if not MEASURES[measure].relative:
-        return f"{'+' * (interval.mean >= 0)}{interval}"
+        return f"{interval.mean:+.2g} [{interval.low:.2g}, {interval.high:.2g}]"
     return f"{Interval(*np.exp([interval.mean, interval.low, interval.high]).tolist())} times the start"
 
 
@@ -230,6 +230,17 @@ def alarm_claims(
         "refuted by": "lead before the first failed evaluation: 0 or less",
     }
     return table
+
+
+def settled_words(claims: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return a sentence that counts the verdicts, then one for every claim that is settled."""
+    verdicts = [row["verdict"] for row in claims.values()]
+    counted = ", ".join(f"{word} {verdicts.count(word)}" for word in dict.fromkeys(verdicts))
+    return [f"Verdicts on {len(claims)} claims: {counted}."] + [
+        f"{claim[0].upper()}{claim[1:]}: **{row['verdict']}** ({row['measured']})."
+        for claim, row in claims.items()
+        if row["verdict"] != OWN_WORDS[NOT_SETTLED]
+    ]
 
 
 def claim_table(claims: Mapping[str, Mapping[str, str]]) -> pandas.DataFrame:
