@@ -40,7 +40,7 @@ class Sizes:
     """
 
     probe_problems: Count = 200
-    ladder_problems: Count = 64
+    ladder_problems: Count = 48
     num_generations: Count = 4
     doses: tuple[float, ...] = (0.25, 0.5, 0.75)
     max_completion_length: Count = 256
