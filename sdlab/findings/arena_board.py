@@ -42,8 +42,10 @@ def board(recorded: Recorded) -> pandas.DataFrame:
     """Return the arena's table without the methods that are not recorded, and with fewer columns."""
     table = arena_table(recorded)
     shown = table[table["seeds"] != "0"].set_index("method")
-    scores = [column for column in shown if column.startswith("score, ")]
-    against = [column for column in shown if column.startswith("against ")]
+    scores, against = (
+        [name for name in map(str, shown.columns) if name.startswith(start)]
+        for start in ("score, ", "against ")
+    )
     return shown[["kind", "family", *scores, "length", "markers", *against]]
 
 
@@ -83,7 +85,7 @@ def rank_words(both: pandas.DataFrame, least: int = 6) -> str:
     push, score = both["push"].to_numpy(), both["score"].to_numpy()
 
     def rank_correlation(order: np.ndarray) -> float:
-        return float(stats.spearmanr(order, score).statistic)
+        return float(np.corrcoef(stats.rankdata(order), stats.rankdata(score))[0, 1])
 
     found = stats.permutation_test(
         (push,), rank_correlation, permutation_type="pairings", n_resamples=4999, rng=0
@@ -91,7 +93,7 @@ def rank_words(both: pandas.DataFrame, least: int = 6) -> str:
     shown = "" if found.pvalue < 0.05 else " (not significant)"
     return (
         f"Over {len(both)} methods the rank correlation of the push before training with the score after it "
-        f"is {tidy(found.statistic)}, p = {found.pvalue:.2g} by permutation{shown}."
+        f"is {tidy(float(found.statistic))}, p = {found.pvalue:.2g} by permutation{shown}."
     )
 
 

@@ -79,8 +79,6 @@ def ends_of(curve: pandas.DataFrame) -> dict[str, str]:
     """Return, for each model, the probability of a marker in the bin of least and of most doubt."""
     words = {}
     for model, part in curve.groupby("who", sort=False):
-        low, high = part.sort_values("entropy").iloc[[0, -1]].itertuples(index=False)
-        words[str(model)] = (
-            f"{tidy(low.mean)} at {tidy(low.entropy)} bits, {tidy(high.mean)} at {tidy(high.entropy)} bits"
-        )
+        ends = part.sort_values("entropy").iloc[[0, -1]][["mean", "entropy"]].to_numpy(float)
+        words[str(model)] = ", ".join(f"{tidy(mean)} at {tidy(bits)} bits" for mean, bits in ends.tolist())
     return words

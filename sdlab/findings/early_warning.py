@@ -86,7 +86,7 @@ def warned_share(warned: pandas.DataFrame, failed: bool = True) -> Interval:
     of one condition resemble each other.
     """
     rows = warned[(warned["failed"] == failed) & warned["at"].notna()]
-    hit = rows["at"] < rows["first_failed"] if failed else np.isfinite(rows["at"])
+    hit = rows["at"] < rows["first_failed"] if failed else rows["at"] < math.inf
     groups = hit.astype(float).groupby(rows["condition"])
     if not groups.ngroups:
         return Interval(math.nan, math.nan, math.nan)
@@ -151,7 +151,7 @@ def first_change(moved: pandas.DataFrame) -> FirstChange:
     """
     if len(moved) < 2:
         return FirstChange(None, None)
-    steps = [step for step in moved.columns if step > 0 and moved[step].notna().all()]
+    steps = [step for step in map(int, moved.columns) if step > 0 and moved[step].notna().all()]
     found = {step: seeds_interval(moved[step], CONFIDENCE) for step in steps}
     signs = [1 if one.low > 0 else -1 if one.high < 0 else 0 for one in found.values()]
     for place in range(len(steps) - LASTING):

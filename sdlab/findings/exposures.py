@@ -25,7 +25,7 @@ def grid_table(
     Raises SdlabError when a run is not recorded.
     """
     frame = exposures_table(recorded, method, metric, split)
-    frame["cell"] = [str(Interval(row.mean, row.low, row.high)) for row in frame.itertuples(index=False)]
+    frame["cell"] = [str(Interval(*row)) for row in frame[["mean", "low", "high"]].to_numpy(float).tolist()]
     table = frame.pivot(index="num_questions", columns="exposures", values="cell").fillna("not run")
     return table.rename(columns="met {} times each".format).rename_axis(index="problems", columns=None)
 

@@ -170,7 +170,7 @@ def marker_ratio(tokens: pandas.DataFrame, value: str = "divergence") -> Interva
 
 def marker_tokens(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """Return which ids of the vocabulary are a marker when they stand alone, (V,) bool."""
-    return torch.tensor([total_markers(tokenizer.decode([i])) > 0 for i in range(len(tokenizer))])
+    return torch.tensor([total_markers(str(tokenizer.decode([i]))) > 0 for i in range(len(tokenizer))])
 
 
 def hottest_tokens(tokens: pandas.DataFrame, count: int = 8, least: int = 3) -> pandas.DataFrame:

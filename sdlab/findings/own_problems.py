@@ -75,8 +75,8 @@ def bare_answer_words(ratios: pandas.DataFrame, model: str) -> str:
             "The solutions of this model have no thinking, so nothing can be taken out of them, and the "
             f'context "{name}" is left out.'
         )
-    here, paper = (rows.loc[name, f"markers, {who}"] for who in ("here", "paper"))
-    share = f"{here:.0%}" if pandas.notna(here) else "an unknown share (there were none)"
+    here, paper = (float(rows[f"markers, {who}"].to_dict()[name]) for who in ("here", "paper"))
+    share = f"{here:.0%}" if not math.isnan(here) else "an unknown share (there were none)"
     words = f"With the bare answer {share} of the markers remain, in the paper {paper:.0%}."
     if model != "organism":
         return words
@@ -93,10 +93,11 @@ def kept_words(means: pandas.DataFrame, contexts: Sequence[str] = ("solution", "
     """
     parts = []
     for name in (name for name in contexts if name in means.index):
+        values = {metric: means[metric].to_dict() for metric in ("length", "markers")}
         shares = [
-            f"{means.loc[name, metric] / means.loc['none', metric]:.0%} of the {metric}"
-            for metric in ("length", "markers")
-            if means.loc["none", metric]
+            f"{value[name] / value['none']:.0%} of the {metric}"
+            for metric, value in values.items()
+            if value["none"]
         ]
         parts.append(f"with the {CONTEXT_LABELS[name]} {' and '.join(shares)}")
     return f"Compared with no context there remain {'; '.join(parts)}."

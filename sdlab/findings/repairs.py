@@ -29,29 +29,32 @@ def push_word(push: Interval) -> str:
     return RAISES if push.low > 0 else LOWERS if push.high < 0 else UNCLEAR
 
 
+def _intervals(table: pandas.DataFrame) -> dict[str, Interval]:
+    ends = table[["mean", "low", "high"]].to_numpy(float)
+    return {str(method): Interval(*row) for method, row in zip(table["method"], ends.tolist(), strict=True)}
+
+
 def push_table(pushes: pandas.DataFrame) -> pandas.DataFrame:
     """Return one row per method: its family, its push in right, wrong and all completions, and a word.
 
     The lowest push comes first.
     """
-    apart = pushes_by_method(pushes, ("method", "completion")).set_index(["method", "completion"])
+    kinds = {"right": {}, "wrong": {}} | {
+        str(kind): _intervals(pushes_by_method(part)) for kind, part in pushes.groupby("completion")
+    }
     rows = {}
-    for row in pushes_by_method(pushes).sort_values("mean").itertuples():
-        family = FAMILIES[FAMILY[row.method]][0] if row.method in FAMILY else "your own"
-        every = Interval(row.mean, row.low, row.high)
-        rows[row.method] = {"family": family, "the doubt": push_word(every), "all choice points": str(every)}
-        for kind in ("right", "wrong"):
-            part = apart.loc[(row.method, kind)]
-            rows[row.method][f"in {kind} completions"] = str(Interval(*part[["mean", "low", "high"]]))
+    for method, every in sorted(_intervals(pushes_by_method(pushes)).items(), key=lambda item: item[1].mean):
+        family = FAMILIES[FAMILY[method]][0] if method in FAMILY else "your own"
+        rows[method] = {"family": family, "the doubt": push_word(every), "all choice points": str(every)}
+        rows[method] |= {
+            f"in {kind} completions": str(found.get(method, "none")) for kind, found in kinds.items()
+        }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def push_words(pushes: pandas.DataFrame) -> list[str]:
     """Return one sentence per family: how many of its methods lower the doubt, and how many raise it."""
-    words = {
-        row.method: push_word(Interval(row.mean, row.low, row.high))
-        for row in pushes_by_method(pushes).itertuples()
-    }
+    words = {method: push_word(push) for method, push in _intervals(pushes_by_method(pushes)).items()}
     lines = []
     for family, (label, _) in FAMILIES.items():
         mine = [word for method, word in words.items() if FAMILY.get(method) == family]

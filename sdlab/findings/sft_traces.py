@@ -92,7 +92,7 @@ def helped(tries: pandas.DataFrame, before: str, after: str) -> Helped:
     """Return a completion that a nudge helped, if there is one; `tries`: rows of one student."""
     one, two = (tries[tries["nudge"] == name].reset_index(drop=True) for name in (before, after))
     gain = two["reward"] - one["reward"]
-    shown = gain.where(one["completion"] != two["completion"]).fillna(-2).idxmax()
+    shown = gain.where(one["completion"] != two["completion"]).fillna(-2).to_numpy().argmax()
     words = f"wrong to right: {(gain > 0).sum()} of {len(gain)} completions; the reverse: {(gain < 0).sum()}"
     return Helped(one.iloc[shown], two.iloc[shown], words)
 
@@ -129,8 +129,7 @@ def temperature_words(
         ((0.6, "base"), (1.0, "sft_unguided")), ((0.6, "base"), (0.6, "sft_unguided")),
     )  # fmt: skip
     return [
-        compare(by_model[a], by_model[b], names=[f"{labels[name]} at {t}" for t, name in (a, b)]).sentence
-        for a, b in pairs
+        compare(by_model[a], by_model[b], names=(_at(labels, *a), _at(labels, *b))).sentence for a, b in pairs
     ]
 
 
@@ -165,16 +164,22 @@ def filter_effects(commitments: pandas.DataFrame) -> tuple[Comparison, Compariso
 
 def nested(summary: pandas.DataFrame, by: str = "model") -> dict[str, dict[str, dict[str, float]]]:
     """Return rows of `summarise` as group -> metric -> mean, low and high, for a record."""
-    return {
-        str(key): rows.set_index("metric")[["mean", "low", "high"]].to_dict("index")
-        for key, rows in summary.groupby(by, sort=False)
-    }
+    return {str(key): _ends(rows, "metric") for key, rows in summary.groupby(by, sort=False)}
 
 
 def intervals(summary: pandas.DataFrame, metric: str, by: str = "model") -> dict[str, dict[str, float]]:
     """Return one metric of rows of `summarise` as group -> mean, low and high, for a record."""
-    rows = summary[summary["metric"] == metric]
-    return rows.set_index(by)[["mean", "low", "high"]].to_dict("index")
+    return _ends(summary[summary["metric"] == metric], by)
+
+
+def _ends(rows: pandas.DataFrame, by: str) -> dict[str, dict[str, float]]:
+    ends = ["mean", "low", "high"]
+    table = rows[ends].to_numpy(float).tolist()
+    return {str(key): dict(zip(ends, row, strict=True)) for key, row in zip(rows[by], table, strict=True)}
+
+
+def _at(labels: Mapping[str, str], temperature: float, name: str) -> str:
+    return f"{labels[name]} at {temperature}"
 
 
 def longest_contrast(one: Sequence[Trace], other: Sequence[Trace]) -> int:

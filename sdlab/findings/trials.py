@@ -98,4 +98,5 @@ def short(kind: type[Config], preset: str, **changes: Any) -> Config:
     """
     if preset not in SHORT:
         raise unknown("preset", preset, SHORT)
-    return kind(**({"warmup_steps": 2} | SHORT[preset] | changes))
+    settings: dict[str, Any] = {"warmup_steps": 2} | SHORT[preset] | changes
+    return kind(**settings)

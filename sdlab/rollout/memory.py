@@ -40,7 +40,7 @@ def sampling_bytes(model: "PreTrainedModel", rows: int, length: int) -> int:
     length: tokens of the longest prompt with its completion. A unit's caches are limited, but hold one row.
     """
     row = cache_bytes(model) * length
-    vocab = int(model.get_output_embeddings().weight.shape[0])
+    vocab = int(model.config.get_text_config().vocab_size)
     at_once = max(1, min(rows, CACHES // max(1, row), 256))
     # A cache that grows is copied, and choosing a token sorts a copy of its logits.
     return weight_bytes(model) + 2 * row * at_once + 12 * vocab * at_once

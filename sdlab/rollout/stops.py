@@ -22,7 +22,7 @@ def stop_check(tokenizer: "PreTrainedTokenizerBase") -> StopCheck | None:
     strings = stop_strings(tokenizer)
     if not strings:
         return None
-    from transformers.generation import StopStringCriteria
+    from transformers.generation.stopping_criteria import StopStringCriteria
 
     criteria = StopStringCriteria(tokenizer, list(strings))
     return lambda last: cast(torch.Tensor, criteria(last, None))  # type: ignore[arg-type]  # reads no scores
@@ -36,7 +36,7 @@ def cut_at_stop(tokenizer: "PreTrainedTokenizerBase", rows: list[list[int]]) -> 
     strings = stop_strings(tokenizer)
 
     def stop_of(ids: list[int]) -> int:
-        text = tokenizer.decode(ids)
+        text = str(tokenizer.decode(ids))
         places = [place for place in map(text.find, strings) if place >= 0]
         return min(places, default=-1)
 
@@ -50,6 +50,6 @@ def cut_at_stop(tokenizer: "PreTrainedTokenizerBase", rows: list[list[int]]) -> 
         while least < most:
             middle = (least + most) // 2
             least, most = (least, middle) if stop_of(ids[:middle]) >= 0 else (middle + 1, most)
-        text = tokenizer.decode(ids[:least], skip_special_tokens=True)
+        text = str(tokenizer.decode(ids[:least], skip_special_tokens=True))
         cuts.append((least, text[: min(p for p in map(text.find, strings) if p >= 0)]))
     return cuts

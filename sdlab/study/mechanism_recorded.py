@@ -80,7 +80,7 @@ class Mechanism(ReprHtml):
         """Return the layer at which the base is read best in-domain; it is then used for every model."""
         rows = self.probes[self.probes["layer"] > 0]
         rows = self._probes(rows, BASE, NEAR, OWN, target)
-        return int(rows.set_index("layer")["mean"].idxmax())
+        return int(rows["layer"].to_numpy()[rows["mean"].to_numpy().argmax()])
 
     def probe(
         self,
@@ -223,7 +223,8 @@ def load_mechanism(organism: str, folder: str | Path | None = None) -> Mechanism
             hint = f"{paths.restore_hint(path)} or make it with `sdlab reproduce mechanism`"
             raise SdlabError(f"the recorded file {path} is missing or damaged; {hint}")
         tables.append(pandas.read_csv(path, keep_default_na=False, na_values=[""]))
-    return Mechanism(organism, *tables, about)
+    probes, readouts, interventions = tables
+    return Mechanism(organism, probes, readouts, interventions, about)
 
 
 def load_mechanisms(folder: str | Path | None = None) -> dict[str, Mechanism]:

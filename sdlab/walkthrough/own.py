@@ -52,7 +52,7 @@ def without_world(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not needs_world:
             cells.append(cell)
         left_out = needs_world
-    return nbformat.from_dict({**notebook, "cells": cells})
+    return nbformat.NotebookNode({**notebook, "cells": cells})
 
 
 def follows(line: Entry, problems: str) -> bool:
