@@ -37,6 +37,7 @@ WALKTHROUGH = [
     "07_task_coverage_data",
     "08_task_coverage",
     "09_real_models",
+    "10_repairs",
     "11_what_is_left_of_the_doubt",
     "12_early_warning",
 ]
@@ -277,6 +278,16 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             50 < v["estimate"]["gib"] < 180 and v["estimate"]["hours"] > 1
         ),
         "TRL is not the paper by default": lambda v: v["differences"] > 20,
+    },
+    "10_repairs": {
+        "SDPO lowers the doubt, a reward does not": lambda v: (
+            v["mean_push"]["sdpo"] < 0 and v["mean_push"]["sdpo"] < v["mean_push"]["grpo"]
+        ),
+        "written in a cell as in sdlab": lambda v: (
+            abs(v["mean_push"]["clip"] - v["mean_push"]["opsd_clip"]) < 1e-4
+            and abs(v["mean_push"]["gate"] - v["mean_push"]["choice_gate"]) < 1e-4
+        ),
+        "four methods trained": lambda v: set(v["live"]) == {"SDPO", "clip", "gate", "weigh"},
     },
     "11_what_is_left_of_the_doubt": {
         "the doubt of the base can be read": lambda v: (

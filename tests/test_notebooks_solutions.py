@@ -73,6 +73,15 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "H100s are too small as it is": lambda v: not v["fits_as_it_is"],
         "some change makes it fit": lambda v: len(v["fits_with"]) > 0,
     },
+    "10": {
+        "a correlation": lambda v: all(-1 <= value <= 1 for value in v["likeness"].values()),
+        "distilling wrong completions is nearest to a method that distils": lambda v: (
+            v["nearest"] in ("sdpo", "opsd_clip", "srpo")
+        ),
+        "turned around it is nearer to SDPO": lambda v: (
+            v["pushes"]["sdpo"] <= v["pushes"]["turned"] < v["pushes"]["choice_gate"]
+        ),
+    },
 }
 
 
