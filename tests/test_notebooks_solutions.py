@@ -78,9 +78,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "distilling wrong completions is nearest to a method that distils": lambda v: (
             v["nearest"] in ("sdpo", "opsd_clip", "srpo")
         ),
-        "turned around it is nearer to SDPO": lambda v: (
-            v["pushes"]["sdpo"] <= v["pushes"]["turned"] < v["pushes"]["choice_gate"]
-        ),
+        "SDPO pushes hardest": lambda v: v["pushes"]["sdpo"] <= min(v["pushes"].values()),
     },
 }
 
