@@ -51,10 +51,17 @@ def hints(values: dict, column: str) -> list[float]:
 # Notebook -> {what must hold: check of the recorded values}. Only what holds at the sizes of preset smoke.
 CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
     "00_start_here": {
-        "shorter with the solution": lambda v: v["length_with"]["high"] < v["length_without"]["low"],
-        "calmer with the solution": lambda v: v["markers_with"]["high"] < v["markers_without"]["low"],
-        "more often right": lambda v: v["score_with"]["mean"] > v["score_without"]["mean"],
-        "neither hopeless nor settled without": lambda v: 0.2 < v["score_without"]["mean"] < 0.95,
+        "shorter with the solution": lambda v: (
+            v["length in tokens with the solution in view"]["high"] < v["length in tokens without it"]["low"]
+        ),
+        "calmer with the solution": lambda v: (
+            v["markers per completion with the solution in view"]["high"]
+            < v["markers per completion without it"]["low"]
+        ),
+        "more often right": lambda v: (
+            v["score with the solution in view"]["mean"] > v["score without it"]["mean"]
+        ),
+        "neither hopeless nor settled without": lambda v: 0.2 < v["score without it"]["mean"] < 0.95,
         "every answer counted": lambda v: v["answers"] == 2 * 4 * v["problems"],
     },
     "01_conditional_mutual_information": {
