@@ -2,6 +2,7 @@ import functools
 import importlib
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -12,7 +13,7 @@ import pytest
 import tyro
 from notebook_maker import save
 
-from sdlab import cli
+from sdlab import cli, paths
 from sdlab.errors import SdlabError
 from sdlab.organism.pretrain import PretrainConfig
 from sdlab.walkthrough import execute as notebooks
@@ -202,7 +203,8 @@ def test_tour_says_what_failed_by_its_status(walkthrough, tmp_path, capsys):
 
 def test_a_model_folder_is_handed_on_by_its_full_path(walkthrough, tmp_path, monkeypatch):
     seen = {}
-    (tmp_path / "mine").mkdir()
+    shutil.copytree(paths.data_dir() / "organism-small", tmp_path / "mine")
+    save(walkthrough, "00_good.ipynb", "print(MODEL)")
     monkeypatch.chdir(tmp_path)
 
     def execute(path, parameters, **_):

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from sdlab.rollout.memory import sampling_bytes
-from sdlab.rollout.types import Engine, SamplingParams, TrainableEngine
+if TYPE_CHECKING:
+    from sdlab.rollout.types import Engine, TrainableEngine
 
 SMALL = 20_000_000  # parameters up to which a model is of the organism's kind, and needs no forecast
 # Rows and tokens of the trials: the next one runs where the one before was faster than ENOUGH seconds.
@@ -35,7 +35,7 @@ class Speed:
         )
 
 
-def needs_forecast(engine: Engine) -> bool:
+def needs_forecast(engine: "Engine") -> bool:
     """Return whether work with this model may take long: it is larger than an organism."""
     if not engine.trains:
         return True
@@ -43,7 +43,7 @@ def needs_forecast(engine: Engine) -> bool:
 
 
 def measured_speed(
-    engine: Engine,
+    engine: "Engine",
     prompts: Sequence[str],
     rows: int,
     limit: int,
@@ -53,6 +53,9 @@ def measured_speed(
 
     prompts: rendered. rows, limit: of the work to come, for its memory. now: the clock.
     """
+    from sdlab.rollout.memory import sampling_bytes  # with torch, which no help page should load
+    from sdlab.rollout.types import SamplingParams
+
     sampled = scored = 0.0
     for count, tokens in TRIALS:
         few = [prompts[i % len(prompts)] for i in range(min(count, rows))]
