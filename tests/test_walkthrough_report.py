@@ -350,7 +350,7 @@ def test_the_index_leads_with_the_answer_and_ends_with_the_verdicts(tmp_path):
     lead = report.Lead(
         "It <falls>.", "<svg></svg>", "Five seeds.", (("A claim", "not settled", "+0.1", "Fig 3"),)
     )
-    run = report.Run("smoke", "organism", "today", "done", lead)
+    run = report.Run("smoke", "organism", "today", state="done", lead=lead)
     page = BeautifulSoup(report.write_index(tmp_path, [], run).read_text(), "html.parser")
     assert page.find(class_="answer").get_text() == "It <falls>."
     assert page.find("figcaption").get_text() == "Five seeds."
