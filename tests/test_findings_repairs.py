@@ -5,6 +5,7 @@ import pandas
 import pytest
 from test_arena_results import recorded  # noqa: F401 - the simulated arena, a fixture
 
+from sdlab.errors import SdlabError
 from sdlab.findings import arena_board, repairs
 from sdlab.measure.comparison import compare
 from sdlab.study.arena_families import FAMILY
@@ -64,6 +65,14 @@ def test_without_a_record_the_page_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.setenv("SDLAB_DATA", str(tmp_path))
     assert arena_board.arena_or_none() is None
     assert "sdlab reproduce arena-rates" in arena_board.absent_words(None)
+
+
+def test_a_damaged_record_is_told_and_not_taken_for_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDLAB_DATA", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "arena_sdpo.json").write_text("{broken")
+    with pytest.raises(SdlabError, match="arena_sdpo"):
+        arena_board.arena_or_none()
 
 
 def test_the_board_shows_recorded_methods_only_and_names_the_others(recorded):  # noqa: F811

@@ -4,25 +4,24 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from sdlab.errors import SdlabError
 from sdlab.findings.repairs import pushes_by_method
 from sdlab.measure.intervals import tidy
 from sdlab.study.arena import arena_table, claims_table, verdicts, winners
 from sdlab.study.arena_comparisons import NOT_RECORDED
 from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED
 from sdlab.study.arena_families import FAMILY
-from sdlab.study.arena_measures import load_arena, measures, missing_methods
+from sdlab.study.arena_measures import load_arena, measures, missing_methods, recorded_names
 from sdlab.study.recorded import Recorded
 
 COUNTED = ("better", "equal", "not worse", "worse", "gains", "keeps", "loses", "not settled")
 
 
 def arena_or_none(round_name: str = "hunts") -> Recorded | None:
-    """Return the recorded runs of a round of the arena, or None when there are none yet."""
-    try:
-        return load_arena(round_name)
-    except SdlabError:
-        return None
+    """Return the recorded runs of a round of the arena, or None when there are none yet.
+
+    Raises SdlabError when a recorded file is damaged.
+    """
+    return load_arena(round_name) if recorded_names(round_name) else None
 
 
 def absent_words(recorded: Recorded | None) -> str:
@@ -98,7 +97,7 @@ def rank_words(both: pandas.DataFrame, least: int = 6) -> str:
 
 
 def claims(recorded: Recorded) -> pandas.DataFrame:
-    """Return the papers' claims with their verdicts, those that can be judged first."""
+    """Return the papers' claims whose runs are recorded, with their verdicts."""
     table = claims_table(recorded)
     judged = table["verdict"] != NOT_RECORDED
     columns = ["claim", "paper", "split", "measured", "verdict"]

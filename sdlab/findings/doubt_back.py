@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas
 
+from sdlab.findings.before_after import signed
 from sdlab.findings.doubt_left import label
 from sdlab.measure.intervals import tidy
 from sdlab.measure.ladder import (
@@ -30,9 +31,9 @@ INSERTED = (*INSERTIONS, *NUDGES, PATCH, PATCH_ALL)
 
 def change(estimate: Estimate) -> str:
     """Return a change with its sign, its interval and a note where it is not significant."""
-    sign = "+" if estimate.interval.mean >= 0 else ""
-    note = "" if estimate.significant else " (one seed)" if estimate.seeds < 2 else " (not significant)"
-    return f"{sign}{estimate.interval}{note}"
+    if not estimate.significant and estimate.seeds < 2:
+        return f"{signed(estimate.interval)} (one seed)"
+    return signed(estimate.interval, estimate.significant)
 
 
 def point_name(point: Point) -> str:
@@ -69,9 +70,7 @@ def ladder_table(
 
 def _alone(estimate: Estimate) -> str:
     """Return a change of the organism itself, which has no training seeds."""
-    clear = estimate.interval.low > 0 or estimate.interval.high < 0
-    sign = "+" if estimate.interval.mean >= 0 else ""
-    return f"{sign}{estimate.interval}" + ("" if clear else " (not significant)")
+    return signed(estimate.interval, estimate.interval.low > 0 or estimate.interval.high < 0)
 
 
 def dose_rows(study: Mechanism, model: str = LEARNT, split: str = FAR) -> pandas.DataFrame:

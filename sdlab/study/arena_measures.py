@@ -37,14 +37,19 @@ def load_arena(*rounds: str, folder: str | Path | None = None) -> Recorded:
 
     Raises SdlabError when none is recorded, and as `load_recorded`.
     """
-    names = [name for round_name in rounds or ROUNDS for name in _names(round_name)]
-    there = [name for name in dict.fromkeys(names) if is_recorded(name, folder)]
+    there = recorded_names(*rounds, folder=folder)
     if not there:
         raise SdlabError(
             f"no run of the arena's {', '.join(rounds or ROUNDS)} is recorded; make the learning rates with "
             "`sdlab reproduce arena-rates`, then the runs with `sdlab reproduce arena`"
         )
     return load_recorded(*there, folder=folder)
+
+
+def recorded_names(*rounds: str, folder: str | Path | None = None) -> list[str]:
+    """Return the conditions of some rounds (without names: of all) that are recorded."""
+    names = [name for round_name in rounds or ROUNDS for name in _names(round_name)]
+    return [name for name in dict.fromkeys(names) if is_recorded(name, folder)]
 
 
 def _names(round_name: str) -> list[str]:
