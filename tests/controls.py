@@ -15,7 +15,23 @@ def play(lab: Lab) -> list[str]:
     """Use every control; returns what was done, a line each. Fails where what is shown does not change or
     the keys do something else.
     """
-    return [line for kind in (guesses, flip_books, folds, dropdowns, sliders, buttons) for line in kind(lab)]
+    return [line for kind in KINDS for line in kind(lab)]
+
+
+def drawings(lab: Lab) -> list[str]:
+    """Draw every curve with the arrow keys, while its result is folded."""
+    count = 0
+    for box in lab.page.locator(f"{OUTPUT} fieldset:has([role=slider])").all():
+        points = box.locator("[role=slider]")
+        reach(lab, points.first)
+        for _ in range(points.count()):
+            press(lab, "ArrowUp")
+            press(lab, "ArrowRight")
+        assert points.last.evaluate("e => document.activeElement === e"), "ArrowRight does not go on"
+        said = points.evaluate_all("all => all.map(e => e.getAttribute('aria-valuetext'))")
+        assert "not drawn" not in said, said
+        count += 1
+    return [f"drawing: {count} curves by arrow keys"] if count else []
 
 
 def guesses(lab: Lab) -> list[str]:
@@ -153,6 +169,9 @@ def buttons(lab: Lab) -> list[str]:
     return done
 
 
+KINDS = (drawings, guesses, flip_books, folds, dropdowns, sliders, buttons)  # curves before the results
+
+
 def cell_of(control):
     return control.locator("xpath=ancestor::*[contains(concat(' ', @class, ' '), ' jp-CodeCell ')]")
 
@@ -206,3 +225,15 @@ def charts_without_words(lab: Lab) -> list[str]:
         const word = e.getAttribute('alt') || e.getAttribute('aria-label') || e.getAttribute('title')
             || e.querySelector(':scope > title')?.textContent
         return !(word || '').trim() }).map(e => e.outerHTML.slice(0, 120))""")
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two opaque colours, given as `rgb(1, 2, 3)`, by WCAG 2."""
+
+    def light(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05
+
+    low, high = sorted((light(one), light(other)))
+    return high / low

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from browser import Lab, jupyter_server, launch, smoke_copy
-from controls import ACTIVE, charts_without_words, play, reach
+from controls import ACTIVE, charts_without_words, contrast, play, press, reach
 from patience import PATIENCE
 
 from sdlab.runs.loading import load_run
@@ -25,6 +25,7 @@ SHOWS = {
     "dropdown": r"\btrace_explorer\(",
     "fold": r"\btoken_heatmap\(",
     "guess": r"\b(reveal|predict)\([^)]",
+    "drawing": r"\bdraw_guess\(",
 }
 
 
@@ -268,6 +269,133 @@ def test_a_page_without_a_kernel_folds_the_result_and_prints_it(scripts, browser
             assert page.get_by_label("a").is_checked()
     finally:
         page.close()
+
+
+DRAWING = (
+    """
+from sdlab.show import draw_guess, guesses_summary, setup
+setup()
+curve = draw_guess("The score?", [0, 10, 20], (0, 1), x_title="step", y_title="score")
+""",
+    """
+curve.answer = [0.3, 0.6, 0.9]
+""",
+    """
+guesses_summary()
+""",
+)
+# From the first point on. A new point starts where its neighbour is, and a key moves it by 0.05.
+KEYS = ["ArrowUp", "ArrowUp", "ArrowRight", "PageUp", "ArrowRight", "ArrowRight", "Home"]
+CURVE = ["0.60", "0.85", "0.00"]
+VALUES = "all => all.map(e => e.getAttribute('aria-valuetext'))"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_curve_drawn_by_keyboard_is_kept_and_compared(theme, open_lab, tmp_path, told):
+    lab = open_lab(made(tmp_path / f"drawing_{theme[-4:].strip()}.ipynb", *DRAWING))
+    page = lab.page
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    try:
+        lab.run_all()
+        assert not lab.errors() and not lab.complaints
+        box = fieldset(page, "The score?")
+        points, result = box.get_by_role("slider"), box.locator(".result")
+        assert points.evaluate_all(VALUES) == ["not drawn"] * 3
+        reach(lab, points.first)
+        for key in KEYS:
+            press(lab, key)
+        assert points.evaluate_all(VALUES) == CURVE
+        assert points.nth(2).evaluate("e => document.activeElement === e")
+        assert points.nth(2).get_attribute("aria-label") == "step 20, point 3 of 3"
+        ring = points.nth(2).locator(".ring")
+        assert ring.is_visible() and not points.first.locator(".ring").is_visible()
+        colours = (
+            "e => [getComputedStyle(e).stroke, getComputedStyle(e.closest('.jp-Notebook')).backgroundColor]"
+        )
+        assert contrast(*ring.evaluate(colours)) >= 3  # WCAG 2, of a control
+        assert not result.is_visible() and not box.get_by_role("table").is_visible()
+        box.locator("summary").press("Enter")
+        assert result.is_visible() and box.get_by_role("table").is_visible()
+        assert contrast(*result.locator("path").last.evaluate(colours)) >= 3
+        points.first.press("ArrowUp")  # an open result ends the drawing
+        assert points.evaluate_all(VALUES) == CURVE
+        # |0.6 - 0.3|, |0.85 - 0.6| and |0 - 0.9|: 1.45 / 3
+        line = "On average your curve is 0.48 away from the result. ✗ The direction is wrong: "
+        line += "your curve falls, the result rises."
+        assert line in box.inner_text()
+        assert page.locator("tr[data-drawing] td:last-child").inner_text() == line
+        page.get_by_text("You drew 1 of 1 curve.").wait_for()
+        assert not charts_without_words(lab) and not lab.complaints
+        told.append(f"a curve, {theme}: drawn by keyboard, revealed and compared")
+    finally:
+        page.evaluate(
+            "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
+        )
+
+
+@pytest.mark.browser
+def test_a_curve_drawn_by_mouse_or_touch_passes_through_the_points_it_crosses(browser, tmp_path):
+    from sdlab.show import draw_guess
+
+    curve = draw_guess("The score?", [0, 10, 20], (0, 1))
+    curve.answer = [0.3, 0.6, 0.9]
+    (tmp_path / "page.html").write_text(
+        f"<!DOCTYPE html><meta charset=utf-8><body>{curve.view().html}</body>"
+    )
+    first, _, last = curve.spec()["x"]
+    for touch in (False, True):
+        context = browser.new_context(has_touch=touch)
+        page = context.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        box = page.locator("svg").bounding_box()  # as wide as its viewBox, so a pixel is a unit
+        bottom, top = curve._height(0), curve._height(1)
+        way = [(first - 10, bottom), (last + 10, top)]
+        drag(context, page, [(box["x"] + x, box["y"] + y) for x, y in way], touch)
+        slope = 10 / (last - first + 20)
+        low, middle, high = (float(value) for value in page.get_by_role("slider").evaluate_all(VALUES))
+        assert middle == 0.5 and abs(low - slope) < 0.011 and abs(high - 1 + slope) < 0.011
+        page.reload()
+        assert page.get_by_text("3 of 3 points drawn.").is_visible()
+        page.get_by_role("button", name="Clear").click()
+        assert page.get_by_text("0 of 3 points drawn.").is_visible()
+        context.close()
+
+
+def drag(context, page, way, touch: bool) -> None:
+    """Press at the first place of `way`, go to the last and let go."""
+    (x0, y0), (x1, y1) = way
+    if not touch:
+        page.mouse.move(x0, y0)
+        page.mouse.down()
+        page.mouse.move(x1, y1, steps=2)
+        page.mouse.up()
+        return
+    protocol = context.new_cdp_session(page)
+    places = [[{"x": x0, "y": y0}], [{"x": (x0 + x1) / 2, "y": (y0 + y1) / 2}], [{"x": x1, "y": y1}], []]
+    for kind, points in zip(["touchStart", "touchMove", "touchMove", "touchEnd"], places, strict=True):
+        protocol.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+@pytest.mark.browser
+def test_without_scripts_a_drawing_has_its_question_and_its_result(browser, tmp_path):
+    from sdlab.show import draw_guess
+
+    curve = draw_guess("The score?", [0, 10, 20], (0, 1))
+    curve.answer = [0.3, 0.6, 0.9]
+    (tmp_path / "page.html").write_text(
+        f"<!DOCTYPE html><meta charset=utf-8><body>{curve.view().html}</body>"
+    )
+    page = browser.new_page(java_script_enabled=False)
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.get_by_text("Think of the curve").is_visible() and not page.get_by_role("slider").count()
+    assert not page.get_by_role("table").is_visible() and not page.locator(".result").is_visible()
+    page.emulate_media(media="print")
+    assert page.get_by_role("table").bounding_box()["height"] > 10 and page.locator(".result").is_visible()
+    page.emulate_media(media="screen")
+    page.locator("summary").press("Enter")
+    assert page.get_by_text("rises from 0.30 to 0.90").is_visible() and page.locator(".result").is_visible()
+    page.close()
 
 
 EXPLORER = """

@@ -6,14 +6,14 @@ from bs4 import BeautifulSoup
 from patience import PATIENCE
 
 from sdlab.errors import SdlabError
-from sdlab.show import guesses_summary, predict, predictions, reveal
+from sdlab.show import guesses, guesses_summary, predict, predictions, reveal
 
 HOSTILE = "</details><script>x()</script> & 'q' \"d\""
 
 
 @pytest.fixture(autouse=True)
-def no_questions(monkeypatch):
-    monkeypatch.setattr(predictions, "ASKED", {})
+def no_questions():
+    guesses.ASKED.clear()
 
 
 def soup(view) -> BeautifulSoup:
@@ -72,7 +72,7 @@ def test_a_block_without_options_is_only_folded():
         print("curves")
     page = soup(guess.view())
     assert not page.select("input") and page.legend.get_text() == "The training"
-    assert "curves" in page.details.get_text() and predictions.ASKED == {}
+    assert "curves" in page.details.get_text() and guesses.ASKED == {}
 
 
 def test_an_error_in_the_block_shows_the_outputs_so_far():

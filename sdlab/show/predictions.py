@@ -7,7 +7,7 @@
 The question is a group of radio buttons, and the outputs of the block lie in a <details> below it. That works
 without scripts and without a kernel: in an untrusted notebook, in the report, in print (which opens it) and
 for a screen reader. Where scripts may run, the page keeps the guess in the browser's localStorage, so that
-`guesses_summary()` at the end of a notebook can compare guesses with results.
+`guesses_summary()` at the end of a notebook can compare guesses with results. `draw_guess` asks for a curve.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from sdlab.findings.before_after import direction
 from sdlab.measure.comparison import Comparison
 from sdlab.measure.crossed import Difference
 from sdlab.show.captured import Captured, as_view
+from sdlab.show.guesses import ASKED
 from sdlab.show.progress import show_in_place
 from sdlab.show.view import View, render
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
-
-ASKED: dict[str, Guess] = {}  # the questions of this kernel in order, for `guesses_summary`
 
 
 class Guess:
@@ -71,13 +70,21 @@ class Guess:
 
     def view(self) -> View:
         """Return the question, with the folded result when there is one."""
-        right = None if self._answer is None else self.options.index(self._answer)
-        html = render("reveal.html", guess=self, right=right)
+        html = render("reveal.html", guess=self, right=self._right)
         lines = [f"Predict first: {self.question}"] if self.options else [self.question]
         lines += [f"( ) {option}" for option in self.options]
         lines += [f"Result: {self._answer}"] if self._answer is not None else []
         lines += [self.result.text] if self.result is not None else []
         return View(html, "\n".join(lines))
+
+    def row(self) -> View:
+        """Return the question and its result as a row of the summary, and as a line of text."""
+        html = render("guess_row.html", guess=self, right=self._right)
+        return View(html, f"{self.question} Result: {self._answer}")
+
+    @property
+    def _right(self) -> int | None:
+        return None if self._answer is None else self.options.index(self._answer)
 
     def draw(self) -> None:
         """Display the question in this cell, or redraw it where it was displayed."""
@@ -142,14 +149,3 @@ def change_of(
     """
     down, unclear, up = words
     return direction(change, up, down, unclear)
-
-
-def guesses_summary() -> View:
-    """Return a table of all questions of this notebook with the results and, where scripts run, the guesses.
-
-    Put it at the end of a notebook. The line above the table counts the right guesses.
-    """
-    guesses = [guess for guess in ASKED.values() if guess.answer is not None]
-    rows = [(guess, guess.options.index(str(guess.answer))) for guess in guesses]
-    lines = [f"{guess.question} Result: {guess.answer}" for guess in guesses]
-    return View(render("guesses.html", rows=rows), "\n".join(["Guesses and results", *lines]))
