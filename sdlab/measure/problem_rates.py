@@ -96,11 +96,18 @@ def score_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 0) -
     rates = table[np.isfinite(table)]
     if not len(rates):
         return Interval(np.nan, np.nan, np.nan)
-    interval = ratio_interval(rates, np.ones(len(rates)), confidence, seed)
-    solved, missed = float(rates.sum()), float((1 - rates).sum())
-    if not _blind(rates) and not _blind(1 - rates):
+    return widened(ratio_interval(rates, np.ones(len(rates)), confidence, seed), rates, confidence)
+
+
+def widened(interval: Interval, values: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Return `interval`, the mean of units' values in [0, 1] (P,), widened where too few units differ.
+
+    `score_interval` has the rule; units are whatever was resampled, such as problems or conditions. Low or
+    high of NaN is replaced.
+    """
+    if not _blind(values) and not _blind(1 - values):
         return interval
-    low, high = _exact(solved, missed, confidence)
+    low, high = _exact(float(values.sum()), float((1 - values).sum()), confidence)
     return Interval(interval.mean, np.fmin(interval.low, low).item(), np.fmax(interval.high, high).item())
 
 
