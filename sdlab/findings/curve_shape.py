@@ -1,7 +1,7 @@
 """The shape of a recorded curve: where its score has its peak, what follows, and when a score warns.
 
 All curves use the problems that were evaluated along the whole training. The peak of a noisy curve is too
-high, so it is chosen on one half of the in-domain problems and measured on the other half.
+high and its lowest point too low. So both are chosen on one half of the problems and measured on the other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,10 +65,7 @@ def change_between(
 
 def shape(recorded: Recorded, name: str) -> Shape:
     """Return the shape of a condition's score along training."""
-    curve = {}
-    for step in steps_of(recorded, name):
-        over, under = sums_at(recorded, name, "in-domain", step, CHOOSE)
-        curve[step] = over.to_numpy().sum() / under.to_numpy().sum()
+    curve = {step: _score(recorded, name, "in-domain", step, CHOOSE) for step in steps_of(recorded, name)}
     peak, last = max(curve, key=lambda step: curve[step]), max(curve)
     return Shape(
         peak,
@@ -168,23 +165,31 @@ def alarm_words(changes: Mapping[int, Mapping[str, Difference]], label: str) -> 
 
 
 def rebound_words(recorded: Recorded, name: str, label: str) -> list[str]:
-    """Return a sentence per split: does the score recover after its lowest step?"""
+    """Return a sentence per split: does the score recover after its lowest step?
+
+    The lowest step is chosen on one half of the problems, and everything else is measured on the other half:
+    after the lowest point of a noisy curve, the problems that chose it rise by chance alone.
+    """
     lines = []
     for split in SPLITS:
         steps = steps_of(recorded, name, split)
-        scores = {}
-        for step in steps:
-            over, under = sums_at(recorded, name, split, step)
-            scores[step] = over.to_numpy().sum() / under.to_numpy().sum()
-        lowest = min(steps, key=lambda step: scores[step])
-        start = f"{label}, {split}: the lowest score is {scores[lowest]:.2f}, at step {lowest}"
+        chosen = {step: _score(recorded, name, split, step, CHOOSE) for step in steps}
+        lowest = min(steps, key=lambda step: chosen[step])
+        score = _score(recorded, name, split, lowest, MEASURE)
+        start = f"{label}, {split}: the score is lowest at step {lowest} ({score:.2f})"
         if lowest == steps[-1]:
             lines.append(f"{start}, the last one. It does not recover within the run.")
             continue
-        back = change_between(recorded, name, split, lowest, steps[-1])
+        back = change_between(recorded, name, split, lowest, steps[-1], MEASURE)
         verdict = direction(back, "It recovers a part", "It falls again", "A recovery is not shown")
         lines.append(f"{start}. From there to step {steps[-1]} it changes by {back}. {verdict}.")
     return lines
+
+
+def _score(recorded: Recorded, name: str, split: str, step: int, part: slice) -> float:
+    """Return the score over all seeds on a part of the problems evaluated along training."""
+    over, under = sums_at(recorded, name, split, step, part)
+    return float(over.to_numpy().sum() / under.to_numpy().sum())
 
 
 def end_directions(
