@@ -10,12 +10,14 @@ from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.crossed import crossed_difference
+from sdlab.study.arena import claims_table
 from sdlab.study.arena_comparisons import (
     against_method,
     against_untrained,
     compare_with,
     holm,
     p_above,
+    p_beyond,
     p_value,
     p_within,
 )
@@ -187,3 +189,30 @@ def test_pass_at_k_of_recorded_sums_is_the_share_of_all_subsets_with_a_right_one
 def test_a_metric_that_the_record_does_not_have_is_refused(metric, message):
     with pytest.raises(SdlabError, match=message):
         simulated({"sdpo": 0.3}).table(arena_name("sdpo"), metric, "unseen-types")
+
+
+def test_a_difference_beyond_the_margin_is_tested_at_its_nearer_end():
+    values = np.random.default_rng(3).standard_normal(6) + 2
+    for sign in (1, -1):
+        difference = crossed_difference(np.zeros((6, 1)), sign * values[:, None])
+        for margin in (0.1, 0.5, 1.5):
+            expected = stats.ttest_1samp(values, margin).pvalue
+            assert p_beyond(difference, margin) == pytest.approx(expected, rel=1e-4)
+        assert p_beyond(difference, 2 * values.mean()) == 1
+    assert math.isnan(p_beyond(crossed_difference(np.zeros((1, 9)), np.ones((1, 9))), 0.05))
+
+
+@pytest.mark.parametrize(
+    "gap, verdict", [(0.0, "agrees"), (0.025, "agrees"), (0.05, "not settled"), (0.3, "disagrees")]
+)
+def test_a_claim_of_equality_is_refuted_by_a_difference_beyond_the_margin_only(gap, verdict):
+    """A difference of 0.025 is significant here, and yet it is less than the margin of 0.05, as claimed."""
+    truth = {"opsd_clip": 0.4, "pw_opsd": 0.4 + gap, "grpo": 0.4, UNTRAINED: 0.4}
+    parts = [
+        simulated(truth, seed_sd=0.0, problems=1500, split=split) for split in ("in-domain", "unseen-types")
+    ]
+    recorded = Recorded(parts[0].steps, pandas.concat([part.evaluations for part in parts]), {})
+    names = arena_name("opsd_clip"), arena_name("pw_opsd")
+    assert recorded.difference(*names, "reward", "unseen-types").significant == (gap > 0)
+    table = claims_table(recorded).set_index(["claim", "split"])
+    assert table.loc[("pw_opsd equal to opsd_clip", "unseen-types"), "verdict"] == verdict

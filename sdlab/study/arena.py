@@ -21,6 +21,7 @@ from sdlab.study.arena_comparisons import (
     compare_with,
     frames_of,
     holm,
+    p_beyond,
     p_value,
     p_within,
     recorded_in,
@@ -127,10 +128,11 @@ def claims_table(recorded: Recorded, margin: float = MARGIN) -> pandas.DataFrame
     """Return the verdict on every claim of the papers: one row per claim and split.
 
     Columns: claim, paper (its words in the catalogue), note, round, split, seeds, measured (the difference of
-    scores with its 95% interval), p (adjusted by Holm's correction over all rows) and verdict: agrees or
-    disagrees when the adjusted p-value is below 5%, else not settled. A claim of a difference disagrees when
-    the difference has the other sign. A claim of equality agrees when the difference is within the margin,
-    and disagrees when there is a difference that is not shown to be within it.
+    scores with its 95% interval), p and verdict: agrees or disagrees when an adjusted p-value is below 5%,
+    else not settled. A claim of a difference has the p-value of no difference, and disagrees when the
+    difference has the other sign. A claim of equality has two: it agrees when the difference is shown to be
+    within the margin, and disagrees when it is shown to be beyond the margin (column p). A difference from 0
+    alone does not refute it. All p-values of the table are one family for Holm's correction.
     """
     frames, rows = frames_of(recorded), []
     for claim in CLAIMS:
@@ -142,11 +144,13 @@ def claims_table(recorded: Recorded, margin: float = MARGIN) -> pandas.DataFrame
             if {than, method} <= frames.keys():
                 difference = recorded_in(frames, than, method).difference(than, method, "reward", split)
                 row |= {"seeds": difference.seeds, "mean": difference.interval.mean, "p": p_value(difference)}
-                row |= {"measured": str(difference.interval), "p_within": p_within(difference, margin)}
+                row |= {"measured": str(difference.interval)}
+                if claim.relation == "equal":
+                    row |= {"p": p_beyond(difference, margin), "p_within": p_within(difference, margin)}
             rows.append(row)
     table = pandas.DataFrame(rows)
-    for column in ("p", "p_within"):
-        table[column] = holm(table[column].astype(float))
+    family = table[["p", "p_within"]].astype(float)
+    table[["p", "p_within"]] = holm(family.to_numpy().ravel()).reshape(family.shape)
     table["verdict"] = [_claim_verdict(row) for row in table.to_dict("records")]
     return table.drop(columns=["mean", "p_within", "relation"])
 

@@ -2,8 +2,10 @@
 
 With 42 methods and one comparator, two of the 95% intervals exclude 0 by chance. So the p-values of all
 methods against the same comparator, in one round and on one split, are a family, and Holm's correction
-(1979, Scand. J. Stat. 6:65) keeps the probability of any wrong verdict in the family below 5%. The p-value of
-a difference is 1 minus the confidence at which its interval (`sdlab.measure.spread`) just reaches 0.
+(1979, Scand. J. Stat. 6:65) keeps the probability of any wrong rejection in the family below 5%. There is one
+family for each of three hypotheses (no difference; lower by the margin or more; not within the margin), so
+this holds for each kind of verdict, not for all kinds together. The p-value of a difference is 1 minus the
+confidence at which its interval (`sdlab.measure.spread`) just reaches 0.
 """
 
 import math
@@ -63,6 +65,16 @@ def p_within(difference: Difference, margin: float) -> float:
     """
     both = p_value(difference, margin)
     return max(p_above(difference, -margin), both / 2 if difference.interval.mean < margin else 1 - both / 2)
+
+
+def p_beyond(difference: Difference, margin: float) -> float:
+    """Return the p-value of the hypothesis that the true difference is within [-margin, margin].
+
+    It is the two-sided one at the nearer end of the margin, which holds the level wherever the truth lies.
+    """
+    mean = difference.interval.mean
+    both = p_value(difference, math.copysign(margin, mean))
+    return both if abs(mean) > margin or math.isnan(both) else 1.0
 
 
 def holm(p: ArrayLike) -> np.ndarray:
