@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,49 @@ def test_readouts_are_compared_with_the_base(study):
     assert one.readout_ratio("sdpo", MARKER, "base").interval.mean == pytest.approx(1 / 3)
     assert one.readout_ratio("sdpo", UNEMBEDDING, CHANGE).interval.mean == pytest.approx(0.1)
     assert one.readout_change("sdpo", TRUE).interval.mean == pytest.approx(0)
+
+
+def test_a_share_of_a_change_is_judged_by_a_difference_and_only_where_a_change_is_shown(study):
+    one, _ = study
+    found = one.readout_excess("sdpo", UNEMBEDDING, CHANGE, 0.25)
+    assert found.interval.mean == pytest.approx(0.6)  # -(0.25 * -4 + 0.4): 0.4 is less than a quarter of 4
+    question = "less than a quarter of the change of the markers' logits is in the unembedding"
+    (claim,) = (claim for claim in CLAIMS if claim.claim == question)
+    assert claim.measure(one).verdict == "agrees"
+    rows = one.readouts
+    for scale, verdict in ((3.0, "disagrees"), (-1.0, "agrees")):  # 1.2 of 4; a part in the other direction
+        part = rows["total"].where(rows["measure"] != UNEMBEDDING, scale * rows["total"])
+        turned = type(one)("x", one.probes, rows.assign(total=part), one.interventions, one.about)
+        assert claim.measure(turned).verdict == verdict
+    # a change that is as often up as down has no direction, so nothing is a share of it
+    signs = rows["problem_id"].str[1:].astype(int) % 2 * 2 - 1
+    part = rows["total"].where(rows["measure"] != CHANGE, signs * rows["total"])
+    none = claim.measure(type(one)("x", one.probes, rows.assign(total=part), one.interventions, one.about))
+    assert (none.verdict, none.remark) == ("not settled", "no logit change is shown")
+
+
+def test_points_with_different_seeds_are_refused_not_paired_by_place(study):
+    one, _ = study
+    rows = one.interventions
+    other = (rows["model"] == "sdpo") & (rows["intervention"] == NO_WORDS)
+    terms = [(1, Point("sdpo")), (-1, Point("sdpo", NO_WORDS))]
+    for table in (
+        rows.assign(seed=rows["seed"].where(~other, rows["seed"] + 5)),  # seeds 5 and 6
+        rows[~(other & (rows["seed"] == 1))],  # seed 0 only, which is not the same model as seed 1
+    ):
+        turned = type(one)("x", one.probes, one.readouts, table, one.about)
+        with pytest.raises(SdlabError, match="the points have the training seeds"):
+            turned.combine(terms, "reward", SPLITS[1])
+
+
+def test_probes_of_other_problems_are_not_packed(study, tmp_path):
+    units = [shutil.copytree(unit.folder, tmp_path / unit.folder.name) for unit in study[1]]
+    rows = json.loads((units[1] / "probes.json").read_text())
+    turned = [row | {"problems": row["problems"][::-1]} for row in rows]
+    (units[1] / "probes.json").write_text(json.dumps(turned))
+    moved = [replace(unit, folder=folder) for unit, folder in zip(study[1], units, strict=True)]
+    with pytest.raises(SdlabError, match="judged on different problems, or in another order"):
+        probe_rows(moved)
 
 
 def test_packed_probes_are_those_of_the_table_of_probes(study):

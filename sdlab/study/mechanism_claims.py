@@ -32,6 +32,8 @@ class Claim:
 
     one_model: the quantity is about the organism alone, which has no training seeds. lost: the claim is about
     a share of what was lost of this metric on unseen types, so it is not settled when no loss is shown.
+    changed: the claim is about a share of the change of this readout on unseen types, so it is not settled
+    when no change is shown.
     """
 
     question: str
@@ -42,6 +44,7 @@ class Claim:
     high: float = math.inf
     one_model: bool = False
     lost: str = ""
+    changed: str = ""
 
     def measure(self, mechanism: Mechanism) -> Measured:
         """Return the quantity and the verdict for one organism."""
@@ -55,6 +58,9 @@ class Claim:
             return Measured(interval, NOT_SETTLED, "one seed")
         if self.lost and not loss(mechanism, self.lost).interval.low > 0:
             return Measured(interval, NOT_SETTLED, f"no loss of {metric_name(self.lost)} is shown")
+        change = mechanism.mean_readout(LEARNT, self.changed, FAR) if self.changed else None
+        if change is not None and not (change.low > 0 or change.high < 0):
+            return Measured(interval, NOT_SETTLED, f"no {self.changed} is shown")
         return Measured(interval, judge(interval, self.low, self.high), "90% interval" if equality else "")
 
     @property
@@ -126,8 +132,8 @@ CLAIMS = (
           "probability of a marker, divided by the base's, on unseen types",
           lambda m: m.readout_ratio(LEARNT, MARKER, BASE, FAR), high=0.5),
     Claim(KIND, "less than a quarter of the change of the markers' logits is in the unembedding",
-          "the unembedding's part of the change, on unseen types",
-          lambda m: m.readout_ratio(LEARNT, UNEMBEDDING, CHANGE, FAR), high=0.25),
+          "a quarter of the change minus the unembedding's part, in its direction, on unseen types",
+          lambda m: m.readout_excess(LEARNT, UNEMBEDDING, CHANGE, 0.25, FAR), low=0, changed=CHANGE),
     Claim(KIND, "made to check, it states true facts as often as the base",
           "change of the share of true statements, on unseen types",
           lambda m: m.readout_change(LEARNT, TRUE, FAR), low=-MARGIN, high=MARGIN),

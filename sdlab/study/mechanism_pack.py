@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 
+from sdlab.errors import SdlabError
 from sdlab.files import from_json, sha256, to_json, write_atomic
 from sdlab.measure.spread import crossed_spread
 from sdlab.provenance import provenance
@@ -96,6 +97,12 @@ def _known(path: Path) -> list[dict]:
 
 def _interval(same: list[dict], before: dict | None, metric: str) -> dict[str, float]:
     names = ("mean", "low", "high")
+    orders = [row["problems"] for row in same] + ([] if before is None else [before["problems"]])
+    if any(order != orders[0] for order in orders):
+        raise SdlabError(
+            f"probes of {same[0]['target']!r} were judged on different problems, or in another order; "
+            "measure all models of an organism with the same sizes"
+        )
     values = np.array([row["value"] for row in same])
     tables = np.stack([np.array(row["parts"]) + row["value"] for row in same])
     bounds = BOUNDS[metric]

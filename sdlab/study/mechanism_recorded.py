@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas
 
 from sdlab import paths
@@ -148,6 +149,17 @@ class Mechanism(ReprHtml):
         below = self.readout(other, measure, split)[0].iloc[0]
         return _estimate(top, pandas.DataFrame([below] * len(top), index=top.index))
 
+    def readout_excess(
+        self, model: str, measure: str, other: str, share: float, split: str = NEAR
+    ) -> Estimate:
+        """Return `share` of a model's readout `other` minus its readout `measure`, in the direction of `other`.
+
+        Above 0, `measure` is less than that share of `other`. Unlike the interval of a ratio, this one also
+        holds where `other` may be near 0; whether `other` has a direction must be shown first.
+        """
+        (total, count), (whole, _) = (self.readout(model, name, split) for name in (measure, other))
+        return _estimate(np.sign(whole.to_numpy().sum()) * (share * whole - total), count)
+
     def cells(self, point: Point, metric: str, split: str) -> pandas.DataFrame:
         """Return means per completion under an intervention: a row per seed, a column per problem.
 
@@ -165,19 +177,23 @@ class Mechanism(ReprHtml):
         return rows.pivot(index="seed", columns="problem_id", values="value")
 
     def combine(self, terms: Sequence[tuple[float, Point]], metric: str, split: str) -> Estimate:
-        """Return a weighted sum of means, paired by seed and problem; the base is the same for every seed."""
+        """Return a weighted sum of means, paired by seed and problem; the base is the same for every seed.
+
+        Raises SdlabError when something is not recorded, and when the points have different training seeds.
+        """
         tables = [(weight, self.cells(point, metric, split)) for weight, point in terms]
-        seeds = max((table.index for _, table in tables), key=len)
-        whole: pandas.DataFrame | None = None
-        for weight, table in tables:
-            full = (
-                table
-                if len(table) == len(seeds)
-                else pandas.DataFrame([table.iloc[0]] * len(seeds), index=seeds)
+        trained = [table.index for (_, point), (_, table) in zip(terms, tables, strict=True)
+                   if point.model != BASE]  # fmt: skip
+        seeds = trained[0] if trained else tables[0][1].index
+        if any(not index.equals(seeds) for index in trained):
+            raise SdlabError(
+                f"the points have the training seeds {' and '.join(str(list(index)) for index in trained)} "
+                f"on {split!r}; record {self.organism} with the same seeds for all"
             )
-            added = weight * full.set_axis(seeds)
-            whole = added if whole is None else whole + added
-        assert whole is not None
+        whole = pandas.DataFrame(0.0, index=seeds, columns=tables[0][1].columns)
+        for (_, point), (weight, table) in zip(terms, tables, strict=True):
+            same = pandas.DataFrame([table.iloc[0]] * len(seeds), index=seeds)
+            whole = whole + weight * (same if point.model == BASE else table)
         return _estimate(whole)
 
     def mean(self, point: Point, metric: str, split: str) -> Interval:
