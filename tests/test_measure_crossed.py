@@ -293,3 +293,18 @@ def test_seeds_are_compared_in_pairs():
     assert not seeds_difference([0.0, 0.0], [0.1, 0.1]).significant  # two equal numbers measure no spread
     with pytest.raises(SdlabError, match="same seeds on both sides"):
         seeds_difference(a, b[:3])
+
+
+def test_a_denominator_without_names_follows_its_table():
+    """The columns of b are in another order; its denominator is an array in that order."""
+    rng = np.random.default_rng(0)
+    names, order = list("pqrs"), [2, 0, 3, 1]
+    over, under = rng.random((2, 3, 4)), rng.integers(1, 9, (2, 3, 4)).astype(float)
+    a, b = (pandas.DataFrame(table, columns=names) for table in over)
+    expected = crossed_difference(a, b, under[0], under[1])
+    mixed = crossed_difference(a, b.iloc[:, order], under[0], under[1][:, order])
+    assert vars(mixed.interval) == pytest.approx(vars(expected.interval))
+    named = pandas.DataFrame(under[1], columns=names).iloc[:, order]
+    assert vars(crossed_difference(a, b.iloc[:, order], under[0], named).interval) == pytest.approx(
+        vars(expected.interval)
+    )

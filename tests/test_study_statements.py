@@ -11,6 +11,7 @@ from sdlab.measure.intervals import Interval
 from sdlab.study.conditions import groups
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.recorded import Recorded, load_recorded
+from sdlab.study.shapes import Course
 from sdlab.study.statements import (
     MARGIN,
     NOT_STATED,
@@ -89,10 +90,20 @@ def test_the_end_of_a_run_that_still_moves_settles_nothing():
     moving = runs({("sdpo", 40): 0.1, ("sdpo_slower", 30): 0.4, ("sdpo_slower", 40): 0.3})
     measured = same("sdpo_slower", "reward", "sdpo", at_the_end=True).measure(moving)
     assert (measured.verdict, "not reached its end" in str(measured)) == (NOT_SETTLED, True)
-    settled = runs({("sdpo", 40): 0.3, ("sdpo_slower", 30): 0.3, ("sdpo_slower", 40): 0.3})
+    ended = {("sdpo", 30): 0.3, ("sdpo", 40): 0.3}
+    settled = runs(ended | {("sdpo_slower", 30): 0.3, ("sdpo_slower", 40): 0.3})
     assert same("sdpo_slower", "reward", "sdpo", at_the_end=True).measure(settled).verdict == AGREES
-    once = runs({("sdpo", 40): 0.3, ("sdpo_slower", 40): 0.3})
+    once = runs(ended | {("sdpo_slower", 40): 0.3})
     assert same("sdpo_slower", "reward", "sdpo", at_the_end=True).measure(once).verdict == NOT_SETTLED
+    # the other run passes by on its way down, so its score there is not its end
+    passing = {("sdpo", 30): 0.5, ("sdpo", 40): 0.3, ("sdpo_slower", 30): 0.3, ("sdpo_slower", 40): 0.3}
+    measured = same("sdpo_slower", "reward", "sdpo", at_the_end=True).measure(runs(passing))
+    assert (measured.verdict, "SDPO, c = s has not reached its end" in str(measured)) == (NOT_SETTLED, True)
+    for build in (rises, falls):  # a claim without a margin has nothing to show the end by
+        with pytest.raises(SdlabError, match="at_the_end is not possible for a range"):
+            build("sdpo", "reward", at_the_end=True)
+    with pytest.raises(SdlabError, match="use it with `same`"):
+        share("sdpo", "length", 0.4, 0.6, at_the_end=True)
 
 
 def test_one_seed_settles_nothing():
@@ -100,6 +111,18 @@ def test_one_seed_settles_nothing():
     for test in (falls("sdpo", "reward"), same("sdpo", "reward", "base"), share("sdpo", "length", 0.1, 0.3)):
         measured = test.measure(recorded)
         assert (measured.verdict, "one seed" in str(measured)) == (NOT_SETTLED, True)
+
+
+def test_two_equal_seeds_settle_nothing():
+    """They do not show how much seeds vary, so an interval without a width is no evidence."""
+    recorded = runs({("base", 0): 0.5}, {"sdpo": (0.2, 0.9)}, seeds=2)
+    steps = recorded.steps.assign(reward=np.linspace(0.2, 0.9, 20).round(3)[recorded.steps["step"]])
+    equal = Recorded(steps, recorded.evaluations, {})
+    course = Course("sdpo", "reward", (1, 2), (19, 20), 0, math.inf)
+    for test in (rises("sdpo", "reward", split=TRAINING), course):
+        assert test.measure(recorded).interval.low != test.measure(recorded).interval.high
+        measured = test.measure(equal)
+        assert (measured.verdict, "two equal seeds" in str(measured)) == (NOT_SETTLED, True)
 
 
 def test_the_training_score_is_compared_with_its_own_start_or_with_another_run():

@@ -48,6 +48,11 @@ class Difference(ReprHtml):
         sign = "+" if self.interval.mean >= 0 else ""
         return f"{sign}{self.interval}" + (f" ({', '.join(notes)})" if notes else "")
 
+    @property
+    def seeds_show_spread(self) -> bool:
+        """Return whether the seeds show how much seeds vary: not one seed, and not two equal ones."""
+        return _measured(self.interval, self.seeds)
+
     def at(self, confidence: float) -> Interval:
         """Return the interval at another level, for example 0.9."""
         return self.spread.around(self.interval.mean, confidence)
@@ -66,9 +71,7 @@ class Difference(ReprHtml):
         if not margin > 0:
             raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
         interval = self.at(0.9)
-        return bool(-margin < interval.low and interval.high < margin) and _measured(
-            self.interval, self.seeds
-        )
+        return bool(-margin < interval.low and interval.high < margin) and self.seeds_show_spread
 
 
 def crossed_interval(
@@ -278,8 +281,10 @@ def _sides(
     if isinstance(over_a, pandas.DataFrame) and isinstance(over_b, pandas.DataFrame):
         if set(over_a.columns) != set(over_b.columns):
             raise SdlabError("the conditions have different problems; compare them on the same problems")
+        if under_b is not None and not isinstance(under_b, pandas.DataFrame):  # its columns are over_b's
+            under_b = pandas.DataFrame(np.asarray(under_b), over_b.index, over_b.columns)
         over_b = over_b[over_a.columns]
-        under_b = under_b[over_a.columns] if isinstance(under_b, pandas.DataFrame) else under_b
+        under_b = under_b[over_a.columns] if under_b is not None else None
     (a, m), (b, n) = _tables(over_a, under_a), _tables(over_b, under_b)
     if a.shape[1] != b.shape[1]:
         raise SdlabError(

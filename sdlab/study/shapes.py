@@ -83,8 +83,9 @@ class Course:
             for window in (self.first, self.then)
         )
         difference = seeds_difference(before, after)
-        if difference.seeds < MIN_SEEDS:
-            return Measured(difference.interval, NOT_SETTLED, "one seed")
+        if not difference.seeds_show_spread:
+            remark = "one seed" if difference.seeds < MIN_SEEDS else "two equal seeds"
+            return Measured(difference.interval, NOT_SETTLED, remark)
         return Measured(difference.interval, judge(difference.interval, self.low, self.high))
 
     def renamed(self, rename: Callable[[str], str]) -> Self:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Self, TypedDict, Unpack
 
+from sdlab.errors import SdlabError
 from sdlab.measure.crossed import Difference, crossed_difference
 from sdlab.study.conditions import condition
 from sdlab.study.coverage_table import training_difference, training_gain
@@ -32,8 +33,10 @@ class Test:
 
     The quantity is `metric` of `condition` minus that of `other` (`ratio`: divided by it) on `split` after
     `step` (None: the last). other None: the untrained model; on the training questions the beginning of the
-    same run. `at_the_end`: the claim is about the end of training. It is not settled unless the last two
-    evaluations of `condition` are shown to differ by less than the margin.
+    same run. `at_the_end`: a claim of no difference about the end of training. It is not settled unless the
+    last two evaluations of `condition`, and those of `other`, are shown to differ by less than the margin.
+
+    Raises SdlabError for `at_the_end` with a claim that has no margin.
     """
 
     condition: str
@@ -45,6 +48,13 @@ class Test:
     ratio: bool = False
     step: int | None = None
     at_the_end: bool = False
+
+    def __post_init__(self) -> None:
+        if self.at_the_end and not self.no_difference:
+            raise SdlabError(
+                f"at_the_end is not possible for a range of {self.low:g} to {self.high:g}; the end of a run "
+                "is shown by a margin; use it with `same`"
+            )
 
     @property
     def against(self) -> str:
@@ -86,10 +96,13 @@ class Test:
         interval = difference.at(0.9 if self.no_difference else 0.95)
         if self.ratio:
             interval = recorded.ratio(self.against, self.condition, self.metric, self.split, self.step)
-        if difference.seeds < MIN_SEEDS:
-            return Measured(interval, NOT_SETTLED, "one seed", self.ratio)
-        if self.at_the_end and not self._at_its_end(recorded):
-            return Measured(interval, NOT_SETTLED, "90% interval; the run has not reached its end")
+        if not difference.seeds_show_spread:
+            remark = "one seed" if difference.seeds < MIN_SEEDS else "two equal seeds"
+            return Measured(interval, NOT_SETTLED, remark, self.ratio)
+        for name in filter(None, (self.condition, self.other)) if self.at_the_end else ():
+            if not self._at_its_end(recorded, name):
+                which = "the run" if name == self.condition else condition(name).label
+                return Measured(interval, NOT_SETTLED, f"90% interval; {which} has not reached its end")
         remark = "90% interval" if self.no_difference else ""
         return Measured(interval, judge(interval, self.low, self.high), remark, self.ratio)
 
@@ -106,14 +119,14 @@ class Test:
             return training_gain(recorded, self.condition, self.metric)
         return training_difference(recorded, self.other, self.condition, self.metric)
 
-    def _at_its_end(self, recorded: Recorded) -> bool:
-        """Return whether the last two evaluations are shown to differ by less than the margin."""
+    def _at_its_end(self, recorded: Recorded, name: str) -> bool:
+        """Return whether the last two evaluations of a condition are shown to differ less than the margin."""
         frame = recorded.evaluations
-        own = frame[(frame["condition"] == self.condition) & (frame["split"] == self.split)]
+        own = frame[(frame["condition"] == name) & (frame["split"] == self.split)]
         steps = sorted(own["step"].unique())[-2:]
         if len(steps) < 2:
             return False
-        (x, m), (y, n) = (recorded.table(self.condition, self.metric, self.split, step) for step in steps)
+        (x, m), (y, n) = (recorded.table(name, self.metric, self.split, step) for step in steps)
         common = x.columns.intersection(y.columns)
         return crossed_difference(x[common], y[common], m[common], n[common]).equivalent(self.high)
 
