@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 import pytest
+from scipy import stats
 from test_arena_results import recorded  # noqa: F401 - the simulated arena, a fixture
 
 from sdlab.errors import SdlabError
@@ -100,3 +101,13 @@ def test_claims_that_cannot_be_judged_are_left_out_of_the_table(recorded):  # no
     table = arena_board.claims(recorded)
     assert len(table) and not (table["verdict"] == "not recorded").any()
     assert arena_board.claim_words(table).startswith("Claims of the papers: ")
+
+
+def test_the_interval_of_a_push_is_that_of_students_t():
+    table = pushes({"sdpo": -0.1}).drop_duplicates("problem_id")
+    row = repairs.pushes_by_method(table).iloc[0]
+    expected = stats.ttest_1samp(table["push"], 0).confidence_interval()
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["problems"] == 20 and row["mean"] == pytest.approx(table["push"].mean())
+    one = repairs.pushes_by_method(table.head(1)).iloc[0]
+    assert np.isnan(one["low"]) and repairs.push_table(table.head(1))["the doubt"].item() == repairs.UNCLEAR

@@ -109,3 +109,13 @@ def test_the_table_reads_the_curve_in_the_writers_order():
     assert list(table.index) == list(curve["who"])
     first = curve.iloc[-1]
     assert table["hedged"].iloc[-1] == f"{first['mean']:.2f} [{first['low']:.2f}, {first['high']:.2f}]"
+
+
+def test_proposals_after_wide_clues_are_not_dropped():
+    """Six and seven candidates are more than any training problem has; the tests on unseen types have them."""
+    bits = [log(count) / log(2) for count in (1, 2, 3, 4, 5, 6, 7)]
+    frame = pandas.DataFrame({"entropy": bits, "hedged": 1, "law": 0.5, "problem_id": range(7), "who": "a"})
+    curve = doubt_curve(frame, "who")
+    assert curve["proposals"].sum() == 7 and curve["entropy"].max() == pytest.approx((bits[5] + bits[6]) / 2)
+    with pytest.raises(SdlabError, match="2 proposals have an entropy outside the edges -0.01 to 2.4"):
+        doubt_curve(frame, "who", (-0.01, 1.0, 2.4))

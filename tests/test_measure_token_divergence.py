@@ -7,6 +7,7 @@ import pandas
 import pytest
 import rollout_models as tiny
 import torch
+from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -157,10 +158,10 @@ def test_heat_ratio_by_hand():
     })  # fmt: skip
     found = heat_ratio(tokens)
     assert found.mean == pytest.approx((1.5 / 3) / (0.5 / 5))
-    alone = [heat_ratio(tokens[tokens["name"] == name]).mean for name in "ab"]
-    assert (found.low, found.high) == pytest.approx(
-        (min(alone), max(alone))
-    )  # a resample may hold one problem twice
+    # what each name adds to the logarithm: (0.8 / 1.5 - 1 / 3) - (0.3 / 0.5 - 3 / 5) = 0.2, and -0.2;
+    # the standard error is (2 * (0.04 + 0.04) / 1) ** 0.5, with one degree of freedom
+    half = stats.t.ppf(0.975, 1) * 0.16**0.5
+    assert np.log([found.low, found.high]) == pytest.approx([np.log(5) - half, np.log(5) + half])
     assert heat_ratio(tokens, "u").mean == pytest.approx((6 / 3) / (4 / 5))
     one = heat_ratio(tokens[tokens["name"] == "a"])
     assert one.mean == pytest.approx(8) and np.isnan(one.low)

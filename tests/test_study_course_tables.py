@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pandas
 import pytest
 import torch
+from scipy import stats
 
 from sdlab.errors import SdlabError
 from sdlab.measure.bare_answer import answer_steps, right_subtractions
@@ -195,3 +197,19 @@ def test_a_share_comes_back_only_of_a_significant_loss():
     assert recovered_share(compare(guided, base), compare(base, unguided)) is None
     with pytest.raises(SdlabError, match="smoke"):
         sizes("tiny")
+
+
+def test_ten_markers_at_once_are_judged_more_strictly_than_one():
+    """Against the paired t test: significant below 5% / 10."""
+    rng, seen = np.random.default_rng(0), []
+    for shift in (0.5, 0.8, 1.1, 2.0):
+        counts = rng.poisson(2, 30), rng.poisson(2 + shift, 30)
+        frames = [
+            pandas.DataFrame({"problem_id": range(30), "completion": ["wait " * n for n in one]})
+            for one in counts
+        ]
+        row = marker_changes(*frames).set_index("marker").loc["wait"]
+        p = stats.ttest_rel(counts[1], counts[0]).pvalue
+        assert row["significant"] == (p < 0.005)
+        seen.append((p < 0.05, p < 0.005))
+    assert (True, False) in seen and (True, True) in seen

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pandas
 
 from sdlab.findings.before_after import Changes, cell, changes_by_test, direction, evaluate_tests
-from sdlab.measure.evaluation import summarise
+from sdlab.measure.crossed import crossed_interval
+from sdlab.measure.evaluation import metric_sums
 from sdlab.measure.intervals import Interval
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
@@ -19,9 +20,18 @@ from sdlab.world.problems import Problem
 LOWERS, RAISES, UNCLEAR = "lowers it", "raises it", "no clear direction"
 
 
-def pushes_by_method(pushes: pandas.DataFrame, by: Sequence[str] = ("method",)) -> pandas.DataFrame:
-    """Return the mean push per choice point with its interval by problem; see `summarise`."""
-    return summarise(pushes, list(by), ["push"])
+def pushes_by_method(pushes: pandas.DataFrame) -> pandas.DataFrame:
+    """Return each method's mean push per choice point: columns method, mean, low, high, problems.
+
+    The interval is Student's t by problem. A batch has few problems, and a bootstrap interval of a mean that
+    may be 0 then excludes 0 too often (`sdlab.measure.intervals`).
+    """
+    rows = []
+    for method, part in pushes.groupby("method", sort=False):
+        over, under = metric_sums(part, "push")
+        interval = crossed_interval(over.to_numpy()[None], under.to_numpy()[None])
+        rows.append({"method": method, **vars(interval), "problems": len(over)})
+    return pandas.DataFrame(rows)
 
 
 def push_word(push: Interval) -> str:

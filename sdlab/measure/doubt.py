@@ -6,7 +6,7 @@ that a rational reader of the same problem and context would hold, and whether t
 """
 
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, inf, log
 from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
@@ -21,8 +21,9 @@ from sdlab.world.reasoner import Choice, program
 if TYPE_CHECKING:
     import pandas
 
-# In bits: certain, a worked claim (.98), a bare claim (.9), then 2, 3, 4 and 5 equally likely candidates.
-EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4)
+# In bits: certain, a worked claim (.98), a bare claim (.9), then 2, 3, 4 and 5 equally likely candidates, and
+# more than 5 (wide clues).
+EDGES = (-0.01, 0.05, 0.4, 0.8, 1.05, 1.65, 2.05, 2.4, inf)
 
 
 def follow(
@@ -109,12 +110,18 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
     `frame`: as returned by `proposals`, with a column `by` that names the writer. Columns: `by`, bin, entropy
     (mean of the bin, bits), mean, low, high, excess (the mean of hedged minus law) with excess_low and
     excess_high, problems, proposals. Writers are in order of appearance, bins are rising.
+
+    Raises SdlabError when an entropy is outside `edges`.
     """
     import pandas
 
-    frame = frame.assign(
-        bin=pandas.cut(frame["entropy"], list(edges), labels=False), excess=frame["hedged"] - frame["law"]
-    )
+    bins = pandas.cut(frame["entropy"], list(edges), labels=False)
+    if bins.isna().any():
+        raise SdlabError(
+            f"{int(bins.isna().sum())} proposals have an entropy outside the edges {edges[0]} to {edges[-1]}, "
+            f"such as {frame['entropy'][bins.isna()].iloc[0]}; give edges that hold every proposal"
+        )
+    frame = frame.assign(bin=bins, excess=frame["hedged"] - frame["law"])
     keys = [by, "bin"]
     rate = (
         summarise(frame, keys, ["hedged"]).drop(columns="metric").rename(columns={"generations": "proposals"})

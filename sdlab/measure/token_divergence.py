@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas
 import torch
-from numpy.typing import ArrayLike
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import RESAMPLES, Interval
+from sdlab.measure.crossed import crossed_ratio
+from sdlab.measure.intervals import Interval
 from sdlab.rollout.types import Engine, TrainableEngine
-from sdlab.seeds import stable_int
 from sdlab.text.markers import marker_spans
 from sdlab.train.losses import sdpo_token_loss
 
@@ -103,13 +102,12 @@ def token_divergence(
     return pandas.concat(parts, ignore_index=True)
 
 
-def heat_ratio(
-    tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def heat_ratio(tokens: pandas.DataFrame, value: str = "divergence", confidence: float = 0.95) -> Interval:
     """Return the mean of |value| over marker tokens divided by that over all other tokens, with its interval.
 
-    `tokens`: as returned by `token_divergence`, or a part of it. The interval is a percentile bootstrap over
-    `name`; low and high are NaN with a single name.
+    `tokens`: as returned by `token_divergence`, or a part of it. The interval is Student's t over `name` for
+    the logarithm of the ratio (`sdlab.measure.crossed.crossed_ratio`); low and high are NaN with a single
+    name, and where a mean is 0.
 
     Raises SdlabError without markers and without other tokens.
     """
@@ -122,20 +120,11 @@ def heat_ratio(
     sums = pandas.DataFrame(
         {"a": heat.where(is_marker, 0.0), "m": is_marker, "b": heat.mask(is_marker, 0.0), "n": ~is_marker}
     )
-    table = sums.groupby(tokens["name"], sort=False).sum().to_numpy(float)  # (P, 4)
-    mean = _ratio(table.sum(0))
-    if len(table) == 1:
-        return Interval(float(mean), np.nan, np.nan)
-    rng = np.random.default_rng(stable_int("heat ratio", seed))
-    draws = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES) @ table
-    tail = 50 * (1 - confidence)
-    return Interval(float(mean), *map(float, np.nanpercentile(_ratio(draws), [tail, 100 - tail])))
-
-
-def _ratio(sums: ArrayLike) -> np.ndarray:
-    a, m, b, n = np.moveaxis(np.asarray(sums, float), -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a resample without markers has no ratio
-        return (a / m) / (b / n)
+    a, m, b, n = sums.groupby(tokens["name"], sort=False).sum().to_numpy(float).T[:, None]  # (1, P) each
+    markers, others = float(a.sum() / m.sum()), float(b.sum() / n.sum())
+    if not (markers > 0 and others > 0):
+        return Interval(markers / others if others else np.nan, np.nan, np.nan)
+    return crossed_ratio(b, a, n, m, confidence)
 
 
 def _logps(
