@@ -78,7 +78,7 @@ def test_the_two_columns_agree_only_where_both_are_known():
 
 def test_a_ratio_is_judged_against_one():
     words = [objections.ratio_word(Interval(*ends)) for ends in ((2, 1.5, 3), (0.5, 0.3, 0.8), (1, 0.9, 1.2))]
-    assert words == ["hotter", "cooler", "not significantly different"]
+    assert words == ["significantly more", "significantly less", "not significantly different"]
 
 
 def test_verdict_words_name_what_does_not_hold():

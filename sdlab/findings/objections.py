@@ -182,7 +182,9 @@ def hottest_tokens(tokens: pandas.DataFrame, count: int = 8, least: int = 3) -> 
     return common.reset_index().rename(columns=names)
 
 
-def ratio_word(interval: Interval, above: str = "hotter", below: str = "cooler") -> str:
+def ratio_word(
+    interval: Interval, above: str = "significantly more", below: str = "significantly less"
+) -> str:
     """Return `above` or `below` when the interval excludes 1, else "not significantly different"."""
     return above if interval.low > 1 else below if interval.high < 1 else "not significantly different"
 
