@@ -76,7 +76,7 @@ def distilled_rl(
 
 def token_rewards(signals: Signals, alpha: float) -> torch.Tensor:
     """Return TOP-D's reward of each token, log(alpha exp(t - old) + 1 - alpha), (B, T)."""
-    return (alpha * (signals.t[0] - signals.old).exp() + 1 - alpha).log() * signals.taught
+    return (alpha * (signals.t[0] - signals.old).exp() + 1 - alpha).log()
 
 
 def returns(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -98,10 +98,13 @@ def topd(alpha: float = 0.2) -> Repair:
 
     A = `returns` of `token_rewards`, standardised over the tokens of the group
     PPO(A), mean over groups of the group's token mean
+
+    The group is the whole one, also where a minibatch holds a part of it.
     """
 
     def advantage(signals: Signals, state: dict):
-        G, mask = signals.num_generations, signals.taught
+        G, facts = signals.num_generations, signals.facts
+        mask = facts.mask.bool() & facts.informed.bool().all(0)[:, None]
         values = returns(token_rewards(signals, alpha), mask)
         count = mask.view(-1, G * mask.shape[1]).sum(1).clamp(min=1)
 

@@ -126,15 +126,17 @@ def scope(tau: float = 1.0) -> Repair:
         right rows: -sum_t r, weight softmax(-mean old / tau) over the group's right rows
         wrong rows:  sum_t r sg(old - t), weight softmax(mean t / tau) over the group's wrong rows
 
-    Sums over tokens without a clip, and the mean over groups.
+    Sums over tokens without a clip, and the mean over groups with such a row. The softmax is over the whole
+    group, also where a minibatch holds a part of it.
     """
 
     def advantage(signals: Signals, state: dict):
         return torch.where(signals.right[:, None], torch.ones_like(signals.old), signals.t[0] - signals.old)
 
     def weights(signals: Signals, state: dict):
-        rows = signals.included & (signals.right | signals.informed[0])
-        mask, groups = signals.mask & rows[:, None], (-1, signals.num_generations)
+        facts, groups = signals.facts, (-1, signals.num_generations)
+        rows = signals.right | facts.informed[0].bool()
+        mask = facts.mask.bool() & rows[:, None]
         length = mask.sum(1).clamp(min=1)
         surprise = -(signals.old * mask).sum(1) / (tau * length)
         likely = (signals.t[0] * mask).sum(1) / (tau * length)
@@ -142,7 +144,8 @@ def scope(tau: float = 1.0) -> Repair:
         for side, scores in ((signals.right & rows, surprise), (~signals.right & rows, likely)):
             logits = scores.masked_fill(~side, float("-inf")).view(groups)
             share += logits.softmax(1).nan_to_num(0).flatten()  # a group without such rows: 0 for all
-        return None, mask * share[:, None] / signals.included.view(groups).any(1).sum()
+        counted = (rows & signals.included).view(groups).any(1).sum().clamp(min=1)
+        return None, signals.mask * share[:, None] / counted
 
     return Repair(
         name="scope",
