@@ -1,5 +1,6 @@
 """The loss of a repair at the tokens of a micro-batch; `Repair` in `hooks` says what each part means."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,22 +98,26 @@ def on_support(
 
 def token_divergence(rule: Divergence, student: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return D(student, target) at every token: log-probabilities (N, K) to (N,)."""
+    if rule.clip is not None and rule.clip_at == "element":
+        return elements(student, target, rule.alpha).clamp(max=rule.clip).sum(-1)
     if isinstance(rule.alpha, tuple):
         forward, backward = rule.alpha
-        return forward * divergence(student, target, 0) + backward * divergence(student, target, 1)
-    if rule.clip is None:
-        return divergence(student, target, rule.alpha)
-    if rule.clip_at == "token":
-        return divergence(student, target, rule.alpha).clamp(max=rule.clip)
-    return elements(student, target, rule.alpha).clamp(max=rule.clip).sum(-1)
+        value = forward * divergence(student, target, 0) + backward * divergence(student, target, 1)
+    else:
+        value = divergence(student, target, rule.alpha)
+    return value if rule.clip is None else value.clamp(max=rule.clip)
 
 
-def elements(student: torch.Tensor, target: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Return the terms (N, K) whose sum over K is `divergence`; they can be negative."""
+def elements(student: torch.Tensor, target: torch.Tensor, alpha: float | tuple[float, ...]) -> torch.Tensor:
+    """Return the terms (N, K) whose sum over K is the divergence of `alpha`; they can be negative."""
     p, q = student.exp(), target.exp()
+    if isinstance(alpha, tuple):
+        forward, backward = alpha
+        return forward * q * (target - student) + backward * p * (student - target)
     if alpha in (0, 1):
         return p * (student - target) if alpha else q * (target - student)
-    mixture = ((1 - alpha) * p + alpha * q).log()
+    # not log(p + q), which is -inf where both are too small to be represented, and 0 * inf is NaN
+    mixture = torch.logaddexp(student + math.log(1 - alpha), target + math.log(alpha))
     return (1 - alpha) * p * (student - mixture) + alpha * q * (target - mixture)
 
 
