@@ -156,15 +156,17 @@ def reference_only(step: Step) -> tuple[list[str], list[bool]]:
 
 
 def other_problem(step: Step) -> tuple[list[str], list[bool]]:
-    """Show the problem and the demonstration of the next problem of the step (OP2SD's control).
+    """Show the problem and the demonstration of the next other problem of the step (OP2SD's control).
 
-    This keeps the length and style of demonstrations. A row without a demonstration keeps having none.
+    This keeps the length and style of demonstrations. A row without a demonstration keeps having none. A step
+    can draw a problem twice; its second group is never the other problem.
     """
     siblings, count = step.siblings(), len(step.problems)
     texts: list[str | None] = []
     for row, sibling in enumerate(siblings):
         own, place = divmod(row, step.num_generations)
-        donors = [(own + shift) % count for shift in range(1, count)]
+        after = ((own + shift) % count for shift in range(1, count))
+        donors = [other for other in after if step.problems[other].id != step.problems[own].id]
         shown = [siblings[other * step.num_generations + place] for other in donors]
         other = next(((p, i) for p, i in zip(donors, shown, strict=True) if i is not None), None)
         if sibling is None or other is None:
