@@ -38,11 +38,10 @@ class Scoring:
         self._room = MOST_KEPT
 
     def temperature(self, source: str | int) -> float:
-        """Return the temperature of a source: that of sampling times the repair's."""
-        own = self.repair.temperature
+        """Return the temperature of a source: that of sampling times the repair's, or the views' own."""
         if source in range(len(self.views)) and self.repair.teacher_temperature is not None:
-            own = self.repair.teacher_temperature
-        return self.session.config.temperature * own
+            return self.repair.teacher_temperature
+        return self.session.config.temperature * self.repair.temperature
 
     @torch.no_grad()
     def logps(self, source: str | int, part: Sequence[int]) -> torch.Tensor:
