@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import rollout_models as tiny
 import torch
@@ -22,15 +23,16 @@ from sdlab.train.log import TIMED
 from sdlab.train.repairs import scoring, teachers
 from sdlab.train.repairs.advantages import antisd, grpo, rlcsd, rlsd
 from sdlab.train.repairs.catalogue import CATALOGUE
-from sdlab.train.repairs.controls import mix
+from sdlab.train.repairs.controls import grpo_top_entropy, mix, opsa
 from sdlab.train.repairs.drift import drift
-from sdlab.train.repairs.hooks import Divergence, Repair, TeacherRule
+from sdlab.train.repairs.hooks import Divergence, Repair, Surrogate, TeacherRule
 from sdlab.train.repairs.loop import run_repair
 from sdlab.train.repairs.named import repair_named
-from sdlab.train.repairs.routing import srpo
+from sdlab.train.repairs.routing import scope, sdpg, srpo
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.targets import opsd_ectr
 from sdlab.train.repairs.views import View, solution_no_think
+from sdlab.train.repairs.weighting import reopold
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.world.splits import load_split
 
@@ -121,6 +123,91 @@ def test_without_a_change_it_is_sdpo_bit_for_bit(start, engine, name):
     assert_equal_runs(
         expected, run_repair(engine, PROBLEMS, repair, TrainConfig(**SIZES, **shared)), engine, other
     )
+
+
+def graded_by_group(texts, truths):
+    """The first group is all wrong, of the second only row 1 is right, the last is all right."""
+    return [float(i // G == 2 or i == G + 1) for i in range(len(truths))]
+
+
+def test_groups_without_a_teacher_change_no_bit_of_sdpo(start, engine, monkeypatch):
+    monkeypatch.setattr(batch, "grade", graded_by_group)
+    other = new_engine(start)
+    expected = run_sdpo(other, PROBLEMS, SDPOConfig(**SIZES, num_minibatches=3))
+    assert expected["updates"].tolist() == [3, 3] and expected["idle_groups"].min() > 0
+    actual = run_repair(engine, PROBLEMS, Repair(), TrainConfig(**SIZES, num_minibatches=3))
+    assert_equal_runs(expected, actual, engine, other)
+
+
+def recorded(repair):
+    """The repair, and what its weights gave at each call: rows in the signals, sums over both tables."""
+    calls = []
+
+    def weigh(signals, state):
+        pair = repair.weights(signals, state)
+        calls.append((signals.included.clone(), [None if x is None else x.clone() for x in pair]))
+        return pair
+
+    return replace(repair, weights=weigh), calls
+
+
+FEW = {  # most rows have no token with a weight
+    "opsa": opsa(fraction=0.03),
+    "80/20": grpo_top_entropy(share=0.03),
+    "reopold": reopold(beta=0.03, explore=0.0),
+    "scope": scope(),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_means_and_quantiles_of_a_minibatch_are_over_all_its_rows(start, monkeypatch, name):
+    monkeypatch.setattr(batch, "grade", graded_by_group)
+    for count in (1, 3):
+        repair, calls = recorded(FEW[name])
+        config = TrainConfig(**SIZES | {"steps": 1}, num_minibatches=count)
+        run_repair(new_engine(start), PROBLEMS, repair, config)
+        (everything, whole), *parts = calls
+        assert everything.all() and 1 <= len(parts) <= count
+        assert not all((weight > 0).any(1).all() for weight in whole if weight is not None)
+        assert torch.equal(sum(included.int() for included, _ in parts), everything.int())
+        if count == 1:
+            for one, other in zip(parts[0][1], whole, strict=True):
+                assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_a_row_of_weight_zero_counts_as_one_of_advantage_zero(start, engine):
+    """Two ways to write: only right rows push, and the mean is over all tokens."""
+    other, config = new_engine(start), TrainConfig(**SIZES, num_minibatches=1)
+
+    def advantage(signals, state):
+        return signals.advantages() * signals.right[:, None]
+
+    def right_only(signals, state):
+        return None, signals.token_mean(signals.mask) * signals.right[:, None]
+
+    one = replace(grpo(), advantage=advantage)
+    two = replace(grpo(), weights=right_only)
+    tables = [run_repair(*pair, config) for pair in ((engine, PROBLEMS, one), (other, PROBLEMS, two))]
+    assert tables[0]["used_rows"].min() > 0
+    assert_equal_runs(*tables, engine, other)
+
+
+def test_sdpg_s_teacher_is_not_divided_by_the_temperature(start, engine):
+    seen, repair = {}, sdpg()
+
+    def weigh(signals, state):
+        if not seen:
+            seen.update(s=signals.s, t=signals.t[0])
+        return repair.weights(signals, state)
+
+    config = TrainConfig(**SIZES | {"steps": 1}, temperature=0.5)
+    first = batch.sample_batch(engine, PROBLEMS, config, 0)
+    run_repair(engine, PROBLEMS, replace(repair, weights=weigh), config)
+    for row, ids in enumerate(first.rollouts.completions()):
+        n, at = len(ids), torch.tensor(ids)[:, None]
+        shown = prompt_with(start[1], first, row, f"\\boxed{{{first.problems[row // G].answer}}}")
+        compare(seen["s"][row, :n], predicted(start, first.prompts[row], ids, 0.5).gather(1, at)[:, 0])
+        compare(seen["t"][row, :n], predicted(start, shown, ids, 1.0).gather(1, at)[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -334,6 +421,15 @@ def test_a_killed_run_resumes_with_the_same_numbers(start, tmp_path, name):
     assert_equal_runs(expected, resumed, whole, again)
 
 
+def test_another_temperature_is_fine_where_no_ratio_is_taken(start):
+    for repair in (
+        Repair(temperature=1.1, divergence=Divergence()),
+        replace(grpo(), temperature=1.1, surrogate=Surrogate(old="student")),
+    ):
+        table = run_repair(new_engine(start), PROBLEMS, repair, TrainConfig(**SIZES | {"steps": 1}))
+        assert table["updates"].tolist() == [2]
+
+
 def bad(**hooks) -> Repair:
     return Repair(name="mine", **hooks)
 
@@ -364,6 +460,19 @@ BAD = {
     ),
     "regulariser": (bad(regulariser=lambda student, base, ids: student), "regulariser gave shape"),
     "view": (bad(views=(View(lambda step: (["?"], [True])),)), r"views\[0\] gave 1 prompts"),
+    "state": (bad(advance=lambda state, s: None), "advance gave a NoneType; it must give a dict"),
+    "state that is lost": (
+        bad(advance=lambda state, s: {"rate": [np.float64(0.5)]}),
+        r"advance gave a state with a numpy\.float64, which a checkpoint cannot hold",
+    ),
+    "ratio of two temperatures": (
+        bad(temperature=1.1, divergence=Divergence(ratio_clip=2.0)),
+        r"temperature=1\.1 the ratio .* use Divergence\(ratio_clip=None\), or",
+    ),
+    "PPO at another temperature": (
+        replace(grpo(), name="mine", temperature=0.9),
+        r'temperature=0\.9 the ratio .* use Surrogate\(old="student"\), or',
+    ),
     "group": (replace(rlcsd(negatives=4), name="mine"), r"views\[4\] needs 5 .* num_generations is 4"),
 }
 

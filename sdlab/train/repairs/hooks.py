@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.settings import Count, OneOf, Positive, Range, Share, check_settings
+from sdlab.settings import Count, OneOf, Positive, Range, Share, check_settings, unused
 from sdlab.train.repairs.signals import Signals
 from sdlab.train.repairs.views import View
 
@@ -84,6 +84,7 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        unused(self, "dual", self.kind == "ppo", 'kind="ppo"')
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class TeacherRule:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        moves = self.kind in ("ema", "trust_region")
+        unused(self, "rate", moves, 'kind="ema" or "trust_region"')
+        unused(self, "every", self.kind == "snapshot", 'kind="snapshot"')
 
 
 def keep_nothing(state: dict, signals: Signals) -> dict:
@@ -126,14 +130,18 @@ class Repair:
 
     views: what the teacher sees, one context rule for each of M views, and whose weights read it.
 
-    advance(state, signals) -> state: called once per step, first. The state is a dict of numbers and tensors;
-    it is {} before the first step and is stored with the checkpoint.
+    advance(state, signals) -> state: called once per step, first. The state is a dict of numbers, texts,
+    tensors, and lists, tuples and dicts of them. It is {} before the first step and is stored with the
+    checkpoint.
 
     advantage(signals, state) -> (B, T) or (B, 1), signed; None means no policy term.
 
     weights(signals, state) -> (distil, policy), each (B, T), (B, 1) or None (no such term), at least 0, with
-    the denominators. It is called for the whole step and again for each minibatch, whose signals hold only
-    its rows.
+    the denominators.
+
+    advantage and weights are called for the whole step and again for each minibatch, whose masks hold only
+    its rows. The minibatches together hold all rows. `signals.facts` are those of the whole step, for what
+    is a property of a group, because a minibatch may hold a part of it.
 
     target(student (N, K), views (M, N, K), base (N, K) or None, state) -> log-probabilities (N, K). It works
     on the divergence's support.
@@ -141,8 +149,8 @@ class Repair:
     regulariser(student (N, V), base (N, V) or None, ids (N,)) -> (N,); its mean over all tokens is added.
 
     reads_base: whether target or regulariser read `base`, the model from which training started, without
-    context. temperature divides the logits, in addition to the sampling temperature; teacher_temperature is
-    that of the views (None: the same).
+    context. temperature divides the logits, in addition to the sampling temperature. teacher_temperature is
+    the views' own and the only one that divides their logits (None: they have that of the others).
 
     Raises SdlabError for a value that is not allowed.
     """

@@ -1,6 +1,7 @@
 """The training loop of all repairs: the stages of `run_sdpo` and `run_grpo`, with hooks in their places."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pandas
 import torch
@@ -13,7 +14,7 @@ from sdlab.train.repairs.hooks import Repair
 from sdlab.train.repairs.loss import Terms, Tokens, token_terms, total
 from sdlab.train.repairs.scoring import Scoring, signals_of
 from sdlab.train.repairs.teachers import RuledTeacher
-from sdlab.train.repairs.weighed import Weighed, check_group, weigh
+from sdlab.train.repairs.weighed import Weighed, advanced, check_group, weigh
 from sdlab.train.session import RunFolder, Session
 from sdlab.world.problems import Problem
 
@@ -65,12 +66,12 @@ def run_repair(
             # 2. inform the views; student, views and base score what the hooks read
             scoring = Scoring(session, batch, repair, teacher, step)
             signals = signals_of(scoring, batch, step)
-            state.values = repair.advance(state.values, signals)
+            state.values = advanced(repair, state.values, signals)
             whole = weigh(repair, signals, state.values)
             counted = whole.counted(repair)
             parts = [
                 (rows, weigh(repair, signals.within(rows), state.values))
-                for rows in minibatches(counted, config.num_minibatches)
+                for rows in stretches(counted, len(batch.rewards), config.num_minibatches)
             ]
             # 3. update, minibatch by minibatch; each is weighed as a batch of its own
             for minibatch, weights in parts:
@@ -91,9 +92,20 @@ def run_repair(
                 )
             teacher.follow(step)
             # 4. log and save
-            taught = counted if repair.regulariser else whole.taught
+            taught = counted if repair.regulariser else [i for _, weights in parts for i in weights.taught]
             session.finish_step(batch, len(taught), batch.idle_groups(taught))
     return session.table
+
+
+def stretches(counted: Sequence[int], total: int, count: int) -> list[list[int]]:
+    """Return all rows, 0 to total - 1, as minibatches in order: `count` of them, or fewer.
+
+    Each has nearly equally many of the rows `counted`. The other rows have no weight in the step, but a mean
+    or a quantile of a hook may count them. No minibatch when no row is counted.
+    """
+    parts = minibatches(counted, count)
+    bounds = [0, *(rows[0] for rows in parts[1:]), total]
+    return [list(range(a, b)) for a, b in pairwise(bounds)] if parts else []
 
 
 def tokens_of(

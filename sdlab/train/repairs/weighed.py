@@ -81,6 +81,7 @@ def weigh(repair: Repair, signals: Signals, state: dict) -> Weighed:
         raise SdlabError(
             f"repair {repair.name!r}: weights gave distil weights, but there is no view; add one or give None"
         )
+    check_ratio(repair, distil is not None, policy is not None)
     advantage = None
     if repair.advantage:
         values = checked(repair, "advantage", repair.advantage(signals, state), *shapes)
@@ -96,3 +97,55 @@ def check_group(repair: Repair, num_generations: int) -> None:
                 f"repair {repair.name!r}: views[{number}] needs {view.needs} completions of each problem; "
                 f"num_generations is {num_generations}; raise it, or use fewer views"
             )
+
+
+def check_ratio(repair: Repair, distils: bool, pushes: bool) -> None:
+    """Raise SdlabError when a ratio would compare probabilities of two temperatures.
+
+    The probabilities at sampling have the sampling temperature, the student's also the repair's.
+    """
+    surrogate, fields = repair.surrogate, []
+    if distils and repair.divergence.ratio_clip is not None:
+        fields.append("Divergence(ratio_clip=None)")
+    if pushes and surrogate.kind != "logp" and surrogate.old == "rollout":
+        fields.append('Surrogate(old="student")')
+    if repair.temperature != 1 and fields:
+        raise SdlabError(
+            f"repair {repair.name!r}: with temperature={repair.temperature:g} the ratio exp(s - old) is not 1 "
+            f"for the policy that sampled; it needs temperature=1; use {' and '.join(fields)}, or change "
+            "the sampling temperature instead"
+        )
+
+
+def advanced(repair: Repair, state: dict, signals: Signals) -> dict:
+    """Return the state after `advance`, checked.
+
+    Raises SdlabError, naming the repair and the hook, unless it is a dict that a checkpoint can hold.
+    """
+    new = repair.advance(state, signals)
+    if type(new) is not dict:
+        raise SdlabError(
+            f"repair {repair.name!r}: advance gave a {type(new).__name__}; it must give a dict; "
+            "change the hook"
+        )
+    kind = _not_stored(new)
+    if kind is not None:
+        raise SdlabError(
+            f"repair {repair.name!r}: advance gave a state with a {kind.__module__}.{kind.__name__}, which a "
+            "checkpoint cannot hold; it may hold numbers, texts, tensors, and lists, tuples and dicts of "
+            "them; change the hook, for example to x.item()"
+        )
+    return new
+
+
+def _not_stored(value: object) -> type | None:
+    """Return the type of a part that a checkpoint would not load again, or None."""
+    if type(value) in (bool, int, float, str, type(None)) or isinstance(value, torch.Tensor):
+        return None
+    if type(value) is dict:
+        parts = [*value, *value.values()]
+    elif type(value) in (list, tuple):
+        parts = list(value)
+    else:
+        return type(value)
+    return next((kind for kind in map(_not_stored, parts) if kind is not None), None)
