@@ -5,15 +5,17 @@ Only the standard library is imported before a command runs or prints its help.
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, suppress
 from functools import partial, wraps
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdlab.errors import SdlabError, first_line, unknown
 
+KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}  # tyro's names of types
 DESCRIPTION = "See why self-distillation sometimes makes a reasoning model worse, on a laptop."
 
 
@@ -96,6 +98,12 @@ def run_command(arguments: list[str]) -> int:
     except SdlabError as error:
         print(f"sdlab: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # no file is to blame; a closed pipe is one of these
+            raise
+        place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        print(f"sdlab: {place}: {error.strerror}; check the path and its rights", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("sdlab: stopped", file=sys.stderr)
         return 130
@@ -175,15 +183,28 @@ def cause_of(error: BaseException | None) -> SdlabError | None:
     """Return the SdlabError that led to `error`, or None.
 
     A ValueError of a settings class that is not an SdlabError becomes one: tyro's own text names the class by
-    an inner name ("__tyro-dummy-inner__") that no user can know.
+    an inner name ("__tyro-dummy-inner__") that no user can know. So does a word that is not of an option's
+    type, which tyro tells in twelve lines with names of Python's classes.
     """
     plain = None
     while error is not None and not isinstance(error, SdlabError):
-        # tyro's InstantiationError without an argument: the values are right, the class refused them
-        if type(error).__name__ == "InstantiationError" and isinstance(getattr(error, "arg", None), str):
-            plain = SdlabError(first_line(getattr(error, "message", error)))
+        if type(error).__name__ == "InstantiationError":
+            message, argument = first_line(getattr(error, "message", error)), getattr(error, "arg", None)
+            # without an argument the values are right, and the class refused them
+            plain = SdlabError(message) if isinstance(argument, str) else _unreadable(argument, message)
         error = error.__context__
     return error or plain
+
+
+def _unreadable(argument: Any, message: str) -> SdlabError:
+    """Return the error for a word of the command line that is not of the type of its option."""
+    known = argument.lowered
+    name = known.metavar if argument.is_positional() else known.name_or_flags[-1]
+    words = re.findall(r"'([^']*)'", message)
+    if not words:
+        return SdlabError(f"{name}: {message}; see the command's --help")
+    allowed = " or ".join(KINDS.get(kind, kind) for kind in reversed(str(known.metavar).split("|")))
+    return SdlabError(f"{name} {words[-1]} is not allowed; it must be {allowed}")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,31 @@ def _with_nan(value: Any) -> Any:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the hexadecimal sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hexadecimal sha256 of a file's bytes.
+
+    Raises SdlabError when the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SdlabError(f"cannot read {path}: {error.strerror}; check its name and its rights") from error
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, in order, without hidden ones.
+
+    `Path.rglob` skips a subfolder that this user may not read, and its files would be missing silently.
+    Raises SdlabError for such a folder.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise SdlabError(
+            f"cannot read the folder {error.filename}: {error.strerror}; check its name and its rights"
+        ) from error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)

@@ -1,13 +1,19 @@
 """Locate the shipped data, the notebooks and real data, and read the number of processors granted."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from sdlab.errors import SdlabError
 
 PACKAGE = Path(__file__).resolve().parent
 ORGANISM = "organism"  # the default model
 # The models in `data`: the organism, two more pretraining seeds, one without intuition, and one of a quarter
 # of the size.
 SHIPPED = (ORGANISM, "organism-1", "organism-2", "organism-blind", "organism-small")
+SHOWN = 60  # characters of a name in an error
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP, errno.EINVAL)  # of a file that is none
 
 
 def checkout() -> Path | None:
@@ -38,6 +44,29 @@ def record_dir() -> Path:
     if os.environ.get("SDLAB_DATA") or checkout():
         return data_dir()
     return Path("sdlab-data")
+
+
+def given(name: str | Path) -> Path:
+    """Return the path that a user named, with `~` for the home folder.
+
+    The home of an unknown user ("~nobody/file") stays as it is written, and so no file is found there.
+    Raises SdlabError for a name that the system cannot look up: it is too long, or lies in a folder that this
+    user may not enter.
+    """
+    path = Path(name)
+    with suppress(RuntimeError):  # an unknown user
+        path = path.expanduser()
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return path
+        short = str(name) if len(str(name)) <= SHOWN else f"{str(name)[:SHOWN]}..."
+        raise SdlabError(
+            f"no file or folder can be looked up by the name {short!r} ({error.strerror}); "
+            "check the name, and the rights of the folders in it"
+        ) from error
+    return path
 
 
 def restore_hint(path: str | Path) -> str:

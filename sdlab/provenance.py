@@ -73,7 +73,7 @@ def _model_files(model: str | None) -> dict[str, str] | None:
     """Return file name -> sha256 for a model in a folder; None for a hub name."""
     if model is None:
         return None
-    folder = paths.shipped(model) or Path(model)
+    folder = paths.shipped(model) or paths.given(model)
     if not folder.is_dir():
         return None
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")]
@@ -85,7 +85,7 @@ def _model_knobs(model: str | None) -> dict[str, float] | None:
     if model is None:
         return None
     try:
-        config = json.loads(((paths.shipped(model) or Path(model)) / "config.json").read_text())
+        config = json.loads(((paths.shipped(model) or paths.given(model)) / "config.json").read_text())
     except (OSError, ValueError):  # a hub name, or a folder without a readable configuration
         return None
     from sdlab.world.knobs import Knobs  # with numpy, which the workers of the labs do without

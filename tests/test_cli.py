@@ -413,3 +413,78 @@ def test_a_source_of_benchmarks_is_refused_where_it_does_nothing(tmp_path, capsy
         assert cli.main(["evaluate", "organism", "--benchmarks", benchmarks, "--source", str(path)]) == 2
         printed = capsys.readouterr().err
         assert words in printed and f"use --problems {path}" in printed and printed.count("\n") == 1
+
+
+def test_a_path_that_cannot_be_looked_up_is_one_line(tmp_path, capsys):
+    problems = tmp_path / "ok.jsonl"
+    problems.write_text('{"question": "1+1?", "answer": "2"}\n')
+    model, long = str(tmp_path / "model"), "Solve this. " * 40
+    tries = [
+        (["evaluate", model, "--problems", "~nobody-here/x.jsonl"], "no file ~nobody-here/x.jsonl"),
+        (["evaluate", model, "--problems", long], "'Solve this. Solve"),
+        (["evaluate", model, "--problems", str(problems), "--few-shot", str(tmp_path / "no")], "no: No such"),
+        (["evaluate", model, "--problems", str(problems), "--chat-template", long], "too long"),
+        (["evaluate", "~nobody-here/m", "--problems", str(problems), "--name", "m"], "'~nobody-here/m' does"),
+        (["evaluate", long, "--problems", str(problems), "--name", "m"], "too long"),
+        (["tour", "--model", "~nobody-here/m"], "no model folder '~nobody-here/m'"),
+        (["markers", long], "too long"),
+        (["compare", long], "too long"),
+    ]
+    for arguments, words in tries:
+        if arguments[0] == "evaluate":
+            arguments = [*arguments, "--output", str(tmp_path / "out")]
+        assert cli.main(arguments) == 2, arguments
+        printed = capsys.readouterr()
+        assert printed.err.startswith("sdlab: ") and words in printed.err, printed.err
+        assert printed.err.count("\n") == 1 and len(printed.err) < 300
+
+
+def test_an_error_of_the_system_is_one_line_with_the_path(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "locked/file")
+
+    def closed(*_):
+        raise OSError("no file is to blame")
+
+    monkeypatch.setattr(cli, "_dispatch", refuse)
+    assert cli.main(["models"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "sdlab: locked/file: Permission denied; check the path and its rights\n",
+    )
+    monkeypatch.setattr(cli, "_dispatch", closed)
+    with pytest.raises(OSError, match="no file is to blame"):
+        cli.main(["models"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            "evaluate organism --benchmarks in-domain --limit two",
+            "--limit two is not allowed; it must be a whole number or None",
+        ),
+        ("train grpo --learning-rate abc", "--learning-rate abc is not allowed; it must be a number"),
+        ("train sft --num-traces 1.5", "--num-traces 1.5 is not allowed; it must be a whole number"),
+    ],
+)
+def test_a_word_of_another_type_is_one_line(capsys, arguments, told):
+    assert cli.main(arguments.split()) == 2
+    assert capsys.readouterr() == ("", f"sdlab: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("recipe --tiny", "--tiny does nothing for the list"),
+        ("recipe --model m", "--model does nothing for the list"),
+        ("recipe --problems p.jsonl", "--problems does nothing for the list"),
+        ("recipe qwen3-8b-on-sdpo --list", "leave one of them out"),
+        ("benchmarks --split test", "--split test is for one benchmark"),
+        ("benchmarks --source no-such-folder", "no-such-folder is no folder"),
+    ],
+)
+def test_an_option_that_a_list_does_not_use_is_refused(capsys, arguments, words):
+    assert cli.main(arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and words in printed.err and printed.err.count("\n") == 1

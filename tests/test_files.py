@@ -3,13 +3,15 @@
 import ast
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 
-from sdlab.files import from_json, to_json
+from sdlab.errors import SdlabError
+from sdlab.files import files_below, from_json, sha256, to_json
 from sdlab.labs.sandbox.submission import load_repair
 from sdlab.runs.files import read_about, read_lines, to_line
 from sdlab.runs.folder import open_run
@@ -130,3 +132,28 @@ def test_a_submitted_notebook_with_a_byte_order_mark_is_read(tmp_path):
     path = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), path)
     assert read_notebook(with_mark(path)).cells[0].source == "x = 1"
+
+
+def test_a_folder_without_rights_is_told_and_not_skipped(tmp_path):
+    (tmp_path / "a" / ".hidden").mkdir(parents=True)
+    (tmp_path / "a" / ".hidden" / "x.json").write_text("{}")
+    (tmp_path / "a" / "y.json").write_text("{}")
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / ".z.json").write_text("{}")
+    found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)]
+    assert found == ["a/y.json", "x.json"]
+    with pytest.raises(SdlabError, match="cannot read the folder .*nowhere"):
+        files_below(tmp_path / "nowhere")
+    (tmp_path / "a").chmod(0)
+    try:
+        if os.access(tmp_path / "a", os.R_OK):
+            pytest.skip("this user may read every folder")
+        with pytest.raises(SdlabError, match="cannot read the folder .*a: Permission denied"):
+            files_below(tmp_path)
+    finally:
+        (tmp_path / "a").chmod(0o755)
+
+
+def test_the_checksum_of_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(SdlabError, match="cannot read .*gone: No such file or directory; check"):
+        sha256(tmp_path / "gone")

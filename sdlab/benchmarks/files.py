@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdlab import paths
 from sdlab.benchmarks.cells import kind_of, question_of, system_of, text_of, truth_in
 from sdlab.benchmarks.columns import ANSWERS, find_columns
 from sdlab.benchmarks.prompts import PromptStyle, with_system
@@ -38,7 +39,7 @@ def load_problems(
     Raises SdlabError on a missing or damaged file, missing or differing columns, a row without a question or
     a readable answer, a missing pyarrow for parquet, and a limit beyond the file's problems.
     """
-    path = Path(path).expanduser()
+    path = paths.given(path)
     return problems_of(
         file_rows(path), path.name, path.stem, limit, split, (question_column, answer_column), style
     )

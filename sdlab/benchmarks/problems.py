@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from sdlab import paths
 from sdlab.benchmarks import files
 from sdlab.benchmarks.catalogue import BENCHMARKS
 from sdlab.benchmarks.hub import hub_rows, is_hub_name
@@ -30,7 +31,7 @@ class ProblemSource:
     @property
     def file(self) -> Path | None:
         """Return the path of the file, or None when the name is no file."""
-        path = Path(self.name).expanduser()
+        path = paths.given(self.name)
         return path if path.is_file() else None
 
     @property
@@ -97,7 +98,7 @@ class ProblemSource:
         """
         options = {key: value for key, value in asdict(self).items() if value is not None and key != "name"}
         if self.few_shot:
-            path = Path(self.few_shot).expanduser()
+            path = paths.given(self.few_shot)
             options["few_shot"] = {"name": path.name, "sha256": sha256(path)}
         checksum = sha256(self.file) if self.file else fingerprint(self.load())
         return {"name": self.label, "sha256": checksum, **options}
@@ -146,7 +147,7 @@ def read_examples(file: str | None) -> tuple[tuple[str, str], ...]:
     """
     if file is None:
         return ()
-    path = Path(file).expanduser()
+    path = paths.given(file)
     rows = files.file_rows(path)
     if len(rows) > MOST_EXAMPLES:
         raise SdlabError(

@@ -8,6 +8,7 @@ import tyro
 from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
 from sdlab.benchmarks.load import load_with_report
 from sdlab.benchmarks.sources import local_file
+from sdlab.errors import SdlabError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +34,15 @@ def benchmarks_command(
 
     console = Console(highlight=False)
     if name is None:
+        if split is not None:
+            raise SdlabError(
+                f"--split {split} is for one benchmark; name it: sdlab benchmarks NAME --split {split}"
+            )
+        if source is not None and not source.is_dir():
+            raise SdlabError(
+                f"--source {source} is no folder; the list needs the folder with the benchmarks' files, "
+                "and a file needs the benchmark's name"
+            )
         wide = console.width >= WIDE
         console.print(benchmarks_table(source, wide))
         print("(in brackets: expected, not counted on this machine)")

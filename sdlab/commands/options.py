@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdlab import paths
 from sdlab.errors import SdlabError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ProblemOptions:
             name = next(iter(values)).replace("_", "-")
             raise SdlabError(f"--{name} needs --problems, whose prompts it changes; add --problems FILE")
         for name in ("problems", "few_shot"):
-            path = Path(values.get(name, "")).expanduser()
+            path = paths.given(values.get(name, ""))
             if path.is_file():
                 values[name] = str(path.resolve())  # other processes may have another working directory
         return values

@@ -47,6 +47,14 @@ def recipe(
         own: Your own problems instead of the recipe's, for training and evaluation.
     """
     if show or name is None:
+        options = {"--dry-run": dry_run, "--tiny": tiny, "--output": output, "--model": model}
+        options |= {f"--{key.replace('_', '-')}": value for key, value in own.settings().items()}
+        if given := [option for option, value in options.items() if value]:
+            raise SdlabError(
+                f"{given[0]} does nothing for the list of recipes; name a recipe, or leave it out"
+            )
+        if name is not None:
+            raise SdlabError(f"--list lists all recipes, and {name!r} is one; leave one of them out")
         list_recipes(gpu, gpus)
         return 0
     from sdlab.scale.estimate import estimate

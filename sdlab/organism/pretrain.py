@@ -159,7 +159,10 @@ def pretrain(
     Raises SdlabError when the checkpoint has another configuration.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SdlabError(f"could not write {output}: {error.strerror}; choose another folder") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = build_tokenizer()
     vocabulary = tokenizer.get_vocab()

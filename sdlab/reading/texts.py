@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sdlab import paths
 from sdlab.errors import SdlabError
+from sdlab.files import files_below
 from sdlab.reading.column_names import is_known
 from sdlab.reading.columns import cell_of, find_columns
 from sdlab.reading.files import Rollouts, rollouts_of, token_counts
@@ -34,13 +36,12 @@ def read_texts(path: str | Path, column: str | None = None) -> Texts:
     Raises SdlabError for a missing, unreadable or empty file, for an unknown column, and when there is no
     text.
     """
-    path = Path(path)
+    path = paths.given(path)
     if not path.exists():
         raise SdlabError(f"no file or folder {path}; give a {', '.join(ENDINGS)} file or a folder of them")
     folder = path.is_dir()
-    files = sorted(file for file in path.rglob("*") if ending(file) and file.is_file()) if folder else [path]
-    files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
-    files = [f for f in files if not beside_samples(f)] if folder else files
+    below = files_below(path) if folder else []
+    files = [f for f in below if ending(f) and f.is_file() and not beside_samples(f)] if folder else [path]
     texts, counts, columns, used, skipped, notes, left_out = [], [], [], [], {}, [], 0
     for file in files:
         try:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas
 from filelock import FileLock, Timeout
 
+from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, to_json, write_atomic
+from sdlab.files import files_below, sha256, to_json, write_atomic
 from sdlab.results.result import ABOUT, PROBLEMS, QUESTION, SAMPLES, SUMMARY, Result, make_result
 
 
@@ -72,6 +73,14 @@ def check_same(folder: Path, model: str, benchmark: str, settings: dict, origin:
         )
 
 
+def refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Raise SdlabError when `folder` exists, unless overwrite, and then only when it holds a result."""
+    if folder.exists() and not overwrite:
+        raise SdlabError(f"{folder} exists already; choose another folder or use --overwrite")
+    if folder.exists() and not (folder / ABOUT).is_file():
+        raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
+
+
 def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> Result:
     """Write `result` into `folder` and return it with its folder.
 
@@ -82,10 +91,7 @@ def save_result(result: Result, folder: str | Path, overwrite: bool = False) -> 
     """
     folder = Path(folder)
     recover(folder)
-    if folder.exists() and not overwrite:
-        raise SdlabError(f"{folder} exists already; choose another folder or use --overwrite")
-    if folder.exists() and not (folder / ABOUT).is_file():
-        raise SdlabError(f"{folder} holds no result, so it is not replaced; choose another folder")
+    refuse_existing(folder, overwrite)
     dropped = [*QUESTION, "model", "benchmark", "no_answer"]
     rows = result.samples.drop(columns=dropped, errors="ignore").to_dict("records")
     lines = "".join(to_json(row) + "\n" for row in rows)
@@ -122,14 +128,16 @@ def read_about(folder: str | Path) -> dict:
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
         # a missing part raises KeyError
-        _ = about["model"], about["benchmark"], about["settings"]
+        _ = about["model"], about["benchmark"], about["settings"], about["notes"], about["length_unit"]
         _ = about["sha256"][SAMPLES], about["sha256"][PROBLEMS]
     except FileNotFoundError:
         raise SdlabError(
             f"{folder} holds no result ({ABOUT} is missing); "
             "name a folder that `sdlab evaluate` or `sdlab import` wrote"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise SdlabError(f"cannot read {path}: {error.strerror}; check its rights") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise SdlabError(
             f"{path} is damaged or does not belong to a result; make the result again with --overwrite"
         ) from error
@@ -165,12 +173,9 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
     Raises SdlabError when a folder has none, and when a result is damaged.
     """
     results = []
-    for folder in map(Path, folders):
-        inside = sorted(
-            path.parent
-            for path in folder.rglob(ABOUT)
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )
+    for folder in map(paths.given, folders):
+        below = files_below(folder) if folder.is_dir() else []
+        inside = sorted(path.parent for path in below if path.name == ABOUT)
         if not inside:
             raise SdlabError(
                 f"no result in {folder}; name a folder that `sdlab evaluate` or `sdlab import` wrote"

@@ -60,8 +60,8 @@ def sweep(
     """
     grid = grid if isinstance(grid, Grid) else Grid(grid)
     folder, points = Path(folder).resolve(), grid.points()
-    if not paths.shipped(model) and Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().resolve())  # tasks on a cluster have another working directory
+    if not paths.shipped(model) and paths.given(model).is_dir():
+        model = str(paths.given(model).resolve())  # tasks on a cluster have another working directory
     for point in points:
         plan = point.plan
         if plan.problems is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdlab import paths
 from sdlab.benchmarks.problems import READING, ProblemSource
 from sdlab.errors import SdlabError, unknown
 from sdlab.files import to_json, write_atomic
@@ -142,7 +143,7 @@ def read_traces(path: str | Path) -> list[Trace]:
 
     Raises SdlabError when they are missing or empty.
     """
-    path = Path(path).expanduser()
+    path = paths.given(path)
     if not path.is_file():
         raise SdlabError(
             f"no file {path}; an SFT job learns from a file of traces with the columns "

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from sdlab import paths
@@ -142,7 +141,7 @@ def shape_of(model: str) -> Shape:
     """
     if model in SHAPES:
         return SHAPES[model]
-    file = (paths.shipped(model) or Path(model).expanduser()) / "config.json"
+    file = (paths.shipped(model) or paths.given(model)) / "config.json"
     if not file.is_file():
         raise SdlabError(
             f"the size of {model!r} is not known; choose one of {', '.join(sorted(SHAPES))}, the organism, "

@@ -1,8 +1,8 @@
 """Give a tokenizer a chat template: the template for base models, or one from a file."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from sdlab import paths
 from sdlab.errors import SdlabError, first_line
 from sdlab.files import sha256
 from sdlab.text.templates import named, render, template_options
@@ -37,7 +37,7 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> No
     if template == PLAIN:
         tokenizer.chat_template = (BEGINNING if begins else "") + PLAIN_TEMPLATE
         return
-    path = Path(template).expanduser()
+    path = paths.given(template)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,7 +73,7 @@ def template_record(template: str | None) -> str | None:
     """
     if template is None or template == PLAIN:
         return template
-    path = Path(template).expanduser()
+    path = paths.given(template)
     if not path.is_file():
         raise SdlabError(
             f"there is no chat template {template!r}; "

@@ -109,7 +109,7 @@ def tour(
 
 def _findable(model: str) -> str:
     """Return a model folder as its full path, because notebooks run in a folder of their own."""
-    place = Path(model).expanduser()
+    place = paths.given(model)
     if model != ORGANISM and place.is_dir():
         return str(place.resolve())
     if model.startswith((".", "/", "~")):
