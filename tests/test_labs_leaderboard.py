@@ -329,3 +329,10 @@ def test_bad_input_is_one_line(tmp_path):
         leaderboard([tmp_path / "a.py"], "", BUDGET)
     with pytest.raises(SdlabError, match="seeds=0"):
         Budget(seeds=0)
+
+
+def test_a_folder_in_place_of_the_table_is_refused_before_the_training(tmp_path):
+    for place in (tmp_path, Path(".")):
+        with pytest.raises(SdlabError, match="is a folder; name the csv file"):
+            rank_submissions([tmp_path / "good.py"], "plum", BUDGET, place, jobs=1)
+    assert list(tmp_path.iterdir()) == []

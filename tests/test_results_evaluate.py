@@ -629,7 +629,8 @@ def test_a_folder_of_results_has_an_index_page(tmp_path, capsys):
     from sdlab.commands.evaluate import compare
     from sdlab.results.index import write_index
 
-    assert write_index(tmp_path) is None
+    with pytest.raises(SdlabError, match="no result in"):
+        write_index(tmp_path)
     evaluate_benchmarks(Engine(TEXTS), {"toy": PROBLEMS}, name="<b>m", sampling=SAMPLING, output=tmp_path)
     other = SamplingParams(2, 60, 0.5)
     evaluate_benchmarks(Engine(TEXTS), {"toy": PROBLEMS}, name="n", sampling=other, output=tmp_path)

@@ -6,10 +6,12 @@ import numpy as np
 import pandas
 import pytest
 
+from sdlab import cli
+from sdlab.commands.evaluate import compare
 from sdlab.errors import SdlabError
 from sdlab.grading.score import extract_answer, grade
 from sdlab.reading.generations import generations_of
-from sdlab.results.comparison import comparison, wide
+from sdlab.results.comparison import comparison, sentences, wide
 from sdlab.results.imported import import_rollouts
 from sdlab.results.store import load_result
 from sdlab.text.markers import count_markers
@@ -597,3 +599,56 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     )
     told = capsys.readouterr().out
     assert "[red]m[/red]" in told and "0.25" in told and "Lengths are in words" in told
+
+
+def two_models(folder):
+    """Return two files of completions of one problem, of the models m and n."""
+    row = {"question": "What is 1+1?", "gold": "2", "benchmark": "b"}
+    return [
+        write(folder / f"{model}.jsonl", [row | {"model": model, "response": f"Wait, \\boxed{{{box}}}"}])
+        for model, box in (("m", 2), ("n", 3))
+    ]
+
+
+def test_an_import_writes_all_results_or_none(tmp_path):
+    first, second = two_models(tmp_path)
+    import_rollouts(first, output=tmp_path / "out")
+    with pytest.raises(SdlabError, match="out/m/b exists already"):
+        import_rollouts([second, first], output=tmp_path / "out")
+    assert not (tmp_path / "out" / "n").exists()
+    alike = write(tmp_path / "x.jsonl", [{**ROWS[0], "model": "a/b"}, {**ROWS[0], "model": "a b"}])
+    with pytest.raises(SdlabError, match="two results would be written to .*a_b/x, because"):
+        import_rollouts(alike, output=tmp_path / "alike")
+    assert not (tmp_path / "alike").exists()
+
+
+def test_one_problem_in_common_gives_no_interval(tmp_path):
+    table = comparison([one(path) for path in two_models(tmp_path)])
+    (told,) = sentences(table, ["reward"])
+    assert told == (
+        "b, reward: n minus m is -1 (1 problem in common, too few for an interval): "
+        "not significant: too few problems."
+    )
+
+
+def test_a_damaged_neighbour_costs_an_import_only_the_index_page(tmp_path, capsys):
+    first, second = two_models(tmp_path)
+    out = tmp_path / "out"
+    assert cli.main(["import", str(first), "--output", str(out)]) == 0
+    assert (out / "index.html").is_file() and "wrote" in capsys.readouterr().out
+    (out / "m" / "b" / "summary.csv").write_text("damaged")
+    assert cli.main(["import", str(second), "--output", str(out)]) == 0
+    assert "no new index page: " in capsys.readouterr().out
+    assert load_result(out / "n" / "b").model == "n"
+
+
+def test_a_table_whose_reader_goes_away_is_in_its_file(tmp_path, monkeypatch):
+    import_rollouts(two_models(tmp_path), output=tmp_path / "out")
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sdlab.commands.evaluate.print_results", gone)
+    with pytest.raises(BrokenPipeError):
+        compare([tmp_path / "out"], output=tmp_path / "table.csv")
+    assert set(pandas.read_csv(tmp_path / "table.csv")["model"]) == {"m", "n"}

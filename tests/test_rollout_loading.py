@@ -6,7 +6,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
-from sdlab.rollout.loading import load_engine
+from sdlab.rollout.loading import find_model, load_engine
 from sdlab.rollout.types import SamplingParams
 
 
@@ -74,3 +74,21 @@ def test_threads_follow_the_limit_of_the_container(organism, monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_folder_or_file_without_a_model_says_what_it_is(tmp_path):
+    run, other, file = tmp_path / "run", tmp_path / "other", tmp_path / "notes.txt"
+    run.mkdir(), other.mkdir(), file.write_text("x")
+    (run / "config.json").write_text("{}")
+    (run / "steps.jsonl").write_text("")
+    for place, words in (
+        (run, "is the folder of a run and no model; it has no model before the run is finished"),
+        (other, "holds no model .config.json is missing."),
+        (file, "is a file, but no .gguf file"),
+    ):
+        with pytest.raises(SdlabError, match=words) as caught:
+            find_model(str(place))
+        assert str(place) in str(caught.value) and "\n" not in str(caught.value)
+    (run / "model").mkdir()
+    with pytest.raises(SdlabError, match="its model is .*run/model"):
+        find_model(str(run))

@@ -9,6 +9,7 @@ from sdlab.commands.options import RUNS, ProblemOptions
 from sdlab.commands.progress import long_progress, to_stderr
 from sdlab.commands.results_tables import print_results, show
 from sdlab.commands.tables import TableOptions, note
+from sdlab.errors import SdlabError
 
 EVALUATIONS = RUNS / "evaluations"
 
@@ -100,8 +101,9 @@ def evaluate(
             progress=lambda benchmark, done, total: board(benchmark, done, total),
             note=to_stderr,
         )
+    index = _index(output)
     show(results, table)
-    _index(output, table)
+    note(table, index)
     return 0
 
 
@@ -156,28 +158,33 @@ def import_(
         "thinking": thinking,
         "problem_id": problem_id,
     }
-    show(
-        import_rollouts(
-            files,
-            name=name,
-            benchmark=benchmark,
-            columns=columns,
-            tokenizer=tokenizer,
-            output=output,
-            overwrite=overwrite,
-        ),
-        table,
+    results = import_rollouts(
+        files,
+        name=name,
+        benchmark=benchmark,
+        columns=columns,
+        tokenizer=tokenizer,
+        output=output,
+        overwrite=overwrite,
     )
-    _index(output, table)
+    index = _index(output)
+    show(results, table)
+    note(table, index)
     return 0
 
 
-def _index(folder: Path, table: TableOptions) -> None:
-    """Write the index page of a folder of results and say where it is."""
+def _index(folder: Path) -> list[str]:
+    """Write the index page of a folder of results, and return a sentence on it.
+
+    The results are written already, so a page that cannot be made is told and does not fail the command. It
+    is made before the table is printed, because a reader of the table may go away (`| head`).
+    """
     from sdlab.results.index import write_index
 
-    if page := write_index(folder):
-        note(table, [f"wrote {page}"])
+    try:
+        return [f"wrote {write_index(folder)}"]
+    except SdlabError as error:
+        return [f"no new index page: {error}"]
 
 
 def compare(
@@ -203,9 +210,10 @@ def compare(
 
     results = load_results(folders)
     compared = comparison(results, baseline)
+    # before the table, whose reader may go away (`| head`)
+    wrote = [] if output is None else [f"wrote {write_atomic(output, compared.to_csv(index=False))}"]
     print_results(compared, results, table)
     note(table, differing_conditions(results, baseline or results[0].model), "bold yellow")
     note(table, sentences(compared))
-    if output is not None:
-        note(table, [f"wrote {write_atomic(output, compared.to_csv(index=False))}"])
+    note(table, wrote)
     return 0

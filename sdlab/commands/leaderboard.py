@@ -1,6 +1,7 @@
 """`sdlab leaderboard`: rank the repairs of lab 4."""
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sdlab.commands.options import default
+from sdlab.errors import SdlabError
+from sdlab.files import write_atomic
 from sdlab.labs.leaderboard import SECRET, Budget, leaderboard, sandbox_notes
 from sdlab.labs.ranking import Entry
 
@@ -66,6 +69,8 @@ def rank_submissions(
     """
     from rich.console import Console
 
+    if output.is_dir() or not output.name:  # before the training, not after
+        raise SdlabError(f"{output} is a folder; name the csv file of the table with --output")
     console, kept = Console(), output.with_name(output.stem + "_results")
     ranked = leaderboard(
         files,
@@ -90,17 +95,17 @@ def rank_submissions(
                 column = name if key == "mean" else f"{name}_{key}"
                 row[column] = round(getattr(figures[name], key), 4) if figures else ""
         rows.append(row | {"note": entry.reason or ("tied" if counts.count(place) > 1 else "")})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(output, text.getvalue())  # before the table, whose reader may go away (`| head`)
     title = f"Out of distribution, {budget.seeds} hidden seeds, {budget.config.steps} steps; 95% intervals"
     console.print(title, markup=False, highlight=False)
     console.print(ranks_table(ranked))
     for _, entry in ranked:
         if entry.reason:
             console.print(f"{entry.name}: {entry.reason}", markup=False, highlight=False)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
     console.print(f"wrote {output}; finished results are in {kept}", markup=False)
     for line in sandbox_notes(ranked):
         print(line, file=sys.stderr)

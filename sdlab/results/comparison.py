@@ -93,14 +93,21 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
     return [
         f"{row['benchmark']}, {row['metric']}: {row['model']} minus {row['baseline']} "
         + (
-            f"is {row['difference']:+.3g} ({row['difference_low']:+.3g} to {row['difference_high']:+.3g}, "
-            f"{row['common']} problems): "
+            f"is {row['difference']:+.3g} ({_doubt(row)}): "
             if np.isfinite(row["difference"])
             else "is not known: "
         )
         + f"{row['verdict']}."
         for row in rows.to_dict("records")
     ]
+
+
+def _doubt(row: dict) -> str:
+    """Return the interval of a difference and its number of problems, in words."""
+    if not np.isfinite([row["difference_low"], row["difference_high"]]).all():
+        several = "s" * (row["common"] != 1)
+        return f"{row['common']} problem{several} in common, too few for an interval"
+    return f"{row['difference_low']:+.3g} to {row['difference_high']:+.3g}, {row['common']} problems"
 
 
 def _loaded(results: Sequence[Result | str | Path]) -> list[Result]:
@@ -148,7 +155,8 @@ def _difference(a: Result | None, b: Result, metric: str, baseline: str, confide
         return nothing | {"verdict": NO_PROBLEMS}
     change = compare(rows_a, rows_b, metric, confidence=confidence)
     verdict = "significant" if change.significant else "not significant"
-    if not change.significant and (change.difference.low > 0 or change.difference.high < 0):
+    bounds = change.difference.low, change.difference.high
+    if not change.significant and (bounds[0] > 0 or bounds[1] < 0 or not np.isfinite(bounds).all()):
         verdict = "not significant: too few problems"
     values = {
         "difference": change.difference.mean,

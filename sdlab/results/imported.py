@@ -13,7 +13,7 @@ from sdlab.provenance import provenance
 from sdlab.reading.files import Rollouts, read_rollouts, rollouts_of
 from sdlab.results.import_result import AMBIGUOUS, Settings, result_of
 from sdlab.results.result import ABOUT, SAMPLES, Result, slug
-from sdlab.results.store import held, load_result, save_result
+from sdlab.results.store import held, load_result, refuse_existing, save_result
 
 
 def import_rollouts(
@@ -80,9 +80,16 @@ def import_rollouts(
     results = [result_of(*key, rows, notes[key], settings, origin) for key, rows in groups.items()]
     if output is None:
         return results
+    places = [Path(output) / slug(result.model) / slug(result.benchmark) for result in results]
+    for folder in places:  # all, before the first is written
+        refuse_existing(folder, overwrite)
+        if places.count(folder) > 1:
+            raise SdlabError(
+                f"two results would be written to {folder}, because their names differ in signs only; "
+                "import them apart, with other names (--name, --benchmark)"
+            )
     saved = []
-    for result in results:
-        folder = Path(output) / slug(result.model) / slug(result.benchmark)
+    for result, folder in zip(results, places, strict=True):
         with held(folder):
             saved.append(save_result(result, folder, overwrite))
     return saved

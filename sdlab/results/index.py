@@ -38,19 +38,14 @@ a { color: inherit; }
 """
 
 
-def write_index(folder: str | Path) -> Path | None:
-    """Write index.html for all results in `folder` and return its path; None when there is no result.
+def write_index(folder: str | Path) -> Path:
+    """Write index.html for all results in `folder` and return its path.
 
-    Two results of one model on one benchmark cannot stand in one table; they get no page.
-
-    Raises SdlabError when a result is damaged.
+    Raises SdlabError when there is no result, when one is damaged, and for two results of one model on one
+    benchmark, which cannot stand in one table.
     """
     folder = Path(folder)
-    if not any(folder.rglob(ABOUT)):
-        return None
     results = load_results([folder])
-    if len({(result.model, result.benchmark) for result in results}) < len(results):
-        return None
     return write_atomic(folder / PAGE, page(results, folder))
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from packaging.version import Version
 
@@ -81,3 +82,17 @@ def require_vllm() -> str:
             f"(from {VLLM_FROM}, below {VLLM_BELOW}); {INSTALL_VLLM}"
         )
     return version
+
+
+def check_folder(folder: Path) -> None:
+    """Raise SdlabError for a folder that holds no model; the folder of a run is told from its model's."""
+    files = {path.name for path in folder.iterdir()}
+    if "steps.jsonl" in files:
+        inner = folder / "model"
+        then = f"its model is {inner}" if inner.is_dir() else "it has no model before the run is finished"
+        raise SdlabError(f"{folder} is the folder of a run and no model; {then}")
+    if not files & {"config.json", "adapter_config.json"}:
+        raise SdlabError(
+            f"the folder {folder} holds no model (config.json is missing); name the folder that "
+            "`save_pretrained` wrote, or the folder `model` of a run"
+        )

@@ -15,7 +15,7 @@ from torch import nn
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
-from sdlab.rollout.checks import explain_out_of_memory, require_vllm
+from sdlab.rollout.checks import check_folder, explain_out_of_memory, require_vllm
 from sdlab.text.chat_template import set_chat_template
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def load_engine(
     allowed = ("dtype", *VLLM_SETTINGS) if engine == "vllm" else ("device", "dtype")
     for name in settings:
         if name not in allowed:
-            raise SdlabError(f"engine {engine!r} has no setting {name!r}; it has {', '.join(allowed)}")
+            other = "; leave it out, or use engine 'vllm'" if name in VLLM_SETTINGS else ""
+            raise SdlabError(f"engine {engine!r} has no setting {name!r}; it has {', '.join(allowed)}{other}")
     if engine == "vllm" and device is not None:
         raise SdlabError(
             f"device={device!r} is not for engine 'vllm', which finds its GPUs itself; "
@@ -157,15 +158,18 @@ def find_model(model: str) -> str | Path:
     if shipped:
         check_organism(shipped)
         return shipped
-    path = Path(model).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+    path = paths.given(model)
+    if path.is_dir():
+        check_folder(path)
         return path
-    if (
-        Path(model).is_absolute()
-        or model.startswith((".", "~"))
-        or model.count("/") > 1
-        or Path(model).exists()
-    ):
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return path
+        raise SdlabError(
+            f"{model!r} is a file, but no .gguf file; name the folder of a saved model, a .gguf file, "
+            'a hub name, or "organism"'
+        )
+    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise SdlabError(
             f"the model folder {model!r} does not exist; "
             'name a folder with a saved model, a .gguf file, a hub name, or "organism"'
