@@ -111,8 +111,8 @@ def check_ratio(repair: Repair, distils: bool, pushes: bool) -> None:
         fields.append('Surrogate(old="student")')
     if repair.temperature != 1 and fields:
         raise SdlabError(
-            f"repair {repair.name!r}: with temperature={repair.temperature:g} the ratio exp(s - old) is not 1 "
-            f"for the policy that sampled; it needs temperature=1; use {' and '.join(fields)}, or change "
+            f"repair {repair.name!r}: with temperature={repair.temperature:g} the ratio exp(s - old) is not "
+            f"1 for the policy that sampled; it needs temperature=1; use {' and '.join(fields)}, or change "
             "the sampling temperature instead"
         )
 
