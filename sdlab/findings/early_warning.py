@@ -245,8 +245,8 @@ def alarm_claims(
     least, most = warned_before(warned)
     verdict = judge(Interval(least.mean, least.low, most.high), 0.5, math.inf)
     table["in most failed runs the warning comes before the score falls"] = {
-        "measured": f"share of failed runs: {least} at least, {most} at most; where it warns, a median lead of "
-        f"{tidy(whole['lead_least'])} to {tidy(whole['lead_most'])} steps",
+        "measured": f"share of failed runs: {least} at least, {most} at most; where it warns, a median lead "
+        f"of {tidy(whole['lead_least'])} to {tidy(whole['lead_most'])} steps",
         "verdict": OWN_WORDS[verdict],
         "refuted by": "share warned before the first failed evaluation: a half or less",
     }

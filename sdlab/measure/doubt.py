@@ -118,8 +118,8 @@ def doubt_curve(frame: "pandas.DataFrame", by: str, edges: Sequence[float] = EDG
     bins = pandas.cut(frame["entropy"], list(edges), labels=False)
     if bins.isna().any():
         raise SdlabError(
-            f"{int(bins.isna().sum())} proposals have an entropy outside the edges {edges[0]} to {edges[-1]}, "
-            f"such as {frame['entropy'][bins.isna()].iloc[0]}; give edges that hold every proposal"
+            f"{int(bins.isna().sum())} proposals have an entropy outside the edges {edges[0]} to {edges[-1]}"
+            f", such as {frame['entropy'][bins.isna()].iloc[0]}; give edges that hold every proposal"
         )
     frame = frame.assign(bin=bins, excess=frame["hedged"] - frame["law"])
     keys = [by, "bin"]

@@ -149,8 +149,8 @@ def auroc_table(
     `runs` as in `changes`. measures: None takes all that some run has.
 
     Columns: measure, label, step, direction ("fall" or "rise", the one that fits all runs), auroc (in that
-    direction, so at least 0.5), low, high (`area_interval`), unseen (the area when each method's direction is learned from
-    the other methods, so possibly below 0.5), within with within_low and within_high (only runs of the same
+    direction, so at least 0.5), low, high (`area_interval`), unseen (the area when each method's direction
+    is learned from the other methods, so possibly below 0.5), within with within_low and within_high (only runs of the same
     method are compared, in the direction of auroc), mixed (how many methods have failed and healthy
     runs; only these count in `within`), runs, failed, left_out. Runs that ended earlier do not count.
 

@@ -152,10 +152,10 @@ class Mechanism(ReprHtml):
     def readout_excess(
         self, model: str, measure: str, other: str, share: float, split: str = NEAR
     ) -> Estimate:
-        """Return `share` of a model's readout `other` minus its readout `measure`, in the direction of `other`.
+        """Return `share` of a model's readout `other` minus its readout `measure`, in `other`'s direction.
 
         Above 0, `measure` is less than that share of `other`. Unlike the interval of a ratio, this one also
-        holds where `other` may be near 0; whether `other` has a direction must be shown first.
+        holds where `other` may be near 0. Whether `other` has a direction must be shown first.
         """
         (total, count), (whole, _) = (self.readout(model, name, split) for name in (measure, other))
         return _estimate(np.sign(whole.to_numpy().sum()) * (share * whole - total), count)
