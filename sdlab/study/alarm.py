@@ -150,9 +150,10 @@ def auroc_table(
 
     Columns: measure, label, step, direction ("fall" or "rise", the one that fits all runs), auroc (in that
     direction, so at least 0.5), low, high (`area_interval`), unseen (the area when each method's direction
-    is learned from the other methods, so possibly below 0.5), within with within_low and within_high (only runs of the same
-    method are compared, in the direction of auroc), mixed (how many methods have failed and healthy
-    runs; only these count in `within`), runs, failed, left_out. Runs that ended earlier do not count.
+    is learned from the other methods, so possibly below 0.5), within with within_low and within_high
+    (only runs of the same method are compared, in the direction of auroc), mixed (how many methods have
+    failed and healthy runs; only these count in `within`), runs, failed, left_out. Runs that ended
+    earlier do not count.
 
     Raises SdlabError as `changes`, and without both failed and healthy runs.
     """
