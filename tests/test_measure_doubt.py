@@ -112,7 +112,7 @@ def test_the_table_reads_the_curve_in_the_writers_order():
 
 
 def test_proposals_after_wide_clues_are_not_dropped():
-    """Six and seven candidates are more than any training problem has; the tests on unseen types have them."""
+    """Six and seven candidates are more than any training problem has; unseen types have them."""
     bits = [log(count) / log(2) for count in (1, 2, 3, 4, 5, 6, 7)]
     frame = pandas.DataFrame({"entropy": bits, "hedged": 1, "law": 0.5, "problem_id": range(7), "who": "a"})
     curve = doubt_curve(frame, "who")
