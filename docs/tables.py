@@ -14,9 +14,10 @@ from sdlab.charts.types import Frame
 from sdlab.findings import exposures as seen
 from sdlab.findings import organisms as across
 from sdlab.findings.before_after import direction
+from sdlab.findings.rate_words import losses_by_rate, rate_words
 from sdlab.measure.crossed import crossed_difference, seeds_interval
-from sdlab.measure.intervals import Interval
-from sdlab.study.conditions import CONDITIONS, LONG
+from sdlab.measure.intervals import Interval, row_interval
+from sdlab.study.conditions import BF16, CONDITIONS, LONG
 from sdlab.study.coverage_conditions import (
     CANDIDATE_COUNTS,
     COUNTS,
@@ -33,7 +34,7 @@ from sdlab.study.organisms import SAME_RECIPE, statements_by_organism
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import Recorded, load_recorded
-from sdlab.study.statements import statement_rows
+from sdlab.study.statements import MARGIN, statement_rows
 from sdlab.world.splits import SIZES, TRAINING
 
 HERE = Path(__file__).parent
@@ -92,13 +93,43 @@ def rates() -> str:
     rows = []
     for (method, rate), group in table.groupby(["method", "learning_rate"], sort=False):
         by = group.set_index("measure")
-        scores = [
-            Interval(*by.loc[split, ["mean", "low", "high"]]) for split in ("in-domain", "unseen-types")
-        ]
+        scores = [row_interval(by.loc[split]) for split in ("in-domain", "unseen-types")]
         best = "yes" if by["best"].any() else ""
         rows.append([method.upper(), f"{rate:g}", int(by["seeds"].iloc[0]), *scores, best])
     header = ["method", "learning rate", "seeds", "in-domain", "unseen types", "best by its own measure"]
     return markdown(header, sorted(rows, key=lambda row: (row[0], float(row[1]))))
+
+
+def rates_found() -> str:
+    """Return at how many learning rates SDPO ends below the untrained model, and each method's best rate."""
+    return "".join(f"- {line}\n" for line in rate_words(sweep_table(), losses_by_rate()))
+
+
+def fall() -> str:
+    """Return how much of SDPO's loss of score and of markers comes within the first ten steps."""
+    recorded = load_recorded("sdpo")
+    shares = []
+    for metric in ("reward", "markers"):
+        start, early, end = (
+            recorded.interval("sdpo", metric, "unseen-types", step).mean for step in (0, 10, 40)
+        )
+        shares.append(f"{(start - early) / (start - end):.0%}")
+    return (
+        f"After ten steps of SDPO {shares[0]} of the score and {shares[1]} of the markers are gone that 40 "
+        "steps take on unseen types.\n"
+    )
+
+
+def bf16() -> str:
+    """Return the difference that bfloat16 makes to the score on unseen types."""
+    recorded = load_recorded("grpo", "sdpo", *BF16)
+    found = [recorded.difference(name, f"{name}_bf16", "reward", "unseen-types") for name in ("grpo", "sdpo")]
+    verdict = (
+        f"equivalent within a margin of {MARGIN}"
+        if all(one.equivalent(MARGIN) for one in found)
+        else f"not shown to be equivalent within a margin of {MARGIN}"
+    )
+    return f"The scores on unseen types differ by {found[0]} (GRPO) and {found[1]} (SDPO): {verdict}.\n"
 
 
 def framed(frame: pandas.DataFrame) -> str:
@@ -119,6 +150,7 @@ def dissociation() -> str:
     losses = across.losses(recorded, across.EVERY)
     lines = [
         *across.losses_words(losses),
+        *across.loss_over_organisms_words(across.loss_over_organisms(recorded, across.EVERY)),
         *across.intuition_words(across.intuition_changes(recorded, across.EVERY)),
     ]
     return framed(across.losses_table(recorded, losses)) + "\n" + "".join(f"- {line}\n" for line in lines)
@@ -146,7 +178,7 @@ def coverage() -> str:
         cells = group.set_index(["method", "split", "metric"])[["mean", "low", "high"]]
 
         def cell(method: str, split: str, metric: str = "reward", cells: Frame = cells) -> Interval:
-            return Interval(*cells.loc[(method, split, metric)])
+            return row_interval(cells.loc[(method, split, metric)])
 
         scores = [cell(method, split) for split in (TRAINING, "unseen-types") for method in ("grpo", "sdpo")]
         seeds = "/".join(map(str, sorted(set(group["seeds"]))))
@@ -187,7 +219,9 @@ def turns() -> str:
     """Return the number of problems at which SDPO's training score turns from gain to loss."""
     series: dict[str, dict[int | None, str]] = {
         "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
-        "the small organism (290,000 parameters)": {count: small_name("sdpo", count) for count in COUNTS},
+        "the small organism (290,000 parameters)": {
+            count: small_name("sdpo", count) for count in COUNTS
+        },
         "hunts with at most 7 candidates to look through": {
             n: candidates_name(n, "few") for n in CANDIDATE_COUNTS
         },
@@ -243,7 +277,7 @@ def found() -> str:
     )
     markers = [score(name, "in-domain", "markers") for name in ("base", "sdpo")]
     narrow = coverage_table(recorded, ["cover_sdpo_8"]).query("metric == 'reward'").set_index("split")
-    training = Interval(*narrow.loc[TRAINING, ["mean", "low", "high"]])
+    training = row_interval(narrow.loc[TRAINING])
     domains = load_recorded("base_domains", "chemistry_sdpo")
     chemistry = direction(
         domains.difference("base_domains", "chemistry_sdpo", "reward", "chemistry-test"), "rises", "falls"
@@ -279,7 +313,7 @@ def statements() -> str:
     return markdown(["statement", "the paper", "refuted by", "measured", "verdict"], rows)
 
 
-SHOWN = (main, long, rates, coverage, domains, turns, statements, found)
+SHOWN = (main, fall, long, rates, rates_found, coverage, domains, turns, bf16, statements, found)
 # Shown once the runs on the other organisms and those with separate exposures are recorded.
 WAITING = (organisms, dissociation, agreement, exposures)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in SHOWN}

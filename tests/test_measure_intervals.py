@@ -4,13 +4,21 @@ import warnings
 from fractions import Fraction
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import Interval, difference_interval, pass_at_k, ratio_interval
+from sdlab.measure.intervals import (
+    Interval,
+    difference_interval,
+    pass_at_k,
+    ratio_interval,
+    row_interval,
+    row_intervals,
+)
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
@@ -149,3 +157,15 @@ def test_text_form():
     assert str(Interval(0.3, 0.25, 0.354)) == "0.30 [0.25, 0.35]"
     assert str(Interval(13054, 12000.4, 14000)) == "13,054 [12,000, 14,000]"
     assert str(Interval(8.83, math.nan, math.nan)) == "8.8"
+
+
+def test_the_intervals_of_a_table_are_its_rows_under_the_named_columns():
+    table = pandas.DataFrame({
+        "mean": [0.5, 3], "low": [0.4, 2], "high": [0.6, 4],
+        "change": [-1, 0.0], "change_low": [-2, -0.5], "change_high": [0, 0.5],
+    })  # fmt: skip
+    assert row_intervals(table) == [Interval(0.5, 0.4, 0.6), Interval(3.0, 2.0, 4.0)]
+    assert row_interval(table.iloc[1]) == Interval(3.0, 2.0, 4.0)
+    columns = ("change", "change_low", "change_high")
+    assert row_intervals(table, columns) == [Interval(-1, -2, 0), Interval(0, -0.5, 0.5)]
+    assert str(row_interval(table.iloc[1], columns)) == "0.00 [-0.50, 0.50]"

@@ -1,10 +1,10 @@
 """What is left of the doubt after training: tables and sentences of the recorded study of mechanisms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas
 
-from sdlab.measure.intervals import Interval, tidy
+from sdlab.measure.intervals import row_interval, tidy
 from sdlab.measure.readouts import CHANGE, MARKER, NEAR, RESIDUAL, TRANSFER, TRUE, UNEMBEDDING
 from sdlab.study.conditions import condition
 from sdlab.study.mechanism_claims import CLAIMS, FAR, LEARNT, claim_rows, claims_by_organism
@@ -12,6 +12,7 @@ from sdlab.study.mechanism_recorded import Mechanism
 from sdlab.study.mechanism_unit import BASE
 
 Studies = Mapping[str, Mechanism]
+ENDS_OF_CHANGE = ("change", "change_low", "change_high")
 TARGET_NAMES = {
     "entropy": "entropy of the belief",
     "candidates": "number of candidates left",
@@ -38,19 +39,17 @@ def label(model: str) -> str:
     return BASE if model == BASE else condition(model).label
 
 
-def _ends(row: pandas.Series, names: Sequence[str] = ("mean", "low", "high")) -> str:
-    return str(Interval(*(float(row[name]) for name in names)))
-
-
 def probe_table(study: Mechanism, target: str = "entropy") -> pandas.DataFrame:
     """Return one row per model: what probes read at the best layer, its change, and the controls."""
     layer, rows = study.best_layer(target), {}
     for model in study.models:
         own, far = (study.probe(model, split, target=target, layer=layer) for split in (NEAR, FAR))
-        row = {"in-domain": _ends(own), "unseen types": _ends(far)}
+        row = {"in-domain": str(row_interval(own)), "unseen types": str(row_interval(far))}
         if model != BASE:
-            row["change, unseen types"] = _ends(far, ("change", "change_low", "change_high"))
-            row["base's probe, in-domain"] = _ends(study.probe(model, NEAR, TRANSFER, target, layer))
+            row["change, unseen types"] = str(row_interval(far, ENDS_OF_CHANGE))
+            row["base's probe, in-domain"] = str(
+                row_interval(study.probe(model, NEAR, TRANSFER, target, layer))
+            )
         controls = study.probes[(study.probes["model"] == model) & (study.probes["target"] == target)]
         for name in ("shuffled labels", "position", "embedding"):
             values = controls.loc[(controls["control"] == name) & (controls["probe"] == "own"), "mean"]
@@ -65,7 +64,8 @@ def target_table(study: Mechanism, split: str = FAR) -> pandas.DataFrame:
     """Return one row per target and one column per model: what a probe reads at the target's best layer."""
     rows = {
         f"{TARGET_NAMES[target]} ({study.probe(BASE, split, target=target)['metric']})": {
-            label(model): _ends(study.probe(model, split, target=target)) for model in study.models
+            label(model): str(row_interval(study.probe(model, split, target=target)))
+            for model in study.models
         }
         for target in TARGET_NAMES
     }
@@ -111,7 +111,7 @@ def layer_words(study: Mechanism, model: str = LEARNT) -> str:
     worst = min(rows, key=lambda row: row["change"])
     return (
         f"{label(model)}, unseen types: significantly less is read {where}; the largest change is "
-        f"{_ends(worst, ('change', 'change_low', 'change_high'))} at layer {int(worst['layer'])}."
+        f"{row_interval(worst, ENDS_OF_CHANGE)} at layer {int(worst['layer'])}."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 
 from sdlab.measure.doubt import doubt_curve, hedging_law
-from sdlab.measure.intervals import Interval, tidy
+from sdlab.measure.intervals import Interval, row_interval, tidy
 from sdlab.measure.places import Places
 from sdlab.measure.probes import CONTROLS, ProbeScore, probe, probe_table
 from sdlab.measure.readouts import NEAR
@@ -43,7 +43,7 @@ def layer_table(states: States, places: Mapping[str, Places], target: str = "ent
 def read_at(rows: pandas.DataFrame, model: str, panel: str, layer: int) -> Interval:
     """Return what a probe reads in `layer_table`."""
     row = rows[(rows["model"] == model) & (rows["panel"] == panel) & (rows["x"] == layer)].iloc[0]
-    return Interval(*(float(row[name]) for name in ("mean", "low", "high")))
+    return row_interval(row)
 
 
 def control_table(
@@ -61,8 +61,7 @@ def control_table(
 
 
 def _cell(score: ProbeScore) -> str:
-    row = probe_table([score]).iloc[0]
-    return str(Interval(*(float(row[name]) for name in ("mean", "low", "high"))))
+    return str(row_interval(probe_table([score]).iloc[0]))
 
 
 def marker_curve(said: Mapping[str, np.ndarray], places: Places, knobs: Knobs) -> pandas.DataFrame:

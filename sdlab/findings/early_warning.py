@@ -9,7 +9,7 @@ import pandas
 
 from sdlab.findings.curve_shape import changes_since_start, first_alarms
 from sdlab.measure.crossed import seeds_interval
-from sdlab.measure.intervals import Interval, ratio_interval, tidy
+from sdlab.measure.intervals import Interval, ratio_interval, row_intervals, tidy
 from sdlab.measure.problem_rates import widened
 from sdlab.study.alarm import changes, measures_of, method_alone
 from sdlab.study.detection import ALL
@@ -69,8 +69,8 @@ def area_table(areas: pandas.DataFrame, step: int) -> pandas.DataFrame:
 
 def _intervals(rows: pandas.DataFrame, names: Sequence[str]) -> list[str]:
     return [
-        str(Interval(*row)) if row[0] == row[0] else "no method has both"
-        for row in rows[list(names)].to_numpy()
+        str(interval) if interval.mean == interval.mean else "no method has both"
+        for interval in row_intervals(rows, names)
     ]
 
 

@@ -8,7 +8,7 @@ from sdlab.errors import SdlabError
 from sdlab.findings.before_after import direction, metric_name, signed
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.evaluation import table_one
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.paper import PAPER, paper_sampling
 from sdlab.paths import ORGANISM
 from sdlab.results.evaluate import evaluate_benchmarks
@@ -100,12 +100,10 @@ def cut_table(results: Mapping[int, Result]) -> pandas.DataFrame:
     """Return score, length, markers and the share of cut completions for each limit."""
     rows = {}
     for limit, result in results.items():
-        numbers = (
-            result.summary(CUT).set_index("metric")[["mean", "low", "high"]].loc[list(CUT)].to_numpy(float)
-        )
+        summary = result.summary(CUT).set_index("metric").loc[list(CUT)]
         rows[limit] = {
-            "cut off" if metric == "truncated" else metric_name(metric): str(Interval(*row))
-            for metric, row in zip(CUT, numbers.tolist(), strict=True)
+            "cut off" if metric == "truncated" else metric_name(metric): str(interval)
+            for metric, interval in zip(CUT, row_intervals(summary), strict=True)
         }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("limit")
 

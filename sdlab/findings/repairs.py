@@ -7,7 +7,7 @@ import pandas
 from sdlab.findings.before_after import Changes, cell, changes_by_test, direction, evaluate_tests
 from sdlab.measure.crossed import crossed_interval
 from sdlab.measure.evaluation import metric_sums
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.study.arena_families import FAMILIES, FAMILY
@@ -40,8 +40,7 @@ def push_word(push: Interval) -> str:
 
 
 def _intervals(table: pandas.DataFrame) -> dict[str, Interval]:
-    ends = table[["mean", "low", "high"]].to_numpy(float)
-    return {str(method): Interval(*row) for method, row in zip(table["method"], ends.tolist(), strict=True)}
+    return dict(zip(table["method"].astype(str), row_intervals(table), strict=True))
 
 
 def push_table(pushes: pandas.DataFrame) -> pandas.DataFrame:

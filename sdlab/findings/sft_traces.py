@@ -9,6 +9,7 @@ import torch
 from sdlab.measure.commit_tables import commits_in
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.evaluation import evaluate
+from sdlab.measure.intervals import row_intervals
 from sdlab.measure.nudges import nudged_after, second_looks, true_statements
 from sdlab.measure.surprisal import surprisal
 from sdlab.paper import sampling
@@ -173,9 +174,7 @@ def intervals(summary: pandas.DataFrame, metric: str, by: str = "model") -> dict
 
 
 def _ends(rows: pandas.DataFrame, by: str) -> dict[str, dict[str, float]]:
-    ends = ["mean", "low", "high"]
-    table = rows[ends].to_numpy(float).tolist()
-    return {str(key): dict(zip(ends, row, strict=True)) for key, row in zip(rows[by], table, strict=True)}
+    return {str(key): vars(one) for key, one in zip(rows[by], row_intervals(rows), strict=True)}
 
 
 def _at(labels: Mapping[str, str], temperature: float, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import summarise
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import row_intervals
 from sdlab.text.markers import total_markers
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import BLIND, Knobs
@@ -141,14 +141,11 @@ def doubt_table(curve: "pandas.DataFrame") -> "pandas.DataFrame":
     """
     import pandas
 
-    def cell(*values) -> str:
-        return str(Interval(*values))
-
     by = curve.columns[0]
     return pandas.DataFrame({
         "bits": [f"{value:.2f}" for value in curve["entropy"]],
-        "hedged": [cell(*values) for values in curve[["mean", "low", "high"]].to_numpy()],
-        "excess": [cell(*values) for values in curve[["excess", "excess_low", "excess_high"]].to_numpy()],
+        "hedged": list(map(str, row_intervals(curve))),
+        "excess": list(map(str, row_intervals(curve, ("excess", "excess_low", "excess_high")))),
         "problems": curve["problems"].to_numpy(), "proposals": curve["proposals"].to_numpy(),
     }, index=pandas.Index(curve[by], name=None))  # fmt: skip
 

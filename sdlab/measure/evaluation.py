@@ -15,7 +15,7 @@ import pandas
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.grading.score import extract_answer, verify
-from sdlab.measure.intervals import Interval, ratio_interval
+from sdlab.measure.intervals import ratio_interval, row_intervals
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.text.markers import MARKERS, count_markers, total_markers
@@ -176,7 +176,7 @@ def table_one(
     Cells look like "0.30 [0.25, 0.35]".
     """
     long = summarise(frame, by, metrics, confidence, seed)
-    long["cell"] = [str(Interval(*values)) for values in long[["mean", "low", "high"]].to_numpy()]
+    long["cell"] = list(map(str, row_intervals(long)))
     order = list(dict.fromkeys(long[by]))
     return (
         long.pivot(index=by, columns="metric", values="cell")

@@ -40,6 +40,19 @@ class Interval:
         return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if numbers[1] != "nan" else numbers[0]
 
 
+ENDS = ("mean", "low", "high")  # the columns of an interval in a table
+
+
+def row_interval(row: pandas.Series, columns: Sequence[str] = ENDS) -> Interval:
+    """Return the interval of one row of a table; `columns` name its mean, low and high."""
+    return Interval(*(float(row[name]) for name in columns))
+
+
+def row_intervals(table: pandas.DataFrame, columns: Sequence[str] = ENDS) -> list[Interval]:
+    """Return the interval of every row of a table, as `row_interval`."""
+    return [Interval(*row) for row in table[list(columns)].to_numpy(float).tolist()]
+
+
 def tidy(value: float) -> str:
     """Return a number with the digits a table needs: 0.33, 9.8, 13,054."""
     size = abs(value)

@@ -9,7 +9,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.comparison import compare, shared_problems
 from sdlab.measure.evaluation import DENSITIES
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import row_intervals
 from sdlab.results.result import ALL_METRICS, METRICS, Result
 from sdlab.results.store import load_results
 
@@ -72,7 +72,7 @@ def wide(
 
     A metric that no result has is left out.
     """
-    cells = table.assign(cell=[str(Interval(*row)) for row in table[["mean", "low", "high"]].to_numpy()])
+    cells = table.assign(cell=list(map(str, row_intervals(table))))
     words = (cells["metric"] == "length") & (cells["unit"] == "words") | cells["metric"].isin(
         DENSITIES
     ) & cells["unit"].str.endswith("words")

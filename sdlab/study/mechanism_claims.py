@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import Interval
+from sdlab.measure.intervals import Interval, row_interval
 from sdlab.measure.ladder import NEUTRAL_WORDS, NO_CHECKS, PATCH_ALL, RANDOM
 from sdlab.measure.readouts import CHANGE, MARKER, NEAR, TRANSFER, TRUE, UNEMBEDDING
 from sdlab.study.mechanism_recorded import Estimate, Mechanism, Point
@@ -89,7 +89,7 @@ def _probe(column: str, split: str, probe: str = "own") -> Callable[[Mechanism],
 
     def quantity(mechanism: Mechanism) -> Estimate:
         row = mechanism.probe(LEARNT, split, probe)
-        interval = Interval(*(float(row[name]) for name in ends))
+        interval = row_interval(row, ends)
         return Estimate(interval, interval, int(row["seeds"]))
 
     return quantity
