@@ -5,7 +5,7 @@ import math
 import pandas
 import pytest
 
-from sdlab.findings import before_after, coverage_crossing, objections, selection, verdicts
+from sdlab.findings import before_after, coverage_crossing, objections, selection, statement_tables
 from sdlab.findings.real_models import problems_needed
 from sdlab.measure.comparison import Comparison
 from sdlab.measure.crossed import crossed_difference
@@ -93,12 +93,12 @@ def test_verdict_words_name_what_does_not_hold():
         },
         "c": {"paper": NOT_STATED, "source": "", "refuted by": "r", "measured": "0", "verdict": "no"},
     }
-    lines = verdicts.verdict_words(rows)
+    lines = statement_tables.verdict_words(rows)
     assert lines[0] == "Verdicts on 2 statements of the paper: agrees 1, disagrees 1."
     assert lines[1] == "Verdicts on 1 questions of our own: no 1."
     assert [line.partition(": ")[2] for line in lines[2:]] == ["b (-1).", "c (0)."]
-    assert verdicts.statement_table(rows).loc["b", "the paper"] == "y (Figure 4)"
-    assert verdicts.cite(rows, "b", "d") == [
+    assert statement_tables.statement_table(rows).loc["b", "the paper"] == "y (Figure 4)"
+    assert statement_tables.cite(rows, "b", "d") == [
         "B: **disagrees** (-1).", "D: its runs are not recorded here."]  # fmt: skip
 
 
