@@ -31,7 +31,9 @@ def recorded() -> Recorded:
                     for seed in range(3)
                     for problem in range(20)
                 ]
-    return Recorded(pandas.DataFrame(columns=["condition", "seed"]), pandas.DataFrame(rows), provenance)
+    return Recorded(
+        pandas.DataFrame(columns=["condition", "seed", "step"]), pandas.DataFrame(rows), provenance
+    )
 
 
 def test_an_organism_counts_as_recorded_when_all_wanted_conditions_are(tmp_path):
@@ -91,3 +93,14 @@ def test_the_kind_of_loss_needs_every_organism_with_intuition(recorded):
 
 def test_every_condition_of_an_organism_is_named():
     assert across.names_on(["organism-2"]) == [f"{name}_2" for name in REPEATED]
+
+
+def test_the_loss_over_organisms_needs_three_of_one_recipe_and_says_what_is_shown(recorded):
+    assert across.loss_over_organisms(recorded, ["organism", "organism-1", "organism-blind"]) is None
+    assert across.loss_over_organisms_words(None) == []
+    loss = across.loss_over_organisms(recorded, ENDS)
+    near, far = (np.mean([ENDS[f"organism{end}"][i] for end in ("", "-1", "-2")]) for i in (0, 1))
+    assert loss.loss_near.mean == pytest.approx(1 - near / 0.8, abs=0.02)
+    assert loss.loss_far.mean == pytest.approx(1 - far / 0.5, abs=0.02)
+    (line,) = across.loss_over_organisms_words(loss)
+    assert line.startswith("With the organism as the unit (3 organisms)") and "more than 1.5 times" in line

@@ -10,7 +10,7 @@ from sdlab.measure.crossed import Difference
 from sdlab.study.conditions import CONDITIONS
 from sdlab.study.dissociation import Dissociation, dissociation, loss_change
 from sdlab.study.organism_conditions import REPEATED
-from sdlab.study.organisms import SAME_RECIPE, across_organisms, name_on
+from sdlab.study.organisms import SAME_RECIPE, across_organisms, name_on, over_organisms
 from sdlab.study.recorded import Recorded, is_recorded
 from sdlab.world.knobs import Knobs
 
@@ -40,18 +40,23 @@ def ends_table(
 ) -> pandas.DataFrame:
     """Return a metric at the end of training: one row per condition, one column per organism.
 
-    The last column has the least and the largest mean of the organisms of one recipe. They differ in the
-    pretraining seed only.
+    The last two columns are about the organisms of one recipe, which differ in the pretraining seed only: the
+    least and the largest mean, and the mean with the organism as the unit (interval over organisms and
+    problems).
     """
     columns = list(organisms)
     same = [one for one in columns if one in SAME_RECIPE]
+    units = over_organisms(recorded, same)
     rows = {}
     for name in REPEATED:
         every = across_organisms(recorded, name, metric, split, columns).intervals
         cells = {one: str(interval) for one, interval in every.items()}
         if len(same) > 1:
             low, high = across_organisms(recorded, name, metric, split, same).spread
-            cells |= {"organisms of one recipe": f"{low:.2f} to {high:.2f}"}
+            cells |= {
+                "organisms of one recipe": f"{low:.2f} to {high:.2f}",
+                "over organisms": str(units.interval(name, metric, split)),
+            }
         rows[CONDITIONS[name].label] = cells
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("trained by")
 
@@ -59,6 +64,32 @@ def ends_table(
 def losses(recorded: Recorded, organisms: Iterable[str], condition: str = "sdpo") -> dict[str, Dissociation]:
     """Return the relative losses in-domain and on unseen types on each organism, and their ratio."""
     return {one: dissociation(recorded, name_on("base", one), name_on(condition, one)) for one in organisms}
+
+
+def loss_over_organisms(
+    recorded: Recorded, organisms: Iterable[str], condition: str = "sdpo"
+) -> Dissociation | None:
+    """Return the relative losses with the organism as the unit; None with fewer than three of one recipe."""
+    same = [one for one in organisms if one in SAME_RECIPE]
+    if len(same) < 3:
+        return None
+    return dissociation(over_organisms(recorded, same), "base", condition)
+
+
+def loss_over_organisms_words(loss: Dissociation | None) -> list[str]:
+    """Return what organisms of this recipe lose in general, judged with the organism as the unit."""
+    if loss is None:
+        return []
+    if loss.exceeds(FACTOR):
+        verdict = f"shown to be more than {FACTOR:g} times as large"
+    else:
+        larger = "shown to be larger" if loss.exceeds(1) else "not shown to be larger"
+        verdict = f"{larger} ({loss.ratio} times as large)"
+    return [
+        f"With the organism as the unit ({loss.seeds} organisms): SDPO takes {loss.loss_near} of the score "
+        f"in-domain and {loss.loss_far} on unseen types. The share on unseen types is larger by "
+        f"{signed(loss.excess(1))}; it is {verdict}."
+    ]
 
 
 def losses_table(recorded: Recorded, found: Mapping[str, Dissociation]) -> pandas.DataFrame:
