@@ -224,9 +224,7 @@ def turns() -> str:
     """Return the number of problems at which SDPO's training score turns from gain to loss."""
     series: dict[str, dict[int | None, str]] = {
         "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
-        "the small organism (290,000 parameters)": {
-            count: small_name("sdpo", count) for count in COUNTS
-        },
+        "the small organism (290,000 parameters)": {count: small_name("sdpo", count) for count in COUNTS},
         "hunts with at most 7 candidates to look through": {
             n: candidates_name(n, "few") for n in CANDIDATE_COUNTS
         },
