@@ -53,12 +53,12 @@ def over_organisms(recorded: Recorded, organisms: Iterable[str] = SAME_RECIPE) -
     """
     columns = list(organisms)
     names = {name_on(name, one): (name, i) for i, one in enumerate(columns) for name in REPEATED}
-    tables = [
+    steps, evaluations = (
         _unit_means(frame[frame["condition"].isin(list(names))], names, keys, len(columns))
         for frame, keys in ((recorded.steps, ["step"]), (recorded.evaluations, EVALUATED))
-    ]
-    kept = sorted({name for table in tables for name in table["condition"]})
-    return Recorded(*tables, {name: recorded.provenance.get(name, {}) for name in kept})
+    )
+    kept = sorted({*steps["condition"], *evaluations["condition"]})
+    return Recorded(steps, evaluations, {name: recorded.provenance.get(name, {}) for name in kept})
 
 
 def _unit_means(

@@ -144,8 +144,8 @@ def _not_stored(value: object) -> type | None:
         return None
     if type(value) is dict:
         parts = [*value, *value.values()]
-    elif type(value) in (list, tuple):
-        parts = list(value)
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):
+        parts = [*value]
     else:
         return type(value)
     return next((kind for kind in map(_not_stored, parts) if kind is not None), None)
