@@ -113,7 +113,7 @@ def test_table_three(record):
     table = table_three.table_three(record, organism)
     assert table["in the file"].tolist() == [2100, None, 512]
     assert table["types, found"].tolist() == [6, None, "none"]
-    assert table["test questions in training"].tolist() == [
+    assert table["test problems in training"].tolist() == [
         "0 exact, 7 near of 210",
         None,
         "0 exact, 1 near of 570",

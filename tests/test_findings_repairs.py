@@ -39,7 +39,7 @@ def test_the_sentences_count_the_directions_of_each_family():
     lines = repairs.push_words(pushes({"sdpo": -0.1, "veto": 0.1, "iw_opd": -0.1, "grpo": 0.1}))
     assert lines == [
         "Follow the teacher: of 3 methods 2 push the doubt down, 1 push it up.",
-        "Reward alone: of 1 methods 0 push the doubt down, 1 push it up.",
+        "Reward alone: of 1 method 0 push the doubt down, 1 push it up.",
     ]
 
 

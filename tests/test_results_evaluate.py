@@ -15,6 +15,7 @@ from patience import PATIENCE
 from sdlab.benchmarks.problems import ProblemSource
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
+from sdlab.findings import real_models
 from sdlab.measure.evaluation import evaluate, summarise
 from sdlab.measure.intervals import difference_interval
 from sdlab.paper import PAPER_SAMPLING, paper_sampling
@@ -545,7 +546,7 @@ def test_a_comparison_is_paired_by_prompt_and_says_what_is_not_significant():
     told = sentences(table, ["reward"])
     assert (
         len(told) == 2
-        and told[0].startswith("toy, reward: b minus a is")
+        and told[0].startswith("toy, score: b minus a is")
         and told[0].endswith("20 problems): not significant.")
     )
     assert comparison([a, c], "c", ["reward"]).set_index("model").loc["a", "difference"] == pytest.approx(
@@ -555,6 +556,17 @@ def test_a_comparison_is_paired_by_prompt_and_says_what_is_not_significant():
         summarise(c.samples, metrics=["length"])["mean"][0]
         == table[(table.metric == "length") & (table.model == "c")]["mean"].item()
     )
+
+
+def test_tables_for_readers_name_the_score_and_keep_the_numbers():
+    a = better(0.1, "a", 1)
+    table = comparison([a], metrics=("reward", "length", "density", "truncated"))
+    shown, plain = real_models.comparison_table(table), wide(table)
+    assert list(shown.columns) == ["score", "length", "markers per 1,000", "cut off"][: len(plain.columns)]
+    assert shown.to_numpy().tolist() == plain.to_numpy().tolist()
+    summary = real_models.summary_table(a, ("reward", "length"))
+    assert summary.index.tolist() == ["score", "length"]
+    assert summary["mean [95% interval]"].tolist() == plain.loc[("toy", "a"), ["reward", "length"]].tolist()
 
 
 def test_a_comparison_says_why_there_is_no_difference():

@@ -626,7 +626,7 @@ def test_one_problem_in_common_gives_no_interval(tmp_path):
     table = comparison([one(path) for path in two_models(tmp_path)])
     (told,) = sentences(table, ["reward"])
     assert told == (
-        "b, reward: n minus m is -1 (1 problem in common, too few for an interval): "
+        "b, score: n minus m is -1 (1 problem in common, too few for an interval): "
         "not significant: too few problems."
     )
 

@@ -32,6 +32,15 @@ def test_a_board_that_knows_its_end_counts_the_steps_and_draws_the_untrained_mod
     assert board.view().text.startswith("GRPO, step 3 of 40, stopped by you here: ")
 
 
+def test_the_title_of_a_board_says_how_its_first_measure_has_moved():
+    board = LiveBoard(("reward", "length"), title="SDPO", show=lambda view: None)
+    board.update({"step": 0, "length": 70.0})
+    assert "SDPO: length (tokens) 70" in board.view().html
+    board.update({"step": 1, "reward": 0.7, "length": 60.0})
+    board.update({"step": 2, "reward": 0.2, "length": 40.0})
+    assert "SDPO: score 0.70 at the first step, 0.20 now" in board.view().html
+
+
 def test_live_board_with_none_of_its_columns_says_so_in_words():
     views = []
     LiveBoard(("reward",), show=views.append).update({"step": 1})

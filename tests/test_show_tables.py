@@ -4,7 +4,7 @@ import pandas
 from bs4 import BeautifulSoup
 
 from sdlab.measure.evaluation import summarise
-from sdlab.show import interval_table, score_table, table
+from sdlab.show import interval_table, score_table, setup, table
 
 
 def cells(view) -> list[list[str]]:
@@ -19,6 +19,16 @@ def test_numbers_have_two_decimals_and_text_is_escaped():
     assert not BeautifulSoup(view.html, "html.parser").find("b") and "0.12" in view.text
     odd = pandas.DataFrame({"x": [float("nan"), float("inf"), -float("inf")]})
     assert cells(table(odd)) == [["x"], [""], ["∞"], ["-∞"]]
+
+
+def test_a_plain_table_of_a_notebook_has_two_decimals():
+    with pandas.option_context("display.float_format", None, "display.max_colwidth", 50):
+        setup()
+        page = pandas.DataFrame({"x": [1.0, -0.125, 0.0625]}, index=pandas.Index([0.7, 1, 1.4]))._repr_html_()
+    found = [
+        [cell.get_text() for cell in row(["th", "td"])] for row in BeautifulSoup(page, "html.parser")("tr")
+    ]
+    assert found == [["", "x"], ["0.70", "1.00"], ["1.00", "-0.12"], ["1.40", "0.06"]]
 
 
 def rows(model: str, split: str, rewards) -> pandas.DataFrame:

@@ -130,7 +130,7 @@ def test_heatmap_colours_scale_and_table():
         "#ffffff",
         "#ffffff",
     ]
-    assert spans[0]["title"] == "␣a  +2.000 nats\np: 0.250" and spans[1]["title"].startswith("⏎  -1.000")
+    assert spans[0]["title"] == "␣a  +2.00 nats\np: 0.25" and spans[1]["title"].startswith("⏎  -1.00 ")
     assert "≥ +2.00" in view.html and "≤ -2.00" in view.html
     table = re.findall(r"<code>(.*?)</code>", view.html)
     assert table == ["␣a", "⏎"]

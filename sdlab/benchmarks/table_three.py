@@ -43,7 +43,7 @@ TABLE = (
         "LiveCodeBench v6",
         131,
         None,
-        "the training questions",
+        "the training problems",
         "SDPO helps (SDPO paper: 48.8, GRPO 41.2)",
         "",
         "kata",
@@ -67,7 +67,7 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
         groups = real.get("groups") or {}
         row = {
             "data set": data_set.name,
-            "questions, paper": data_set.questions,
+            "problems, paper": data_set.questions,
             "in the file": real.get("questions"),
             "distinct": real.get("distinct"),
             "types, paper": data_set.types,
@@ -75,11 +75,11 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
             "effective types, found": (groups.get("types") or {}).get("effective"),
             "wordings, found": _count(groups, "wordings"),
             "judged on, paper": data_set.evaluation,
-            "test questions in training": _overlap(measures, data_set.measured),
+            "test problems in training": _overlap(measures, data_set.measured),
             "exposures in 100 steps, paper": PAPER_PLAN.draws / data_set.questions,
             "verdict of the paper": data_set.verdict,
             "stand-in": data_set.stand_in,
-            "its questions": stand_in["questions"],
+            "its problems": stand_in["questions"],
             "its types": stand_in["types"],
             "its effective types": stand_in["effective_types"],
         }

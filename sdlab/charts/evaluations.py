@@ -13,6 +13,7 @@ from sdlab.charts.picture import OKABE_ITO
 from sdlab.charts.style import chart_title, layered, need, number
 from sdlab.charts.types import Frame, Options
 from sdlab.errors import SdlabError
+from sdlab.text.plural import plural
 
 if TYPE_CHECKING:
     import altair as alt
@@ -80,7 +81,7 @@ def pass_rates(
         y=alt.Y(
             "problem:N",
             sort=[labels[key] for key in order],
-            title=None if named else f"{len(order)} problems",
+            title=None if named else plural(len(order), "problem"),
             axis=axis,
         ),
         color=alt.Color(
@@ -106,7 +107,7 @@ def pass_rates(
         own = frame[frame["model"] == name]
         gap = (own["high"] - own["low"]).median()
         words.append(
-            f"{name}: {(own['rate'] == 0).sum()} of {len(own)} problems never solved, "
+            f"{name}: {(own['rate'] == 0).sum()} of {plural(len(own), 'problem')} never solved, "
             f"{(own['rate'] == 1).sum()} always; "
             f"mean {own['rate'].mean():.2f}; half of the intervals are wider than {gap:.2f}"
         )

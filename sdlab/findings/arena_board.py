@@ -12,6 +12,7 @@ from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED
 from sdlab.study.arena_families import FAMILY
 from sdlab.study.arena_measures import load_arena, measures, missing_methods, recorded_names
 from sdlab.study.recorded import Recorded
+from sdlab.text.plural import plural
 
 COUNTED = ("better", "equal", "not worse", "worse", "gains", "keeps", "loses", "not settled")
 
@@ -80,7 +81,8 @@ def push_and_score(pushes: pandas.DataFrame, recorded: Recorded) -> pandas.DataF
 def rank_words(both: pandas.DataFrame, least: int = 6) -> str:
     """Return a sentence about the rank correlation between push and score over the methods."""
     if len(both) < least:
-        return f"{len(both)} methods are recorded; a rank correlation needs at least {least}."
+        recorded = plural(len(both), "method is", "methods are")
+        return f"{recorded} recorded; a rank correlation needs at least {least}."
     push, score = both["push"].to_numpy(), both["score"].to_numpy()
 
     def rank_correlation(order: np.ndarray) -> float:

@@ -122,6 +122,25 @@ def main_changes(changes: Changes) -> dict[str, Comparison]:
     }
 
 
+def first_to_last(
+    steps: pandas.DataFrame,
+    labels: Mapping[str, str] | None = None,
+    metric: str = "reward",
+    by: str = "condition",
+) -> str:
+    """Return the title of a chart of training runs: "Training score, first to last step: SDPO 0.71 to 0.19".
+
+    steps: a row per step (and seed) of each condition; a value is the mean over the seeds at that step.
+    labels: names of the conditions for readers; others are shown as they are.
+    """
+    labels, means = labels or {}, steps.groupby([by, "step"], sort=True)[metric].mean()
+    ends = [
+        f"{labels.get(name, name)} {tidy(means.loc[name].iloc[0])} to {tidy(means.loc[name].iloc[-1])}"
+        for name in dict.fromkeys(steps[by])
+    ]
+    return f"Training {metric_name(metric)}, first to last step: {'; '.join(ends)}"
+
+
 def nested(changes: Changes) -> dict[str, dict[str, Comparison]]:
     """Return the changes as test -> metric -> change."""
     found: dict[str, dict[str, Comparison]] = {}

@@ -36,21 +36,22 @@ def plan_table(ways: pandas.DataFrame) -> pandas.DataFrame:
     """Return `table_three.touched_under` as text: a row per population, a column per way to draw."""
     cells = [f"{one.touched:,.0f} ({one.share:.1%})" for one in ways.itertuples()]
     table = ways.assign(cell=cells).pivot(index="population", columns="drawn", values="cell")
-    return table.loc[list(dict.fromkeys(ways["population"])), list(dict.fromkeys(ways["drawn"]))]
+    table = table.loc[list(dict.fromkeys(ways["population"])), list(dict.fromkeys(ways["drawn"]))]
+    return table.rename(columns=problems_said)
 
 
 def plans_that_fit(ways: pandas.DataFrame) -> dict[str, list[str]]:
-    """Return which plans give the paper's number of questions, its share, and both."""
+    """Return which plans give the paper's number of problems, its share, and both."""
     number = ways["off the paper's number"].abs() < 0.01
     share = ways["off its share"].abs() < 0.005
     chosen = {
-        "14,000 questions (within 1%)": ways[number],
+        "14,000 problems (within 1%)": ways[number],
         "78% (within half a point)": ways[share],
         "both": ways[number & share],
     }
     return {
         what: [
-            f"{one.population}, {one.drawn} ({one.touched:,.0f}, {one.share:.1%})"
+            f"{one.population}, {problems_said(one.drawn)} ({one.touched:,.0f}, {one.share:.1%})"
             for one in part.itertuples()
         ]
         for what, part in chosen.items()
@@ -172,4 +173,9 @@ def as_cell(value: object) -> str:
 def compared_numbers(held: pandas.DataFrame) -> pandas.DataFrame:
     """Return `table_three.comparisons` as text: the paper's number, the file's, and whether they agree."""
     named = held.assign(agrees=held["agrees"].map({True: "yes", False: "NO"}))
-    return named.set_index("what").map(as_cell)
+    return named.set_index("what").map(as_cell).rename(index=problems_said)
+
+
+def problems_said(name: str) -> str:
+    """Return a name for readers: what records and the paper call a question is a problem here."""
+    return name.replace("question", "problem")

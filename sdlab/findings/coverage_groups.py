@@ -1,4 +1,4 @@
-"""Types that nobody wrote down: groups found from the words of the questions, and how soon all are met.
+"""Types that nobody wrote down: groups found from the words of the problems, and how soon all are met.
 
 In real files the types are found by `sdlab.benchmarks.clusters`; a group of wordings need not be a type.
 """
@@ -11,12 +11,13 @@ import pandas
 from sdlab.benchmarks import clusters
 from sdlab.benchmarks.coverage import accumulation, expected_met
 from sdlab.benchmarks.recorded import SIZES
+from sdlab.text.plural import plural
 from sdlab.world.splits import load_split
 
 
 @dataclass(frozen=True)
 class BlindGrouping:
-    """Groups of questions found from their words alone, where the types are known."""
+    """Groups of problems found from their words alone, where the types are known."""
 
     table: pandas.DataFrame
     texts: dict[str, list[str]]
@@ -113,14 +114,16 @@ def met_in(curves: pandas.DataFrame, n: int) -> pandas.DataFrame:
         curves[curves["n"] == n].set_index("set")["met"],
         curves.groupby("set", sort=False)["met"].last(),
     )
-    table = pandas.DataFrame({f"met in {n} problems": at, "of": whole, "share": at / whole}).loc[whole.index]
+    table = pandas.DataFrame(
+        {f"met in {plural(n, 'problem')}": at, "of": whole.round().astype(int), "share": at / whole}
+    ).loc[whole.index]
     return table.assign(share=table["share"].map("{:.0%}".format)).round(1)
 
 
 def unlike_curves(
     real: Mapping[str, dict], names: Sequence[str], texts: Mapping[str, Sequence[str]], resamples: int
 ) -> pandas.DataFrame:
-    """Return the effective number of unlike questions (Vendi score) among n: recorded sets, then `texts`."""
+    """Return the effective number of unlike problems (Vendi score) among n: recorded sets, then `texts`."""
     rows = [
         {"set": name, "n": int(n), "met": value}
         for name in names

@@ -17,6 +17,7 @@ from sdlab.study.recorded import Recorded
 from sdlab.study.statements import OWN_WORDS
 from sdlab.study.verdicts import NOT_SETTLED, judge
 from sdlab.study.watch import MEASURES
+from sdlab.text.plural import plural
 
 LASTING = 3  # further steps in which a change must stay clear of 0
 CONFIDENCE = 0.99  # of the interval of a first change: many steps are looked at
@@ -45,9 +46,9 @@ def mixed_words(runs: pandas.DataFrame) -> str:
     mixed = [str(name) for name, share in shares.items() if 0 < share < 1]
     inside = runs[runs["method"].isin(mixed)]
     return (
-        f"{len(mixed)} of {len(shares)} methods have failed and healthy runs ({', '.join(mixed) or 'none'}: "
-        f"{int(inside['failed'].sum())} of {len(inside)} runs failed). Knowing only the method, without any "
-        f"measure, has an area of {method_alone(runs):.2f}."
+        f"{len(mixed)} of {plural(len(shares), 'method')} have failed and healthy runs "
+        f"({', '.join(mixed) or 'none'}: {int(inside['failed'].sum())} of {plural(len(inside), 'run')} failed). "
+        f"Knowing only the method, without any measure, has an area of {method_alone(runs):.2f}."
     )
 
 
@@ -143,14 +144,16 @@ def silent_words(warned: pandas.DataFrame, measure: str) -> list[str]:
         if len(late):
             worst = late["difference"].min()
             lines.append(
-                f"{method}: no warning in time in {len(late)} of {len(failed)} failed runs "
+                f"{method}: no warning in time in {len(late)} of {plural(len(failed), 'failed run')} "
                 f"({label}; their largest loss of score is {worst:+.2f})."
             )
         if len(false):
-            lines.append(f"{method}: a false alarm in {len(false)} of {len(healthy)} healthy runs.")
+            lines.append(f"{method}: a false alarm in {len(false)} of {plural(len(healthy), 'healthy run')}.")
     left = int(warned["at"].isna().sum())
     if left:
-        lines.append(f"{left} runs could not be judged: the other methods have no failed or no healthy run.")
+        lines.append(
+            f"{plural(left, 'run')} could not be judged: the other methods have no failed or no healthy run."
+        )
     return lines or [f"With {label} every failed run was warned of, and no healthy run."]
 
 
@@ -225,7 +228,7 @@ def alarm_claims(
         row = areas[(areas["measure"] == name) & (areas["step"] == step)].iloc[0]
         interval = Interval(row["within"], row["within_low"], row["within_high"])
         rows[f"after {step} steps, {MEASURES[name].label}: failed and healthy runs of one method differ"] = (
-            interval, 0.5, math.inf, f"area within methods: 0.5 or less ({row['mixed']} methods)",
+            interval, 0.5, math.inf, f"area within methods: 0.5 or less ({plural(row['mixed'], 'method')})",
         )  # fmt: skip
     rows[f"a threshold on {label} warns in time of at least half of the failed runs of unseen methods"] = (
         warned_share(warned), 0.5, math.inf, "share warned: a half or less",
@@ -257,7 +260,7 @@ def settled_words(claims: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return a sentence that counts the verdicts, then one for every claim that is settled."""
     verdicts = [row["verdict"] for row in claims.values()]
     counted = ", ".join(f"{word} {verdicts.count(word)}" for word in dict.fromkeys(verdicts))
-    return [f"Verdicts on {len(claims)} claims: {counted}."] + [
+    return [f"Verdicts on {plural(len(claims), 'claim')}: {counted}."] + [
         f"{claim[0].upper()}{claim[1:]}: **{row['verdict']}** ({row['measured']})."
         for claim, row in claims.items()
         if row["verdict"] != OWN_WORDS[NOT_SETTLED]

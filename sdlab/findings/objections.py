@@ -16,7 +16,8 @@ from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.measure.token_divergence import heat_ratio, token_divergence
 from sdlab.rollout.types import TrainableEngine
 from sdlab.text.markers import total_markers
-from sdlab.text.prompt import render_prompt
+from sdlab.text.plural import plural
+from sdlab.text.prompt import CONTEXT_LABELS, render_prompt
 from sdlab.train.batch import Batch, sample_batch
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.teacher import TeacherView, teacher_view
@@ -49,9 +50,10 @@ class TaughtBatch:
         right = self.batch.rewards.view(-1, size).sum(1)
         unsolved, lone = int((right == 0).sum()), int((right == 1).sum())
         return (
-            f"{len(right)} problems with {size} completions each, score {self.batch.rewards.mean():.2f}: "
-            f"{self.taught:.0%} of the completions are distilled. Left out: {size * unsolved} completions of "
-            f"{unsolved} problems without a right one, and {lone} completions that are the only right one."
+            f"{plural(len(right), 'problem')} with {plural(size, 'completion')} each, score "
+            f"{self.batch.rewards.mean():.2f}: {self.taught:.0%} of the completions are distilled. Left out: "
+            f"{plural(size * unsolved, 'completion')} of {plural(unsolved, 'problem')} without a right one, "
+            f"and {plural(lone, 'completion that is', 'completions that are')} the only right one."
         )
 
     def example(self, markers: int = 3) -> int:
@@ -144,7 +146,7 @@ def marker_share_table(tokens: Mapping[str, pandas.DataFrame]) -> pandas.DataFra
     columns = {}
     for context, frame in tokens.items():
         is_marker, loss = frame["marker"] != "", frame["divergence"]
-        columns[context] = {
+        columns[CONTEXT_LABELS.get(context, context)] = {
             "divergence of a marker : of another token": str(marker_ratio(frame)),
             "the same, where the student hesitates": str(marker_ratio(unsure(frame))),
             "|u| of a marker : of another token": str(marker_ratio(frame, "u")),

@@ -11,6 +11,7 @@ from sdlab.measure.intervals import Interval
 from sdlab.rollout.types import TrainableEngine
 from sdlab.runs.needs import SMALL, parameters
 from sdlab.seeds import stream
+from sdlab.text.plural import plural
 from sdlab.text.prompt import CONTEXT_LABELS
 from sdlab.world.problems import Problem
 from sdlab.world.solutions import write_correct
@@ -130,7 +131,8 @@ def _divided(own: str) -> tuple[list[Problem], list[Problem]]:
     problems = load_problems(own)
     if len(problems) < LEAST:
         raise SdlabError(
-            f"{problems_name(own)} has {len(problems)} problems, and half of them are held out for the test; "
+            f"{problems_name(own)} has {plural(len(problems), 'problem')}, and half of them are held out for "
+            "the test; "
             f"give at least {LEAST}"
         )
     return problems[::2], problems[1::2]

@@ -8,6 +8,7 @@ from sdlab.findings.before_after import direction
 from sdlab.measure.crossed import Difference
 from sdlab.study.conditions import SWEEP
 from sdlab.study.recorded import is_recorded, load_recorded
+from sdlab.text.plural import plural
 
 GOALS = {"reward": "training score", "loss": "loss"}
 
@@ -39,7 +40,7 @@ def rate_words(swept: pandas.DataFrame, losses: dict[float, Difference], method:
     below = sum(direction(change) == "smaller" for change in losses.values())
     lines = [
         f"{method} ends significantly below the untrained model on unseen types at {below} of "
-        f"{len(losses)} rates."
+        f"{plural(len(losses), 'rate')}."
     ]
     for row in swept[swept["best"]].drop_duplicates("method").itertuples():
         ends = _ends(swept[swept["method"] == row.method])

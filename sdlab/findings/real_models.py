@@ -11,11 +11,13 @@ from sdlab.measure.evaluation import table_one
 from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.paper import PAPER, paper_sampling
 from sdlab.paths import ORGANISM
+from sdlab.results.comparison import wide
 from sdlab.results.evaluate import evaluate_benchmarks
+from sdlab.results.index import LABELS
 from sdlab.results.result import Result
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine
-from sdlab.text.prompt import CONTEXTS
+from sdlab.text.prompt import CONTEXT_LABELS, CONTEXTS
 from sdlab.world.problems import Problem
 
 HALF, LIMITS = 0.02, (80, 120, 240)
@@ -38,19 +40,47 @@ def models_side_by_side(model: str, engine: str, alone: bool) -> tuple[dict[str,
 def beside_the_paper(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
     """Return Table 1 of each model below the paper's: a row per model and metric, a column per context.
 
+    Columns have the labels of the contexts.
+
     A context that a model does not have is LEFT_OUT.
     """
     metrics = [str(metric) for metric in PAPER]
     table = {
         ("paper: DeepSeek-R1-Distill-Qwen-7B", metric_name(metric)): [
-            f"{value:,.2f}" for value in PAPER[metric]
+            paper_number(value) for value in PAPER[metric]
         ]
         for metric in metrics
     }
     for name, frame in frames.items():
         cells = table_one(frame, "context", metrics).reindex(list(CONTEXTS), fill_value=LEFT_OUT)
         table |= {(name, metric_name(metric)): cells[metric].tolist() for metric in metrics}
-    return pandas.DataFrame(table, index=list(CONTEXTS)).T.rename_axis(["model", "metric"])
+    labels = [CONTEXT_LABELS[context] for context in CONTEXTS]
+    return pandas.DataFrame(table, index=labels).T.rename_axis(["model", "metric"])
+
+
+def paper_number(value: float) -> str:
+    """Return a number with the paper's digits: 0.98, 8.8, 182.5, 13,054; whole numbers have no decimals."""
+    if abs(value) < 2:
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return `sdlab.results.comparison.wide` with the metrics named as readers know them: "score"."""
+    return wide(table).rename(columns=LABELS)
+
+
+def summary_table(
+    result: Result, metrics: Sequence[str] = ("reward", "length", "markers")
+) -> pandas.DataFrame:
+    """Return one row per metric of a result: its name for readers, and the mean with its interval.
+
+    A metric without any value is left out.
+    """
+    rows = result.summary(metrics)
+    cells = [str(Interval(*row)) for row in rows[["mean", "low", "high"]].to_numpy(float).tolist()]
+    names = [LABELS.get(metric, metric) for metric in rows["metric"]]
+    return pandas.DataFrame({"mean [95% interval]": cells}, index=pandas.Index(names, name="metric"))
 
 
 def bare_answers(frames: Mapping[str, pandas.DataFrame]) -> dict[str, Comparison]:

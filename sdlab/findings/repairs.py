@@ -11,6 +11,7 @@ from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.study.arena_families import FAMILIES, FAMILY
+from sdlab.text.plural import plural
 from sdlab.train.config import TrainConfig
 from sdlab.train.repairs.hooks import Repair
 from sdlab.train.repairs.loop import run_repair
@@ -69,8 +70,8 @@ def push_words(pushes: pandas.DataFrame) -> list[str]:
         mine = [word for method, word in words.items() if FAMILY.get(method) == family]
         if mine:
             lines.append(
-                f"{label[0].upper()}{label[1:]}: of {len(mine)} methods {mine.count(LOWERS)} push the doubt "
-                f"down, {mine.count(RAISES)} push it up."
+                f"{label[0].upper()}{label[1:]}: of {plural(len(mine), 'method')} "
+                f"{mine.count(LOWERS)} push the doubt down, {mine.count(RAISES)} push it up."
             )
     return lines
 

@@ -15,6 +15,7 @@ from sdlab.measure.surprisal import surprisal
 from sdlab.paper import sampling
 from sdlab.rollout.types import TrainableEngine
 from sdlab.study.two_data_sets import evaluate_students
+from sdlab.text.plural import plural
 from sdlab.train.batch import Rows
 from sdlab.train.losses import sft_loss, token_logps
 from sdlab.train.sft import Trace
@@ -94,7 +95,8 @@ def helped(tries: pandas.DataFrame, before: str, after: str) -> Helped:
     one, two = (tries[tries["nudge"] == name].reset_index(drop=True) for name in (before, after))
     gain = two["reward"] - one["reward"]
     shown = gain.where(one["completion"] != two["completion"]).fillna(-2).to_numpy().argmax()
-    words = f"wrong to right: {(gain > 0).sum()} of {len(gain)} completions; the reverse: {(gain < 0).sum()}"
+    whole = plural(len(gain), "completion")
+    words = f"wrong to right: {(gain > 0).sum()} of {whole}; the reverse: {(gain < 0).sum()}"
     return Helped(one.iloc[shown], two.iloc[shown], words)
 
 

@@ -12,6 +12,7 @@ from sdlab.measure.evaluation import DENSITIES
 from sdlab.measure.intervals import row_intervals
 from sdlab.results.result import ALL_METRICS, METRICS, Result
 from sdlab.results.store import load_results
+from sdlab.text.plural import plural
 
 DEFAULT_METRICS = ("reward", "pass@1", "pass@4", "pass@8", "pass@16", *METRICS)
 IN_UNITS = ("length", *DENSITIES)  # not comparable between tokens and words
@@ -91,7 +92,8 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
     """Return the differences of a `comparison` in words, on the benchmarks that the baseline has."""
     rows = table[table["metric"].isin(metrics) & ~table["verdict"].isin(["", NO_BASELINE])]
     return [
-        f"{row['benchmark']}, {row['metric']}: {row['model']} minus {row['baseline']} "
+        f"{row['benchmark']}, {'score' if row['metric'] == 'reward' else row['metric']}: "
+        f"{row['model']} minus {row['baseline']} "
         + (
             f"is {row['difference']:+.3g} ({_doubt(row)}): "
             if np.isfinite(row["difference"])
@@ -105,9 +107,10 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
 def _doubt(row: dict) -> str:
     """Return the interval of a difference and its number of problems, in words."""
     if not np.isfinite([row["difference_low"], row["difference_high"]]).all():
-        several = "s" * (row["common"] != 1)
-        return f"{row['common']} problem{several} in common, too few for an interval"
-    return f"{row['difference_low']:+.3g} to {row['difference_high']:+.3g}, {row['common']} problems"
+        return f"{plural(row['common'], 'problem')} in common, too few for an interval"
+    return (
+        f"{row['difference_low']:+.3g} to {row['difference_high']:+.3g}, {plural(row['common'], 'problem')}"
+    )
 
 
 def _loaded(results: Sequence[Result | str | Path]) -> list[Result]:

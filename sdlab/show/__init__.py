@@ -35,7 +35,7 @@ __all__ = ["setup", "charts", *_HOME]
 def setup() -> None:
     """Set sdlab's chart theme and renderer and the display of tables; call it once per notebook.
 
-    Tables then show short numbers and up to 80 characters of a text.
+    Tables then show numbers with two decimals (one from 10 on) and up to 80 characters of a text.
     """
     import pandas as pd
 
@@ -43,7 +43,7 @@ def setup() -> None:
 
     picture.enable()
     pd.set_option(
-        "display.float_format", lambda value: f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
+        "display.float_format", lambda value: f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}"
     )
     pd.set_option("display.max_colwidth", 80)
     pd.set_option("display.max_columns", 30)

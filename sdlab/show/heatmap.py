@@ -6,6 +6,7 @@ from typing import Any
 from sdlab.errors import SdlabError
 from sdlab.show.tokens import visible
 from sdlab.show.view import View, render
+from sdlab.text.plural import plural
 
 NEGATIVE, POSITIVE = (213, 94, 0), (0, 114, 178)
 
@@ -53,7 +54,7 @@ def token_heatmap(
     sign = "+" if diverging else ""
     coloured = []
     for i, (token, value) in enumerate(zip(tokens, numbers, strict=True)):
-        hover = f"{visible(token)}  {value:{sign}.3f} {unit}"
+        hover = f"{visible(token)}  {value:{sign}.2f} {unit}"
         hover += "".join(f"\n{name}: {_short(column[i])}" for name, column in columns.items())
         coloured.append((token, _tint(value / limit, diverging), hover))
     largest = _largest(numbers.tolist(), top)
@@ -61,7 +62,7 @@ def token_heatmap(
     html = render(
         "heatmap.html",
         title=title,
-        facts=[f"{len(tokens)} tokens", f"sum {total:{sign}.1f} {unit}"],
+        facts=[plural(len(tokens), "token"), f"sum {total:{sign}.1f} {unit}"],
         prompt="".join(prompt_tokens),
         tokens=coloured,
         scale=_scale(limit, diverging),
@@ -69,19 +70,20 @@ def token_heatmap(
         unit=unit,
         columns=["position", "token", unit, *columns],
         rows=[
-            (i, visible(tokens[i]), f"{numbers[i]:+.3f}", *(_short(column[i]) for column in columns.values()))
+            (i, visible(tokens[i]), f"{numbers[i]:+.2f}", *(_short(column[i]) for column in columns.values()))
             for i in largest
         ],
     )
     strongest = ", ".join(f"{visible(tokens[i])} {numbers[i]:+.2f}" for i in largest)
     return View(
         html,
-        f"{title or 'Token values'}: {len(tokens)} tokens, sum {total:+.1f} {unit}; largest: {strongest}",
+        f"{title or 'Token values'}: {plural(len(tokens), 'token')}, sum {total:+.1f} {unit}; "
+        f"largest: {strongest}",
     )
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _tint(share: float, diverging: bool) -> str:

@@ -110,9 +110,25 @@ class LiveBoard:
         if "method" not in frame:
             frame["method"] = self.title
         chart = training_curves(
-            frame, drawn, step=self.step, title=self.title, baseline=self.baseline, columns=4, width=190
+            frame,
+            drawn,
+            step=self.step,
+            title=self._headline(drawn[0]),
+            baseline=self.baseline,
+            columns=4,
+            width=190,
         )
         return View(render("caption.html", view=View(to_html(chart)), caption=line), line)
+
+    def _headline(self, metric: str) -> str:
+        """Return the chart's title: the first and the last value of its first metric."""
+        from sdlab.charts.style import METRIC_LABELS, number
+
+        values = [float(row[metric]) for row in self.rows if row.get(metric) is not None]
+        label = METRIC_LABELS.get(metric, metric)
+        if len(values) < 2:
+            return f"{self.title}: {label} {number(values[0])}"
+        return f"{self.title}: {label} {number(values[0])} at the first step, {number(values[-1])} now"
 
     def _place(self, last: Mapping[str, Any]) -> str:
         """Return where the training is: "step 3 of 40", with a remark where the reader stopped it."""
