@@ -47,8 +47,8 @@ def mixed_words(runs: pandas.DataFrame) -> str:
     inside = runs[runs["method"].isin(mixed)]
     return (
         f"{len(mixed)} of {plural(len(shares), 'method')} have failed and healthy runs "
-        f"({', '.join(mixed) or 'none'}: {int(inside['failed'].sum())} of {plural(len(inside), 'run')} failed). "
-        f"Knowing only the method, without any measure, has an area of {method_alone(runs):.2f}."
+        f"({', '.join(mixed) or 'none'}: {int(inside['failed'].sum())} of {plural(len(inside), 'run')} "
+        f"failed). Knowing only the method, without any measure, has an area of {method_alone(runs):.2f}."
     )
 
 

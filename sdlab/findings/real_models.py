@@ -78,7 +78,7 @@ def summary_table(
     A metric without any value is left out.
     """
     rows = result.summary(metrics)
-    cells = [str(Interval(*row)) for row in rows[["mean", "low", "high"]].to_numpy(float).tolist()]
+    cells = [str(interval) for interval in row_intervals(rows)]
     names = [LABELS.get(metric, metric) for metric in rows["metric"]]
     return pandas.DataFrame({"mean [95% interval]": cells}, index=pandas.Index(names, name="metric"))
 
