@@ -9,8 +9,10 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, suppress
+from dataclasses import is_dataclass
 from functools import partial, wraps
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sdlab.errors import SdlabError, first_line, unknown
@@ -158,7 +160,29 @@ def _dispatch(arguments: list[str]) -> int:
         raise
     finally:
         sys.stderr.write(errors.getvalue() if cause_of(sys.exc_info()[1]) is None else "")
+    _refuse_empty_lists(rest, parsed.keywords)
     return parsed()
+
+
+def _refuse_empty_lists(words: list[str], values: Mapping[str, Any]) -> None:
+    """Raise SdlabError for an option that takes a list and got no word, as in `--seeds $SEEDS` without SEEDS.
+
+    Commands read an empty list as "all", which may be hours of training. An option without a word after it is
+    a switch, whose value is a bool, or such a list; tyro has refused all others.
+    """
+    for word, after in pairwise([*words, "--"]):
+        if not word.startswith("--") or "=" in word or not after.startswith("--"):
+            continue
+        name = word[2:].rpartition(".")[2].replace("-", "_")
+        if any(not isinstance(value, bool) for value in _named(name, values)):
+            raise SdlabError(f"{word} has no value; write at least one after it, or leave {word} out")
+
+
+def _named(name: str, values: Mapping[str, Any]) -> list[Any]:
+    """Return the values of the option `name` among the arguments of a command and in its settings classes."""
+    found = [values[name]] if name in values else []
+    inner = [vars(value) for value in values.values() if is_dataclass(value)]
+    return found + [one for some in inner for one in _named(name, some)]
 
 
 class Captured(io.StringIO):

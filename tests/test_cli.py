@@ -373,6 +373,15 @@ def test_a_reader_that_goes_away_gets_no_traceback(arguments):
         ("evaluate organism --instruction hi", "--instruction needs --problems"),
         ("evaluate organism --csv --json --benchmarks in-domain", "--csv and --json exclude each other"),
         ("sweep runs/x steps", "'steps' is no axis"),
+        (
+            "sweep runs/x method=grpo problems=a --problems b",
+            "'problems' is an axis and the option --problems",
+        ),
+        ("evaluate organism --benchmarks in-domain,,deeper", "--benchmarks 'in-domain,,deeper' has an empty"),
+        ("tour --only 00,,01", "--only '00,,01' has an empty name"),
+        ("reproduce main --seeds", "--seeds has no value; write at least one after it"),
+        ("reproduce main --seeds --jobs 1", "--seeds has no value"),
+        ("pretrain --output runs/x --knobs", "--knobs has no value"),
     ],
 )
 def test_a_bad_setting_is_one_line_without_inner_names(capsys, arguments, words):
@@ -380,6 +389,29 @@ def test_a_bad_setting_is_one_line_without_inner_names(capsys, arguments, words)
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.startswith("sdlab: ") and words in printed.err
     assert printed.err.count("\n") == 1 and "tyro" not in printed.err
+
+
+def test_an_empty_list_is_refused_wherever_an_option_takes_one(monkeypatch, capsys):
+    from sdlab.commands import markers
+
+    @dataclass(frozen=True)
+    class Lists:
+        splits: tuple[str, ...] = ("a",)
+        loud: bool = False
+
+    def command(
+        files: tyro.conf.Positional[tuple[Path, ...]] = (), lists: tyro.conf.OmitArgPrefixes[Lists] = Lists()
+    ) -> int:
+        return 0
+
+    command.__annotations__["lists"] = tyro.conf.OmitArgPrefixes[Lists]
+    monkeypatch.setattr(markers, "markers_command", command)
+    for right in ([], ["--loud"], ["f", "--no-loud", "--splits", "b"], ["--splits", "b", "c", "--loud"]):
+        assert cli.main(["markers", *right]) == 0
+    assert capsys.readouterr().err == ""
+    for wrong in (["--splits"], ["f", "--splits", "--loud"], ["--loud", "--splits"]):
+        assert cli.main(["markers", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("sdlab: --splits has no value; write at least one after it")
 
 
 def test_any_value_error_of_a_settings_class_is_one_line(monkeypatch, capsys):

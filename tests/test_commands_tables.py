@@ -7,9 +7,11 @@ import pandas
 import pytest
 
 from sdlab.commands.models import known_models, models_command
+from sdlab.commands.repairs import repairs
 from sdlab.commands.tables import Column, TableOptions, print_table, shorten
 from sdlab.errors import SdlabError
 from sdlab.rollout import loading
+from sdlab.train.repairs.catalogue import CATALOGUE
 
 NAMES = Column("model", ["org/A-very-long-name-of-a-model-with-its-step-0100", "[b]"])
 COLUMNS = [
@@ -63,6 +65,22 @@ def test_the_models_are_listed_with_their_exact_sizes(monkeypatch, capsys):
     assert models_command() == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines()[:15])) <= 80 and "smollm2-135m" in out
+    for width in (80, 100, 200):  # every name can be copied
+        monkeypatch.setenv("COLUMNS", str(width))
+        models_command()
+        assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()} >= set(
+            sizes
+        )
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_every_repair_is_described_within_the_terminal_without_losing_a_word(monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name, entry in CATALOGUE.items():
+        repairs(name)
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= width
+        assert " ".join(out.split()).endswith(" ".join((entry.description or entry.about).split()))
 
 
 def test_a_gguf_file_and_a_packaged_model_need_their_packages(tmp_path, monkeypatch):

@@ -12,13 +12,15 @@ import pytest
 
 from sdlab.errors import SdlabError
 from sdlab.files import files_below, from_json, sha256, to_json
+from sdlab.labs.grading import files_in
 from sdlab.labs.sandbox.submission import load_repair
 from sdlab.runs.files import read_about, read_lines, to_line
 from sdlab.runs.folder import open_run
-from sdlab.runs.loading import load_run
+from sdlab.runs.loading import find_runs, load_run
 from sdlab.scale.job import Job, read_job, write_job
 from sdlab.scale.recipes import RECIPES, read_recipe
 from sdlab.train.grpo import GRPOConfig
+from sdlab.walkthrough.copies import copy_notebooks
 
 SDLAB = Path(__file__).parents[1] / "sdlab"
 
@@ -152,6 +154,28 @@ def test_a_folder_without_rights_is_told_and_not_skipped(tmp_path):
             files_below(tmp_path)
     finally:
         (tmp_path / "a").chmod(0o755)
+
+
+def copy_from(folder):
+    return copy_notebooks(folder.parent / "to", folder)
+
+
+@pytest.mark.parametrize("search", [find_runs, lambda folder: files_in([folder]), copy_from])
+def test_every_search_below_a_folder_tells_a_folder_without_rights(tmp_path, monkeypatch, search):
+    folder = tmp_path / "from"
+    (folder / "locked").mkdir(parents=True)
+    (folder / "x.ipynb").write_text("{}")
+    scandir = os.scandir
+
+    def refuse(place="."):
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    search(folder)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SdlabError, match="cannot read the folder .*locked: Permission denied"):
+        search(folder)
 
 
 def test_the_checksum_of_a_file_that_cannot_be_read_is_one_line(tmp_path):

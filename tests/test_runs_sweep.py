@@ -224,11 +224,19 @@ def test_a_bad_grid_is_refused(axes, words):
         (["method"], "'method' is no axis"),
         (["method=grpo", "=3"], "'=3' is no axis"),
         (["seed=1", "seed=2"], "axis 'seed' is given twice; give it once"),
+        (["method=grpo", "seed=0,,1"], "'seed=0,,1' has an empty value"),
+        (["method=grpo", "seed=0,1,"], "'seed=0,1,' has an empty value"),
+        (["method=grpo", "seed="], "'seed=' has an empty value"),
     ],
 )
 def test_bad_words_are_refused(words, told):
     with pytest.raises(SdlabError, match=told):
         read_grid(words)
+
+
+def test_an_axis_that_is_an_option_too_is_refused():
+    with pytest.raises(SdlabError, match="'few_shot' is an axis and the option --few-shot; leave one"):
+        read_grid(["method=grpo", "few-shot=a"], {"problems": "p.jsonl", "few_shot": "b"})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sdlab.commands.options import RUNS, ProblemOptions
+from sdlab.commands.options import RUNS, ProblemOptions, names_in
 from sdlab.commands.progress import long_progress, to_stderr
 from sdlab.commands.results_tables import print_results, show
 from sdlab.commands.tables import TableOptions, note
@@ -82,7 +82,7 @@ def evaluate(
         "max_model_len": max_model_len,
         "chat_template": chat_template,
     }
-    names = [part.strip() for part in benchmarks.split(",") if part.strip()]
+    names = names_in("--benchmarks", benchmarks)
     problems = own.source()
     with long_progress() as board:
         results = evaluate_benchmarks(

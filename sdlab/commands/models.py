@@ -83,10 +83,10 @@ def models_command(table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions
     )
     gib = {name: [size(value) for value in numbers[name]] for name in numbers if "_gib_" in str(name)}
     print_table(
-        Column("model", [one.name for one in models]),
+        Column("model", [one.name for one in models], whole=True),
         [
-            Column("parameters", [count(one.parameters) for one in models]),
-            Column("<think>", [one.think for one in models]),
+            Column("para-\nmeters", [count(one.parameters) for one in models]),
+            Column("<think>", [one.think for one in models], [one.think.partition(",")[0] for one in models]),
             Column("GiB to\nsample", gib["sample_gib_float32"]),
             Column("(bfloat16)", gib["sample_gib_bfloat16"], optional=2),
             Column("GiB to\ntrain", gib["train_gib_float32"]),
@@ -103,8 +103,8 @@ def models_command(table: tyro.conf.OmitArgPrefixes[TableOptions] = TableOptions
             "state before the step). Caches and activations come in addition.",
             "Models with more than 2 billion parameters need a GPU: --engine vllm to sample, `sdlab recipe` "
             "to train.",
-            '<think>: a model without it has no context "solution without think". A base model needs '
-            "--chat-template plain.",
+            '<think>: "yes" is switched off with --no-thinking; a model without it has no context "solution '
+            'without think". A base model needs --chat-template plain.',
         ],
     )
     return 0

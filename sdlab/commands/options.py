@@ -64,6 +64,17 @@ class ProblemOptions:
         return ProblemSource(values.pop("problems"), **values)
 
 
+def names_in(option: str, text: str) -> tuple[str, ...]:
+    """Return the names in the value of an option that takes them separated by commas.
+
+    Raises SdlabError for an empty name between commas, which may be a name that a script has lost.
+    """
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if "" in names:
+        raise SdlabError(f"{option} {text!r} has an empty name; write names with one comma between them")
+    return names
+
+
 def default(function: Callable, name: str) -> Any:
     """Return the default of the parameter `name` of `function`, so that a command does not repeat it."""
     return inspect.signature(function).parameters[name].default

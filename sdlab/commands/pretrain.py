@@ -5,7 +5,7 @@ from pathlib import Path
 import tyro
 
 from sdlab.commands.options import RUNS, default
-from sdlab.commands.progress import step_progress
+from sdlab.commands.progress import long_progress
 from sdlab.organism import pretrain as organism
 from sdlab.organism.pretrain import PretrainConfig
 
@@ -31,18 +31,16 @@ def pretrain(
     from sdlab.organism.card import measure_splits, write_card
     from sdlab.rollout.loading import load_engine
 
-    with step_progress() as board:
-        bar = board.add_task("step", total=None, note="")
+    with long_progress(keep=True) as board:
 
         def follow(done: int, total: int, loss: float) -> None:
-            board.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
+            board("step", done, total, f"loss {loss:.3f}")
 
         organism.pretrain(output, config, device=device, resume=resume, progress=follow)
-        scores = board.add_task("scores", total=None, note="for the model card")
         measured = measure_splits(
             load_engine(str(output)),
             CARD_PROBLEMS,
-            progress=lambda done, total: board.update(scores, completed=done, total=total),
+            progress=lambda done, total: board("scores", done, total, "for the model card"),
         )
     print(f"wrote {write_card(output, measured)}")
     return 0

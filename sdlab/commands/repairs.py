@@ -10,6 +10,7 @@ from sdlab.errors import unknown
 from sdlab.train.repairs.catalogue import BASELINES, CATALOGUE, CONTROLS, GRADES, REPAIRS, Entry
 
 GROUPS = {"Baselines": BASELINES, "Repairs": REPAIRS, "Controls": CONTROLS}
+SOURCE_WIDTH = 106  # columns of the descriptions in their docstrings
 PROTOCOL = (
     "Early stopping is a control too, but a protocol and no loss: plain SDPO, whose checkpoint is chosen on "
     "other problems."
@@ -29,7 +30,7 @@ def repairs(name: tyro.conf.Positional[str | None] = None) -> int:
         raise unknown("repair", name, CATALOGUE)
     else:
         entry = CATALOGUE[name]
-        print("\n".join([*lines_of(name, entry, width), "", cleandoc(entry.description or entry.about)]))
+        print("\n".join([*lines_of(name, entry, width), "", *described(entry, width)]))
     return 0
 
 
@@ -48,6 +49,32 @@ def catalogue_text(width: int) -> str:
         "`sdlab repairs NAME` shows the formula; `sdlab train repair --repair NAME` trains.",
     ]
     return "\n".join([*lines, *(line for note in notes for line in ["", *textwrap.wrap(note, width)])])
+
+
+def described(entry: Entry, width: int) -> list[str]:
+    """Return the description of a method as lines of at most `width` columns.
+
+    Lines that their writer filled are joined and filled again. Others, such as formulas, stay on a line of
+    their own; what does not fit is indented more.
+    """
+    lines: list[str] = []
+    filled = False
+    for line in cleandoc(entry.description or entry.about).splitlines():
+        if filled and line and not line.startswith(" ") and not lines[-1].startswith(" "):
+            lines[-1] += " " + line
+        else:
+            lines.append(line)
+        filled = len(line) > SOURCE_WIDTH - 12  # no room for another word
+    return [part for line in lines for part in _wrapped(line, width)]
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()))
+    more = indent + "    " if indent else ""
+    parts = textwrap.wrap(
+        line.strip(), width, initial_indent=indent, subsequent_indent=more, break_on_hyphens=False
+    )
+    return parts or [""]
 
 
 def lines_of(name: str, entry: Entry, width: int) -> list[str]:

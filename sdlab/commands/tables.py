@@ -46,6 +46,8 @@ class Column:
     """Shorter cells, for a terminal that is too narrow."""
     optional: int = 0
     """Columns with larger numbers are left out first; 0 is never left out."""
+    whole: bool = False
+    """For the column of names: never shorten them, because they are copied into commands."""
 
 
 def print_table(
@@ -59,8 +61,9 @@ def print_table(
 ) -> None:
     """Print a table of text that fits the terminal, or `numbers` for a program.
 
-    names: the first column; names that are too long lose their beginning. groups: a heading for each row;
-    rows of the same heading follow each other. A line below the table says which columns are left out.
+    names: the first column; names that are too long lose their beginning, unless they are `whole`. groups: a
+    heading for each row; rows of the same heading follow each other. A line below the table says which
+    columns are left out.
     """
     if options.csv:
         sys.stdout.write(numbers.to_csv(index=False, lineterminator="\n"))
@@ -107,17 +110,18 @@ def _candidates(
 ) -> "Iterator[tuple[list[Column], Table]]":
     """Yield tables from the widest to the narrowest: fewer columns, shorter cells, shorter names."""
     longest = max(map(len, names.cells), default=0)
+    widths = (longest,) if names.whole else NAME_WIDTHS
     yield list(columns), _table(names, columns, 0, longest, title, groups)
     if wide:
         return
     for dropped in sorted({column.optional for column in columns}, reverse=True):
         kept = [column for column in columns if not column.optional or column.optional <= dropped]
-        yield kept, _table(names, kept, 0, NAME_WIDTHS[0], title, groups)
+        yield kept, _table(names, kept, 0, widths[0], title, groups)
     kept = [column for column in columns if not column.optional]
     shortable = sum(column.short is not None for column in kept)
     for short in range(1, shortable + 1):
-        yield kept, _table(names, kept, short, NAME_WIDTHS[0], title, groups)
-    for width in NAME_WIDTHS:
+        yield kept, _table(names, kept, short, widths[0], title, groups)
+    for width in widths:
         yield kept, _table(names, kept, shortable, width, title, groups)
 
 
@@ -137,7 +141,8 @@ def _table(
     can = [number for number, column in enumerate(columns) if column.short is not None]
     brief = set(can[len(can) - short :])
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(names.heading, no_wrap=True)
+    # a terminal narrower than whole names gets them in two lines, with every letter
+    table.add_column(names.heading, no_wrap=not names.whole, overflow="fold" if names.whole else "ellipsis")
     cells = []
     for number, column in enumerate(columns):
         own = column.short if number in brief and column.short is not None else column.cells

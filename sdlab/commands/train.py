@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from sdlab.commands.options import RUNS, default
-from sdlab.commands.progress import step_progress, to_stderr
+from sdlab.commands.progress import long_progress, to_stderr
 from sdlab.paths import ORGANISM
 from sdlab.runs.training import Plan, train
 from sdlab.study.watch import FolderWatch
@@ -77,17 +77,16 @@ def repair(
 
 
 def _train(method: str, config: TrainConfig, plan: Plan, options: Options) -> int:
-    """Train with a progress bar and return the exit status."""
+    """Train, show the progress, and return the exit status."""
     folder = options.output or RUNS / method
     watch = FolderWatch(folder) if options.alarm else None
-    with step_progress() as board:
-        task = board.add_task("step", total=config.steps, note="")
+    with long_progress(keep=True) as board:
 
         def follow(row: dict) -> None:
             note = f"score {row['reward']:.2f}  length {row['length']:.0f}  markers {row['markers']:.1f}"
-            board.update(task, completed=row["step"] + 1, note=note)
+            board("step", row["step"] + 1, config.steps, note)
             if watch is not None and (message := watch(row)):
-                board.console.print(message, style="bold", soft_wrap=True)
+                board.tell(message)
 
         run = train(
             method,

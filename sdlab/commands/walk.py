@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from sdlab.commands.options import PRESET
+from sdlab.commands.options import PRESET, names_in
 from sdlab.errors import SdlabError
 from sdlab.paths import ORGANISM
 
@@ -37,7 +37,7 @@ def tour(
     """
     from sdlab.walkthrough.tour import tour as run
 
-    names = tuple(name for name in (only or "").split(",") if name)
+    names = names_in("--only", only or "")
     prepare = _add_explorer if model == ORGANISM and not problems else None
     worked = run(preset, output, only=names, model=model, problems=problems, refresh=refresh, prepare=prepare)
     return 0 if worked else 1

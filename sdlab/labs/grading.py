@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlab.errors import SdlabError
+from sdlab.files import files_below
 from sdlab.labs.build import read_source
 from sdlab.labs.cells import marking, read_notebook
 from sdlab.labs.grades import Graded, write_csv
@@ -164,14 +165,15 @@ def sandbox_notes(results: list[Graded]) -> list[str]:
 def files_in(paths: list[Path]) -> list[Path]:
     """Return the files among `paths` and the notebooks in the folders among them, in order.
 
-    JupyterLab's checkpoints are left out.
+    Hidden files and folders are left out, such as JupyterLab's checkpoints.
 
-    Raises SdlabError for a name that does not exist, or when there is no file.
+    Raises SdlabError for a name that does not exist, for a folder that cannot be read, or when there is no
+    file.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files += sorted(file for file in path.rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts)
+            files += [file for file in files_below(path) if file.suffix == ".ipynb"]
         elif path.exists():
             files.append(path)
         else:

@@ -117,8 +117,11 @@ def _counter(tokenizer: str) -> Callable[[str], int]:
     """
     from transformers import AutoTokenizer
 
-    from sdlab.paths import shipped
+    from sdlab.paths import given, shipped
+    from sdlab.rollout.checks import require_hub
 
+    if not shipped(tokenizer) and not given(tokenizer).exists():
+        require_hub(tokenizer)
     try:
         loaded = AutoTokenizer.from_pretrained(shipped(tokenizer) or tokenizer, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -15,7 +15,7 @@ from torch import nn
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
-from sdlab.rollout.checks import check_folder, explain_out_of_memory, require_vllm
+from sdlab.rollout.checks import check_folder, explain_out_of_memory, require_hub, require_vllm
 from sdlab.text.chat_template import set_chat_template
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def load_engine(
     if engine == "vllm":
         require_vllm()
     source = find_model(model)
+    if isinstance(source, str):
+        require_hub(source)
     loaded = (
         _load_torch(model, source, device, dtype)
         if engine == "torch"

@@ -101,7 +101,8 @@ def read_grid(words: Sequence[str], settings: Mapping | None = None) -> Grid:
     For example "method=grpo,sdpo", "num_questions=1,8,all", "steps=40". settings: more settings, each with
     one value.
 
-    Raises SdlabError for a word that is not NAME=VALUE,... and for a repeated name.
+    Raises SdlabError for a word that is not NAME=VALUE,..., for an empty value, and for a name that is
+    repeated, among the settings too.
     """
     axes = {}
     for word in words:
@@ -111,7 +112,13 @@ def read_grid(words: Sequence[str], settings: Mapping | None = None) -> Grid:
         name = name.lstrip("-").replace("-", "_")
         if name in axes:
             raise SdlabError(f"axis {name!r} is given twice; give it once, with all its values")
-        axes[name] = [value for value in values.split(",") if value]
+        if "" in values.split(","):
+            raise SdlabError(f"{word!r} has an empty value; write every value once, such as seed=0,1,2")
+        axes[name] = values.split(",")
+    for name in settings or {}:
+        if name in axes:
+            option = name.replace("_", "-")
+            raise SdlabError(f"{name!r} is an axis and the option --{option}; leave one of them out")
     return Grid(axes | {name: (value,) for name, value in (settings or {}).items()})
 
 

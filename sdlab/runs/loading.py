@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas
 
 from sdlab.errors import SdlabError
+from sdlab.files import files_below
 from sdlab.runs.files import read_about, read_lines
 from sdlab.text.repr_html import ReprHtml
 
@@ -84,10 +85,14 @@ def load_run(folder: str | Path) -> LoadedRun:
 
 
 def find_runs(root: str | Path) -> list[Path]:
-    """Return the folders of all runs under `root`, finished or not, sorted."""
+    """Return the folders of all runs under `root`, finished or not, sorted; hidden folders are left out.
+
+    Raises SdlabError for a folder that cannot be read, because its runs would be missing silently.
+    """
     runs = []
-    for path in Path(root).rglob("config.json"):
-        with suppress(SdlabError):
-            read_about(path.parent)
-            runs.append(path.parent)
+    for path in files_below(root):
+        if path.name == "config.json":
+            with suppress(SdlabError):
+                read_about(path.parent)
+                runs.append(path.parent)
     return sorted(runs)

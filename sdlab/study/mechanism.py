@@ -27,7 +27,7 @@ from sdlab.study.mechanism_pack import UNIT, pack
 from sdlab.study.mechanism_unit import BASE, Sizes, measure_model
 from sdlab.study.organism_conditions import ORGANISMS
 from sdlab.study.organisms import SAME_RECIPE, name_on
-from sdlab.study.reproduction import cell_of
+from sdlab.study.reproduction import cell_of, check_seeds
 
 GROUP = "mechanism"  # its name for `sdlab reproduce`
 SEEDS = (0, 1, 2)
@@ -90,6 +90,7 @@ def reproduce_mechanism(
         report(f"{name}: not in {paths.data_dir()}, left out; `sdlab pretrain` makes it")
     if not chosen:
         raise SdlabError(f"no organism is in {paths.data_dir()}; make one with `sdlab pretrain`")
+    check_seeds(seeds)
     numbers, sizes = tuple(seeds or SEEDS), SMALL if quick else Sizes()
     work, written, reasons = Path(work) / GROUP if quick else Path(work), [], {}
     for organism in chosen:

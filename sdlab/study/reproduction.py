@@ -23,6 +23,14 @@ from sdlab.study.conditions import chosen, condition, groups
 from sdlab.study.recorded import TABLES, load_recorded, refuse_mixed_organisms
 
 
+def check_seeds(seeds: Sequence[int] | None) -> None:
+    """Raise SdlabError for an empty list of seeds, which would otherwise mean the seeds of the conditions."""
+    if seeds is not None and not len(seeds):
+        raise SdlabError(
+            "seeds is empty; give at least one seed, or leave it out for those of the conditions"
+        )
+
+
 def reproduce(
     names: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
@@ -50,6 +58,7 @@ def reproduce(
             f"results of model {model!r} would take the place of the shipped ones; give another folder for "
             "them with --output, or reproduce the conditions of an organism by its name, such as organism-1"
         )
+    check_seeds(seeds)
     conditions = {name: condition(name) for name in chosen(names or ["main"])}
     refuse_blocked(conditions.values())
     own = {name: tuple(seeds or setup.seeds) for name, setup in conditions.items()}

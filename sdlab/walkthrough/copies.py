@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdlab import paths
 from sdlab.errors import SdlabError
-from sdlab.files import sha256, to_json, write_atomic
+from sdlab.files import files_below, sha256, to_json, write_atomic
 
 FOLDER = Path("sdlab-notebooks")
 SUMS = ".sdlab-sums.json"  # name -> sha256 of what was copied, in the copy's folder
@@ -43,10 +43,8 @@ def copy_notebooks(folder: Path = FOLDER, source: Path | None = None) -> Copy:
     done: dict[str, list[str]] = {"written": [], "updated": [], "kept": []}
     try:
         sums = _read_sums(folder)
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        for path in files_below(source):  # without hidden folders, such as checkpoints of JupyterLab
             name, place = path.relative_to(source), folder / path.relative_to(source)
-            if any(part.startswith(".") for part in name.parts):  # checkpoints of JupyterLab
-                continue
             shipped, there = sha256(path), sha256(place) if place.exists() else None
             if there not in (None, shipped, sums.get(str(name))):
                 done["kept"].append(str(name))
