@@ -81,7 +81,8 @@ def test_a_verdict_is_that_of_the_test_of_what_is_stated(test, recorded, verdict
 
 def test_a_lower_score_is_not_the_same_end_and_below_base_is_not_the_same_end():
     """The fault that this module mends: "the same end" was taken for shown when a run ended below base."""
-    recorded = runs({("base", 0): 0.5, ("sdpo", 40): 0.1, ("sdpo_slow", 30): 0.3, ("sdpo_slow", 40): 0.3})
+    ended = {("sdpo", 30): 0.1, ("sdpo", 40): 0.1, ("sdpo_slow", 30): 0.3, ("sdpo_slow", 40): 0.3}
+    recorded = runs({("base", 0): 0.5} | ended)
     assert falls("sdpo_slow", "reward").measure(recorded).verdict == AGREES
     assert same("sdpo_slow", "reward", "sdpo", at_the_end=True).measure(recorded).verdict == DISAGREES
 
