@@ -51,7 +51,7 @@ def plans_that_fit(ways: pandas.DataFrame) -> dict[str, list[str]]:
     }
     return {
         what: [
-            f"{one.population}, {problems_said(one.drawn)} ({one.touched:,.0f}, {one.share:.1%})"
+            f"{one.population}, {problems_said(str(one.drawn))} ({one.touched:,.0f}, {one.share:.1%})"
             for one in part.itertuples()
         ]
         for what, part in chosen.items()
