@@ -14,8 +14,9 @@ from sdlab.charts.types import Frame
 from sdlab.findings import exposures as seen
 from sdlab.findings import organisms as across
 from sdlab.findings.before_after import direction
+from sdlab.findings.curve_shape import change_between, sums_at
 from sdlab.findings.rate_words import losses_by_rate, rate_words
-from sdlab.measure.crossed import crossed_difference, seeds_interval
+from sdlab.measure.crossed import seeds_interval
 from sdlab.measure.intervals import Interval, row_interval
 from sdlab.study.conditions import BF16, CONDITIONS, LONG
 from sdlab.study.coverage_conditions import (
@@ -79,10 +80,7 @@ def long() -> str:
     recorded = load_recorded(*LONG)
     rows = []
     for name, one in LONG.items():
-        tables = [recorded.table(name, "reward", "unseen-types", step) for step in (0, 40, None)]
-        problems = tables[0][0].columns  # those evaluated along training
-        (over_a, under_a), (over_b, under_b) = ([part[problems] for part in table] for table in tables[1:])
-        change = crossed_difference(over_a, over_b, under_a, under_b)
+        change = change_between(recorded, name, "unseen-types", 40, one.config.steps)
         rows.append([one.label.removesuffix(", 100 steps"), *_ends(recorded, name), change])
     return markdown([*HEADER, "from step 40 on, unseen types"], rows)
 
@@ -113,11 +111,8 @@ def fall() -> str:
     recorded = load_recorded("sdpo")
     shares = []
     for metric in ("reward", "markers"):
-        tables = [recorded.table("sdpo", metric, "unseen-types", step) for step in (0, 10, 40)]
-        problems = tables[0][0].columns
-        start, early, end = (
-            over[problems].to_numpy().sum() / under[problems].to_numpy().sum() for over, under in tables
-        )
+        sums = (sums_at(recorded, "sdpo", "unseen-types", step, metric=metric) for step in (0, 10, 40))
+        start, early, end = (over.to_numpy().sum() / under.to_numpy().sum() for over, under in sums)
         shares.append(f"{(start - early) / (start - end):.0%}")
     return (
         f"After ten steps of SDPO {shares[0]} of the score and {shares[1]} of the markers are gone that 40 "

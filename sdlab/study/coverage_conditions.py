@@ -11,6 +11,7 @@ from typing import Any
 from sdlab.runs.plan import TRACES, Plan
 from sdlab.study import condition
 from sdlab.study.condition import Condition
+from sdlab.text.plural import plural
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -44,8 +45,8 @@ def coverage_name(method: str, num_questions: int | None, num_types: int | None 
 
 def _cover(method: str, num_questions: int | None, num_types: int | None = None) -> Condition:
     label, loop, config = METHODS[method]
-    questions = f"{num_questions} question{'s' * (num_questions > 1)}" if num_questions else "all questions"
-    types = f" of {num_types} type{'s' * (num_types > 1)}" if num_types else ""
+    questions = plural(num_questions, "question") if num_questions else "all questions"
+    types = f" of {plural(num_types, 'type')}" if num_types else ""
     return Condition(
         coverage_name(method, num_questions, num_types),
         f"{label}, {questions}{types}",
