@@ -85,7 +85,7 @@ def test_the_table_of_other_domains_is_what_is_recorded(recorded):
 def test_the_table_of_where_training_stops_paying_is_what_is_recorded(recorded):
     for label, series, kind in (
         ("SDPO", "cover_sdpo", ""),
-        ("the small organism (290,000 parameters)", "small_sdpo", ""),
+        ("the small organism (290,000 parameters, without intuition)", "small_sdpo", ""),
         ("hunts with at most 7 candidates to look through", "cover_sdpo", "_few"),
         ("hunts with at least 9 candidates to look through", "cover_sdpo", "_many"),
         ("without think", "cover_sdpo_no_think", ""),

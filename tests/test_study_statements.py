@@ -256,6 +256,6 @@ def test_the_verdicts_on_the_recorded_runs():
     }
 
 
-def test_a_margin_is_a_tenth_of_what_is_lost():
+def test_a_margin_is_less_than_a_third_of_what_is_lost():
     lost = -load_recorded("base", "sdpo").difference("base", "sdpo", "reward", "unseen-types").interval.mean
-    assert MARGIN == pytest.approx(lost / 10, abs=0.005)
+    assert MARGIN < lost / 3

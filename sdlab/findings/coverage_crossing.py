@@ -108,7 +108,7 @@ def changed_series(names: Collection[str]) -> Series:
     """Return SDPO with one thing changed: model, length of the search, or the teacher's context."""
     every: Series = {
         "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
-        "small organism": {count: small_name("sdpo", count) for count in COUNTS},
+        "small, no intuition": {count: small_name("sdpo", count) for count in COUNTS},
         "few candidates": {count: candidates_name(count, "few") for count in CANDIDATE_COUNTS},
         "many candidates": {count: candidates_name(count, "many") for count in CANDIDATE_COUNTS},
         "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},

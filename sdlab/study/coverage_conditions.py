@@ -2,7 +2,7 @@
 
 The batch is half that of the other recorded runs (8 problems of 8 completions, 40 steps, so 320 problems are
 drawn), at the learning rate that the sweep selected before. Every seed draws its own questions. SMALL is the
-same on the small organism, a quarter of the size, with no other change.
+same on the small organism, a quarter of the size and without intuition.
 """
 
 from dataclasses import replace

@@ -193,7 +193,7 @@ COVERAGE_STATEMENTS = (
         _up("cover_sdpo_no_think_all", "cover_sdpo_all"),
     ),
     asked(
-        "the small organism, too, rises with 8 questions and falls with all",
+        "the small organism without intuition, too, rises with 8 questions and falls with all",
         _up("small_sdpo_8"), _down("small_sdpo_all"),
     ),
     asked(

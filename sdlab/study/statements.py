@@ -22,7 +22,7 @@ from sdlab.world.splits import TRAINING
 
 OWN_WORDS = {AGREES: "yes", DISAGREES: "no", NOT_SETTLED: NOT_SETTLED}  # the verdicts on our own questions
 NOT_STATED = "not stated by the paper: our question"
-MARGIN = 0.05  # of a score: a tenth of what SDPO with the full solution loses in the recorded runs
+MARGIN = 0.05  # of a score: fixed before the runs were made; smaller differences do not matter
 MEASURES = {"reward": "score", "density": "markers per 1,000 tokens"}
 UNTRAINED = {"chemistry": "base_domains", "kata": "base_domains", "small": "small_base"}
 
