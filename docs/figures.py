@@ -14,6 +14,7 @@ from sdlab.charts.rates import rate_curves
 from sdlab.study.coverage_table import coverage_table
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import load_recorded
+from sdlab.text.plural import plural
 from sdlab.world.splits import TRAINING
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def rates() -> alt.HConcatChart:
     untrained = {
         split: base.interval("base", "reward", split).mean for split in ("in-domain", "unseen-types")
     }
+    table = sweep_table()
+    seeds = plural(int(table["seeds"].max()), "seed")
     return rate_curves(
-        sweep_table(),
+        table,
         base=untrained,
-        subtitle="20 steps (SFT 38); bars: 95% intervals over seeds and problems "
-        "(GRPO at 3e-3: one seed, problems only); "
-        "grey: untrained",
+        subtitle=f"20 steps; bars: 95% intervals over problems and {seeds}; grey: untrained",
     )
 
 

@@ -18,12 +18,10 @@ from sdlab.findings.curve_shape import change_between, sums_at
 from sdlab.findings.rate_words import losses_by_rate, rate_words
 from sdlab.measure.crossed import seeds_interval
 from sdlab.measure.intervals import Interval, row_interval
-from sdlab.study.conditions import BF16, CONDITIONS, LONG
+from sdlab.study.conditions import CONDITIONS, LONG
 from sdlab.study.coverage_conditions import (
-    CANDIDATE_COUNTS,
     COUNTS,
     COVERAGE,
-    candidates_name,
     coverage_name,
     small_name,
 )
@@ -35,7 +33,7 @@ from sdlab.study.organisms import SAME_RECIPE, statements_by_organism
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import Recorded, load_recorded
-from sdlab.study.statements import MARGIN, statement_rows
+from sdlab.study.statements import statement_rows
 from sdlab.world.splits import SIZES, TRAINING
 
 HERE = Path(__file__).parent
@@ -118,18 +116,6 @@ def fall() -> str:
         f"After ten steps of SDPO {shares[0]} of the score and {shares[1]} of the markers are gone that 40 "
         "steps take on unseen types.\n"
     )
-
-
-def bf16() -> str:
-    """Return the difference that bfloat16 makes to the score on unseen types."""
-    recorded = load_recorded("grpo", "sdpo", *BF16)
-    found = [recorded.difference(name, f"{name}_bf16", "reward", "unseen-types") for name in ("grpo", "sdpo")]
-    verdict = (
-        f"equivalent within a margin of {MARGIN}"
-        if all(one.equivalent(MARGIN) for one in found)
-        else f"not shown to be equivalent within a margin of {MARGIN}"
-    )
-    return f"The scores on unseen types differ by {found[0]} (GRPO) and {found[1]} (SDPO): {verdict}.\n"
 
 
 def framed(frame: pandas.DataFrame) -> str:
@@ -222,12 +208,6 @@ def turns() -> str:
         "the small organism (290,000 parameters, without intuition)": {
             count: small_name("sdpo", count) for count in COUNTS
         },
-        "hunts with at most 7 candidates to look through": {
-            n: candidates_name(n, "few") for n in CANDIDATE_COUNTS
-        },
-        "hunts with at least 9 candidates to look through": {
-            n: candidates_name(n, "many") for n in CANDIDATE_COUNTS
-        },
         "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},
     }
     rows = []
@@ -315,7 +295,7 @@ def statements() -> str:
 
 SHOWN = (
     main, fall, long, organisms, dissociation, agreement, rates, rates_found, coverage, exposures, domains, turns,
-    bf16, statements, found,
+    statements, found,
 )  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in SHOWN}
 

@@ -1,4 +1,4 @@
-"""Charts against the number of training questions: what they say in words is what the table holds."""
+"""Charts against the number of training problems: what they say in words is what the table holds."""
 
 import pandas
 import pytest
@@ -12,7 +12,7 @@ def table():
     rows = []
     for method, shift in (("grpo", 0.2), ("sdpo", -0.3)):
         for questions, count in (("8", 8), ("64", 64), ("all", 4096)):
-            for split in ("training questions", "in-domain"):
+            for split in ("training problems", "in-domain"):
                 mean = 0.6 + shift + count / 40960
                 rows.append(
                     {
@@ -31,8 +31,8 @@ def table():
 
 def test_curves_tell_every_number_in_the_order_of_the_counts():
     shuffled = table().sample(frac=1, random_state=0)
-    chart = question_curves(shuffled, ("reward", "length"), ("training questions", "in-domain"))
-    assert "GRPO, training questions: 0.80 at 8, 0.80 at 64, 0.90 at all" in chart.description
+    chart = question_curves(shuffled, ("reward", "length"), ("training problems", "in-domain"))
+    assert "GRPO, training problems: 0.80 at 8, 0.80 at 64, 0.90 at all" in chart.description
     assert "SDPO, in-domain: 0.30 at 8, 0.30 at 64, 0.40 at all" in chart.description
     assert len(chart.to_dict()["concat"]) == 1  # no panel for a metric without numbers
     ticks = chart.to_dict()["concat"][0]["layer"][0]["encoding"]["x"]["sort"]

@@ -150,10 +150,9 @@ def test_the_small_organism_changes_nothing_but_the_weights():
             "cover_sdpo_all",
             "small_sdpo_8",
             "cover_sdpo_no_think_1",
-            "cover_sdpo_8_few",
         )
     }
-    assert list(series.values()) == ["grpo", "sdpo", "sdpo_small", "sdpo_no_think", "sdpo_few"]
+    assert list(series.values()) == ["grpo", "sdpo", "sdpo_small", "sdpo_no_think"]
 
 
 def test_a_group_stands_for_its_conditions():

@@ -442,7 +442,7 @@ def test_the_recorded_sweep_chose_the_rates():
     if not list((paths.data_dir() / "runs").glob("rate_*.json")):
         pytest.skip("no sweep is recorded in this checkout")
     table = sweep_table()
-    for name, column, sign in (("grpo", "reward", 1), ("sdpo", "loss", -1), ("sft_unguided", "loss", -1)):
+    for name, column, sign in (("grpo", "reward", 1), ("sdpo", "loss", -1)):
         ends = {}
         for rate in conditions.SWEPT:
             steps = load_recorded(f"rate_{name}_{rate:.0e}").steps.sort_values("step")

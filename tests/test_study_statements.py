@@ -81,10 +81,10 @@ def test_a_verdict_is_that_of_the_test_of_what_is_stated(test, recorded, verdict
 
 def test_a_lower_score_is_not_the_same_end_and_below_base_is_not_the_same_end():
     """The fault that this module mends: "the same end" was taken for shown when a run ended below base."""
-    ended = {("sdpo", 30): 0.1, ("sdpo", 40): 0.1, ("sdpo_slow", 30): 0.3, ("sdpo_slow", 40): 0.3}
+    ended = {("sdpo", 30): 0.1, ("sdpo", 40): 0.1, ("sdpo_slower", 30): 0.3, ("sdpo_slower", 40): 0.3}
     recorded = runs({("base", 0): 0.5} | ended)
-    assert falls("sdpo_slow", "reward").measure(recorded).verdict == AGREES
-    assert same("sdpo_slow", "reward", "sdpo", at_the_end=True).measure(recorded).verdict == DISAGREES
+    assert falls("sdpo_slower", "reward").measure(recorded).verdict == AGREES
+    assert same("sdpo_slower", "reward", "sdpo", at_the_end=True).measure(recorded).verdict == DISAGREES
 
 
 def test_the_end_of_a_run_that_still_moves_settles_nothing():
@@ -250,7 +250,7 @@ def test_the_verdicts_on_the_recorded_runs():
         "thinking off: SDPO raises the score on the easier problems": DISAGREES,
         "a moving teacher: the test score ends lower": NOT_SETTLED,
         "a tenth of the learning rate ends at the same score": NOT_SETTLED,
-        "training score: SDPO ends above GRPO at 1, 8, 64 and 128 questions": DISAGREES,
+        "training score: SDPO ends above GRPO at 1, 8, 64 and 128 problems": DISAGREES,
         "kata (training = test): SDPO ends above GRPO": DISAGREES,
         "more types, as many questions, lower SDPO's training score": NOT_SETTLED,
     }

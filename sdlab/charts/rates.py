@@ -21,9 +21,6 @@ from sdlab.charts.types import Frame
 if TYPE_CHECKING:
     import altair as alt
 
-LABELS = METHOD_LABELS | {"sft": "SFT, unguided"}
-COLOURS = METHOD_COLOURS | {"sft": METHOD_COLOURS["sft_unguided"]}
-
 
 def rate_curves(
     table: Frame,
@@ -49,7 +46,7 @@ def rate_curves(
     need(table, columns, "rate_curves")
     table = table[table["measure"].isin(splits)]
     need(table, columns, "rate_curves")
-    frame, names, shades = label_colours(table, "method", LABELS, COLOURS)
+    frame, names, shades = label_colours(table, "method", METHOD_LABELS, METHOD_COLOURS)
     rates = sorted(frame["learning_rate"].unique().tolist())
     x = alt.X(
         "learning_rate:Q",

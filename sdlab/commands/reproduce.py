@@ -23,7 +23,7 @@ def reproduce(
 
     Args:
         conditions: Names of conditions (sdlab/study/conditions.py) or of groups: main (the default), rates,
-            long, bf16, coverage, exposures, small, organism-1, organism-2, organism-blind; of the arena of
+            long, coverage, exposures, small, organism-1, organism-2, organism-blind; of the arena of
             repairs: arena-rates (first: the learning rates), arena, arena-chemistry, arena-narrow,
             arena-organism-1, arena-organism-2. "checkpoints" stores models of some conditions and steps in
             data/checkpoints instead, for the explorer. "mechanism" probes and changes trained models of

@@ -9,11 +9,9 @@ from sdlab.findings.before_after import direction
 from sdlab.measure.crossed import Difference, seeds_difference, seeds_interval
 from sdlab.measure.intervals import Interval
 from sdlab.study.coverage_conditions import (
-    CANDIDATE_COUNTS,
     COUNTS,
     COVERAGE,
     DOMAINS,
-    candidates_name,
     coverage_name,
     small_name,
 )
@@ -105,12 +103,10 @@ def crossing_words(rows: Crossing) -> list[str]:
 
 
 def changed_series(names: Collection[str]) -> Series:
-    """Return SDPO with one thing changed: model, length of the search, or the teacher's context."""
+    """Return SDPO with one thing changed: model, or the teacher's context."""
     every: Series = {
         "SDPO": {count: coverage_name("sdpo", count) for count in COUNTS},
         "small, no intuition": {count: small_name("sdpo", count) for count in COUNTS},
-        "few candidates": {count: candidates_name(count, "few") for count in CANDIDATE_COUNTS},
-        "many candidates": {count: candidates_name(count, "many") for count in CANDIDATE_COUNTS},
         "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},
     }
     there = {

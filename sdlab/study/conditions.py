@@ -24,7 +24,7 @@ from sdlab.train.sft import SFTConfig
 
 # half the default batch, so that two cores are enough
 SIZES: dict[str, Any] = {"steps": 40, "warmup_steps": 4, "num_problems": 16, "num_generations": 8}
-SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # learning rates tried for every method
+SWEPT = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the learning rates tried
 SWEEP_STEPS = 20
 
 
@@ -50,16 +50,9 @@ def _conditions() -> dict[str, Condition]:
         Condition("grpo_off", "GRPO, thinking off", "grpo", replace(grpo, thinking=False)),
         Condition("sdpo_off", "SDPO, thinking off", "sdpo", replace(sdpo, thinking=False)),
         Condition(
-            "sdpo_fast", "SDPO, three times the learning rate", "sdpo", replace(sdpo, learning_rate=1e-3)
-        ),
-        Condition(
-            "sdpo_slow", "SDPO, a third of the learning rate", "sdpo", replace(sdpo, learning_rate=1e-4)
-        ),
-        Condition(
             "sdpo_slower", "SDPO, a tenth of the learning rate", "sdpo", replace(sdpo, learning_rate=3e-5)
         ),
         Condition("sdpo_top20", "SDPO, top-k 20", "sdpo", replace(sdpo, distillation_topk=20)),
-        Condition("sdpo_full", "SDPO, whole vocabulary", "sdpo", replace(sdpo, distillation_topk=None)),
     ]
     return {condition.name: condition for condition in conditions}
 
@@ -67,10 +60,9 @@ def _conditions() -> dict[str, Condition]:
 def _sweep() -> dict[str, Condition]:
     """Return the short runs, one per method and learning rate."""
     runs = {}
-    for name in ("sft_unguided", "grpo", "sdpo"):
+    for name in ("grpo", "sdpo"):
         for rate in SWEPT:
-            steps = CONDITIONS[name].config.steps if name.startswith("sft") else SWEEP_STEPS
-            config = replace(CONDITIONS[name].config, learning_rate=rate, steps=steps)
+            config = replace(CONDITIONS[name].config, learning_rate=rate, steps=SWEEP_STEPS)
             plan = replace(CONDITIONS[name].plan, eval_every=0, final_problems=64)
             runs[f"rate_{name}_{rate:.0e}"] = Condition(
                 f"rate_{name}_{rate:.0e}",
@@ -101,24 +93,9 @@ def _long() -> dict[str, Condition]:
     return runs
 
 
-def _bf16() -> dict[str, Condition]:
-    """Return two of the main conditions with products in bfloat16: is it faster without a loss?"""
-    originals = [CONDITIONS[name] for name in ("grpo", "sdpo")]
-    return {
-        f"{base.name}_bf16": replace(
-            base,
-            name=f"{base.name}_bf16",
-            label=f"{base.label}, bfloat16",
-            config=replace(base.config, bf16=True),
-        )
-        for base in originals
-    }
-
-
 CONDITIONS = _conditions()
 SWEEP = _sweep()
 LONG = _long()
-BF16 = _bf16()
 OTHERS = organism_conditions(CONDITIONS)  # by organism
 
 
@@ -128,7 +105,6 @@ def groups() -> dict[str, dict[str, Condition]]:
         "main": CONDITIONS,
         "rates": SWEEP,
         "long": LONG,
-        "bf16": BF16,
         "coverage": COVERAGE,
         "exposures": SEEN,
         "small": SMALL,

@@ -25,9 +25,6 @@ METHODS = {
     "sdpo": ("SDPO, c = s", "sdpo", SDPOConfig(**SIZES)),
     "sdpo_no_think": ("SDPO, c = s without think", "sdpo", SDPOConfig(**SIZES, context="solution_no_think")),
 }
-# These conditions show whether the length of the search moves the crossing.
-CANDIDATES = {"few": "at most 7 candidates", "many": "at least 9 candidates"}
-CANDIDATE_COUNTS = (8, 64, 128, None)
 # the training split and the test split
 DOMAINS = {"chemistry": ("chemistry-train", "chemistry-test"), "kata": ("kata", "kata")}
 # Completions are short here. Chemistry converges sooner.
@@ -45,7 +42,7 @@ def coverage_name(method: str, num_questions: int | None, num_types: int | None 
 
 def _cover(method: str, num_questions: int | None, num_types: int | None = None) -> Condition:
     label, loop, config = METHODS[method]
-    questions = plural(num_questions, "question") if num_questions else "all questions"
+    questions = plural(num_questions, "problem") if num_questions else "all problems"
     types = f" of {plural(num_types, 'type')}" if num_types else ""
     return Condition(
         coverage_name(method, num_questions, num_types),
@@ -54,22 +51,6 @@ def _cover(method: str, num_questions: int | None, num_types: int | None = None)
         config,
         replace(PLAN, num_questions=num_questions, num_types=num_types),
         series=method,
-    )
-
-
-def candidates_name(num_questions: int | None, candidates: str) -> str:
-    """Return the recorded condition's name, for example cover_sdpo_64_few."""
-    return f"{coverage_name('sdpo', num_questions)}_{candidates}"
-
-
-def _candidates(num_questions: int | None, candidates: str) -> Condition:
-    base = _cover("sdpo", num_questions)
-    return replace(
-        base,
-        name=candidates_name(num_questions, candidates),
-        label=f"{base.label}, {CANDIDATES[candidates]}",
-        plan=replace(base.plan, candidates=candidates),
-        series=f"sdpo_{candidates}",
     )
 
 
@@ -82,7 +63,6 @@ def _domain(name: str, key: str, label: str, config: TrainConfig, plan: Plan = P
 def _conditions() -> dict[str, Condition]:
     conditions = [_cover(method, count) for method in METHODS for count in COUNTS]
     conditions += [_cover(method, count, 1) for method in ("grpo", "sdpo") for count in (8, 128)]
-    conditions += [_candidates(count, candidates) for candidates in CANDIDATES for count in CANDIDATE_COUNTS]
     for name, sizes in DOMAIN_SIZES.items():
         conditions += [
             _domain(name, key, METHODS[key][0], replace(METHODS[key][2], **sizes)) for key in ("grpo", "sdpo")

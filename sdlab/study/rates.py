@@ -10,7 +10,7 @@ from sdlab.study.coverage_table import training_ends
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
 
 # The log column that a method optimises, and 1 where a larger value is better, -1 where a smaller one is.
-MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1), "sft": ("loss", -1)}
+MEASURES = {"grpo": ("reward", 1), "sdpo": ("loss", -1)}
 COLUMNS = ("method", "learning_rate", "seeds", "measure", "mean", "low", "high", "best")
 
 

@@ -26,7 +26,7 @@ SPLITS = {
     "chemistry-test": "the other 10%, from the same distribution",
     "kata": "131 tasks of three steps, the same for training and test, with a failing case as feedback",
 }
-TRAINING = "training questions"  # names a run's own problems where results of splits are listed
+TRAINING = "training problems"  # names a run's own problems where results of splits are listed
 SIZES = {
     "train": 4096,
     "in-domain": 512,
