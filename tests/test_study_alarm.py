@@ -123,7 +123,7 @@ def test_what_fails_is_a_parameter():
 
 def test_methods_differ_by_what_they_optimise_not_by_sizes():
     assert method_of(about("sdpo", context="solution", learning_rate=1e-3)) == "sdpo"
-    assert method_of(about("sdpo", context="solution_no_think")) == "sdpo, solution_no_think"
+    assert method_of(about("sdpo", context="solution_no_think")) == "sdpo, solution without think"
     assert method_of(about("repair", repair="veto")) == "veto"
     assert method_of(about("repair", repair="sdpo")) == method_of(about("sdpo", context="solution"))
     assert method_of(about("sft")) == "sft, unguided"

@@ -15,12 +15,14 @@ from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval, difference_interval
 from sdlab.settings import OneOf, Positive, Range, check_settings
 from sdlab.study.recorded import Recorded
+from sdlab.text.prompt import CONTEXT_LABELS
 from sdlab.world.splits import SPLITS
 
 RUN = ["condition", "seed"]
 SUMS = ["reward", "markers", "generations"]
 # settings that make another method of the same loss; sizes and learning rates do not
 METHOD_SETTINGS = {"context": "solution", "teacher_model_kind": "base"}
+WORDS = CONTEXT_LABELS | {"ema": "moving teacher"}  # for readers
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,15 @@ def outcomes(
 def method_of(about: Mapping) -> str:
     """Return the name of a condition's method from its provenance.
 
-    It is the method, or the repair's name, with those of METHOD_SETTINGS that differ from their defaults. So
-    runs with other sizes, seeds or learning rates have the same name, and so has the repair "sdpo", which
-    equals SDPO.
+    It is the method, or the repair's name, with those of METHOD_SETTINGS that differ from their defaults, in
+    words. So runs with other sizes, seeds or learning rates have the same name, and so has the repair "sdpo",
+    which equals SDPO.
     """
     settings = [str(about["config"].get(name, usual)) for name, usual in METHOD_SETTINGS.items()]
     changed = [
-        value for value, usual in zip(settings, METHOD_SETTINGS.values(), strict=True) if value != usual
+        WORDS.get(value, value)
+        for value, usual in zip(settings, METHOD_SETTINGS.values(), strict=True)
+        if value != usual
     ]
     traces = [about["plan"]["traces"]] if about["method"] == "sft" else []
     return ", ".join([about["config"].get("repair") or about["method"], *traces, *changed])
