@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sdlab import paths
+from sdlab.errors import SdlabError
 from sdlab.rollout.loading import load_engine
-from sdlab.runs.checkpoints import LEVELS, list_checkpoints, load_checkpoint
+from sdlab.runs.checkpoints import LEVELS, list_checkpoints, load_checkpoint, write_checkpoint
 from sdlab.runs.plan import plan_problems
 from sdlab.study import checkpoints
 from sdlab.study.conditions import condition
@@ -57,6 +58,14 @@ def test_what_is_there_is_not_trained_again_and_a_damaged_file_is(short, tmp_pat
     assert checkpoints.make_checkpoints(tmp_path) == []
     (tmp_path / first[0].file).write_bytes(b"")
     assert checkpoints.make_checkpoints(tmp_path) == first
+
+
+def test_checkpoints_of_another_organism_are_refused_before_anything_is_trained(short, tmp_path, monkeypatch):
+    base = paths.data_dir() / "organism-small"
+    write_checkpoint(base, load_engine("organism-small").model, tmp_path, "sdpo", 1)
+    monkeypatch.setattr(checkpoints, "run_method", None)
+    with pytest.raises(SdlabError, match="belong to another base organism"):
+        checkpoints.make_checkpoints(tmp_path)
 
 
 def test_the_shipped_checkpoints_belong_to_the_shipped_organism():

@@ -81,12 +81,7 @@ def write_checkpoint(
     base, and when a weight is not finite.
     """
     base, origin = base_weights(base_folder), sha256(_weights_file(base_folder))
-    entries = list_checkpoints(folder) if Path(folder, INDEX).exists() else []
-    if other := [entry for entry in entries if entry.base != origin]:
-        raise SdlabError(
-            f"the checkpoints in {folder} belong to another base organism (sha256 {other[0].base[:12]}, here "
-            f"{origin[:12]}); write to another folder"
-        )
+    entries = checkpoints_of_base(folder, base_folder)
     data = gzip.compress(_packed(base, dict(model.named_parameters())), mtime=0)
     entry = Checkpoint(
         name, label or name, method or name, int(step), f"{name}-{int(step):04d}.gz", "", origin
@@ -101,10 +96,25 @@ def write_checkpoint(
     return entry
 
 
-def list_checkpoints(folder: str | Path | None = None) -> list[Checkpoint]:
-    """Return the checkpoints of a folder, by model and step; an empty list when there is no folder.
+def checkpoints_of_base(folder: str | Path, base_folder: str | Path) -> list[Checkpoint]:
+    """Return the checkpoints of a folder to which those of the base in `base_folder` may be added.
 
-    folder: default `data/checkpoints`.
+    Raises SdlabError when the folder holds checkpoints of another base.
+    """
+    entries = list_checkpoints(folder) if Path(folder, INDEX).exists() else []
+    origin = sha256(_weights_file(base_folder))
+    if other := [entry for entry in entries if entry.base != origin]:
+        raise SdlabError(
+            f"the checkpoints in {folder} belong to another base organism (sha256 {other[0].base[:12]}, here "
+            f"{origin[:12]}); write to another folder"
+        )
+    return entries
+
+
+def list_checkpoints(folder: str | Path | None = None) -> list[Checkpoint]:
+    """Return the checkpoints of a folder (default `data/checkpoints`); an empty list when there is no folder.
+
+    By model and step.
     Raises SdlabError for an index that is missing, damaged or of another version.
     """
     folder = paths.checkpoints_dir() if folder is None else Path(folder)

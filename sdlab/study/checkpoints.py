@@ -16,6 +16,7 @@ from sdlab.rollout.torch_engine import TorchEngine
 from sdlab.runs.checkpoints import (
     INDEX,
     Checkpoint,
+    checkpoints_of_base,
     list_checkpoints,
     load_checkpoint,
     read_checkpoint,
@@ -52,13 +53,14 @@ def make_checkpoints(
     returns what is written; the same call continues.
     on_done(checkpoint) is called for each one that is written.
 
-    Raises SdlabError when the folder holds checkpoints of another base organism.
+    Raises SdlabError, before anything is trained, when the folder holds checkpoints of another base organism.
     """
     folder = paths.record_dir() / "checkpoints" if output is None else Path(output)
     written: list[Checkpoint] = []
     for name in STEPS:
         steps, cell = stored_steps(name), cell_of(name, SEED)
         base = paths.data_dir() / cell.model
+        checkpoints_of_base(folder, base)  # refused before anything is trained
         if set(steps) <= _intact(name, folder, base):
             continue
         engine = load_engine(cell.model)
