@@ -6,7 +6,7 @@ import pandas
 
 from sdlab.findings.before_after import direction
 from sdlab.measure.crossed import Difference
-from sdlab.measure.intervals import row_intervals
+from sdlab.measure.intervals import interval_cells
 from sdlab.study.exposures import exposures_table
 from sdlab.study.recorded import Recorded
 
@@ -25,7 +25,7 @@ def grid_table(
     Raises SdlabError when a run is not recorded.
     """
     frame = exposures_table(recorded, method, metric, split)
-    frame["cell"] = list(map(str, row_intervals(frame)))
+    frame["cell"] = interval_cells(frame)
     table = frame.pivot(index="num_questions", columns="exposures", values="cell").fillna("not run")
     return table.rename(columns="met {} times each".format).rename_axis(index="problems", columns=None)
 

@@ -12,7 +12,7 @@ import torch
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import marker_means, summarise
-from sdlab.measure.intervals import Interval, row_intervals
+from sdlab.measure.intervals import Interval, interval_cells
 from sdlab.measure.token_divergence import heat_ratio, token_divergence
 from sdlab.rollout.types import TrainableEngine
 from sdlab.text.markers import total_markers
@@ -209,7 +209,7 @@ def objection_to_right_and_wrong(tokens: pandas.DataFrame) -> pandas.DataFrame:
     """Return divergence and u with their intervals, for right and wrong completions, markers and others."""
     groups = tokens.assign(token_kind=["marker" if one else "other" for one in tokens["marker"]])
     found = summarise(groups, ["completion", "token_kind"], ["divergence", "u"])
-    found["cell"] = list(map(str, row_intervals(found)))
+    found["cell"] = interval_cells(found)
     named = found.replace({"metric": {"divergence": "divergence (nats)", "u": "u (nats)"}})
     table = named.pivot(index=["completion", "token_kind"], columns="metric", values="cell")
     return table.rename_axis(columns=None).rename_axis(index=["completion", "token"])

@@ -8,6 +8,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import metric_sums
 from sdlab.measure.intervals import Interval, difference_interval
+from sdlab.text.plural import plural
 from sdlab.text.repr_html import ReprHtml
 
 
@@ -66,7 +67,7 @@ def compare(
     a, b = float(over_a.sum() / under_a.sum()), float(over_b.sum() / under_b.sum())
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
-    counted = f"{len(common)} problem{'s' * (len(common) > 1)}"
+    counted = plural(len(common), "problem")
     if not enough:
         verdict = "too few problems to tell"
     elif excludes_zero:

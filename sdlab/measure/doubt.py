@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.errors import SdlabError
 from sdlab.measure.evaluation import summarise
-from sdlab.measure.intervals import row_intervals
+from sdlab.measure.intervals import interval_cells
 from sdlab.text.markers import total_markers
 from sdlab.world.evidence import read_evidence
 from sdlab.world.knobs import BLIND, Knobs
@@ -144,8 +144,8 @@ def doubt_table(curve: "pandas.DataFrame") -> "pandas.DataFrame":
     by = curve.columns[0]
     return pandas.DataFrame({
         "bits": [f"{value:.2f}" for value in curve["entropy"]],
-        "hedged": list(map(str, row_intervals(curve))),
-        "excess": list(map(str, row_intervals(curve, ("excess", "excess_low", "excess_high")))),
+        "hedged": interval_cells(curve),
+        "excess": interval_cells(curve, ("excess", "excess_low", "excess_high")),
         "problems": curve["problems"].to_numpy(), "proposals": curve["proposals"].to_numpy(),
     }, index=pandas.Index(curve[by], name=None))  # fmt: skip
 

@@ -15,7 +15,7 @@ import pandas
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.grading.score import extract_answer, verify
-from sdlab.measure.intervals import ratio_interval, row_intervals
+from sdlab.measure.intervals import interval_cells, ratio_interval
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.text.markers import MARKERS, count_markers, total_markers
@@ -176,7 +176,7 @@ def table_one(
     Cells look like "0.30 [0.25, 0.35]".
     """
     long = summarise(frame, by, metrics, confidence, seed)
-    long["cell"] = list(map(str, row_intervals(long)))
+    long["cell"] = interval_cells(long)
     order = list(dict.fromkeys(long[by]))
     return (
         long.pivot(index=by, columns="metric", values="cell")

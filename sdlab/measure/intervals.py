@@ -53,6 +53,11 @@ def row_intervals(table: pandas.DataFrame, columns: Sequence[str] = ENDS) -> lis
     return [Interval(*row) for row in table[list(columns)].to_numpy(float).tolist()]
 
 
+def interval_cells(table: pandas.DataFrame, columns: Sequence[str] = ENDS) -> list[str]:
+    """Return the interval of every row of a table as text, for a cell."""
+    return [str(interval) for interval in row_intervals(table, columns)]
+
+
 def tidy(value: float) -> str:
     """Return a number with the digits a table needs: 0.33, 9.8, 13,054."""
     size = abs(value)

@@ -7,6 +7,7 @@ import pandas
 
 from sdlab.measure.traces import TraceTable
 from sdlab.text.markers import total_markers
+from sdlab.text.plural import plural
 
 
 def marker_shares(table: TraceTable, rows: Mapping[str, np.ndarray], most: int = 3) -> pandas.DataFrame:
@@ -16,7 +17,7 @@ def marker_shares(table: TraceTable, rows: Mapping[str, np.ndarray], most: int =
     `table.alone`. `most` and more markers are taken together; unlisted traces are left out.
     """
     counts = np.array([min(most, total_markers(text)) for text in table.texts[:-1]])
-    names = [f"{n} marker{'s' * (n != 1)}" for n in range(most)] + [f"{most} or more"]
+    names = [plural(n, "marker") for n in range(most)] + [f"{most} or more"]
     return pandas.DataFrame([
         {"context": context, "marker": name, "mean": float(probs[:-1][counts == n].sum())}
         for context, probs in rows.items() for n, name in enumerate(names)

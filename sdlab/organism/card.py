@@ -11,7 +11,7 @@ import pandas
 from sdlab.errors import SdlabError
 from sdlab.files import sha256, write_atomic
 from sdlab.measure.evaluation import evaluate, summarise
-from sdlab.measure.intervals import row_intervals
+from sdlab.measure.intervals import interval_cells
 from sdlab.rollout.types import SamplingParams, TrainableEngine
 from sdlab.seeds import stable_int, stream
 from sdlab.settings import Count, Seed, checked
@@ -85,7 +85,7 @@ def measure_splits(
 
 def as_text(measured: pandas.DataFrame) -> pandas.DataFrame:
     """Return `measured` as a table of text, with one row per split and mode."""
-    cells = measured.assign(cell=list(map(str, row_intervals(measured))))
+    cells = measured.assign(cell=interval_cells(measured))
     wide = cells.pivot(index=["split", "mode"], columns="metric", values="cell")
     keys = pandas.MultiIndex.from_frame(cells[["split", "mode"]].drop_duplicates())
     return wide.reindex(index=keys, columns=list(METRICS))

@@ -9,7 +9,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.comparison import compare, shared_problems
 from sdlab.measure.evaluation import DENSITIES
-from sdlab.measure.intervals import row_intervals
+from sdlab.measure.intervals import interval_cells
 from sdlab.results.result import ALL_METRICS, METRICS, Result
 from sdlab.results.store import load_results
 from sdlab.text.plural import plural
@@ -73,7 +73,7 @@ def wide(
 
     A metric that no result has is left out.
     """
-    cells = table.assign(cell=list(map(str, row_intervals(table))))
+    cells = table.assign(cell=interval_cells(table))
     words = (cells["metric"] == "length") & (cells["unit"] == "words") | cells["metric"].isin(
         DENSITIES
     ) & cells["unit"].str.endswith("words")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdlab.charts.style import METHOD_LABELS, METRIC_LABELS
 from sdlab.measure.evaluation import summarise
-from sdlab.measure.intervals import row_intervals, tidy
+from sdlab.measure.intervals import interval_cells, tidy
 from sdlab.show.view import View, render
 from sdlab.text.prompt import CONTEXT_LABELS
 
@@ -43,7 +43,7 @@ def interval_table(
     Cells look like "0.73 [0.71, 0.76]". `labels` replaces the names of groups, `names` those of metrics.
     """
     by = [by] if isinstance(by, str) else list(by)
-    cells = list(map(str, row_intervals(summary)))
+    cells = interval_cells(summary)
     wide = summary.assign(cell=cells).pivot(index=by, columns="metric", values="cell")
     groups = summary[by].drop_duplicates()
     wide = wide.reindex(

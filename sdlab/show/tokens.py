@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from sdlab.show.view import View, render, to_html
+from sdlab.text.plural import plural
 
 # The ten markers in three families, each with its own colour and its own underline (never colour alone).
 FAMILIES = {
@@ -39,7 +40,7 @@ def highlight_markers(
     unit = "tokens" if length is not None else "words"
     density = 1000 * count / size if size else 0.0
     verdict = "" if reward is None else "right" if reward > 0 else "wrong"
-    facts = [f"{size:,} {unit}", f"{count} marker{'s' * (count != 1)}", f"{density:.0f} per 1,000 {unit}"]
+    facts = [f"{size:,} {unit}", plural(count, "marker"), f"{density:.0f} per 1,000 {unit}"]
 
     html = render(
         "markers.html",

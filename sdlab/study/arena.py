@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas
 
-from sdlab.measure.intervals import row_intervals, tidy
+from sdlab.measure.intervals import interval_cells, tidy
 from sdlab.study.arena_claims import CLAIMS, SPLITS
 from sdlab.study.arena_comparisons import (
     GAINS,
@@ -59,7 +59,7 @@ def arena_table(
     """
     split = split or HEADLINE[round_name]
     long = measures(recorded, round_name)
-    long["cell"] = list(map(str, row_intervals(long)))
+    long["cell"] = interval_cells(long)
     here = long[long["split"] == split].pivot(index="method", columns="metric", values="cell")
     score = long[long["metric"] == "reward"]
     cells = score.pivot(index="method", columns="split", values="cell")
