@@ -48,7 +48,8 @@ def mixed_words(runs: pandas.DataFrame) -> str:
     return (
         f"{len(mixed)} of {plural(len(shares), 'method')} have failed and healthy runs "
         f"({', '.join(mixed) or 'none'}: {int(inside['failed'].sum())} of {plural(len(inside), 'run')} "
-        f"failed). Knowing only the method, without any measure, has an area of {method_alone(runs):.2f}."
+        f"failed). Knowing only the method, without any measure, has an area of {method_alone(runs):.2f}; "
+        "for a new run it is at most that, because each method's share of failures comes from these runs."
     )
 
 
