@@ -11,6 +11,9 @@ from sdlab.errors import SdlabError
 from sdlab.results.imported import import_rollouts
 from sdlab.rollout import checks
 from sdlab.rollout.loading import load_engine
+from sdlab.scale.job import Job
+from sdlab.scale.train import load_tokenizer
+from sdlab.train.grpo import GRPOConfig
 
 NAME = "some-org/some-model"
 
@@ -50,6 +53,13 @@ def test_the_tokenizer_of_an_import_is_asked_for_in_the_same_way(pauses, tmp_pat
     rows.write_text('{"prompt": "1+1?", "response": "\\\\boxed{2}", "answer": "2"}\n')
     with pytest.raises(SdlabError, match="hub cannot be reached"):
         import_rollouts([rows], output=tmp_path / "out", tokenizer=NAME)
+    assert sum(pauses) <= 3
+
+
+def test_a_job_with_a_model_of_the_hub_asks_in_the_same_way(pauses, tmp_path):
+    job = Job("grpo", NAME, "train", GRPOConfig(), per_device_rows=8, output=str(tmp_path))
+    with pytest.raises(SdlabError, match="hub cannot be reached"):
+        load_tokenizer(job)
     assert sum(pauses) <= 3
 
 

@@ -132,14 +132,18 @@ def load_tokenizer(job: Job) -> "tuple[str, PreTrainedTokenizerBase, int | None]
 
     TRL reads the model itself, and reads the teacher again.
 
-    Raises SdlabError when the model is missing or damaged, or its chat template does not support
-    config.thinking.
+    Raises SdlabError when the model is missing or damaged, when the hub cannot be reached, and when the chat
+    template does not support config.thinking.
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    from sdlab.rollout.checks import require_hub
     from sdlab.rollout.loading import explain_load_errors, find_model
 
-    path = str(find_model(job.model))
+    found = find_model(job.model)
+    if isinstance(found, str):
+        require_hub(found)
+    path = str(found)
     with explain_load_errors(job.model):
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, padding_side="left", truncation_side="left"
