@@ -119,17 +119,17 @@ class LosesMore:
         return f"{condition(self.condition).label} against {condition(self.against).label}"
 
     def measure(self, recorded: Recorded) -> Measured:
-        """Compare the two losses; where their ratio has no interval, the remark has that of the excess.
+        """Compare the two losses: as a ratio, or as a difference where no loss on `near` is shown.
 
         Raises SdlabError when a run is not recorded.
         """
         result = dissociation(recorded, self.against, self.condition, self.near, self.far)
-        if result.seeds < MIN_SEEDS:
-            return Measured(result.ratio, NOT_SETTLED, "one seed", ratio=True)
-        excess = result.excess(self.factor)
-        bounded = math.isfinite(result.ratio.low)
-        remark = "" if bounded else f"the excess over {self.factor:g} times is {excess}"
-        return Measured(result.ratio, judge(excess, 0, math.inf), remark, ratio=True)
+        excess, bounded = result.excess(self.factor), math.isfinite(result.ratio.low)
+        verdict = judge(excess, 0, math.inf) if result.seeds >= MIN_SEEDS else NOT_SETTLED
+        times = "" if self.factor == 1 else f"{self.factor:g} times "
+        remarks = [] if bounded else [f"share lost on {self.far} minus {times}that on {self.near}"]
+        remarks += ["one seed"] * (result.seeds < MIN_SEEDS)
+        return Measured(result.ratio if bounded else excess, verdict, "; ".join(remarks), ratio=bounded)
 
     def renamed(self, rename: Callable[[str], str]) -> Self:
         """Return the same test about other conditions."""
