@@ -137,5 +137,5 @@ def test_the_share_that_is_lost_within_ten_steps_is_that_of_the_runs(recorded):
             for part in (early[early["step"] == step] for step in (0, 10, 40))
         )
         shares.append(f"{(start - ten) / (start - end):.0%}")
-    text = f"after ten steps of SDPO is {shares[0]} of the loss after 40 steps in score, and {shares[1]} in markers"
+    text = f"is {shares[0]} of the loss after 40 steps in score, and {shares[1]} in markers"
     assert text in " ".join(PAGE.split())
