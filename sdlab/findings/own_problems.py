@@ -21,7 +21,7 @@ HELD_OUT = "held out"
 LEAST = 4  # problems of a file that is divided into training and test
 
 
-def all_problems(own: str, split: str = "train") -> list[Problem]:
+def all_problems(own: str, split: str = "unseen-types") -> list[Problem]:
     """Return the problems of a file or data set `own`; those of a split of the world for "".
 
     Raises the errors of `sdlab.load_problems`.
