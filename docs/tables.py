@@ -34,6 +34,7 @@ from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import Recorded, is_recorded, load_recorded
 from sdlab.study.statements import statement_rows
+from sdlab.text.plural import plural
 from sdlab.world.splits import SIZES, TRAINING
 
 HERE = Path(__file__).parent
@@ -211,7 +212,10 @@ def turns() -> str:
         "without think": {count: coverage_name("sdpo_no_think", count) for count in COUNTS},
     }
     rows = []
-    for label, named in series.items():
+    for label, every in series.items():
+        named = {count: name for count, name in every.items() if is_recorded(name)}
+        if not {8, None} <= set(named):
+            continue
         recorded = load_recorded(*named.values())
         turn = stops_paying(recorded, list(named.values()))
         gains = [training_gain(recorded, named[count]) for count in (8, None)]
@@ -229,6 +233,8 @@ def turns() -> str:
 def _crossing(turn: pandas.Series) -> str:
     """Return the interval of 2**turn over the seeds that cross, and the number that never do."""
     known = turn.dropna()
+    if known.empty:
+        return f"nowhere; {len(turn)} of {plural(len(turn), 'seed')} never gain"
     doublings = seeds_interval(known)
     low, high = 2**doublings.low, 2**doublings.high
     text = (

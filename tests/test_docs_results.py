@@ -94,8 +94,13 @@ def test_the_table_of_where_training_stops_paying_is_what_is_recorded(recorded):
     ):
         names = [f"{series}_{count}" for count in COUNTS]
         names = [name for name in names if name in recorded.provenance]
+        if not {f"{series}_8", f"{series}_all"} <= set(names):
+            continue
         turns = ends.stops_paying(recorded, names)
         kept = turns.dropna()
+        if kept.empty:
+            assert any(label in row[0] and row[1].startswith("nowhere") for row in rows()), label
+            continue
         count = ends.seeds_interval(kept)
         cells = [f"{2**value:.0f}" for value in (count.mean, count.low, count.high)]
         never = f"; {len(turns) - len(kept)} of {len(turns)} seeds never gain"

@@ -38,9 +38,11 @@ def losses_by_rate(method: str = "sdpo", split: str = "unseen-types") -> dict[fl
 def rate_words(swept: pandas.DataFrame, losses: dict[float, Difference], method: str = "SDPO") -> list[str]:
     """Return at how many rates the score ends lower, and the best rate by each method's own goal."""
     below = sum(direction(change) == "smaller" for change in losses.values())
+    once = sum(change.seeds == 1 for change in losses.values())
     lines = [
         f"{method} ends significantly below the untrained model on unseen types at {below} of "
-        f"{plural(len(losses), 'rate')}."
+        f"{plural(len(losses), 'rate')}"
+        + (f"; {once} of them have one seed, and one seed shows nothing." if once else ".")
     ]
     for row in swept[swept["best"]].drop_duplicates("method").itertuples():
         ends = _ends(swept[swept["method"] == row.method])
