@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the recorded runs again: `python docs/figures.py`."""
+"""Draw the pictures of the README and of these pages again: `python docs/figures.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas
 
 from sdlab.charts import picture
+from sdlab.charts.bars import context_table_chart
 from sdlab.charts.curves import split_curves
 from sdlab.charts.questions import question_curves
 from sdlab.charts.rates import rate_curves
@@ -15,6 +16,7 @@ from sdlab.study.coverage_table import coverage_table
 from sdlab.study.rates import sweep_table
 from sdlab.study.recorded import load_recorded
 from sdlab.text.plural import plural
+from sdlab.walkthrough.record import read_record
 from sdlab.world.splits import TRAINING
 
 if TYPE_CHECKING:
@@ -64,9 +66,21 @@ def coverage() -> alt.ConcatChart:
     )  # fmt: skip
 
 
+def four_contexts() -> alt.HConcatChart:
+    """Return the chart of the four contexts, from what notebook 03 recorded when it was run last."""
+    values = read_record(HERE.parent / "notebooks" / "03_four_contexts.ipynb")["values"]
+    rows = [
+        {"context": context, "metric": metric, **interval}
+        for context, metrics in values["table_one"].items()
+        for metric, interval in metrics.items()
+    ]
+    counted = f"{values['problems']} problems x {values['samples']} samples; 95% intervals by problem"
+    return context_table_chart(pandas.DataFrame(rows), title="One model, four contexts", subtitle=counted)
+
+
 if __name__ == "__main__":
     picture.with_theme()
-    for draw in (collapse, rates, coverage):
+    for draw in (collapse, rates, coverage, four_contexts):
         _, png = picture.draw(draw().to_dict())
         (HERE / f"{draw.__name__}.png").write_bytes(png)
         print(f"docs/{draw.__name__}.png: {len(png):,} bytes")
