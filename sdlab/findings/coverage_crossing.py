@@ -1,7 +1,6 @@
 """Where self-distillation stops paying: the coverage grid as differences, turning points and sentences."""
 
 from collections.abc import Collection, Mapping
-from itertools import product
 
 import pandas
 
@@ -15,7 +14,7 @@ from sdlab.study.coverage_conditions import (
     coverage_name,
     small_name,
 )
-from sdlab.study.coverage_table import stops_paying, training_difference, training_ends, training_gain
+from sdlab.study.coverage_table import stops_paying, training_difference, training_gain
 from sdlab.study.recorded import Recorded
 
 METHODS = ("grpo", "sdpo", "sdpo_no_think")
@@ -171,51 +170,6 @@ def gains_table(gains: Mapping[str, Mapping[str, Difference]]) -> pandas.DataFra
     return (
         pandas.DataFrame(table, index=[counted(count) for count in COUNTS]).fillna("").rename_axis("problems")
     )
-
-
-def type_cells(names: Collection[str]) -> dict[tuple[str, int, int | None], str]:
-    """Return the conditions that cross problems and types: (method, problems, types; None: any) -> name."""
-    every = {key: coverage_name(*key) for key in product(("grpo", "sdpo"), (8, 128), (1, None))}
-    return {key: name for key, name in every.items() if name in names}
-
-
-def type_table(recorded: Recorded, labels: Mapping[str, str], types: int = 20) -> pandas.DataFrame:
-    """Return scores and markers of the conditions that cross problems and types."""
-    rows = []
-    for (method, count, kinds), name in type_cells(set(recorded.provenance)).items():
-        away = {split: str(recorded.interval(name, "reward", split)) for split in AWAY}
-        training = seeds_interval(training_ends(recorded, name, "reward"))
-        markers = str(recorded.interval(name, "markers", "in-domain"))
-        about = {"method": labels[method], "problems": count, "types": kinds or types}
-        rows.append(about | {"training score": str(training)} | away | {"markers, in-domain": markers})
-    return pandas.DataFrame(rows).set_index(["method", "problems", "types"])
-
-
-def type_effects(recorded: Recorded, labels: Mapping[str, str]) -> dict[str, dict[str, Difference]]:
-    """Return what more problems do at the same types, and more types at the same number of problems."""
-    pairs = {
-        "128 instead of 8 problems, one type": ((8, 1), (128, 1)),
-        "128 instead of 8 problems, any type": ((8, None), (128, None)),
-        "20 types instead of one, 8 problems": ((8, 1), (8, None)),
-        "20 types instead of one, 128 problems": ((128, 1), (128, None)),
-    }
-    cells, effects = type_cells(set(recorded.provenance)), {}
-    for (effect, (a, b)), method in product(pairs.items(), ("grpo", "sdpo")):
-        one, two = cells.get((method, *a)), cells.get((method, *b))
-        if one and two:
-            row = effects.setdefault(effect, {})
-            row[f"{labels[method]}, training"] = training_difference(recorded, one, two)
-            row[f"{labels[method]}, in-domain"] = recorded.difference(one, two, "reward", "in-domain")
-    return effects
-
-
-def effect_words(effects: Mapping[str, Mapping[str, Difference]], column: str) -> list[str]:
-    """Return one sentence per effect on a column: does it rise, fall, or is it not significant?"""
-    return [
-        f"{effect}: {column} {direction(row[column], 'rises', 'falls', 'does not clearly change')} "
-        f"({row[column]})."
-        for effect, row in effects.items()
-    ]
 
 
 def own_test(name: str) -> str:

@@ -30,6 +30,18 @@ def grid_table(
     return table.rename(columns="met {} times each".format).rename_axis(index="problems", columns=None)
 
 
+WORSE = ("meeting each problem more often", "more problems", "both", "neither, as far as these runs can tell")
+
+
+def worse(effects: Mapping[str, Mapping[str, Difference]]) -> str:
+    """Return which of exposures and problems lowers the metric in a comparison, one of WORSE."""
+    often, many = (
+        any(direction(change) == "smaller" for change in effects[kind].values())
+        for kind in ("same problems", "same exposures")
+    )
+    return WORSE[2 if often and many else 0 if often else 1 if many else 3]
+
+
 def effect_words(
     effects: Mapping[str, Mapping[str, Difference]], what: str = "score on unseen types"
 ) -> list[str]:
