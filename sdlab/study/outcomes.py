@@ -22,7 +22,7 @@ RUN = ["condition", "seed"]
 SUMS = ["reward", "markers", "generations"]
 # settings that make another method of the same loss; sizes and learning rates do not
 METHOD_SETTINGS = {"context": "solution", "teacher_model_kind": "base"}
-WORDS = CONTEXT_LABELS | {"ema": "moving teacher"}  # for readers
+WORDS = CONTEXT_LABELS | {"ema": "moving teacher", "solution_feedback": "solution and feedback"}
 
 
 @dataclass(frozen=True)
