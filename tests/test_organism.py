@@ -208,11 +208,10 @@ def test_the_shipped_organism_scores_as_its_targets_say(shipped):
     for name in ("in-domain", "unseen-types", "deeper"):
         frame = evaluate(shipped, load_split(name, limit=64), SamplingParams(4, 384, seed=1))
         score[name] = frame["reward"].mean()
-    assert 0.55 < score["in-domain"] < 0.85  # the target is .6 to .8; 64 problems tell it to within .05
-    assert 0.2 < score["deeper"] < score["in-domain"] - 0.1
-    assert (
-        0.5 < score["unseen-types"] < 0.85
-    )  # meant to be lower too, but composing known clues and checks costs it nothing
+    # the targets are .70 to .80, .50 to .65 and .45 to .60; 64 problems tell it to within .05 to .10
+    assert 0.65 < score["in-domain"] < 0.85
+    assert 0.4 < score["deeper"] < score["in-domain"]
+    assert 0.35 < score["unseen-types"] < 0.7  # no intuition there
 
 
 def test_damage_to_the_shipped_organism_is_noticed(tmp_path):
