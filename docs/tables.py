@@ -14,9 +14,9 @@ from sdlab.charts.types import Frame
 from sdlab.findings import exposures as seen
 from sdlab.findings import organisms as across
 from sdlab.findings.before_after import direction
+from sdlab.findings.coverage_crossing import in_problems
 from sdlab.findings.curve_shape import change_between, sums_at
 from sdlab.findings.rate_words import losses_by_rate, rate_words
-from sdlab.measure.crossed import seeds_interval
 from sdlab.measure.intervals import Interval, row_interval
 from sdlab.study.conditions import CONDITIONS, LONG
 from sdlab.study.coverage_conditions import (
@@ -232,15 +232,12 @@ def turns() -> str:
 
 def _crossing(turn: pandas.Series) -> str:
     """Return the interval of 2**turn over the seeds that cross, and the number that never do."""
-    known = turn.dropna()
-    if known.empty:
+    problems, missing = in_problems(turn), int(turn.isna().sum())
+    if problems is None:
         return f"nowhere; {len(turn)} of {plural(len(turn), 'seed')} never gain"
-    doublings = seeds_interval(known)
-    low, high = 2**doublings.low, 2**doublings.high
-    text = (
-        f"{2**doublings.mean:.0f} [{low:.0f}, {high:.0f}]" if len(known) > 1 else f"{2**doublings.mean:.0f}"
-    )
-    missing = len(turn) - len(known)
+    text = f"{problems.mean:.0f}"
+    if len(turn) - missing > 1:
+        text += f" [{problems.low:.0f}, {problems.high:.0f}]"
     return text + (f"; {missing} of {len(turn)} seeds never gain" if missing else "")
 
 

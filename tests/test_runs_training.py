@@ -466,6 +466,7 @@ def test_the_recorded_sweep_chose_the_rates():
         if method == "grpo":
             assert best == used
         else:  # no better score
+            assert best == 1e-3  # as sdlab/study/conditions.py says
             chosen, default = (f"rate_{name}_{rate:.0e}" for rate in (best, used))
             gain = load_recorded(chosen, default).difference(default, chosen, "reward", "unseen-types")
             assert gain.interval.mean < 0 or not gain.significant

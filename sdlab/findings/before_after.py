@@ -33,6 +33,11 @@ def direction(
     return up if interval.mean > 0 else down
 
 
+def which(first: bool, second: bool, options: Sequence[str]) -> str:
+    """Return the option that holds; they are: only the first, only the second, both, neither."""
+    return options[2 if first and second else 0 if first else 1 if second else 3]
+
+
 def cell(change: Comparison | Difference) -> str:
     """Return a difference with its interval and its verdict for a table."""
     return str(change) if isinstance(change, Difference) else signed(change.difference, change.significant)

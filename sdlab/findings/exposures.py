@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas
 
-from sdlab.findings.before_after import direction
+from sdlab.findings.before_after import direction, which
 from sdlab.measure.crossed import Difference
 from sdlab.measure.intervals import interval_cells
 from sdlab.study.exposures import exposures_table
@@ -39,7 +39,7 @@ def worse(effects: Mapping[str, Mapping[str, Difference]]) -> str:
         any(direction(change) == "smaller" for change in effects[kind].values())
         for kind in ("same problems", "same exposures")
     )
-    return WORSE[2 if often and many else 0 if often else 1 if many else 3]
+    return which(often, many, WORSE)
 
 
 def effect_words(

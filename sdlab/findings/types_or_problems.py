@@ -5,7 +5,7 @@ from itertools import product
 
 import pandas
 
-from sdlab.findings.before_after import direction
+from sdlab.findings.before_after import direction, which
 from sdlab.findings.coverage_crossing import AWAY
 from sdlab.measure.crossed import Difference, seeds_interval
 from sdlab.study.coverage_conditions import coverage_name
@@ -61,7 +61,7 @@ def cause(effects: Mapping[str, Mapping[str, Difference]], column: str) -> str:
         return ""
     types = any(effects[effect][column].significant for effect in by_types)
     problems = any(row[column].significant for effect, row in effects.items() if effect not in by_types)
-    return CAUSES[2 if problems and types else 0 if problems else 1 if types else 3]
+    return which(problems, types, CAUSES)
 
 
 def effect_words(effects: Mapping[str, Mapping[str, Difference]], column: str) -> list[str]:

@@ -135,9 +135,7 @@ def load_engine(
         )
     if engine == "vllm":
         require_vllm()
-    source = find_model(model)
-    if isinstance(source, str):
-        require_hub(source)
+    source = reachable_model(model)
     loaded = (
         _load_torch(model, source, device, dtype)
         if engine == "torch"
@@ -146,6 +144,17 @@ def load_engine(
     if chat_template is not None:
         set_chat_template(loaded.tokenizer, chat_template)
     return loaded
+
+
+def reachable_model(model: str) -> Path | str:
+    """Return what `find_model` finds; a hub name only when the hub can be reached or its cache has the model.
+
+    Raises SdlabError as `find_model` and `require_hub`.
+    """
+    source = find_model(model)
+    if isinstance(source, str):
+        require_hub(source)
+    return source
 
 
 def find_model(model: str) -> str | Path:

@@ -112,9 +112,8 @@ def checkpoints_of_base(folder: str | Path, base_folder: str | Path) -> list[Che
 
 
 def list_checkpoints(folder: str | Path | None = None) -> list[Checkpoint]:
-    """Return the checkpoints of a folder (default `data/checkpoints`); an empty list when there is no folder.
+    """Return the checkpoints of a folder (default `data/checkpoints`) by model and step; [] without one.
 
-    By model and step.
     Raises SdlabError for an index that is missing, damaged or of another version.
     """
     folder = paths.checkpoints_dir() if folder is None else Path(folder)

@@ -137,13 +137,9 @@ def load_tokenizer(job: Job) -> "tuple[str, PreTrainedTokenizerBase, int | None]
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    from sdlab.rollout.checks import require_hub
-    from sdlab.rollout.loading import explain_load_errors, find_model
+    from sdlab.rollout.loading import explain_load_errors, reachable_model
 
-    found = find_model(job.model)
-    if isinstance(found, str):
-        require_hub(found)
-    path = str(found)
+    path = str(reachable_model(job.model))
     with explain_load_errors(job.model):
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, padding_side="left", truncation_side="left"

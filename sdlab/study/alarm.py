@@ -132,7 +132,7 @@ def method_alone(runs: pandas.DataFrame) -> float:
     """Return the area under the ROC curve of knowing a run's method and nothing of the run itself.
 
     Every run counts as likely to fail as the share of its method's runs that failed, itself among them. So
-    for a run of its own it is an upper limit.
+    for a new run this is an upper limit.
     """
     return auroc(runs.groupby("method")["failed"].transform("mean"), runs["failed"])
 
