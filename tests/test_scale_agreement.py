@@ -104,12 +104,12 @@ def test_in_float64_the_divergences_are_equal(alpha, apart):
 
 
 def test_trl_without_our_changes_differs(tmp_path):
-    """That the comparison can fail: with TRL's own mean over completions, or its own normaliser, losses
-    differ by far more.
+    """That the comparison can fail: with TRL's own mean over completions, losses differ by hundreds of times
+    the tolerance.
     """
     from trl.experimental.sdpo import SDPOTrainer
 
-    config = SDPOConfig(**SMALL | {"steps": 1})
+    config = SDPOConfig(**SMALL | {"steps": 1, "num_generations": 8})
     job = Job("sdpo", "organism", "train", config, per_device_rows=4, output=str(tmp_path))
     batches, losses, _, _ = ours(job)
 
@@ -119,4 +119,4 @@ def test_trl_without_our_changes_differs(tmp_path):
         )
 
     theirs, _, _ = trl(job, batches, back)
-    assert abs(theirs[0] - losses[0]) > 0.05 * losses[0]
+    assert abs(theirs[0] - losses[0]) > 1e-3 * losses[0]

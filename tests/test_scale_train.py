@@ -114,7 +114,7 @@ def test_sft_trains_as_ours_does(tmp_path):
     check_run(one, tmp_path, 1)
     mine = run_sft(load_engine("organism"), problems, traces, config)
     theirs = load_run(tmp_path / "run").steps
-    assert list(theirs["loss"]) == pytest.approx(list(mine["loss"]), rel=2e-6) and list(
+    assert list(theirs["loss"]) == pytest.approx(list(mine["loss"]), rel=2e-6, abs=2e-7) and list(
         theirs["grad_norm"]
     ) == pytest.approx(list(mine["grad_norm"]), rel=1e-4)
 
@@ -298,9 +298,8 @@ def test_two_processes_train_under_accelerate(tmp_path):
     for name in ("reward", "length", "markers", "density", "truncated", "used_rows", "learning_rate"):
         assert theirs[name] == pytest.approx(mine[name])
     assert theirs["used_rows"] == 4
-    assert theirs["loss"] == pytest.approx(mine["loss"], rel=2e-6) and theirs["grad_norm"] == pytest.approx(
-        mine["grad_norm"], rel=1e-5
-    )
+    assert theirs["loss"] == pytest.approx(mine["loss"], rel=2e-6, abs=2e-7)
+    assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=1e-5)
     assert (
         later["step"] == 1
         and later["length"] > 0

@@ -64,7 +64,8 @@ def test_an_organism_stores_its_knobs_and_a_run_on_it_names_them(tmp_path):
     assert Knobs.of(AutoConfig.from_pretrained(folder)) == INTUITIVE
     assert Knobs.of(json.loads((folder / "config.json").read_text())) == INTUITIVE
     assert provenance(model=str(folder))["knobs"] == INTUITIVE.as_dict()
-    assert provenance(model="organism")["knobs"] == BLIND.as_dict()
+    assert provenance(model="organism")["knobs"] == Knobs(intuition=0.4).as_dict()
+    assert provenance(model="organism-blind")["knobs"] == BLIND.as_dict()
     assert provenance(model="Qwen/Qwen3-8B")["knobs"] is None
 
 
