@@ -188,6 +188,22 @@ def test_relative_changes_are_shares_of_the_base_score():
     assert "recorded, in-domain" not in rows.index.get_level_values("who")
 
 
+def test_the_interval_of_a_share_counts_the_error_of_the_base_score():
+    """Whoever loses half on every problem loses half: the share is exact, however much problems differ."""
+    counts = np.random.default_rng(1).integers(0, 5, 12) * 2
+    frame = pandas.DataFrame([
+        {"model": name, "split": "in-domain", "problem_id": p, "reward": float(g < share * count)}
+        for name, share in (("base", 1), ("sft_unguided", 1), ("sft_guided", 0.5))
+        for p, count in enumerate(counts) for g in range(8)
+    ])  # fmt: skip
+    rows = relative_changes(frame, None).set_index(["who", "model"]).loc["live, in-domain"]
+    assert list(rows.loc["sft_guided"]) == pytest.approx([-0.5] * 3)
+    difference = compare(frame[frame["model"] == "base"], frame[frame["model"] == "sft_guided"]).difference
+    assert difference.high - difference.low > 0.1  # the loss in points does differ between problems
+    lost = relative_changes(frame.assign(reward=0.0), None).set_index(["who", "model"])
+    assert lost.loc["live, in-domain"].isna().all(axis=None)
+
+
 def test_a_share_comes_back_only_of_a_significant_loss():
     frame = live_frame()
     base, guided, unguided = (

@@ -97,7 +97,7 @@ def test_runs_without_common_problems_and_a_score_of_zero_are_refused():
     table = {("base", "in-domain"): np.ones((2, 3)), ("sdpo", "in-domain"): np.ones((2, 3))}
     other = recorded(table)
     other.evaluations.loc[other.evaluations["condition"] == "sdpo", "problem_id"] += "x"
-    with pytest.raises(SdlabError, match="no seeds or no problems of 'in-domain' in common"):
+    with pytest.raises(SdlabError, match="on 'in-domain' have no seeds or no problems in common"):
         dissociation(other, "base", "sdpo")
     table = {
         (name, split): np.zeros((2, 3))

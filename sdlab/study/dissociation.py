@@ -25,6 +25,7 @@ CONFIDENCE = 0.95
 LARGEST = 1e6  # factors are searched up to here
 
 
+Tables = tuple[pandas.DataFrame, pandas.DataFrame]  # sums and their denominators, (S, P) each
 Loss = tuple[float, pandas.DataFrame]  # a relative loss, and every cell's contribution to it (S, P)
 
 
@@ -95,23 +96,44 @@ def loss_change(
     return crossed_difference(a[common], b[common])
 
 
+def relative_change(before: Tables, after: Tables) -> Interval:
+    """Return after / before - 1 on the common seeds and problems, with its interval over both.
+
+    `before` and `after` as from `Recorded.table`. The score before has an error, too, and the interval counts
+    it (delta method). The change is NaN where the score before is 0, and at least -1: nobody loses more than
+    everything.
+
+    Raises SdlabError when nothing is common.
+    """
+    loss, contributions = _share_lost(before, after)
+    return crossed_spread(0 - contributions.to_numpy()).around(0 - loss, CONFIDENCE, bounds=(-1, np.inf))
+
+
 def _relative_loss(recorded: Recorded, before: str, after: str, split: str, step: int | None) -> Loss:
+    """Return the share of the score of `before` on `split` that `after` lacks."""
+    loss = _share_lost(
+        recorded.table(before, "reward", split), recorded.table(after, "reward", split, step),
+        f"{before!r} and {after!r} on {split!r}",
+    )  # fmt: skip
+    if np.isnan(loss[0]):
+        raise SdlabError(f"the score of {before!r} on {split!r} is 0; a share of it cannot be lost")
+    return loss
+
+
+def _share_lost(before: Tables, after: Tables, what: str = "the two") -> Loss:
     """Return 1 - after / before on the common seeds and problems, linearised by the delta method."""
-    (x, m), (y, n) = recorded.table(before, "reward", split), recorded.table(after, "reward", split, step)
+    (x, m), (y, n) = before, after
     seeds, problems = x.index.intersection(y.index), x.columns.intersection(y.columns)
     if seeds.empty or problems.empty:
         raise SdlabError(
-            f"{before!r} and {after!r} have no seeds or no problems of {split!r} in common; "
-            "record them with the same seeds and problems"
+            f"{what} have no seeds or no problems in common; record them with the same seeds and problems"
         )
     (a, values_a), (b, values_b) = (
         linearised(*(table.loc[seeds, problems].to_numpy(float) for table in tables))
         for tables in ((x, m), (y, n))
     )
-    if not a > 0:
-        raise SdlabError(f"the score of {before!r} on {split!r} is 0; a share of it cannot be lost")
-    share = float(b / a)
-    contributions = -(values_b - share * values_a) / a
+    share = float(b / a) if a > 0 else np.nan
+    contributions = -(values_b - share * values_a) / np.where(a > 0, a, np.nan)
     return 1 - share, pandas.DataFrame(contributions, index=seeds, columns=problems)
 
 

@@ -13,6 +13,7 @@ from sdlab.paper import TABLE_TWO
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
+from sdlab.study.dissociation import Tables, relative_change
 from sdlab.study.recorded import Recorded, load_recorded
 from sdlab.text.markers import total_markers
 from sdlab.train.sft import SFTConfig, Trace, run_sft
@@ -166,31 +167,28 @@ def relative_changes(live: pandas.DataFrame, recorded: Recorded | None) -> panda
         for test in theirs.columns
         for name in TRAINED
     ]
-    for split in SPLITS if recorded is not None else ():
-        base = recorded.interval("base", "reward", split).mean if recorded is not None else 1.0
-        rows += [
-            _relative(f"recorded, {split}", name, change_of_score(name, live, recorded, split), base)
-            for name in TRAINED
-        ]
+    if recorded is not None:
+        for split in SPLITS:
+            tables = {name: recorded.table(name, "reward", split) for name in CONDITIONS}
+            rows += _relative_rows(f"recorded, {split}", tables)
     for split in dict.fromkeys(live["split"]):
-        base = float(live[(live["split"] == split) & (live["model"] == "base")]["reward"].mean())
-        rows += [
-            _relative(f"live, {split}", name, change_of_score(name, live, None, split), base)
-            for name in TRAINED
-        ]
-    changes = pandas.DataFrame(rows)
-    return changes.assign(low=changes["low"].clip(lower=-1))
+        tables = {name: _live_table(live, name, split) for name in CONDITIONS}
+        rows += _relative_rows(f"live, {split}", tables)
+    return pandas.DataFrame(rows)
 
 
-def _relative(who: str, name: str, change: Comparison | Difference, base: float) -> dict:
-    interval = change.difference if isinstance(change, Comparison) else change.interval
-    return {
-        "who": who,
-        "model": name,
-        "change": interval.mean / base,
-        "low": interval.low / base,
-        "high": interval.high / base,
-    }
+def _relative_rows(who: str, tables: Mapping[str, Tables]) -> list[dict]:
+    changes = {name: relative_change(tables["base"], tables[name]) for name in TRAINED}
+    return [
+        {"who": who, "model": name, "change": interval.mean, "low": interval.low, "high": interval.high}
+        for name, interval in changes.items()
+    ]
+
+
+def _live_table(live: pandas.DataFrame, name: str, split: str) -> Tables:
+    """Return the sums of scores and the numbers of completions, (1, P) each: the live run is one seed."""
+    rows = live[(live["model"] == name) & (live["split"] == split)].groupby("problem_id")["reward"]
+    return rows.sum().to_frame().T, rows.count().to_frame().T
 
 
 def recovered_share(gain: Comparison, loss: Comparison) -> float | None:
