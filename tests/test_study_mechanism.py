@@ -313,6 +313,8 @@ def test_rungs_of_the_ladder_change_the_text_and_leave_no_trace():
     assert all(text == same for (name, _), text in whole.items() if "base" in name)
     assert "".join(back["completion"].tail(2)) == same
     assert whole[STEER, 1.0] != same and whole[RANDOM, 1.0] != same
+    pushed = [rung for rung in returns(engine, base, push, (0.5,), seed=1) if rung.name == RANDOM]
+    assert "".join(climb(engine, problems, params, pushed)["completion"]) != whole[RANDOM, 1.0]
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +332,8 @@ def measured(tmp_path_factory):
     units += [Unit("organism-small", "sdpo", 0, place / "sdpo", str(place / "trained"))]
     for unit in units:
         unit.folder.mkdir()
-        for name, text in measure_model("organism-small", unit.condition, unit.model, SIZES).items():
+        files = measure_model("organism-small", unit.condition, unit.model, SIZES, unit.seed)
+        for name, text in files.items():
             (unit.folder / name).write_text(text)
     return units
 

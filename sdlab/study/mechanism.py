@@ -182,7 +182,8 @@ def _measure_one(unit: Unit, sizes: Sizes, identity: dict) -> float:
     import time
 
     began = time.perf_counter()
-    for name, content in measure_model(unit.organism, unit.condition, unit.model, sizes).items():
+    files = measure_model(unit.organism, unit.condition, unit.model, sizes, unit.seed)
+    for name, content in files.items():
         write_atomic(unit.folder / name, content)
     write_atomic(unit.folder / "unit.json", to_json(identity) + "\n")
     return time.perf_counter() - began

@@ -88,11 +88,14 @@ class Bench:
         return SamplingParams(self.sizes.num_generations, self.sizes.max_completion_length, seed=seed)
 
 
-def measure_model(organism: str, condition: str, model: str, sizes: Sizes) -> dict[str, str]:
+def measure_model(
+    organism: str, condition: str, model: str, sizes: Sizes, seed: int | None = None
+) -> dict[str, str]:
     """Return the files of one measured model: name -> content.
 
     organism: the model before training. condition: BASE for the organism itself. model: the folder of the
-    trained model.
+    trained model. seed: its training seed, which also draws the random direction it is steered along: one
+    direction for all seeds would make one chance look like a law.
     """
     bench, base = Bench.of(organism, sizes), condition == BASE
     engine = bench.base if base else load_engine(model, device="cpu", dtype="float32")
@@ -104,7 +107,7 @@ def measure_model(organism: str, condition: str, model: str, sizes: Sizes) -> di
     return {
         PROBES: to_json([scored(*one) for one in scores]) + "\n",
         READOUTS: _csv(_readouts(bench, engine, None if base else bench.base)),
-        INTERVENTIONS: _csv(_interventions(bench, engine, condition)),
+        INTERVENTIONS: _csv(_interventions(bench, engine, condition, seed)),
     }
 
 
@@ -127,14 +130,14 @@ def _readouts(bench: Bench, engine: TorchEngine, before: TorchEngine | None) -> 
     return pandas.concat(tables, ignore_index=True)
 
 
-def _interventions(bench: Bench, engine: TorchEngine, condition: str) -> pandas.DataFrame:
+def _interventions(bench: Bench, engine: TorchEngine, condition: str, seed: int | None) -> pandas.DataFrame:
     directions, doses, tables = bench.directions(), bench.sizes.doses, []
     for split, problems in bench.ladder.items():
         params, rungs = bench.params(split), _plain()
         if condition == BASE:
             rungs = removals(engine, directions, doses)
         elif condition in LOSES_DOUBT:
-            rungs = returns(engine, bench.base, directions, doses)
+            rungs = returns(engine, bench.base, directions, doses, stable_int("random direction", seed))
         rows = climb(engine, problems, params, rungs)
         if condition == BASE or condition in LOSES_DOUBT:
             own = rows[rows["intervention"] == AS_IT_IS].reset_index(drop=True)
