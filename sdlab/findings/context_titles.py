@@ -60,8 +60,9 @@ def extremes_title(rows: pandas.DataFrame, most: str = "most information") -> st
 
     rows: columns context, information and markers. most: the words for the largest information.
     """
-    labels = rows["context"].map(lambda name: CONTEXT_LABELS.get(name, name))
-    first, least = labels[rows["information"].idxmax()], labels[rows["markers"].idxmin()]
+    labels = [CONTEXT_LABELS.get(str(name), str(name)) for name in rows["context"]]
+    first = labels[int(np.nanargmax(rows["information"].to_numpy()))]
+    least = labels[int(np.nanargmin(rows["markers"].to_numpy()))]
     most = most.capitalize()
     if first == least:
         return f"{most} and fewest markers: {first}"
