@@ -12,6 +12,14 @@ class SdlabError(ValueError):
     """
 
 
+class MissingPackage(SdlabError):
+    """An optional package that is not installed.
+
+    The message names the package and the command that installs it. A caller that can go on without the
+    package prints the message and leaves that part out.
+    """
+
+
 def unknown(what: str, value: object, allowed: Iterable) -> SdlabError:
     """Return the error for a name that is not one of `allowed`."""
     names = ", ".join(sorted(map(str, allowed)))

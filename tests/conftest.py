@@ -14,13 +14,18 @@ settings.load_profile("sdlab")
 
 @pytest.fixture(scope="session")
 def sdlab_real_data():
-    """`sdlab_real_data(name)`: path of a file of real data; skips with a reason when it is not there."""
+    """`sdlab_real_data(name)`: path of a file of real data; skips with a reason when it is not there.
+
+    It also skips for a parquet file when pyarrow, which reads it, is not installed.
+    """
     folder = Path(os.environ.get("SDLAB_REAL_DATA") or Path(__file__).parents[2] / "shared" / "real")
 
     def find(name: str) -> Path:
         path = folder / name
         if not path.exists():
             pytest.skip(f"real data {name} is not in {folder}; set SDLAB_REAL_DATA to the folder that has it")
+        if path.suffix == ".parquet":
+            pytest.importorskip("pyarrow", reason=f"{name} needs pyarrow")
         return path
 
     return find

@@ -33,6 +33,7 @@ def record():
 
 @pytest.fixture
 def real_folder(sdlab_real_data, record):
+    pytest.importorskip("pyarrow", reason="most of the files are parquet")
     return next(sdlab_real_data(name).parent for name in record["files"])
 
 

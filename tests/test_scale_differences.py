@@ -331,7 +331,7 @@ def test_an_update_that_teaches_nothing_is_left_out(sdpo):
 # ---- questions and rows ----
 
 
-@proves("order of questions")
+@proves("order of problems")
 def test_questions_come_in_the_studys_order(sdpo, trl_sdpo):
     order = [place for step in range(3) for place in draw(range(len(sdpo.problems)), 4, 0, step)]
     assert sdpo.train_dataset["problem"] == order
@@ -371,7 +371,7 @@ def test_rows_are_not_shuffled(grpo, trl_grpo):
         ] == minibatches(chosen, 2)
 
 
-@proves("long questions")
+@proves("long prompts")
 def test_long_questions_are_left_out_not_cut(tmp, sdpo, trl_sdpo, trl_grpo):
     tokenizer = sdpo.processing_class
     long = Problem("long", "x", "x", "", "number 7 is odd. " * 300, "7")

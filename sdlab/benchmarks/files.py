@@ -9,7 +9,7 @@ from sdlab import paths
 from sdlab.benchmarks.cells import kind_of, question_of, system_of, text_of, truth_in
 from sdlab.benchmarks.columns import ANSWERS, find_columns
 from sdlab.benchmarks.prompts import PromptStyle, with_system
-from sdlab.errors import SdlabError
+from sdlab.errors import MissingPackage, SdlabError
 from sdlab.grading.tool_calls import is_calls
 from sdlab.reading.rows import read_rows
 from sdlab.world.problems import Problem
@@ -51,7 +51,7 @@ def file_rows(path: Path) -> list[dict]:
     Raises SdlabError when it is missing or cannot be read.
     """
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise SdlabError(f'reading {path.name} needs pyarrow; install it with: pip install "sdlab[data]"')
+        raise MissingPackage(f'reading {path.name} needs pyarrow; install it with: pip install "sdlab[data]"')
     if not path.is_file():
         raise SdlabError(f"no file {path}; give a json, jsonl or parquet file of problems")
     return read_rows(path)[0]

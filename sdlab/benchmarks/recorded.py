@@ -18,7 +18,7 @@ from sdlab.benchmarks.clusters import Division, agreement, find_types, stability
 from sdlab.benchmarks.coverage import PAPER_PLAN, SamplingPlan, copies_of, hill_number, measure_coverage
 from sdlab.benchmarks.duplicates import NEAR, boilerplate, near_copies, overlap
 from sdlab.benchmarks.files import load_problems
-from sdlab.errors import SdlabError
+from sdlab.errors import MissingPackage, SdlabError
 from sdlab.files import sha256, to_json, write_atomic
 from sdlab.settings import CountOrZero, checked
 from sdlab.world.problems import Problem
@@ -220,7 +220,8 @@ def real_coverage(folder: str = "") -> tuple[dict, str]:
     """Return the measures of the real files, and a sentence on their source.
 
     They are the recorded ones where the files are missing, or equal the measured files byte for byte; else
-    they are measured now.
+    they are measured now. Without the package that reads the files they are the recorded ones too, and the
+    sentence names the package.
 
     Raises SdlabError when a named folder does not exist or lacks a file.
     """
@@ -241,4 +242,8 @@ def real_coverage(folder: str = "") -> tuple[dict, str]:
             f"the {len(recorded['files'])} real files are here, "
             "byte for byte those that the recorded measures were made from",
         )
-    return measure_real(files), f"measured now: {', '.join(changed)} differ from the files of the record"
+    differ = f"{', '.join(changed)} differ from the files of the record"
+    try:
+        return measure_real(files), f"measured now: {differ}"
+    except MissingPackage as error:
+        return recorded, f"these are the recorded measures, but {differ}: {error}"

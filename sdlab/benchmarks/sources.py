@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from sdlab import paths
 from sdlab.benchmarks.catalogue import BENCHMARKS, DAPO, Benchmark
-from sdlab.errors import SdlabError
+from sdlab.errors import MissingPackage, SdlabError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,11 +48,19 @@ def local_file(benchmark: Benchmark, split: str, source: str | Path | None) -> P
     return source
 
 
-def need_libraries() -> None:
-    """Raise SdlabError when a package of the extra `data` is missing."""
+def missing_libraries() -> str:
+    """Return which packages of the extra `data` are missing and how to install them, "" when all are here."""
     missing = [name for name in ("datasets", "pyarrow") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SdlabError(f'benchmarks need {" and ".join(missing)}; install with: pip install "sdlab[data]"')
+    if not missing:
+        return ""
+    return f'benchmarks need {" and ".join(missing)}; install with: pip install "sdlab[data]"'
+
+
+def need_libraries() -> None:
+    """Raise MissingPackage when a package of the extra `data` is missing."""
+    message = missing_libraries()
+    if message:
+        raise MissingPackage(message)
 
 
 def rows_from_file(file: Path) -> tuple["Dataset", str, tuple[str, ...]]:
@@ -151,7 +159,7 @@ def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
     if _NO_DATA in str(error):
         return SdlabError(f"{benchmark.hub} has no rows for {benchmark.name}; {instead}")
     if "No module named" in str(error):
-        return SdlabError(
+        return MissingPackage(
             f'{benchmark.name} needs a package ({one_line(error)}); install with: pip install "sdlab[data]"'
         )
     why = (

@@ -7,7 +7,7 @@ import tyro
 
 from sdlab.benchmarks.catalogue import BENCHMARKS, Benchmark, find_benchmark
 from sdlab.benchmarks.load import load_with_report
-from sdlab.benchmarks.sources import local_file
+from sdlab.benchmarks.sources import local_file, missing_libraries
 from sdlab.errors import SdlabError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def benchmarks_command(
         wide = console.width >= WIDE
         console.print(benchmarks_table(source, wide))
         print("(in brackets: expected, not counted on this machine)")
+        if missing_libraries():
+            print(f"Nothing was counted: {missing_libraries()}")
         if not wide:
             print("Licence and source of one: sdlab benchmarks NAME")
         return 0
@@ -105,7 +107,7 @@ def _here(benchmark: Benchmark, split: str, source: str | Path | None) -> Path |
 def _sizes(benchmark: Benchmark, split: str, source: str | Path | None) -> tuple[str, str]:
     """Return the numbers of distinct problems and of rows as text; expected numbers are in brackets."""
     file = _here(benchmark, split, source)
-    if file is None:
+    if file is None or missing_libraries():
         return f"({benchmark.distinct[split]:,})" if split in benchmark.distinct else "-", "-"
     _, report = load_with_report(benchmark.name, split=split, source=file)
     return f"{report.distinct:,}", f"{report.raw:,}"

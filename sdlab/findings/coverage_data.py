@@ -1,10 +1,11 @@
 """How much ground a data set covers: exposures, types where they are known, and copies in the test set."""
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import pandas
 
-from sdlab.benchmarks import table_three
+from sdlab.benchmarks import recorded, table_three
 from sdlab.benchmarks.coverage import (
     PAPER_PLAN,
     SamplingPlan,
@@ -12,7 +13,7 @@ from sdlab.benchmarks.coverage import (
     measure_coverage,
 )
 from sdlab.benchmarks.duplicates import Overlap, overlap
-from sdlab.errors import SdlabError
+from sdlab.errors import MissingPackage, SdlabError
 from sdlab.world.problems import Problem
 from sdlab.world.splits import load_split
 
@@ -22,6 +23,18 @@ KNOWN = {
     "effective_types": "effective types",
     "effective_types_2": "order 2",
     "combinations": "combinations",
+    "effective_combinations": "effective combinations",
+}
+AGAIN = ("questions", "distinct", "near", "chinese", "variety")
+MEASURES = {  # names for readers of what `measure_coverage` counts
+    "questions": "rows",
+    "distinct": "distinct problems",
+    "touched": "problems met",
+    "touched_share": "share met",
+    "exposures": "exposures of a problem",
+    "answers": "completions per problem",
+    "effective_types": "effective types",
+    "effective_types_2": "effective types, order 2",
     "effective_combinations": "effective combinations",
 }
 PAIRS = (
@@ -116,15 +129,25 @@ def not_coverage(problems: Sequence[Problem], plan: SamplingPlan) -> pandas.Data
         "64 of one type": [one for one in problems if one.kind == first[0].kind][:64],
         "the 64, each in 4 rows": list(first) * 4,
     }
-    names = {
-        "questions": "rows",
-        "distinct": "distinct",
-        "effective_types": "effective types",
-        "exposures": "exposures",
-        "answers": "completions per problem",
-    }
+    names = ["questions", "distinct", "effective_types", "exposures", "answers"]
     table = pandas.DataFrame({name: measure_coverage(rows, plan) for name, rows in cases.items()}).T
-    return table[list(names)].rename(columns=names).rename_axis("set").map("{:,.1f}".format)
+    return table[names].rename(columns=MEASURES).rename_axis("set").map("{:,.1f}".format)
+
+
+def measured_again(folder: Path, real: Mapping[str, dict], name: str = "DAPO 512") -> str:
+    """Measure one set of the real files again, and return a sentence that it equals its record.
+
+    real: the recorded measures. Without the package that reads the files, the sentence names the package.
+    Raises SdlabError when a measure differs.
+    """
+    try:
+        again = recorded.measure_set(folder, name, resamples=0)
+    except MissingPackage as error:
+        return f"{name} is not measured again: {error}"
+    differ = [measure for measure in AGAIN if again[measure] != real[name][measure]]
+    if differ:
+        raise SdlabError(f"{name}, measured again, differs from its record in {', '.join(differ)}")
+    return f"{name}, measured again: the numbers of the record"
 
 
 def overlaps_of_splits(few: int) -> dict[str, tuple[Overlap, int]]:

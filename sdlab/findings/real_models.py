@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas
 
-from sdlab.errors import SdlabError
+from sdlab import paths
+from sdlab.benchmarks.load import load_benchmark
+from sdlab.errors import MissingPackage, SdlabError
 from sdlab.findings.before_after import direction, metric_name, signed
+from sdlab.grading.score import grade
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.evaluation import table_one
 from sdlab.measure.intervals import Interval, row_intervals
 from sdlab.paper import PAPER, paper_sampling
-from sdlab.paths import ORGANISM
 from sdlab.results.comparison import wide
 from sdlab.results.evaluate import evaluate_benchmarks
 from sdlab.results.index import LABELS
@@ -22,6 +24,7 @@ from sdlab.world.problems import Problem
 
 HALF, LIMITS = 0.02, (80, 120, 240)
 LEFT_OUT = "–"
+BENCHMARKS = ("aime24", "amc23", "math500")
 CUT = ("reward", "length", "markers", "truncated")
 
 
@@ -31,7 +34,7 @@ def models_side_by_side(model: str, engine: str, alone: bool) -> tuple[dict[str,
     alone: for problems that no organism can read.
     """
     engines: dict[str, Engine] = {model: load_engine(model, engine=engine)}
-    other = "organism-small" if model == ORGANISM else ORGANISM
+    other = "organism-small" if model == paths.ORGANISM else paths.ORGANISM
     if alone:
         return engines, model
     return engines | {other: load_engine(other)}, other
@@ -145,6 +148,28 @@ def cut_means(results: Mapping[int, Result]) -> dict[str, dict[str, float]]:
         str(limit): {metric: round(float(column[metric]), 4) for metric in CUT}
         for limit, column in means.items()
     }
+
+
+def own_truths(source: str, limit: int | None) -> tuple[pandas.DataFrame, list[str]]:
+    """Grade each ground truth of the real benchmarks, given as an answer; return counts and notes.
+
+    source: the folder with the files; "" for the place where `sdlab.paths.real_data` looks. limit: problems
+    of a benchmark, None for all. A note says which benchmark is not here, or which package is missing.
+    """
+    rows, notes = {}, []
+    for name in BENCHMARKS:
+        if not source and paths.real_data(f"{name}.parquet") is None:
+            notes.append(f"{name}: not here (`sdlab benchmarks` says where it comes from)")
+            continue
+        try:
+            truths = [one.answer for one in load_benchmark(name, source=source or None)[:limit]]
+        except MissingPackage as error:
+            notes.append(f"The table is left out: {error}")
+            break
+        right = grade([rf"\boxed{{{truth}}}" for truth in truths], truths)
+        rows[name] = {"problems": len(truths), "right": int(sum(right))}
+    columns = pandas.Index(["problems", "right"])
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("benchmark"), notes
 
 
 def problems_needed(interval: Interval, problems: int, half: float = HALF) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.errors import SdlabError, first_line
+from sdlab.errors import MissingPackage, SdlabError, first_line
 from sdlab.reading.json_rows import UnknownShape, line_rows, rows_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_rows(file: str | Path, errors: str = "strict") -> tuple[list[dict], lis
             gzip.decompress(file.read_bytes()) if kind.endswith(".gz") else file.read_bytes(), errors
         )
     except ImportError as error:
-        raise SdlabError(f"reading {file} needs pyarrow; install it with: pip install pyarrow") from error
+        raise MissingPackage(f"reading {file} needs pyarrow; install it with: pip install pyarrow") from error
     except UnicodeDecodeError as error:
         raise SdlabError(
             f"cannot read {file}: it is not UTF-8 text (byte {error.start}); save it as UTF-8"

@@ -249,7 +249,7 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
         boxed = int((frame["verdict"][cut] == 1).sum())
         at = f" of {limit:,} tokens" if limit else ""
         notes.append(
-            f"{cut.sum():,} of {len(frame):,} responses ({cut.mean():.1%}) were cut at the length limit"
+            f"{cut.sum():,} of {len(frame):,} completions ({cut.mean():.1%}) were cut at the length limit"
             f"{at}: they count as wrong ({boxed} of them had boxed the right answer), "
             "and their lengths and marker counts are lower bounds."
         )

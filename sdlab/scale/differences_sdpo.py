@@ -127,7 +127,7 @@ def sdpo_rows(job: Job) -> list[Difference]:
         ),
         Difference(
             "long teacher's prompts",
-            trl="the last 10240 tokens, without the question",
+            trl="the last 10240 tokens, without the problem",
             paper="at most 22528",
             run=f"not distilled beyond {job.max_reprompt_length}",
             how="override: StudyContext; max_reprompt_len",

@@ -78,7 +78,7 @@ def rollout_rows(job: Job) -> list[Difference]:
         Difference(
             "updates per step",
             trl="1",
-            paper="2 (256 questions, minibatches of 128)",
+            paper="2 (256 problems, minibatches of 128)",
             run=f"{step.updates} ({step.rows} rows, minibatches of {step.rows // step.updates})",
             how="steps_per_generation, gradient_accumulation_steps",
         ),
@@ -97,7 +97,7 @@ def rollout_rows(job: Job) -> list[Difference]:
             how="override: StudyCallback",
         ),
         Difference(
-            "order of questions",
+            "order of problems",
             trl="shuffled by TRL, the last few of an epoch dropped",
             paper="not stated",
             run="that of sdlab.train, wrapping around",
@@ -125,7 +125,7 @@ def rollout_rows(job: Job) -> list[Difference]:
             how="temperature",
         ),
         Difference(
-            "long questions",
+            "long prompts",
             trl="kept whole" if grpo else "their first tokens are cut off beyond 512",
             paper="at most 2048 tokens",
             run=f"left out beyond {job.max_prompt_length}",

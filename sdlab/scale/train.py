@@ -107,7 +107,7 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None, alarm:
         problems = fitting(all_problems, tokenizer, job, context)
         if len(problems) < len(all_problems):
             print_once(
-                f"left out {len(all_problems) - len(problems)} of {len(all_problems)} questions, "
+                f"left out {len(all_problems) - len(problems)} of {len(all_problems)} problems, "
                 f"whose prompts are longer than {job.max_prompt_length} tokens"
             )
         common |= {"problems": problems, "train_dataset": question_rows(problems, job)}
