@@ -1,9 +1,9 @@
 """The recorded conditions: one name for a method with some changed settings.
 
 The learning rate comes from short runs (`SWEEP`), compared by the quantity that the method itself optimises
-(training score for GRPO, divergence for SDPO), averaged over the last five steps. GRPO's best rate was 3e-4
-on version 2 of the organism; that is the configs' default. SDPO's divergence is smallest at 1e-3, with no
-better score on unseen types (`sdlab.study.rates`). So all conditions keep one rate.
+(training score for GRPO, divergence for SDPO), averaged over the last five steps. GRPO's training score is
+highest at 3e-4, the configs' default. SDPO's divergence is smallest at 1e-3, with no better score on unseen
+types (`sdlab.study.rates`). So all conditions keep one rate.
 """
 
 from collections.abc import Sequence
