@@ -52,7 +52,7 @@ def test_a_completion_cut_in_its_thinking_is_wrong_and_its_thinking_counts(tmp_p
     assert (
         result.samples["length"].tolist() == [30, 4096, 4096, 20] and result.about["length_unit"] == "tokens"
     )
-    assert noted(result, "2 of 4 responses (50.0%) were cut at the length limit")
+    assert noted(result, "2 of 4 completions (50.0%) were cut at the length limit")
     assert noted(
         result, "x.jsonl: 4 rows read: 4 completions, 4 with a gold answer, 0 with a verdict, 4 that say"
     )

@@ -133,7 +133,7 @@ def test_a_cut_response_counts_as_wrong_and_the_verdict_is_kept():
     ]
     assert any(
         note.startswith(
-            "1 of 6 responses (16.7%) were cut at the length limit of 60 tokens: they count as wrong (1 of "
+            "1 of 6 completions (16.7%) were cut at the length limit of 60 tokens: they count as wrong (1 of "
             "them had boxed"
         )
         for note in result.notes

@@ -148,7 +148,7 @@ def test_lists_with_token_counts_finish_reasons_and_verdicts(tmp_path):
         "The file's own verdicts ('correct') agree with the grading here on 2 of 4 completions (1 are "
         "right only here, 1 only there).",
     )
-    assert said(result, "1 of 4 responses (25.0%) were cut") and said(
+    assert said(result, "1 of 4 completions (25.0%) were cut") and said(
         result, "1 completions do not say whether they were cut"
     )
     assert result.summary().set_index("metric").loc["truncated", "mean"] == pytest.approx(1 / 3)

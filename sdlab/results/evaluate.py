@@ -198,7 +198,8 @@ def _sample(
     if note is not None and needs_forecast(engine):
         prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in problems]
         rows, limit = len(prompts) * params.num_generations, params.max_completion_length
-        note(f"{benchmark}: {measured_speed(engine, prompts, rows, limit).sentence(rows, limit)}")
+        speed = measured_speed(engine, prompts, rows, limit)
+        note(f"{benchmark}: {speed.sentence(rows, limit, len(prompts))}")
     frame = evaluate(
         engine,
         problems,
@@ -249,7 +250,7 @@ def cut_is_wrong(frame: pandas.DataFrame, limit: int | None = None) -> tuple[pan
         boxed = int((frame["verdict"][cut] == 1).sum())
         at = f" of {limit:,} tokens" if limit else ""
         notes.append(
-            f"{cut.sum():,} of {len(frame):,} responses ({cut.mean():.1%}) were cut at the length limit"
+            f"{cut.sum():,} of {len(frame):,} completions ({cut.mean():.1%}) were cut at the length limit"
             f"{at}: they count as wrong ({boxed} of them had boxed the right answer), "
             "and their lengths and marker counts are lower bounds."
         )

@@ -16,21 +16,26 @@ ENOUGH = 2.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that a model takes for a token: to sample it, and to score it with its prompt."""
+    """Seconds that a model takes for a token: to sample it, and to score it or read it in a prompt."""
 
     sampled: float
     scored: float
     bytes: int | None = None  # memory of sampling; None where the engine manages its own
+    prompt: float = 0.0  # tokens of a prompt, on average
 
-    def sampling(self, rows: int, limit: int) -> float:
-        """Return the seconds of sampling `rows` completions that all reach `limit` tokens."""
-        return rows * limit * self.sampled
+    def sampling(self, rows: int, limit: int, prompts: int = 0) -> float:
+        """Return the seconds of sampling `rows` completions that all reach `limit` tokens.
 
-    def sentence(self, rows: int, limit: int) -> str:
+        prompts: how many different prompts are read for them.
+        """
+        return rows * limit * self.sampled + prompts * self.prompt * self.scored
+
+    def sentence(self, rows: int, limit: int, prompts: int = 0) -> str:
         """Return a forecast of sampling: its longest time, the speed and the memory."""
         memory = "" if self.bytes is None else f"; about {self.bytes / 2**30:.1f} GiB of memory"
+        seconds = self.sampling(rows, limit, prompts)
         return (
-            f"{rows:,} completions take about {clock(self.sampling(rows, limit))} if all reach the limit of "
+            f"{rows:,} completions take about {clock(seconds)} if all reach the limit of "
             f"{limit:,} tokens ({1 / self.sampled:,.0f} tokens per second in a trial){memory}"
         )
 
@@ -51,6 +56,9 @@ def measured_speed(
 ) -> Speed:
     """Measure the speed of a model on the first prompts; the trials take a few seconds.
 
+    A trial of few tokens spends most of its time on reading the prompts, so this time is taken off at the
+    speed of scoring. A sampled token counts at least as much as one that is read.
+
     prompts: rendered. rows, limit: of the work to come, for its memory. now: the clock.
     """
     from sdlab.rollout.memory import sampling_bytes  # with torch, which no help page should load
@@ -64,16 +72,17 @@ def measured_speed(
         rollouts = engine.generate(few, params)
         seconds = now() - began
         written = max(1, int(rollouts.lengths.sum()))
-        sampled = seconds / written
+        read = sum(map(len, rollouts.prompt_ids))
         began = now()
         engine.score(few, rollouts.completions())
-        scored = (now() - began) / (written + sum(map(len, rollouts.prompt_ids)))
+        scored = (now() - began) / (written + read)
+        sampled = max(scored, (seconds - read * scored) / written)
         if seconds > ENOUGH or count >= rows:
             break
-    longest = max(map(len, engine.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]))
+    lengths = [len(ids) for ids in engine.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
     model = cast("TrainableEngine", engine).model if engine.trains else None
-    memory = None if model is None else sampling_bytes(model, rows, longest + limit)
-    return Speed(sampled, scored, memory)
+    memory = None if model is None else sampling_bytes(model, rows, max(lengths) + limit)
+    return Speed(sampled, scored, memory, sum(lengths) / len(lengths))
 
 
 def clock(seconds: float) -> str:

@@ -91,12 +91,15 @@ def training_seconds(speed: Speed, method: str, config: TrainConfig, plan: Plan,
     Evaluations only sample. The traces of SFT are sampled once, two for each.
     """
     limit, rows = config.max_completion_length, config.num_problems * config.num_generations
-    step = speed.sampling(rows, limit) + PASSES[method] * rows * (prompt + limit) * speed.scored
+    step = (
+        speed.sampling(rows, limit, config.num_problems)
+        + PASSES[method] * rows * (prompt + limit) * speed.scored
+    )
     times = len(range(0, config.steps, plan.eval_every)) if plan.eval_every else 0
     evaluated = times * plan.eval_problems * len(plan.evaluated(False))
     evaluated += plan.final_problems * len(plan.evaluated(True))
     traces = 2 * plan.num_traces if method == "sft" else 0
-    sampled = speed.sampling(evaluated * plan.num_eval_generations + traces, limit)
+    sampled = speed.sampling(evaluated * plan.num_eval_generations + traces, limit, evaluated + traces)
     return (0 if method == "base" else config.steps * step) + sampled
 
 

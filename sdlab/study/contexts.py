@@ -69,7 +69,7 @@ def select(
         prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in few]
         rows = len(few) * BASE_SAMPLES
         speed = measured_speed(engine, prompts, rows, max_completion_length)
-        note(f"the first {len(few)} problems: {speed.sentence(rows, max_completion_length)}")
+        note(f"the first {len(few)} problems: {speed.sentence(rows, max_completion_length, len(few))}")
     began = time.monotonic()
     step = max(PROBE, 2 * num_problems)
     for start, end in _chunks(len(problems), step):

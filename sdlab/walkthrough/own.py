@@ -95,8 +95,8 @@ def longest_cell(model: str, problems: str, size: Preset, chat_template: str = "
     prompts = [render_prompt(engine.tokenizer, problem) for problem in few]
     rows, limit = len(few) * BASE_SAMPLES, size.max_completion_length
     speed = measured_speed(engine, prompts, rows, limit)
-    words = f"the longest cell chooses the problems of Table 1: {speed.sentence(rows, limit)}"
-    return words, speed.sampling(rows, limit)
+    words = f"the longest cell chooses the problems of Table 1: {speed.sentence(rows, limit, len(few))}"
+    return words, speed.sampling(rows, limit, len(few))
 
 
 def own_lead(entries: Iterable[Entry]) -> Lead | None:
