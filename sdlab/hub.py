@@ -54,7 +54,7 @@ def cache_if_unreachable(repository: str) -> Generator[str | None]:
 
     repository: a data set of the hub, org/dataset. With HF_HUB_OFFLINE no connection is tried.
     """
-    import datasets
+    from datasets import config
     from huggingface_hub import constants, hf_hub_url, is_offline_mode
     from huggingface_hub.errors import HFValidationError
 
@@ -66,9 +66,9 @@ def cache_if_unreachable(repository: str) -> Generator[str | None]:
     if reason is None:
         yield None
         return
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
     try:
         yield f"{url.split('/datasets/')[0]} cannot be reached: {reason}"
     finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before

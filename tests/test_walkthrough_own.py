@@ -35,11 +35,9 @@ def file(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base_model(folder, organism="organism-small"):
     """A model without a chat template, and the template that it was trained with in a file of its own."""
-    folder = tmp_path_factory.mktemp("base")
-    engine = load_engine("organism-small")
+    engine = load_engine(organism)
     template = folder / "organism.jinja"
     template.write_text(str(engine.tokenizer.chat_template))
     engine.tokenizer.chat_template = None
@@ -145,15 +143,16 @@ def test_a_notebook_that_cannot_use_the_problems_is_refused(file, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_without_a_chat_template_is_refused_before_the_first_notebook(base, file, tmp_path):
-    model, template = base
+def test_a_model_without_a_chat_template_is_refused_before_the_first_notebook(file, tmp_path):
+    model, template = base_model(tmp_path)
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(SdlabError, match="base' has no chat template.*--chat-template plain"):
         tour("smoke", tmp_path, only=("03",), model=model, problems=str(file), console=quiet())
     with pytest.raises(SdlabError, match="there is no chat template 'no-such.jinja'"):
         tour("smoke", tmp_path, model=model, chat_template="no-such.jinja", console=quiet())
     with pytest.raises(SdlabError, match="notebook 04_sft does not run with a chat template"):
         tour("smoke", tmp_path, only=("04",), model=model, chat_template=template, console=quiet())
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_report_names_the_template_and_what_it_leaves_out(tmp_path):
@@ -199,9 +198,11 @@ def test_a_notebook_runs_on_a_file(file, tmp_path, only, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("only", ["03", "06_", "09"])
-def test_a_notebook_runs_on_a_base_model_with_a_template(base, file, tmp_path, only):
-    model, template = base
+@pytest.mark.parametrize(
+    ("only", "organism"), [("03", "organism-small"), ("06_", "organism"), ("09", "organism-small")]
+)
+def test_a_notebook_runs_on_a_base_model_with_a_template(file, tmp_path, only, organism):
+    model, template = base_model(tmp_path, organism)
     told = Console(record=True, file=open(os.devnull, "w"))
     options = {"model": model, "problems": str(file), "chat_template": template, "console": told}
     assert tour("smoke", tmp_path, only=(only,), **options), told.export_text()

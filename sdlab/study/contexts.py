@@ -129,7 +129,7 @@ def _check_hope(frames: list[pandas.DataFrame], chosen: int, sampled: int, low: 
     if readable == 0:
         raise SdlabError(
             f"{_counts(frames)}: the format, not the problem, is the likely cause; "
-            "look at the completions, raise max_completion_length or change --instruction"
+            "look at the completions, raise --max-completion-length or change --instruction"
         )
     if sampled < HOPELESS:
         return

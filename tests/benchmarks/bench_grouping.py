@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_grouping.py --model smollm2-135m --problems arithmetic.jsonl
 
 All three sample with the same settings in one process, once on short prompts, once with one long prompt among
-them. Times are of the processor, so other programs on the machine hardly count. Without grouping, prompts keep
+them. Times are of the processor, so other programs on the machine count less. Without grouping, prompts keep
 their order and rows share a unit as long as the cache has room.
 """
 
