@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 FIRST_LINE, NEXT_LINES = 10.0, 60.0  # seconds until the first line, and between lines
-# Share of the work after which the time left is estimated: rows that are sampled together end together, so the
-# first of them say little.
+# Share of the work after which the time left is estimated: rows that are sampled together end together, so
+# the first of them say little.
 KNOWN = 0.015
 
 

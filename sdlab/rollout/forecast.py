@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from sdlab.rollout.types import Engine, TrainableEngine
 
 SMALL = 20_000_000  # parameters up to which a model is of the organism's kind, and needs no forecast
-# Rows and tokens of the trials, and the seconds of the one before up to which a trial runs. The first one warms
-# up, and its few tokens count only where a model is too slow for a second.
+# Rows and tokens of the trials, and the seconds of the one before up to which a trial runs. The first trial
+# warms up; it counts only where a model is too slow for a second one.
 TRIALS = ((2, 2, 0.0), (8, 8, 20.0), (32, 16, 2.0))
 
 

@@ -103,7 +103,7 @@ class TorchEngine:
         with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
             model = self.generic_model(weights)
-            # A larger model on the generic path computes the padding of prompts and reads that of every cache.
+            # A larger model on the generic path computes the padding of prompts and reads that of caches.
             bytes_ = weight_bytes(model)
             share = bytes_ / (PROMPT_TOKENS.get(device.type, PROMPT_TOKENS["cuda"]) * limit)
             padding = weights is None and threads == 1

@@ -1,6 +1,6 @@
-"""Tokens per second on prompts of unequal length: sdlab, sdlab without grouping, and transformers' `generate`.
+"""Tokens per second on prompts of unequal length: sdlab, sdlab without grouping, transformers' `generate`.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_grouping.py --model smollm2-135m --problems arithmetic.jsonl
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_grouping.py --problems arithmetic.jsonl
 
 All three sample with the same settings in one process, once on short prompts, once with one long prompt among
 them. Times are of the processor, so other programs on the machine count less. Without grouping, prompts keep
