@@ -153,6 +153,7 @@ def test_the_record_of_a_file_is_its_name_and_checksum_wherever_it_lies(tmp_path
 
 def test_a_data_set_of_the_hub(monkeypatch):
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("sdlab.hub.why_unreachable", lambda url: None)
     rows = [{"question": "1 + 1?", "answer": "It is\n#### 2"}]
     asked = []
 
@@ -172,6 +173,7 @@ def test_a_data_set_of_the_hub(monkeypatch):
 
 def test_a_hub_name_without_network(monkeypatch):
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("sdlab.hub.why_unreachable", lambda url: None)
 
     def load_dataset(*_, **__):
         raise ConnectionError("Couldn't reach 'org/sums' on the Hub\nmore")

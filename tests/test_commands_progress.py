@@ -67,6 +67,15 @@ def test_a_slow_first_step_has_a_line_without_a_guess_of_the_time(capsys, clock)
     assert capsys.readouterr() == ("", "step: 1 of 100\n")
 
 
+def test_the_first_few_rows_of_many_give_no_estimate(capsys, clock):
+    board = LineProgress()
+    board("rows", 0, 384)
+    for seconds, done in ((200.0, 3), (260.0, 49)):
+        clock[0] = seconds
+        board("rows", done, 384)
+    assert capsys.readouterr().err.splitlines() == ["rows: 3 of 384", "rows: 49 of 384, about 30 min left"]
+
+
 def test_short_work_prints_nothing_and_a_second_task_has_its_own_clock(capsys, clock):
     board = LineProgress()
     board("a", 0, 2)

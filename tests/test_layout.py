@@ -10,7 +10,7 @@ PACKAGE = ROOT / "sdlab"
 # From the ground up: a room imports rooms of earlier lines only.
 ROOMS = """
     errors
-    paths seeds files settings
+    paths seeds files settings hub
     interrupts
     presets
     text

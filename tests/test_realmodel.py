@@ -65,6 +65,18 @@ def test_log_probabilities_and_greedy_tokens_are_those_of_transformers(engine, p
     torch.testing.assert_close(scores.per_token_logps[0], plain, atol=1e-3, rtol=0)
 
 
+def test_the_model_is_plain_and_a_saved_one_loads_again(engine, problems, tmp_path):
+    assert not getattr(engine.model, "is_quantized", False)
+    engine.model.save_pretrained(tmp_path)
+    engine.tokenizer.save_pretrained(tmp_path)
+    again = load_engine(str(tmp_path))
+    prompt = render_prompt(engine.tokenizer, problems[0], thinking=False)
+    assert render_prompt(again.tokenizer, problems[0], thinking=False) == prompt
+    completion = engine.tokenizer(" The sum is 5.", add_special_tokens=False)["input_ids"]
+    before, after = (one.score([prompt], [completion]).per_token_logps for one in (engine, again))
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
+
+
 def test_table_one_leaves_the_context_without_think_out(engine, problems):
     part = problems[:2]
     solutions = [f"The sum is \\boxed{{{problem.answer}}}." for problem in part]

@@ -234,15 +234,20 @@ def test_units_hold_every_row_once(count, generations, max_rows):
         assert all(prompt is ids[row // generations] for prompt, row in zip(expanded, unit.rows, strict=True))
 
 
-def _step_bytes(units, weights, token):
-    """What one step of all units reads: the weights once a unit, every row's cache at the longest prompt."""
-    return sum(weights + token * len(unit.rows) * max(map(len, unit.prompts)) for unit in units)
+def _step_bytes(units, weights, token, prompt):
+    """What one step of all units costs: the weights once a unit, caches and prompts at the longest prompt."""
+    return sum(
+        weights + (token * len(unit.rows) + prompt * len(unit.prompts)) * max(map(len, unit.prompts))
+        for unit in units
+    )
 
 
-@pytest.mark.parametrize("weights, units", [(0, 4), (10_000, 2), (10**9, 1)])
-def test_units_split_where_padding_costs_more_than_reading_the_weights_again(weights, units):
+@pytest.mark.parametrize(
+    "weights, prompt, units", [(0, 0, 4), (10_000, 0, 2), (10**9, 0, 1), (40_000, 0, 1), (40_000, 20, 2)]
+)
+def test_units_split_where_padding_costs_more_than_reading_the_weights_again(weights, prompt, units):
     ids = [[0] * length for length in (10, 12, 500, 11, 40)]
-    plan = loop.plan_units(ids, 2, 100, (weights, 10))
+    plan = loop.plan_units(ids, 2, 100, (weights, 10, prompt))
     assert sorted(row for unit in plan for row in unit.rows) == list(range(10))
     if weights:
         assert len(plan) == units
@@ -253,8 +258,8 @@ def test_units_split_where_padding_costs_more_than_reading_the_weights_again(wei
         groups = [[order[0]]]
         for cut, i in zip(cuts, order[1:], strict=True):
             groups.append([i]) if cut else groups[-1].append(i)
-        costs.append(sum(weights + 10 * 2 * len(g) * max(len(ids[i]) for i in g) for g in groups))
-    assert _step_bytes(plan, weights, 10) == min(costs)
+        costs.append(sum(weights + (10 * 2 + prompt) * len(g) * max(len(ids[i]) for i in g) for g in groups))
+    assert _step_bytes(plan, weights, 10, prompt) == min(costs)
 
 
 def test_seeds_reproduce_and_differ(fast):

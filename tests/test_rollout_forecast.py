@@ -18,7 +18,7 @@ from sdlab.train.sdpo import SDPOConfig
 
 
 class Timed:
-    """An engine that takes `sampled` seconds to sample a token, and `scored` to score one."""
+    """An engine that takes `sampled` seconds to sample a token, and `scored` to score one or to read one."""
 
     trains = False
 
@@ -27,14 +27,13 @@ class Timed:
         self.tokenizer = tiny.word_tokenizer()
 
     def generate(self, prompts, params, progress=None):
-        tokens = params.max_completion_length
-        self.asked.append((len(prompts), tokens))
-        self.time += self.sampled * len(prompts) * tokens
+        tokens, rows = params.max_completion_length, len(prompts) * params.num_generations
+        self.asked.append((rows, tokens))
         ids = [[5] * len(text.split()) for text in prompts]
+        self.time += self.sampled * rows * tokens + self.scored * sum(map(len, ids))
+        self.time += 1.0 if len(self.asked) == 1 else 0.0  # the first call sets up what it needs
         return SimpleNamespace(
-            prompt_ids=ids,
-            lengths=torch.full((len(prompts),), tokens),
-            completions=lambda: [[5] * tokens] * len(prompts),
+            prompt_ids=ids, lengths=torch.full((rows,), tokens), completions=lambda: [[5] * tokens] * rows
         )
 
     def score(self, prompts, completions, **options):
@@ -49,16 +48,35 @@ def test_the_speed_is_that_of_the_engine_and_slow_engines_get_few_trials():
     assert (speed.sampled, speed.scored) == pytest.approx((0.002, 0.0005)) and speed.bytes is None
     assert fast.asked == [(2, 2), (8, 8), (32, 16)]
     assert speed.sampling(100, 256) == pytest.approx(51.2)
+    assert speed.sampling(100, 256, prompts=50) == pytest.approx(
+        51.2 + 50 * 2 * 0.0005
+    )  # 2 tokens on average
     assert speed.sentence(100, 256).startswith(
         "100 completions take about 51 s if all reach the limit of 256"
     )
     assert "(500 tokens per second" in speed.sentence(100, 256)
-    slow = Timed(2.0, 0.1)
+    assert Speed(4.0, 1.0).rate == "0.2 tokens per second"
+    slow = Timed(0.5, 0.1)
     measured_speed(slow, ["w3"], 100, 256, now=lambda: slow.time)
-    assert slow.asked == [(2, 2)]
+    assert slow.asked == [(2, 2), (8, 8)]
+    slowest = Timed(5.0, 0.1)
+    measured_speed(slowest, ["w3"], 100, 256, now=lambda: slowest.time)
+    assert slowest.asked == [(2, 2)]
     few = Timed(0.002, 0.001)
     measured_speed(few, ["w3"], 2, 1, now=lambda: few.time)
     assert few.asked == [(2, 1)]
+
+
+def test_the_time_of_reading_a_long_prompt_is_not_that_of_its_few_sampled_tokens():
+    engine = Timed(0.01, 0.01)
+    prompt = " ".join(["w3"] * 200)
+    speed = measured_speed(engine, [prompt], 100, 256, now=lambda: engine.time)
+    assert engine.asked == [(2, 2), (8, 8)]  # three quarters of the second trial are for the prompt
+    assert (speed.sampled, speed.prompt) == pytest.approx((0.01, 200))
+    # a clock that is wrong about one of the two: a sampled token still costs what a read one does
+    engine.sampled = 0.0
+    speed = measured_speed(engine, [prompt], 100, 256, now=lambda: engine.time)
+    assert speed.sampled == speed.scored == pytest.approx(0.01)
 
 
 def test_only_larger_models_need_a_forecast(monkeypatch):

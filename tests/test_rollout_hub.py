@@ -4,9 +4,13 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from sdlab import hub
+from sdlab.benchmarks.load import load_benchmark
+from sdlab.benchmarks.problems import load_problems
 from sdlab.errors import SdlabError
 from sdlab.results.imported import import_rollouts
 from sdlab.rollout import checks
@@ -105,10 +109,78 @@ def test_a_connection_that_comes_back_is_used(pauses, monkeypatch):
 
     answers = [ConnectError("no route"), ConnectError("no route"), None]
 
-    def head(url):
+    def head(url, timeout):
         if error := answers.pop(0):
             raise error
 
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", head)
     checks.require_hub(NAME)
     assert answers == [] and sum(pauses) == 3
+
+
+@pytest.fixture
+def datasets(monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return datasets
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (lambda: load_problems("some-org/sums"), "no file some-org/sums, .*check the name"),
+        (lambda: load_benchmark("aime25"), "aime25 is not on this machine, .*source="),
+        (lambda: load_benchmark("livecodebench-v6"), "livecodebench-v6 is not on .*source="),
+    ],
+)
+def test_a_data_set_without_a_hub_is_one_line_after_three_seconds(pauses, datasets, load, words):
+    with pytest.raises(SdlabError, match=words) as caught:
+        load()
+    assert "(http://127.0.0.1:" in str(caught.value) and "cannot be reached: " in str(caught.value)
+    assert sum(pauses) <= 3 and "\n" not in str(caught.value)
+    assert not datasets.config.HF_HUB_OFFLINE  # the next call asks the hub again
+
+
+def test_a_data_set_in_the_cache_needs_no_hub(pauses, datasets, tmp_path):
+    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(3)]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "sums" / "train.parquet")
+    made = datasets.load_dataset(str(tmp_path / "sums"), split="train")
+    (file,) = made.cache_files
+    # the place where the library looks for a data set of the hub that it has read before
+    place = tmp_path / "datasets" / "some-org___sums" / "default" / "0.0.0" / ("a" * 40)
+    place.parent.mkdir(parents=True)
+    Path(file["filename"]).parent.rename(place)
+    (arrow,) = place.glob("*.arrow")
+    arrow.rename(place / "sums-train.arrow")
+    assert [problem.answer for problem in load_problems("some-org/sums:train")] == ["1", "2", "3"]
+    assert sum(pauses) <= 3
+
+
+def test_dropped_packets_are_recognised(pauses, monkeypatch):
+    """A queue of connections that is full: the system drops the packets of another one."""
+    monkeypatch.setattr(hub, "CONNECT", 0.3)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        set_hub(monkeypatch, server.getsockname()[1])
+        began = time.monotonic()
+        with pytest.raises(SdlabError, match="cannot be reached .*no connection within 0.3 seconds"):
+            checks.require_hub(NAME)
+        assert time.monotonic() - began < 5 and pauses == []
+        for one in waiting:
+            one.close()
+
+
+def test_a_silent_name_server_ends_the_wait(pauses, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: released.wait(30))
+    monkeypatch.setattr(hub, "LONGEST", 0.2)
+    with pytest.raises(SdlabError, match="no connection within 0.2 seconds"):
+        checks.require_hub(NAME)
+    released.set()

@@ -142,6 +142,10 @@ def test_an_estimate_comes_once_and_solutions_without_thinking_leave_a_context_o
     selection = contexts.select(engine, problems, 32, note=notes.append)
     assert len(selection.problems) == 32 and len(notes) == 1
     assert re.match(r"16 of the first 16 problems fit .*selecting 32 needs about 32 problems", notes[0])
+    contexts.select(engine, problems[:20], 32, note=notes.append)
+    assert re.search(
+        r"16 of the first 16 problems fit .*; all 20 are sampled, and about 20 of them", notes[1]
+    )
     assert not contexts.has_thinking(engine, selection)
     frame = contexts.run_contexts(engine, selection, 8)
     assert list(dict.fromkeys(frame["context"])) == ["none", "solution", "regenerated"]

@@ -56,7 +56,7 @@ def test_a_cut_completion_is_neither_a_trace_nor_a_solution(asked):
 
 
 def test_problems_whose_only_right_completions_were_cut_are_left_out(asked):
-    with pytest.raises(SdlabError, match="1 problems gave 0 pairs of traces, and 1 are needed"):
+    with pytest.raises(SdlabError, match="1 problem gave 0 pairs of traces, and the run needs 1"):
         build_traces(None, PROBLEMS[1:2], 1)
     assert len(asked) == 1  # there is no solution to show
 

@@ -1,9 +1,12 @@
 """Chat templates for models that have none."""
 
+from dataclasses import replace
+
 import pytest
 import rollout_models as tiny
 from tokenizers.processors import TemplateProcessing
 
+from sdlab.benchmarks.prompts import PromptStyle
 from sdlab.errors import SdlabError
 from sdlab.text.chat_template import set_chat_template, template_record
 from sdlab.text.prompt import render_prompt
@@ -34,6 +37,14 @@ def test_the_plain_template_has_the_beginning_where_the_tokenizer_adds_it(begins
     # the same ids as the tokenizer's own for the text without the special token
     bare = made(prompt.removeprefix("<s>")).input_ids
     assert made(prompt, add_special_tokens=False).input_ids == bare
+
+
+def test_solved_problems_do_not_repeat_the_word_of_the_plain_template():
+    made = tokenizer()
+    set_chat_template(made, "plain")
+    shots = PromptStyle(instruction="", examples=(("w5 ?", "w6"),))
+    prompt = render_prompt(made, replace(PROBLEM, prompt=shots.prompt("w3 w4 ?", "4")), thinking=False)
+    assert prompt.startswith("Problem: w5 ?\nSolution: w6") and prompt.endswith("w3 w4 ?\n\nSolution:")
 
 
 def test_a_file_is_used_and_must_write_the_beginning(tmp_path):

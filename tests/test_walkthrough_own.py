@@ -16,6 +16,7 @@ from sdlab.findings import own_problems
 from sdlab.findings.objections import marker_ratio, ratio_sentence
 from sdlab.measure.intervals import Interval
 from sdlab.rollout.forecast import Speed
+from sdlab.rollout.loading import load_engine
 from sdlab.walkthrough import execute, own, report
 from sdlab.walkthrough.tour import tour
 from sdlab.world.splits import load_split
@@ -32,6 +33,17 @@ def file(tmp_path_factory):
     rows = [{"question": problem.prompt, "answer": problem.answer} for problem in problems]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def base_model(folder, organism="organism-small"):
+    """A model without a chat template, and the template that it was trained with in a file of its own."""
+    engine = load_engine(organism)
+    template = folder / "organism.jinja"
+    template.write_text(str(engine.tokenizer.chat_template))
+    engine.tokenizer.chat_template = None
+    for part in (engine.model, engine.tokenizer):
+        part.save_pretrained(folder / "base")
+    return str(folder / "base"), str(template)
 
 
 def quiet() -> Console:
@@ -52,6 +64,8 @@ def test_which_notebooks_follow_a_model_and_problems():
     assert [name.startswith(start) for name, start in zip(on_problems, OWN, strict=True)] == [True] * 3
     on_model = [line.name[:3] for line in entries if own.follows(line, "")]
     assert {"00_", "03_", "06_", "09_"} <= set(on_model) and not {"06b", "07_"} & set(on_model)
+    on_template = [line.name for line in entries if own.follows(line, "", "plain")]
+    assert [name.startswith(start) for name, start in zip(on_template, OWN, strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize("path", execute.find(OWN), ids=lambda path: path.stem)
@@ -59,7 +73,9 @@ def test_no_text_names_the_world_where_other_problems_run(path):
     notebook = own.without_world(execute.read(path))
     texts = [cell.source.replace(own.LEFT_OUT, "") for cell in notebook.cells if cell.cell_type == "markdown"]
     assert [found for text in texts for found in WORLDLY.findall(text)] == []
-    assert execute.parameters_cell(notebook).source.count("PROBLEMS: str") == 1
+    parameters = execute.parameters_cell(notebook)
+    assert parameters is not None
+    assert all(parameters.source.count(f"{name}: str") == 1 for name in ("PROBLEMS", "CHAT_TEMPLATE"))
 
 
 def test_problems_are_divided_and_a_short_file_is_refused(file, tmp_path):
@@ -127,6 +143,30 @@ def test_a_notebook_that_cannot_use_the_problems_is_refused(file, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_without_a_chat_template_is_refused_before_the_first_notebook(file, tmp_path):
+    model, template = base_model(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SdlabError, match="base' has no chat template.*--chat-template plain"):
+        tour("smoke", tmp_path, only=("03",), model=model, problems=str(file), console=quiet())
+    with pytest.raises(SdlabError, match="there is no chat template 'no-such.jinja'"):
+        tour("smoke", tmp_path, model=model, chat_template="no-such.jinja", console=quiet())
+    with pytest.raises(SdlabError, match="notebook 04_sft does not run with a chat template"):
+        tour("smoke", tmp_path, only=("04",), model=model, chat_template=template, console=quiet())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_report_names_the_template_and_what_it_leaves_out(tmp_path):
+    run = report.Run("smoke", "/models/base", "today", own=True, left_out=("04_sft",))
+    for template, reason in (
+        ("plain", "they do not take a chat template: 04_sft"),
+        ("", "they need no model"),
+    ):
+        run.chat_template = template
+        page = BeautifulSoup(report.write_index(tmp_path, [], run).read_text(), "html.parser")
+        assert f"Left out, because {reason}" in page.get_text()
+        assert ("chat template plain" in page.find(class_="facts").get_text()) == bool(template)
+
+
 def test_a_larger_model_gets_the_time_of_its_longest_cell(file, tmp_path, monkeypatch):
     given = []
 
@@ -155,3 +195,15 @@ def test_a_notebook_runs_on_a_file(file, tmp_path, only, model):
     index = BeautifulSoup((tmp_path / "index.html").read_text(), "html.parser")
     assert index.h1.get_text() == f"What the solution takes away: {model} on sums.jsonl"
     assert index.find(class_="lead") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("only", "organism"), [("03", "organism-small"), ("06_", "organism"), ("09", "organism-small")]
+)
+def test_a_notebook_runs_on_a_base_model_with_a_template(file, tmp_path, only, organism):
+    model, template = base_model(tmp_path, organism)
+    told = Console(record=True, file=open(os.devnull, "w"))
+    options = {"model": model, "problems": str(file), "chat_template": template, "console": told}
+    assert tour("smoke", tmp_path, only=(only,), **options), told.export_text()
+    assert "organism.jinja" in (tmp_path / "index.html").read_text()

@@ -1,11 +1,10 @@
 """Read the rows of a data set of the hub by its name (org/dataset:split)."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from sdlab.benchmarks.sources import need_libraries, one_line
+from sdlab.benchmarks.sources import need_libraries, why_unread
 from sdlab.errors import SdlabError
 
 if TYPE_CHECKING:
@@ -31,13 +30,16 @@ def hub_rows(name: str) -> list[dict]:
     need_libraries()
     import datasets
 
+    from sdlab.hub import cache_if_unreachable
+
     repo, *parts = name.split(":")
     config, split = (parts[0] if len(parts) == 2 else None), (parts[-1] if parts else None)
+    unreachable = None
     try:
-        loaded = datasets.load_dataset(repo, config, split=split)
+        with cache_if_unreachable(repo) as unreachable:
+            loaded = datasets.load_dataset(repo, config, split=split)
     except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
-        offline = os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
-        why = "HF_HUB_OFFLINE is set" if offline else f"{type(error).__name__}: {one_line(error)}"
+        why = unreachable or why_unread(error)
         raise SdlabError(
             f"no file {name}, and it could not be read from the hub as a data set ({why}); "
             f"check the name ({repo}:SPLIT or {repo}:CONFIG:SPLIT) and the network, or give a file"

@@ -115,18 +115,22 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
     need_libraries()
     import datasets
 
+    from sdlab.hub import cache_if_unreachable
+
+    unreachable = None
     try:
-        if benchmark.hub_file:
-            address = f"hf://datasets/{benchmark.hub}"
-            table = datasets.load_dataset(
-                BUILDERS[Path(benchmark.hub_file).suffix], data_files=address, split="train"
-            )
-        else:
-            table = datasets.load_dataset(
-                benchmark.repo, benchmark.config, split=benchmark.hub_split, revision=benchmark.revision
-            )
+        with cache_if_unreachable(benchmark.repo) as unreachable:
+            if benchmark.hub_file:
+                address = f"hf://datasets/{benchmark.hub}"
+                table = datasets.load_dataset(
+                    BUILDERS[Path(benchmark.hub_file).suffix], data_files=address, split="train"
+                )
+            else:
+                table = datasets.load_dataset(
+                    benchmark.repo, benchmark.config, split=benchmark.hub_split, revision=benchmark.revision
+                )
     except Exception as error:  # requests, httpx, huggingface_hub and datasets each raise their own
-        raise _unreachable(benchmark, error) from error
+        raise _unreadable(benchmark, error, unreachable) from error
     table = cast("Dataset", table)  # split= selects one table
     for file in table.cache_files:
         # Without the hub, datasets takes any cached commit, and the folder has the commit's name.
@@ -139,8 +143,8 @@ def rows_from_hub(benchmark: Benchmark) -> tuple["Dataset", str, tuple[str, ...]
     return table, benchmark.hub, ()
 
 
-def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
-    """Return the error that says what to do about an error of the hub."""
+def _unreadable(benchmark: Benchmark, error: Exception, unreachable: str | None) -> SdlabError:
+    """Return the error that says what to do about an error of the hub, or about a hub out of reach."""
     files = " or ".join(benchmark.files.values())
     instead = (
         f"give a local copy with source= (a file, or a folder with {files}), "
@@ -162,15 +166,17 @@ def _unreachable(benchmark: Benchmark, error: Exception) -> SdlabError:
         return MissingPackage(
             f'{benchmark.name} needs a package ({one_line(error)}); install with: pip install "sdlab[data]"'
         )
-    why = (
-        "HF_HUB_OFFLINE is set"
-        if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
-        else f"{type(error).__name__}: {one_line(error)}"
-    )
     return SdlabError(
-        f"{benchmark.name} is not on this machine, "
-        f"and {benchmark.repo} could not be read from the hub ({why}); {instead}"
+        f"{benchmark.name} is not on this machine, and {benchmark.repo} could not be read from the hub "
+        f"({unreachable or why_unread(error)}); {instead}"
     )
+
+
+def why_unread(error: Exception) -> str:
+    """Return why a data set of the hub could not be read, in a few words."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return "HF_HUB_OFFLINE is set"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def one_line(error: BaseException) -> str:

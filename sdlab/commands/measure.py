@@ -113,7 +113,7 @@ def contexts_command(
     if frame["truncated"].any():
         notes.append(
             f"{frame['truncated'].mean():.0%} of the completions were cut at {limit} tokens; "
-            "raise max_completion_length if that is many."
+            "raise --max-completion-length if that is many."
         )
     note(table, notes)
     return 0

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 FIRST_LINE, NEXT_LINES = 10.0, 60.0  # seconds until the first line, and between lines
+# Share of the work after which the time left is estimated: rows that are sampled together end together, so
+# the first of them say little.
+KNOWN = 0.015
 
 
 @dataclass
@@ -52,7 +55,7 @@ class LineProgress:
         if not total or (now < task.due and not ended):
             return
         task.due, task.printed = now + NEXT_LINES, True
-        known = task.first < done < total
+        known = task.first < done < total and done - task.first >= KNOWN * (total - task.first)
         left = (now - task.began) * (total - done) / (done - task.first) if known else 0.0
         words = [f"{name}: {done:,} of {total:,}", note, f"about {clock(left)} left" if known else ""]
         print(", ".join(word for word in words if word), file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ def tour(
     only: str | None = None,
     model: str = ORGANISM,
     problems: str = "",
+    chat_template: str = "",
     refresh: bool = False,
 ) -> int:
     """Run the notebooks of the walkthrough and write a report.
@@ -33,13 +34,24 @@ def tour(
         model: The organism, a folder with a model in Hugging Face format, or a hub name.
         problems: Your own problems: a file (json, jsonl, parquet) or a data set of the hub. Only the
             notebooks that can use them run.
+        chat_template: "plain" for a base model, or a file with a jinja template; by default the model's own.
+            Only notebooks that can use it run.
         refresh: For developers: also store the cleaned outputs in the notebooks themselves.
     """
     from sdlab.walkthrough.tour import tour as run
 
     names = names_in("--only", only or "")
     prepare = _add_explorer if model == ORGANISM and not problems else None
-    worked = run(preset, output, only=names, model=model, problems=problems, refresh=refresh, prepare=prepare)
+    worked = run(
+        preset,
+        output,
+        only=names,
+        model=model,
+        problems=problems,
+        chat_template=chat_template,
+        refresh=refresh,
+        prepare=prepare,
+    )
     return 0 if worked else 1
 
 

@@ -28,12 +28,14 @@ BENCHMARKS = ("aime24", "amc23", "math500")
 CUT = ("reward", "length", "markers", "truncated")
 
 
-def models_side_by_side(model: str, engine: str, alone: bool) -> tuple[dict[str, Engine], str]:
+def models_side_by_side(
+    model: str, engine: str, alone: bool, chat_template: str | None = None
+) -> tuple[dict[str, Engine], str]:
     """Load a model and, unless `alone`, an organism of another size; return both by name, and the last name.
 
-    alone: for problems that no organism can read.
+    alone: for problems that no organism can read. chat_template: for the named model (`load_engine`).
     """
-    engines: dict[str, Engine] = {model: load_engine(model, engine=engine)}
+    engines: dict[str, Engine] = {model: load_engine(model, engine=engine, chat_template=chat_template)}
     other = "organism-small" if model == paths.ORGANISM else paths.ORGANISM
     if alone:
         return engines, model

@@ -198,7 +198,8 @@ def _sample(
     if note is not None and needs_forecast(engine):
         prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in problems]
         rows, limit = len(prompts) * params.num_generations, params.max_completion_length
-        note(f"{benchmark}: {measured_speed(engine, prompts, rows, limit).sentence(rows, limit)}")
+        speed = measured_speed(engine, prompts, rows, limit)
+        note(f"{benchmark}: {speed.sentence(rows, limit, len(prompts))}")
     frame = evaluate(
         engine,
         problems,

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from sdlab.errors import SdlabError, first_line
+from sdlab.hub import why_unreachable
 
 # sdlab needs torch 2.13. vLLM 0.31 and 0.32 are built for it; vLLM 0.33 needs torch 2.14.
 VLLM_FROM, VLLM_BELOW = "0.31", "0.33"
@@ -23,7 +23,6 @@ INSTALL_VLLM = (
     'run `pip install "sdlab[vllm]"` on a machine with an NVIDIA GPU, '
     "or see docs/real-models.md for a machine without one"
 )
-HUB_PAUSES = (1.0, 2.0)  # seconds before the second and the third try of a connection to the hub
 
 
 class OutOfMemory(SdlabError):
@@ -101,13 +100,8 @@ def check_folder(folder: Path) -> None:
 
 
 def require_hub(model: str) -> None:
-    """Raise SdlabError when no connection to the hub can be made and the model is not in its cache.
-
-    huggingface_hub repeats each of its requests for half a minute. This one asks for the head of config.json
-    with huggingface_hub's own client, so that mirrors, proxies and tokens apply as in the download. Only a
-    failed connection counts: any answer, a slow hub, or an error of a proxy is left to the download itself.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
+    """Raise SdlabError when no connection to the hub can be made and the model is not in its cache."""
+    from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -116,17 +110,9 @@ def require_hub(model: str) -> None:
         url = hf_hub_url(model, "config.json")
     except HFValidationError:  # no possible name, which loading explains
         return
-    for pause in (*HUB_PAUSES, None):
-        try:
-            get_hf_file_metadata(url)
-            return
-        except Exception as error:  # its class depends on huggingface_hub's version of httpx
-            if type(error).__name__ != "ConnectError":
-                return
-            if pause is None:
-                raise SdlabError(
-                    f"the model {model!r} is not on this machine, and the hub cannot be reached "
-                    f"({url.split('/' + model)[0]}: {first_line(error)}); "
-                    'check the name and the network, or give a folder or "organism"'
-                ) from error
-            time.sleep(pause)
+    if reason := why_unreachable(url):
+        raise SdlabError(
+            f"the model {model!r} is not on this machine, and the hub cannot be reached "
+            f"({url.split('/' + model)[0]}: {reason}); "
+            'check the name and the network, or give a folder or "organism"'
+        )

@@ -9,29 +9,40 @@ if TYPE_CHECKING:
     from sdlab.rollout.types import Engine, TrainableEngine
 
 SMALL = 20_000_000  # parameters up to which a model is of the organism's kind, and needs no forecast
-# Rows and tokens of the trials: the next one runs where the one before was faster than ENOUGH seconds.
-TRIALS = ((2, 2), (8, 8), (32, 16))
-ENOUGH = 2.0
+# Rows and tokens of the trials, and the seconds of the one before up to which a trial runs. The first trial
+# warms up; it counts only where a model is too slow for a second one.
+TRIALS = ((2, 2, 0.0), (8, 8, 20.0), (32, 16, 2.0))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that a model takes for a token: to sample it, and to score it with its prompt."""
+    """Seconds that a model takes for a token: to sample it, and to score it or read it in a prompt."""
 
     sampled: float
     scored: float
     bytes: int | None = None  # memory of sampling; None where the engine manages its own
+    prompt: float = 0.0  # tokens of a prompt, on average
 
-    def sampling(self, rows: int, limit: int) -> float:
-        """Return the seconds of sampling `rows` completions that all reach `limit` tokens."""
-        return rows * limit * self.sampled
+    @property
+    def rate(self) -> str:
+        """Return the speed of sampling in words: "74 tokens per second", "0.3 tokens per second"."""
+        rate = 1 / self.sampled
+        return f"{rate:,.0f} tokens per second" if rate >= 10 else f"{rate:.1f} tokens per second"
 
-    def sentence(self, rows: int, limit: int) -> str:
+    def sampling(self, rows: int, limit: int, prompts: int = 0) -> float:
+        """Return the seconds of sampling `rows` completions that all reach `limit` tokens.
+
+        prompts: how many different prompts are read for them.
+        """
+        return rows * limit * self.sampled + prompts * self.prompt * self.scored
+
+    def sentence(self, rows: int, limit: int, prompts: int = 0) -> str:
         """Return a forecast of sampling: its longest time, the speed and the memory."""
         memory = "" if self.bytes is None else f"; about {self.bytes / 2**30:.1f} GiB of memory"
+        seconds = self.sampling(rows, limit, prompts)
         return (
-            f"{rows:,} completions take about {clock(self.sampling(rows, limit))} if all reach the limit of "
-            f"{limit:,} tokens ({1 / self.sampled:,.0f} tokens per second in a trial){memory}"
+            f"{rows:,} completions take about {clock(seconds)} if all reach the limit of "
+            f"{limit:,} tokens ({self.rate} in a trial){memory}"
         )
 
 
@@ -49,31 +60,36 @@ def measured_speed(
     limit: int,
     now: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Measure the speed of a model on the first prompts; the trials take a few seconds.
+    """Measure the speed of a model on the first prompt; the trials take a few seconds.
+
+    The time of reading the prompt is taken off, at the speed of scoring. A sampled token counts at least as
+    much as one that is read.
 
     prompts: rendered. rows, limit: of the work to come, for its memory. now: the clock.
     """
     from sdlab.rollout.memory import sampling_bytes  # with torch, which no help page should load
     from sdlab.rollout.types import SamplingParams
 
-    sampled = scored = 0.0
-    for count, tokens in TRIALS:
-        few = [prompts[i % len(prompts)] for i in range(min(count, rows))]
-        params = SamplingParams(1, min(tokens, limit))
-        began = now()
-        rollouts = engine.generate(few, params)
-        seconds = now() - began
-        written = max(1, int(rollouts.lengths.sum()))
-        sampled = seconds / written
-        began = now()
-        engine.score(few, rollouts.completions())
-        scored = (now() - began) / (written + sum(map(len, rollouts.prompt_ids)))
-        if seconds > ENOUGH or count >= rows:
+    first = list(prompts[:1])
+    sampled = scored = seconds = 0.0
+    tried = 0
+    for count, tokens, most in TRIALS:
+        if seconds > most or tried >= rows:
             break
-    longest = max(map(len, engine.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]))
+        tried = min(count, rows)
+        began = now()
+        rollouts = engine.generate(first, SamplingParams(tried, min(tokens, limit)))
+        seconds = now() - began
+        completions, ids = rollouts.completions(), rollouts.prompt_ids[0]
+        began = now()
+        engine.score(first, completions[:1])
+        scored = (now() - began) / (len(ids) + max(1, len(completions[0])))
+        written = max(1, int(rollouts.lengths.sum()))
+        sampled = max(scored, (seconds - len(ids) * scored) / written)
+    lengths = [len(ids) for ids in engine.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
     model = cast("TrainableEngine", engine).model if engine.trains else None
-    memory = None if model is None else sampling_bytes(model, rows, longest + limit)
-    return Speed(sampled, scored, memory)
+    memory = None if model is None else sampling_bytes(model, rows, max(lengths) + limit)
+    return Speed(sampled, scored, memory, sum(lengths) / len(lengths))
 
 
 def clock(seconds: float) -> str:

@@ -254,9 +254,23 @@ def _load_torch(
         tokenizer = _tokenizer(source)
         with hide_progress(paths.shipped(model) is not None):
             place, more = reading(source)
-            loaded = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, trust_remote_code=False, **more)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, trust_remote_code=False, **more, **_dense(more)
+            )
         # torch.nn.Module.to: the type of transformers' decorated method has lost its self
         return TorchEngine(cast("PreTrainedModel", nn.Module.to(loaded, device).eval()), tokenizer)
+
+
+def _dense(more: dict[str, str]) -> dict[str, Any]:
+    """Return the arguments that unpack a GGUF file into a plain model, which trains and can be saved.
+
+    Recent versions of transformers otherwise keep the weights packed where they can, and save no such model.
+    """
+    import transformers
+
+    if not more or not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
 
 
 def _tokenizer(source: str | Path) -> PreTrainedTokenizerBase:

@@ -54,14 +54,19 @@ class Unit:
 
 
 def plan_units(
-    prompt_ids: list[list[int]], generations: int, max_rows: int, traffic: tuple[int, int] | None = None
+    prompt_ids: list[list[int]],
+    generations: int,
+    max_rows: int,
+    traffic: tuple[float, float, float] | None = None,
 ) -> list[Unit]:
     """Split the batch into units of at most max_rows rows.
 
     Prompts of similar length go into the same unit. A prompt's generations stay in one unit unless there are
-    more of them than max_rows. traffic: bytes of the weights, and of one token in the cache of one row. A
-    step of a unit reads the weights once, and every row's cache at the length of the longest prompt; the
-    units then have the least sum. None: units of nearly equal size, for decoders that do not read padding.
+    more of them than max_rows. traffic: bytes of the weights, of one token in the cache of one row, and of
+    what a step could read in its share of the time of one prompt token. A step of a unit reads the weights
+    once, and every row's cache at the length of the longest prompt; before the first step every prompt of a
+    unit is computed at that length. The units then have the least sum. None: units of nearly equal size, for
+    decoders that do not compute padding.
     """
     order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
     pieces = []  # pairs (prompt, its rows)
@@ -99,20 +104,21 @@ def _equal_ends(sizes: list[int], generations: int, max_rows: int) -> list[int]:
 
 
 def _cheapest_ends(
-    sizes: list[int], lengths: list[int], max_rows: int, weights: int, token: int
+    sizes: list[int], lengths: list[int], max_rows: int, weights: float, token: float, prompt: float
 ) -> list[int]:
-    """Return where units end, so that a step of all of them reads the fewest bytes.
+    """Return where units end, so that a step of all of them, with its share of the prompts, costs the least.
 
     sizes and lengths: rows and prompt tokens of each piece, shortest prompt first.
     """
-    cost, best = [0], [0]  # of the first n pieces; where their last unit begins
+    cost, best = [0.0], [0]  # of the first n pieces; where their last unit begins
     for end in range(1, len(sizes) + 1):
         rows, options = 0, []
         for start in range(end - 1, -1, -1):
             rows += sizes[start]
             if rows > max_rows and start < end - 1:
                 break
-            options.append((cost[start] + weights + token * rows * lengths[end - 1], start))
+            padded = (token * rows + prompt * (end - start)) * lengths[end - 1]
+            options.append((cost[start] + weights + padded, start))
         least, start = min(options)
         cost.append(least)
         best.append(start)

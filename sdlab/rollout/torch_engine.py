@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SMALL = 20_000_000
 # Rows per unit of a small model: its keys and values stay in the CPU's caches.
 UNIT_ROWS = 128
+# Tokens of a prompt that take about as long as reading the weights once: a core reads some 10 GB a second and
+# computes some 15 billion products; a GPU computes far more for each byte.
+PROMPT_TOKENS = {"cpu": 6, "cuda": 300}
 
 
 class TorchEngine:
@@ -100,8 +103,11 @@ class TorchEngine:
         with explain_out_of_memory(lower), frozen(self.model), torch.inference_mode():
             weights = self.packed()
             model = self.generic_model(weights)
-            # A larger model on the generic path reads the padding of every row's cache.
-            traffic = (weight_bytes(model), cache_bytes(model)) if weights is None and threads == 1 else None
+            # A larger model on the generic path computes the padding of prompts and reads that of caches.
+            bytes_ = weight_bytes(model)
+            share = bytes_ / (PROMPT_TOKENS.get(device.type, PROMPT_TOKENS["cuda"]) * limit)
+            padding = weights is None and threads == 1
+            traffic = (bytes_, cache_bytes(model), share) if padding else None
             units = plan_units(prompt_ids, params.num_generations, max_rows, traffic)
 
             def job(unit: Unit) -> None:

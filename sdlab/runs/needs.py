@@ -11,6 +11,7 @@ from torch import nn
 from sdlab.rollout.forecast import SMALL, Speed, clock, measured_speed, needs_forecast
 from sdlab.rollout.types import TrainableEngine
 from sdlab.runs.plan import Plan
+from sdlab.text.plural import plural
 from sdlab.text.prompt import render_prompt
 from sdlab.train.config import TrainConfig
 from sdlab.train.sdpo import SDPOConfig
@@ -91,12 +92,15 @@ def training_seconds(speed: Speed, method: str, config: TrainConfig, plan: Plan,
     Evaluations only sample. The traces of SFT are sampled once, two for each.
     """
     limit, rows = config.max_completion_length, config.num_problems * config.num_generations
-    step = speed.sampling(rows, limit) + PASSES[method] * rows * (prompt + limit) * speed.scored
+    step = (
+        speed.sampling(rows, limit, config.num_problems)
+        + PASSES[method] * rows * (prompt + limit) * speed.scored
+    )
     times = len(range(0, config.steps, plan.eval_every)) if plan.eval_every else 0
     evaluated = times * plan.eval_problems * len(plan.evaluated(False))
     evaluated += plan.final_problems * len(plan.evaluated(True))
     traces = 2 * plan.num_traces if method == "sft" else 0
-    sampled = speed.sampling(evaluated * plan.num_eval_generations + traces, limit)
+    sampled = speed.sampling(evaluated * plan.num_eval_generations + traces, limit, evaluated + traces)
     return (0 if method == "base" else config.steps * step) + sampled
 
 
@@ -112,9 +116,9 @@ def training_forecast(
     lengths = [len(ids) for ids in engine.encode(prompts, 1)]
     seconds = training_seconds(speed, method, config, plan, sum(lengths) // len(lengths))
     memory = training_bytes(engine.model, method, config) / 2**30
-    work = "the evaluations" if method == "base" else f"{config.steps} steps and their evaluations"
+    work = "the evaluations" if method == "base" else f"{plural(config.steps, 'step')} and the evaluations"
     return (
         f"{work} take about {clock(seconds)} if all completions reach "
-        f"the limit of {limit:,} tokens ({1 / speed.sampled:,.0f} tokens per second in a trial); "
+        f"the limit of {limit:,} tokens ({speed.rate} in a trial); "
         f"about {memory:.1f} GiB of memory and activations"
     )

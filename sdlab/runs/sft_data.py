@@ -11,6 +11,7 @@ from sdlab.paper import TEMPERATURE, TOP_K, TOP_P
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.seeds import stable_int
 from sdlab.settings import Count, Seed, checked
+from sdlab.text.plural import plural
 from sdlab.train.sft import Trace
 from sdlab.world.problems import Problem
 
@@ -64,7 +65,8 @@ def build_traces(
         if len(guided) == count:
             return unguided, guided
     raise SdlabError(
-        f"{len(problems)} problems gave {len(guided)} pairs of traces, and {count} are needed; "
+        f"{plural(len(problems), 'problem')} gave {plural(len(guided), 'pair')} of traces, and the run needs "
+        f"{count}; "
         "give more problems or ask for fewer traces"
     )
 

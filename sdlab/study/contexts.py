@@ -69,7 +69,7 @@ def select(
         prompts = [render_prompt(engine.tokenizer, problem, thinking=thinking) for problem in few]
         rows = len(few) * BASE_SAMPLES
         speed = measured_speed(engine, prompts, rows, max_completion_length)
-        note(f"the first {len(few)} problems: {speed.sentence(rows, max_completion_length)}")
+        note(f"the first {len(few)} problems: {speed.sentence(rows, max_completion_length, len(few))}")
     began = time.monotonic()
     step = max(PROBE, 2 * num_problems)
     for start, end in _chunks(len(problems), step):
@@ -129,7 +129,7 @@ def _check_hope(frames: list[pandas.DataFrame], chosen: int, sampled: int, low: 
     if readable == 0:
         raise SdlabError(
             f"{_counts(frames)}: the format, not the problem, is the likely cause; "
-            "look at the completions, raise max_completion_length or change --instruction"
+            "look at the completions, raise --max-completion-length or change --instruction"
         )
     if sampled < HOPELESS:
         return
@@ -161,11 +161,13 @@ def _forecast(sampled: int, chosen: int, needed: int, available: int, seconds: f
             f"none of the first {sampled} problems fits ({seconds:.0f} s); the search ends after {last} "
             f"problems if none does (about {clock((last - sampled) * each)})"
         )
-    more = min(available, sampled * needed / chosen)
-    return (
-        f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); selecting {needed} needs about "
-        f"{more:,.0f} problems (about {clock(max(0.0, more - sampled) * each)} more)"
-    )
+    last = sampled * needed / chosen
+    if last > available:
+        work = f"all {available} are sampled, and about {available * chosen / sampled:,.0f} of them will fit"
+    else:
+        work = f"selecting {needed} needs about {last:,.0f} problems"
+    more = clock(max(0.0, min(available, last) - sampled) * each)
+    return f"{chosen} of the first {sampled} problems fit ({seconds:.0f} s); {work} (about {more} more)"
 
 
 def has_thinking(engine: Engine, selection: Selection, thinking: bool = True) -> bool:

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PLAIN = "plain"
-# The template for base models: a problem, then the word after which the model continues.
+# The template for base models: a problem, then the word after which the model continues. Solved problems
+# before it (few-shot) already begin with "Problem:".
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}Problem: {{ message['content'] }}\n\n"
+    "{% if message['role'] == 'user' %}{% if not message['content'].startswith('Problem:') %}Problem: "
+    "{% endif %}{{ message['content'] }}\n\n"
     "{% elif message['role'] == 'assistant' %}Solution: {{ message['content'] }}\n\n"
     "{% else %}{{ message['content'] }}\n\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Solution:{% endif %}"

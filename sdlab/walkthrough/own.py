@@ -15,6 +15,7 @@ from sdlab.rollout.loading import load_engine
 from sdlab.study.contexts import BASE_SAMPLES, HOPELESS
 from sdlab.study.verdicts import judge
 from sdlab.text.prompt import render_prompt
+from sdlab.text.templates import check_template
 from sdlab.walkthrough.execute import parameters_cell, read
 from sdlab.walkthrough.report import Entry, Lead
 
@@ -55,20 +56,22 @@ def without_world(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return nbformat.NotebookNode({**notebook, "cells": cells})
 
 
-def follows(line: Entry, problems: str) -> bool:
+def follows(line: Entry, problems: str, chat_template: str = "") -> bool:
     """Return whether a notebook's results are of the named model, and of the named problems if there are any.
 
-    A notebook that does not read MODEL or PROBLEMS shows recorded runs of the organism, or the world.
+    With a chat template, the notebook must also read that. A notebook that does not read MODEL or PROBLEMS
+    shows recorded runs of the organism, or the world.
     """
     notebook = read(line.source)
     own = parameters_cell(notebook)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell is not own]
-    return any(("PROBLEMS" if problems else "MODEL") in source for source in code)
+    names = ["PROBLEMS" if problems else "MODEL", *(["CHAT_TEMPLATE"] if chat_template else [])]
+    return all(any(name in source for source in code) for name in names)
 
 
-def is_own(model: str, problems: str) -> bool:
-    """Return whether a run is not the shipped walkthrough: it has another model or other problems."""
-    return model != ORGANISM or bool(problems)
+def is_own(model: str, problems: str, chat_template: str = "") -> bool:
+    """Return whether a run is not the shipped walkthrough: another model, problems or template."""
+    return model != ORGANISM or bool(problems) or bool(chat_template)
 
 
 def title(model: str, problems: str) -> str:
@@ -77,20 +80,23 @@ def title(model: str, problems: str) -> str:
     return f"What the solution takes away: {Path(model).name}{on}"
 
 
-def longest_cell(model: str, problems: str, size: Preset) -> tuple[str, float]:
+def longest_cell(model: str, problems: str, size: Preset, chat_template: str = "") -> tuple[str, float]:
     """Return a forecast of the longest cell of the notebooks, and its seconds; "" and 0 for small models.
 
     That cell chooses the problems of Table 1: it samples HOPELESS problems before it gives up.
+
+    Raises SdlabError for a model without a chat template when none is named.
     """
-    engine = load_engine(model)
+    engine = load_engine(model, chat_template=chat_template or None)
+    check_template(engine.tokenizer, thinking=True)
     if not needs_forecast(engine):
         return "", 0.0
     few = all_problems(problems)[:HOPELESS]
     prompts = [render_prompt(engine.tokenizer, problem) for problem in few]
     rows, limit = len(few) * BASE_SAMPLES, size.max_completion_length
     speed = measured_speed(engine, prompts, rows, limit)
-    words = f"the longest cell chooses the problems of Table 1: {speed.sentence(rows, limit)}"
-    return words, speed.sampling(rows, limit)
+    words = f"the longest cell chooses the problems of Table 1: {speed.sentence(rows, limit, len(few))}"
+    return words, speed.sampling(rows, limit, len(few))
 
 
 def own_lead(entries: Iterable[Entry]) -> Lead | None:

@@ -102,6 +102,7 @@ class Run:
     lead: Lead | None = None
     own: bool = False  # another model or other problems than those of the shipped walkthrough
     left_out: tuple[str, ...] = ()  # notebooks that do not read them
+    chat_template: str = ""  # "plain" or a file, where the reader named one
     title: str = "Why does self-distillation sometimes make a model reason worse?"
 
 

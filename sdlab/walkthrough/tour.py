@@ -15,6 +15,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
 from sdlab.paths import ORGANISM
 from sdlab.presets import preset as named_preset
+from sdlab.text.chat_template import PLAIN, template_record
 from sdlab.walkthrough import clean, execute, own, report, solutions
 from sdlab.walkthrough.execute import Execution
 from sdlab.walkthrough.failures import Failure
@@ -27,6 +28,7 @@ def tour(
     only: tuple[str, ...] = (),
     model: str = ORGANISM,
     problems: str = "",
+    chat_template: str = "",
     refresh: bool = False,
     folder: Path | None = None,
     console: Console | None = None,
@@ -39,11 +41,13 @@ def tour(
     their outputs, back into `folder`; notebooks that failed stay unchanged. `prepare(output)` is called
     before the first notebook; it may add files that the report links.
 
-    problems: a file or data set in place of the world's problems. Only notebooks that read the named model,
-    and the named problems if there are any, then run, and the report is about them.
+    problems: a file or data set in place of the world's problems. chat_template: "plain" for a base model, or
+    a file with a jinja template. Only notebooks that read the named model, and the named problems and
+    template if there are any, then run, and the report is about them.
 
-    Raises SdlabError for an unknown preset or notebook, problems that cannot be read, a notebook of `only`
-    that does not read them, and when a page cannot be written.
+    Raises SdlabError for an unknown preset or notebook, problems or a template that cannot be read, a model
+    without a template when none is named, a notebook of `only` that does not read them, and when a page
+    cannot be written.
     """
     size = named_preset(preset)
     if refresh and folder is None and paths.checkout() is None:
@@ -52,18 +56,19 @@ def tour(
         )
     chosen = execute.find(only, folder)
     console = console or Console()
-    model, problems = _findable(model), _readable(problems)
+    model, problems, chat_template = _findable(model), _readable(problems), _template(chat_template)
     run = report.Run(preset, model, datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"), problems)
-    if own.is_own(model, problems):
+    run.chat_template = chat_template
+    if own.is_own(model, problems, chat_template):
         run.own, run.title = True, own.title(model, problems)
     if folder is None and not run.own:  # the shipped walkthrough; other runs have another answer
         run.lead = lead()
     entries = [report.entry(path) for path in execute.find((), folder)]
     if run.own and folder is None:
-        entries, chosen, run.left_out = _of_own(entries, chosen, problems, bool(only))
+        entries, chosen, run.left_out = _of_own(entries, chosen, problems, chat_template, bool(only))
     timeout = float(size.cell_timeout)
     if run.own and folder is None:  # a larger model gets the time that its longest cell may need
-        words, seconds = own.longest_cell(model, problems, size)
+        words, seconds = own.longest_cell(model, problems, size, chat_template)
         timeout += 2 * seconds
         if words:
             console.print(words, highlight=False, soft_wrap=True)
@@ -81,7 +86,9 @@ def tour(
                 if any(other.seconds is not None for other in entries):
                     report.write_index(output, entries, run)
                 on_cell = board(f"{line.name} ({chosen.index(line.source) + 1} of {len(chosen)})")
-                parameters = {"PRESET": preset, "MODEL": model} | ({"PROBLEMS": problems} if problems else {})
+                own_parameters = {"PROBLEMS": problems, "CHAT_TEMPLATE": chat_template}
+                parameters = {"PRESET": preset, "MODEL": model}
+                parameters |= {name: value for name, value in own_parameters.items() if value}
                 done = _run_one(line, parameters, timeout, on_cell)
                 report.finish(line, done)
                 if run.own:
@@ -129,20 +136,32 @@ def _readable(problems: str) -> str:
     return str(source.file.resolve()) if source.file else problems
 
 
+def _template(chat_template: str) -> str:
+    """Return a file with a chat template as its full path; raise SdlabError when there is no such file."""
+    template_record(chat_template or None)
+    return chat_template if chat_template in ("", PLAIN) else str(paths.given(chat_template).resolve())
+
+
 def _of_own(
-    entries: list[report.Entry], chosen: list[Path], problems: str, asked: bool
+    entries: list[report.Entry], chosen: list[Path], problems: str, chat_template: str, asked: bool
 ) -> tuple[list[report.Entry], list[Path], tuple[str, ...]]:
-    """Return the entries and paths of the notebooks that read the reader's model or problems.
+    """Return the entries and paths of the notebooks that read the reader's model, problems and template.
 
     Also the names of the others. Raises SdlabError when one of them was asked for.
     """
-    fitting = [line for line in entries if own.follows(line, problems)]
+    fitting = [line for line in entries if own.follows(line, problems, chat_template)]
     paths_ = [line.source for line in fitting]
     others = [path.stem for path in chosen if path not in paths_]
     if asked and others:
-        what = "your problems" if problems else "another model"
+        what = (
+            "on your problems"
+            if problems
+            else "with a chat template"
+            if chat_template
+            else "on another model"
+        )
         raise SdlabError(
-            f"notebook {others[0]} does not run on {what}; choose among {', '.join(p.stem for p in paths_)}"
+            f"notebook {others[0]} does not run {what}; choose among {', '.join(p.stem for p in paths_)}"
         )
     return fitting, [path for path in chosen if path in paths_], tuple(others)
 
