@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hygiene import problems, raw, reading_minutes
 from nbformat.v4 import new_code_cell, new_output
+from newcomer import EXTRAS, without
 from notebook_maker import code, make
 from patience import PATIENCE
 
@@ -381,7 +382,8 @@ def test_every_prediction_is_asked_and_compared(path):
 @pytest.mark.slow
 @every_notebook
 def test_runs_at_smoke_and_its_story_holds(path):
-    done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PATIENCE)
+    """As after the README's first command: without the packages of the extras."""
+    done = execute(path, {"PRESET": "smoke", "MODEL": "organism"}, timeout=PATIENCE, change=without(*EXTRAS))
     assert [str(failure) for failure in done.failures] == []
     values = read_record(done.notebook)["values"]
     checks = CHECKS.get(path.stem)

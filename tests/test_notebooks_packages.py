@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from newcomer import without
 
 from sdlab.benchmarks import recorded
 from sdlab.commands.benchmarks import benchmarks_command
@@ -13,7 +14,6 @@ from sdlab.walkthrough.execute import execute
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 HIDDEN = ("pyarrow", "datasets")
-HIDE = f"import sys\nsys.modules.update(dict.fromkeys({HIDDEN!r}))\n"  # None: as if it were not installed
 INSTALL = 'install it with: pip install "sdlab[data]"'
 DATA = 'benchmarks need datasets and pyarrow; install with: pip install "sdlab[data]"'
 
@@ -70,8 +70,7 @@ def test_a_notebook_prints_the_message_and_goes_on(name, call, message, folder):
         setup = next(i for i, cell in enumerate(notebook.cells) if "\nsetup()\n" in cell.source)
         (reader,) = [cell for cell in notebook.cells if call in cell.source]
         notebook.cells = [*notebook.cells[: setup + 1], reader]
-        notebook.cells[setup].source = HIDE + notebook.cells[setup].source
-        return notebook
+        return without(*HIDDEN)(notebook)
 
     done = execute(
         FOLDER / f"{name}.ipynb", {"PRESET": "smoke", "REAL": str(folder)}, timeout=300, change=hide

@@ -82,13 +82,13 @@ class AlarmCallback(TrainerCallback):
         return watched
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        self, args: TrainingArguments | None, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Count the completions from here on."""
         self.step, self.sums = state.global_step // self.updates, [0.0] * 4
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        self, args: TrainingArguments | None, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Apply the rule to the completions of this step, if it sampled any."""
         step, self.step = self.step, None
