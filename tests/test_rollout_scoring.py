@@ -1,5 +1,7 @@
 """Scoring: against a plain forward pass over each row alone, without padding, cache or batching."""
 
+import inspect
+
 import pytest
 import rollout_models as tiny
 import torch
@@ -7,6 +9,7 @@ import torch
 from sdlab import paths
 from sdlab.errors import SdlabError
 from sdlab.rollout import memory
+from sdlab.rollout.cache import named_cache
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.packed import PackedQwen3
 from sdlab.rollout.scoring import plan_batches
@@ -36,6 +39,16 @@ def alone(engine, prompt: str, completion: list[int]) -> torch.Tensor:
         return engine.model(torch.tensor([ids + completion])).logits[
             0, len(ids) - 1 : len(ids) - 1 + len(completion)
         ]
+
+
+@pytest.mark.parametrize("make", [tiny.qwen3, tiny.llama, tiny.gpt2])
+def test_the_cache_goes_by_the_name_that_the_model_takes(make):
+    """`past_key_values` until transformers 5.23, `cache` from 5.24 on: the old name prints a warning there."""
+    model = make()
+    ((name, cache),) = named_cache(model(torch.tensor([[1, 2]]), use_cache=True)).items()
+    assert name in inspect.signature(model.forward).parameters and cache.get_seq_length() == 2
+    assert named_cache({"logits": 0, "cache": 1}) == {"cache": 1}
+    assert named_cache({"logits": 0, "past_key_values": 1}) == {"past_key_values": 1}
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 150, 10_000])

@@ -8,6 +8,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.utils.generic import ModelOutput
 
 
 def left_pad(
@@ -32,6 +33,15 @@ def accepted(model: nn.Module, **arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in known}
 
 
+def named_cache(out: "ModelOutput") -> dict[str, Any]:
+    """Return the cache in a model's output under the name by which its forward takes it.
+
+    transformers calls it `cache` from version 5.24 on, and `past_key_values` before.
+    """
+    name = "cache" if "cache" in out else "past_key_values"
+    return {name: out[name]}
+
+
 class HFDecoder:
     """Decode rows one token at a time with the model's own cache.
 
@@ -45,6 +55,11 @@ class HFDecoder:
 
     def __init__(self, model: "PreTrainedModel", pad: int) -> None:
         self.model, self.pad = model, pad
+
+    @property
+    def cache(self) -> Any:
+        """Return the model's own cache of all rows."""
+        return next(iter(self.named.values()))
 
     def prefill(self, prompts: list[list[int]], repeats: list[int], room: int) -> torch.Tensor:
         """Run the prompts and return the logits of every row's first token, (N, V).
@@ -63,7 +78,7 @@ class HFDecoder:
         rows = torch.arange(len(prompts), device=device).repeat_interleave(
             torch.tensor(repeats, device=device)
         )
-        self.cache = out.past_key_values
+        self.named = named_cache(out)
         self.cache.reorder_cache(rows)
         # The mask already covers the `room` tokens still to come; each step uses the part up to its token.
         self.mask = torch.cat([mask[rows], mask.new_ones(len(rows), room)], dim=1)
@@ -80,11 +95,11 @@ class HFDecoder:
         out = self.model(
             input_ids=tokens[:, None],
             attention_mask=self.mask[:, : self.length],
-            past_key_values=self.cache,
             use_cache=True,
+            **self.named,
             **accepted(self.model, position_ids=self.next_position[:, None], logits_to_keep=1),
         )
-        self.cache = out.past_key_values
+        self.named = named_cache(out)
         self.next_position = self.next_position + 1
         return out.logits[:, -1]
 

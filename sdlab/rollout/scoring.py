@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sdlab.rollout.cache import accepted, left_pad
+from sdlab.rollout.cache import accepted, left_pad, named_cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,8 +77,9 @@ def completion_logits(
         use_cache=True,
         **accepted(model, position_ids=positions, logits_to_keep=1),
     )
-    cache, order = out.past_key_values, torch.tensor(rows, device=device)
-    cache.reorder_cache(order)
+    named, order = named_cache(out), torch.tensor(rows, device=device)
+    for cache in named.values():
+        cache.reorder_cache(order)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)[order]
     full_mask = torch.cat([mask[order], block_mask], dim=1)
     position_ids = (starts[:, None] + offsets).clamp_(
@@ -87,8 +88,8 @@ def completion_logits(
     out = model(
         input_ids=block_ids,
         attention_mask=full_mask,
-        past_key_values=cache,
         use_cache=True,
+        **named,
         **accepted(model, position_ids=position_ids),
     )
     return out.logits[block_mask.bool()]
