@@ -43,7 +43,7 @@ def alone(engine, prompt: str, completion: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("make", [tiny.qwen3, tiny.llama, tiny.gpt2])
 def test_the_cache_goes_by_the_name_that_the_model_takes(make):
-    """`past_key_values` until transformers 5.23, `cache` from 5.24 on: the old name prints a warning there."""
+    """`past_key_values` before transformers 5.24, then `cache`; the old name prints a warning there."""
     model = make()
     ((name, cache),) = named_cache(model(torch.tensor([[1, 2]]), use_cache=True)).items()
     assert name in inspect.signature(model.forward).parameters and cache.get_seq_length() == 2
