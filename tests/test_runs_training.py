@@ -212,7 +212,7 @@ def test_the_two_trace_sets_are_right_matched_and_different():
     for traces in (unguided, guided):
         assert grade([t.completion for t in traces], [t.problem.answer for t in traces]) == [1.0] * 24
     assert sum(len(t.completion) for t in guided) < 0.7 * sum(len(t.completion) for t in unguided)
-    with pytest.raises(SdlabError, match="4000 are needed"):
+    with pytest.raises(SdlabError, match="the run needs 4000"):
         build_traces(engine, problems[:2], 4000)
 
 
