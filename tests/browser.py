@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import pytest
 from patience import PATIENCE
 
 # JupyterLab asks for these and the server says that there are none; it does so without any notebook of ours.
@@ -105,13 +106,22 @@ def _wait_for(address: str, server, log: Path) -> None:
     raise RuntimeError(f"jupyter lab did not answer within {PATIENCE} s: {log.read_text()[-2000:]}")
 
 
-def launch(playwright):
-    """Chromium or Chrome of this machine, else playwright's own; raises playwright's Error where there is
-    none.
-    """
+@contextmanager
+def chromium():
+    """Chromium or Chrome of this machine, else playwright's own; skips the test where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "sdlab[browser]"')
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if root else [])
+    with api.sync_playwright() as running:
+        try:
+            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"] if root else [])
+        except api.Error as error:
+            pytest.skip(
+                f"no Chromium to start (install it, or run `playwright install chromium`): "
+                f"{str(error).splitlines()[0]}"
+            )
+        yield browser
+        browser.close()
 
 
 class Lab:

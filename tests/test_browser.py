@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import Lab, jupyter_server, launch, smoke_copy
+from browser import Lab, chromium, jupyter_server, smoke_copy
 from controls import ACTIVE, charts_without_words, contrast, play, press, reach
 from patience import PATIENCE
 
@@ -47,17 +47,8 @@ def told(request):
 
 @pytest.fixture(scope="session")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "sdlab[browser]"')
-    with api.sync_playwright() as playwright:
-        try:
-            browser = launch(playwright)
-        except api.Error as error:
-            pytest.skip(
-                f"no Chromium to start (install it, or run `playwright install chromium`): "
-                f"{str(error).splitlines()[0]}"
-            )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

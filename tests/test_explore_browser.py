@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from random import Random
 
 import pytest
-from browser import launch
+from browser import chromium
 from checkpoint_maker import moved
 from patience import PATIENCE
 
@@ -25,7 +25,7 @@ from sdlab.world.solutions import write_correct
 from sdlab.world.splits import SPLITS, load_split
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ORGANISM = paths.data_dir() / "organism"
 HUNT = (
     "All numbers are from 1 to 30. A is between 21 and 23 and half of it, rounded down, ends in 0. What is A?"
@@ -51,13 +51,8 @@ def path(checkpoints, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        try:
-            browser = launch(running)
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Explorer:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import launch
+from browser import chromium
 from markupsafe import Markup
 from nbformat.v4 import new_output
 from notebook_maker import make
@@ -85,14 +85,8 @@ def test_tokens_can_be_read_on_every_tint(diverging):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "sdlab[browser]"')
-    with api.sync_playwright() as running:
-        try:
-            browser = launch(running)
-        except api.Error as error:
-            pytest.skip(f"no Chromium to start: {str(error).splitlines()[0]}")
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
