@@ -1,12 +1,13 @@
 """`sdlab reproduce`: run the training of the recorded results again."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import tyro
 
 from sdlab.commands.options import default
 from sdlab.errors import SdlabError
-from sdlab.study import checkpoints, mechanism, reproduction
+from sdlab.study import arena_rates, arena_tuning, checkpoints, mechanism, reproduction
 from sdlab.study.organisms import SAME_RECIPE
 
 
@@ -42,8 +43,14 @@ def reproduce(
         return _mechanism(seeds, work, output, jobs, model, quick)
     if quick:
         raise SdlabError("--quick is for `sdlab reproduce mechanism` alone; leave it out")
-    paths = reproduction.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
-    for path in paths:
+    if conditions == (arena_rates.GROUP,) and seeds is None:
+        return _written(arena_tuning.tune(work=work, output=output, jobs=jobs, model=model))
+    runs = reproduction.reproduce(conditions, seeds, work=work, output=output, jobs=jobs, model=model)
+    return _written(runs)
+
+
+def _written(files: Iterable[Path]) -> int:
+    for path in files:
         print(f"wrote {path}")
     return 0
 
@@ -65,9 +72,7 @@ def _mechanism(
 ) -> int:
     if model is not None and model not in SAME_RECIPE and output is None:
         raise SdlabError(f"the tables of model {model!r} need a folder of their own; name it with --output")
-    for path in mechanism.reproduce_mechanism(
+    return _written(mechanism.reproduce_mechanism(
         seeds, organisms=(model,) if model else None, work=work, output=output, jobs=jobs, quick=quick,
         report=lambda line: print(line, flush=True),
-    ):  # fmt: skip
-        print(f"wrote {path}")
-    return 0
+    ))  # fmt: skip

@@ -1,14 +1,15 @@
 """The learning rate of every method of the arena, chosen by recorded tuning runs.
 
-A method is trained at each of RATES with the seeds TUNING_SEEDS, none of which is reported. The rate with the
-highest score in-domain is chosen; of equal scores the smaller rate. The problems of that score (`eval_seed`
-TUNING_PROBLEMS) are in no training set and in no reported evaluation. `data/arena/rates.json` holds the
-chosen rates, with the scores, the organism's checksum and the checksums of the recorded runs;
-`sdlab reproduce arena-rates` makes it.
+A method is trained at each of RATES with the first of the seeds TUNING_SEEDS, none of which is reported. A
+rate that is then more than LEFT_BEHIND below the best one is left behind; the others are trained with the
+second seed, too. Of these the rate with the highest score in-domain is chosen; of equal scores the smaller
+rate. The problems of that score (`eval_seed` TUNING_PROBLEMS) are in no training set and in no reported
+evaluation. `data/arena/rates.json` holds the chosen rates, with the scores, the organism's checksum and the
+checksums of the recorded runs; `sdlab reproduce arena-rates` makes it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from sdlab.train.repairs.catalogue import CATALOGUE
 RATES = (1e-4, 3e-4, 1e-3)
 TUNING_SEEDS = (10, 11)  # reported runs have the seeds 0 to 4
 TUNING_PROBLEMS = 15  # Plan.eval_seed of the tuning runs
+LEFT_BEHIND = 0.05  # score; a rate that is lower by more with the first seed needs no second one
 SPLIT = "in-domain"
 # Rates that a method cannot be trained at, with the reason; they are left out of its choice.
 DIVERGED: Mapping[tuple[str, float], str] = {}
-COLUMNS = ("method", "learning_rate", "seeds", "mean", "low", "high", "chosen")
+COLUMNS = ("method", "learning_rate", "seeds", "mean", "low", "high", "left_behind", "chosen")
 GROUP = "arena-rates"
 
 
@@ -101,32 +103,55 @@ def rates_table(folder: str | Path | None = None) -> pandas.DataFrame:
     """Return the recorded tuning runs: one row per method and rate, with the columns COLUMNS.
 
     mean, low and high: the score in-domain on the tuning problems, with its 95% interval over seeds and
-    problems. seeds: how many of TUNING_SEEDS are recorded. chosen: whether it is the method's rate; false in
-    all rows of a method until all its runs are recorded. folder: as in `load_recorded`.
+    problems. seeds: how many of TUNING_SEEDS are recorded. left_behind: with the first seed the score is more
+    than LEFT_BEHIND below that of the method's best rate; false in all rows of a method until all its rates
+    have that seed. chosen: whether it is the method's rate; false in all rows of a method until all its runs
+    are recorded. folder: as in `load_recorded`.
 
     Raises SdlabError when a record is damaged.
     """
     rows: list[dict[str, Any]] = []
     for method in CATALOGUE:
-        mine = []
-        for rate in tried(method):
-            name = rate_name(method, rate)
-            if is_recorded(name, folder):
-                recorded = _tuning_seeds(load_recorded(name, folder=folder))
-                score = recorded.interval(name, "reward", SPLIT) if len(recorded.evaluations) else None
-                seeds = recorded.evaluations["seed"].nunique()
-                if score:
-                    mine.append({"method": method, "learning_rate": rate, "seeds": seeds, **vars(score)})
-        whole = len(mine) == len(tried(method)) and all(row["seeds"] == len(TUNING_SEEDS) for row in mine)
-        best = max(mine, key=lambda row: (row["mean"], -row["learning_rate"])) if whole else None
+        mine = [_tuned(method, rate, folder) for rate in tried(method)]
+        mine = [row for row in mine if row]
+        first = [row.pop("first") for row in mine]
+        raced = len(mine) == len(tried(method)) and None not in first
+        for row, score in zip(mine, first, strict=True):
+            row["left_behind"] = raced and score < max(first) - LEFT_BEHIND
+        left = [row for row in mine if not row["left_behind"]]
+        whole = raced and all(row["seeds"] == len(TUNING_SEEDS) for row in left)
+        best = max(left, key=lambda row: (row["mean"], -row["learning_rate"])) if whole else None
         rows += [row | {"chosen": row is best} for row in mine]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _tuning_seeds(recorded: Recorded) -> Recorded:
-    """Return the recorded runs with the tuning seeds only."""
+def _tuned(method: str, rate: float, folder: str | Path | None) -> dict[str, Any] | None:
+    """Return the row of a rate with `first`, the score with the first seed (None without one); None if bare."""
+    name = rate_name(method, rate)
+    if not is_recorded(name, folder):
+        return None
+    recorded = load_recorded(name, folder=folder)
+    both, one = (_only(recorded, seeds) for seeds in (TUNING_SEEDS, TUNING_SEEDS[:1]))
+    if not len(both.evaluations):
+        return None
+    score = both.interval(name, "reward", SPLIT)
+    first = one.interval(name, "reward", SPLIT).mean if len(one.evaluations) else None
+    seeds = both.evaluations["seed"].nunique()
+    return {"method": method, "learning_rate": rate, "seeds": seeds, **vars(score), "first": first}
+
+
+def left_behind(names: Iterable[str], folder: str | Path | None = None) -> set[str]:
+    """Return which of the tuning runs `names` need no second seed; see `rates_table`."""
+    table = rates_table(folder)
+    behind = table[table["left_behind"].astype(bool)]
+    found = map(rate_name, behind["method"], behind["learning_rate"])
+    return set(names) & set(found)
+
+
+def _only(recorded: Recorded, seeds: Sequence[int]) -> Recorded:
+    """Return the recorded runs with some seeds only."""
     steps, evaluations = (
-        frame[frame["seed"].isin(TUNING_SEEDS)] for frame in (recorded.steps, recorded.evaluations)
+        frame[frame["seed"].isin(seeds)] for frame in (recorded.steps, recorded.evaluations)
     )
     return Recorded(steps, evaluations, recorded.provenance)
 
@@ -142,7 +167,7 @@ def chosen_rates(folder: str | Path | None = None) -> dict[str, Any]:
         if not rows["chosen"].any():
             continue
         about = load_recorded(*names, folder=folder).provenance
-        runs = [about[name]["runs"][str(seed)] for name in names for seed in TUNING_SEEDS]
+        runs = [run for name in names for run in about[name]["runs"].values()]
         weights |= {run["model_sha256"]["model.safetensors"] for run in runs}
         methods[method] = {
             "learning_rate": float(rows.loc[rows["chosen"], "learning_rate"].item()),
