@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from sdlab.charts import alarm_chart
 from sdlab.errors import SdlabError
-from sdlab.findings import early_warning
+from sdlab.findings import early_warning, onset
 from sdlab.study.alarm import area_interval, auroc, auroc_table, auroc_within, changes, method_alone
 from sdlab.study.detection import ALL, alarm_text, detection_table, fit_rule, warnings_by_run
 from sdlab.study.outcomes import Failure, counts, method_of, outcomes
@@ -327,10 +327,10 @@ def test_the_first_change_is_lasting_and_clear():
         [[0, 0, 0.5, 0, 1, 1, 1, 1], [0, 0, 0.51, 0, 1.1, 1.1, 1.1, 1.1]], columns=steps
     )
     wide = pandas.concat([rising, rising + 0.001, rising + 0.002], ignore_index=True)
-    assert early_warning.first_change(wide).step == 4  # step 2 does not last
-    assert early_warning.first_change(0 * wide).step is None
-    assert early_warning.first_change(wide.head(1)).step is None  # one seed shows no spread
-    found = early_warning.first_changes(RECORDED, RUNS, "a_bad")
+    assert onset.first_change(wide).step == 4  # step 2 does not last
+    assert onset.first_change(0 * wide).step is None
+    assert onset.first_change(wide.head(1)).step is None  # one seed shows no spread
+    found = onset.first_changes(RECORDED, RUNS, "a_bad")
     assert set(found) == {"density", "reward"} and found["reward"].step is None
 
 
