@@ -25,11 +25,10 @@ def swapped(owner, name, value):
 
 def ours(job):
     """(batches, losses, gradients before clipping) of `sdlab.train`'s own loop, per step and per update."""
-    import sdlab.train.grpo
-    import sdlab.train.sdpo
+    from sdlab.runs.plan import Plan
+    from sdlab.runs.training import run_method
     from sdlab.train import session
 
-    module = {"grpo": sdlab.train.grpo, "sdpo": sdlab.train.sdpo}[job.method]
     engine = load_engine(job.model)
     batches, losses, found = [], [], []
     sample, update = session.sample_batch, session.apply_update
@@ -44,7 +43,7 @@ def ours(job):
         return update(model, optimizer, config, step, loss)
 
     with swapped(session, "sample_batch", recorded_sample), swapped(session, "apply_update", recorded_update):
-        getattr(module, f"run_{job.method}")(engine, job_problems(job), job.config)
+        run_method(job.method, engine, job_problems(job), job.config, Plan())
     return batches, losses, found, engine.model
 
 

@@ -20,6 +20,7 @@ from trl.experimental.sdpo.sdpo_trainer import DistillationLogits  # noqa: E402
 
 from sdlab import paths  # noqa: E402
 from sdlab.errors import SdlabError  # noqa: E402
+from sdlab.scale import job as job_module  # noqa: E402
 from sdlab.scale.data import fitting, job_problems, question_rows, trace_rows  # noqa: E402
 from sdlab.scale.differences import differences, render  # noqa: E402
 from sdlab.scale.job import Job  # noqa: E402
@@ -29,6 +30,7 @@ from sdlab.scale.trl_config import trl_arguments  # noqa: E402
 from sdlab.text.prompt import REPROMPT, SOLUTION, render_prompt, strip_thinking  # noqa: E402
 from sdlab.train.batch import draw, learning_rate, minibatches  # noqa: E402
 from sdlab.train.grpo import GRPOConfig  # noqa: E402
+from sdlab.train.repairs.named import RepairConfig  # noqa: E402
 from sdlab.train.sdpo import SDPOConfig  # noqa: E402
 from sdlab.train.sft import SFTConfig, Trace  # noqa: E402
 from sdlab.world.problems import Problem  # noqa: E402
@@ -61,7 +63,7 @@ def tmp(tmp_path_factory):
 
 
 def study(tmp, method="sdpo", data="kata", settings=None, **changes):
-    config = {"sdpo": SDPOConfig, "grpo": GRPOConfig}[method](**SMALL | (settings or {}))
+    config = job_module.CONFIGS[method](**SMALL | (settings or {}))
     return make_trainer(
         Job(method, "organism", data, config, per_device_rows=4, output=str(tmp / "study"), **changes)
     )
@@ -779,6 +781,42 @@ def test_logits_are_float32_and_made_a_few_rows_at_a_time(sdpo, trl_sdpo):
     assert found["study"][1].shape == (16, 3)
 
 
+# ---- repairs ----
+
+
+@proves("method", "what the teacher sees", "weights of tokens", "loss of a token", "state between steps")
+def test_the_hooks_of_a_repair_are_in_the_places_of_trls_parts(tmp, trl_sdpo):
+    """SRPO routes: wrong rows with a right sibling are distilled, right rows are reinforced."""
+    trainer = study(tmp, "repair", settings={"repair": "srpo", "num_problems": 1, "num_minibatches": 1})
+    texts, rewards = [CUT, THINKING, "other \\boxed{4}", CUT + "!"], [0.0, 1.0, 1.0, 0.0]
+    problem, prompts, mask = contexts(trainer, texts, rewards)
+    shown = [THINKING, "other \\boxed{4}", THINKING, THINKING]
+    assert prompts == [render_prompt(trainer._tokenizer, problem, one, thinking=False) for one in shown]
+    assert mask == [1, 1, 1, 1] and trainer.repair_state == {}
+    ids = [trainer._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    width = max(map(len, ids))
+    batch = {
+        "prompt_ids": torch.full((4, 2), 5), "prompt_mask": torch.ones(4, 2, dtype=torch.long),
+        "completion_ids": torch.tensor([row + [0] * (width - len(row)) for row in ids]),
+        "completion_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
+    }  # fmt: skip
+    batch["old_per_token_logps"] = trainer.student_logps(batch)
+    (view,) = trainer.teacher_context_builder.views
+    batch |= {"view_0_ids": view[0], "view_0_mask": view[1]}
+    (part,) = trainer.divide(dict(batch))
+    assert (part["distil"] > 0).any(1).tolist() == [True, False, False, True]
+    assert (part["policy"] > 0).any(1).tolist() == [False, True, True, False] and trainer.teaching == [True]
+    assert part["advantage"][:, 0].tolist() == [-0.5, 0.5, 0.5, -0.5]
+    assert trl_sdpo.args.distillation_weight == 1.0 and "policy" not in trl_sdpo.__dict__
+    with torch.no_grad():
+        found = trainer.compute_loss(trainer.model, part).item()
+        only = part | {"policy": part["policy"] * 0}
+        assert found != trainer.compute_loss(trainer.model, only).item()
+        # the ratio is 1, so the policy loss is minus the mean advantage of the reinforced tokens
+        share = (part["policy"] * part["advantage"]).sum().item()
+        assert found == pytest.approx(trainer.compute_loss(trainer.model, only).item() - share, rel=1e-4)
+
+
 # ---- SFT ----
 
 
@@ -844,6 +882,7 @@ def test_every_row_is_proved():
         Job("grpo", "organism", "train", GRPOConfig()),
         Job("sdpo", "organism", "train", SDPOConfig()),
         Job("grpo", "organism", "train", GRPOConfig(), use_vllm=True, accelerate="ddp"),
+        Job("repair", "organism", "train", RepairConfig(repair="srpo")),
         Job(
             "sdpo",
             "organism",

@@ -19,7 +19,15 @@ from sdlab.scale.estimate import estimate
 from sdlab.scale.hardware import SHAPES
 from sdlab.scale.job import read_job, write_job
 from sdlab.scale.launch import launch_command
-from sdlab.scale.recipes import RECIPES, load_recipe, on_gpus, read_recipe, recipe_names, tiny_job
+from sdlab.scale.recipes import (
+    RECIPES,
+    load_recipe,
+    on_gpus,
+    read_recipe,
+    recipe_names,
+    tiny_job,
+    with_repair,
+)
 from sdlab.train.teacher import TEACHER_CONTEXTS
 
 # the paper's models and whether they think, from the paper and the authors' scripts; no other file is read
@@ -39,8 +47,9 @@ SMALL = [
     "small-qwen3-0.6b-sdpo",
     "small-qwen3-1.7b-grpo",
     "small-qwen3-1.7b-sdpo",
-] + [f"small-qwen3-1.7b-on-{m}" for m in ("grpo", "sdpo", "sdpo-no-think")]
+] + [f"small-qwen3-1.7b-on-{m}" for m in ("grpo", "sdpo", "sdpo-no-think", "opsd-clip")]
 PAPERS = [*MAIN, "deepseek-7b-sdpo-ema", *COVERAGE]
+REPAIRS = ["qwen3-8b-on-opsd-clip"]
 
 ROLLOUTS = {
     "num_generations": 8,
@@ -63,7 +72,7 @@ THINKING, PLAIN = {"temperature": 0.6, "top_p": 0.95}, {"temperature": 0.7, "top
 
 
 def test_there_is_a_file_for_every_experiment():
-    assert sorted(recipe_names()) == sorted(PAPERS + SFT + SMALL)
+    assert sorted(recipe_names()) == sorted(PAPERS + SFT + SMALL + REPAIRS)
     assert recipe_names()[:10] == [
         f"coverage-{n}-{method}" for n in (1, 8, 64, 128, 512) for method in ("grpo", "sdpo")
     ]
@@ -140,6 +149,35 @@ def test_only_the_compared_setting_differs():
     assert different(unguided, guided) == {"data"}
 
 
+@pytest.mark.parametrize("name, like", [(name, name.replace("opsd-clip", "sdpo")) for name in REPAIRS])
+def test_a_repair_has_the_budget_of_the_papers_sdpo(name, like):
+    """OPSD (arXiv 2601.18734) beside SDPO: its loss is `opsd_clip` of the catalogue, the rest is the paper's."""
+    mine, theirs = load_recipe(name), load_recipe(like)
+    shared = asdict(mine.job.config).keys() & asdict(theirs.job.config).keys()
+    assert {key: getattr(mine.job.config, key) for key in shared} == {
+        key: getattr(theirs.job.config, key) for key in shared
+    }
+    assert mine.job.config.repair == "opsd_clip" and "2601.18734" in mine.paper
+    assert mine.evaluation == theirs.evaluation and any("not tried" in line for line in mine.unknown)
+
+
+def test_a_recipe_of_a_repair_takes_another_repair(tmp_path, capsys):
+    one = with_repair(load_recipe("small-qwen3-1.7b-on-opsd-clip"), "rlsd")
+    assert (one.name, one.job.config.repair) == ("small-qwen3-1.7b-on-rlsd", "rlsd")
+    assert "2604.03128" in one.paper and "75.0" in one.finding and "OPSD" not in one.about
+    assert one.job.output.endswith("small-qwen3-1.7b-on-rlsd")
+    assert estimate(one.job, one.gpu, one.mean_length).fits
+    with pytest.raises(SdlabError, match="'qwen3-8b-on-sdpo' trains sdpo, which takes no repair; choose one"):
+        with_repair(load_recipe("qwen3-8b-on-sdpo"), "rlsd")
+    with pytest.raises(SdlabError, match="repair 'sdpg'"):
+        with_repair(load_recipe("small-qwen3-1.7b-on-opsd-clip"), "sdpg")
+    with pytest.raises(SdlabError, match="repair 'rlds'.*rlsd"):
+        with_repair(load_recipe("small-qwen3-1.7b-on-opsd-clip"), "rlds")
+    recipe.recipe("small-qwen3-1.7b-on-opsd-clip", repair="srpo", output=tmp_path)
+    assert read_job(tmp_path / "job.json").config.repair == "srpo"
+    assert "job.json" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", SFT)
 def test_sft_says_what_was_chosen(name):
     one = load_recipe(name)
@@ -161,7 +199,7 @@ def test_small_recipes_are_labelled_and_fit_their_gpu(name):
     assert estimate(one.job, one.gpu, one.mean_length).hours < 12
 
 
-@pytest.mark.parametrize("name", PAPERS + SFT + SMALL)
+@pytest.mark.parametrize("name", PAPERS + SFT + SMALL + REPAIRS)
 def test_every_recipe_resolves_fits_and_divides(name, tmp_path):
     one = load_recipe(name)
     assert read_job(write_job(one.job, tmp_path / "job.json")) == one.job
@@ -177,6 +215,7 @@ def test_every_recipe_resolves_fits_and_divides(name, tmp_path):
         else set()
     )
     kept |= {"epsilon_low", "epsilon_high", "scale_rewards"} if one.job.method == "grpo" else set()
+    kept |= {"repair"} if one.job.method == "repair" else set()
 
     def flat(job):
         return asdict(job) | asdict(job.config)

@@ -35,6 +35,7 @@ from sdlab.text.prompt import render_prompt
 from sdlab.train.batch import Batch, draw
 from sdlab.train.grpo import GRPOConfig
 from sdlab.train.log import COLUMNS
+from sdlab.train.repairs.named import RepairConfig, run_named
 from sdlab.train.sdpo import SDPOConfig, run_sdpo
 from sdlab.train.sft import SFTConfig, Trace, run_sft
 from sdlab.world.solutions import write_correct
@@ -240,18 +241,20 @@ def test_traces_are_read_as_rollouts_are(tmp_path):
         read_traces(path)
 
 
-def test_two_processes_train_under_accelerate(tmp_path):
-    """gloo, two ranks. The first step learns from recorded completions and equals `run_sdpo`'s on them; the
-    second samples for real.
+@pytest.mark.parametrize("method", ["sdpo", "repair"])
+def test_two_processes_train_under_accelerate(method, tmp_path):
+    """gloo, two ranks. The first step learns from recorded completions and equals that of the study's own
+    loop on them; the second samples for real. The repair, SRPO, weighs tokens by the teacher's entropy.
 
     All right completions belong to the first rank's question: the second has nothing to distil, where TRL by
     itself would hang.
     """
-    config = SDPOConfig(
-        **SMALL | {"num_minibatches": 1, "max_completion_length": 64, "temperature": 1.0, "warmup_steps": 2},
-        distillation_is_clip=None,
-    )
-    one = job(tmp_path, config, "sdpo", num_processes=2, per_device_rows=2)
+    sizes = SMALL | {
+        "num_minibatches": 1, "max_completion_length": 64, "temperature": 1.0, "warmup_steps": 2,
+    }  # fmt: skip
+    config = {"sdpo": SDPOConfig(**sizes, distillation_is_clip=None),
+              "repair": RepairConfig(**sizes, repair="srpo")}[method]  # fmt: skip
+    one = job(tmp_path, config, method, num_processes=2, per_device_rows=2)
     engine = load_engine("organism")
     problems = draw(job_problems(one), 2, 0, 0)
     prompts = [render_prompt(engine.tokenizer, problem, thinking=False) for problem in problems]
@@ -277,7 +280,8 @@ def test_two_processes_train_under_accelerate(tmp_path):
     import sdlab.train.session as module
 
     with swapped(module, "sample_batch", lambda *_: Batch(problems, kept, right[rows].float())):
-        (mine,) = run_sdpo(engine, problems, replace(config, steps=1)).to_dict("records")
+        run = {"sdpo": run_sdpo, "repair": run_named}[method]
+        (mine,) = run(engine, problems, replace(config, steps=1)).to_dict("records")
     (tmp_path / "rollouts.json").write_text(json.dumps(kept.completions()))
     command = launch_command(one, write_job(one, tmp_path / "job.json"))
     script = command.index("sdlab.scale.train")

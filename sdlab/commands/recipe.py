@@ -28,6 +28,7 @@ def recipe(
     gpus: int | None = None,
     output: Path | None = None,
     model: str | None = None,
+    repair: str | None = None,
     own: tyro.conf.OmitArgPrefixes[ProblemOptions] = ProblemOptions(),
 ) -> int:
     """Prepare an experiment of the paper on a real model: its job, its commands and its estimate.
@@ -44,10 +45,13 @@ def recipe(
         gpus: Number of GPUs instead of the recipe's.
         output: Folder for the job and its run; by default runs/recipes/NAME (runs/tiny/NAME with --tiny).
         model: Model instead of the recipe's: a folder in Hugging Face format, or a hub name.
+        repair: Another repair (`sdlab repairs`) in a recipe of a repair, for example
+            small-qwen3-1.7b-on-opsd-clip --repair srpo.
         own: Your own problems instead of the recipe's, for training and evaluation.
     """
     if show or name is None:
         options = {"--dry-run": dry_run, "--tiny": tiny, "--output": output, "--model": model}
+        options |= {"--repair": repair}
         options |= {f"--{key.replace('_', '-')}": value for key, value in own.settings().items()}
         if given := [option for option, value in options.items() if value]:
             raise SdlabError(
@@ -60,9 +64,10 @@ def recipe(
     from sdlab.scale.estimate import estimate
     from sdlab.scale.job import write_job
     from sdlab.scale.launch import launch_command
-    from sdlab.scale.recipes import load_recipe, on_gpus
+    from sdlab.scale.recipes import load_recipe, on_gpus, with_repair
 
     experiment = load_recipe(name)
+    experiment = with_repair(experiment, repair) if repair else experiment
     if tiny:
         options = (("--gpu", gpu), ("--gpus", gpus), ("--model", model), ("--problems", own.problems))
         for option, value in options:
@@ -71,7 +76,7 @@ def recipe(
                     f"{option} {value} does not go with --tiny, which runs the organism on this machine's "
                     "processor; leave it out"
                 )
-        return run_tiny(experiment, output or RUNS / "tiny" / name, dry_run=dry_run)
+        return run_tiny(experiment, output or RUNS / "tiny" / experiment.name, dry_run=dry_run)
     kind, job = gpu or experiment.gpu, experiment.job
     if gpu is not None or gpus is not None:
         job = on_gpus(job, kind, job.num_processes if gpus is None else gpus)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sdlab.errors import SdlabError
 from sdlab.scale.job import Job
+from sdlab.scale.repair_rules import repair_of
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sft import SFTConfig
 
 NEEDS = {  # package -> what to install
@@ -76,6 +78,8 @@ def check_job(job: Job) -> Sizes:
             f'accelerate="single_gpu" runs one process, not {job.num_processes}; choose "ddp", "fsdp2" or '
             f'"zero3"'
         )
+    if isinstance(job.config, RepairConfig):
+        repair_of(job.config)
     if job.use_vllm and job.method == "sft":
         raise SdlabError("use_vllm=True with method 'sft', which samples nothing; set use_vllm=False")
     if job.use_vllm and job.accelerate == "cpu":

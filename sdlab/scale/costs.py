@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from sdlab.scale.hardware import GPU, Shape
 from sdlab.scale.job import Job
+from sdlab.scale.repair_costs import repair_flops, repair_logit_bytes
+from sdlab.scale.repair_rules import repair_of, teacher_arguments
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
@@ -50,7 +53,11 @@ def has_teacher_copy(job: Job) -> bool:
     It has none when it is the live student, or the base model under a LoRA adapter.
     """
     config = job.config
-    return isinstance(config, SDPOConfig) and config.teacher_model_kind != "live" and job.lora_rank is None
+    if isinstance(config, RepairConfig):
+        kind = teacher_arguments(repair_of(config), config.num_minibatches)["teacher_model_kind"]
+    else:
+        kind = config.teacher_model_kind if isinstance(config, SDPOConfig) else "live"
+    return kind != "live" and job.lora_rank is None
 
 
 def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
@@ -69,7 +76,7 @@ def activation_bytes_per_layer(shape: Shape, bytes_each: int = 2) -> float:
 
 def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     """Return the bytes per GPU, part by part."""
-    n, parts, width = shape.parameters, shards(job), 2 if job.bf16 else 4
+    n, parts, width, config = shape.parameters, shards(job), 2 if job.bf16 else 4, job.config
     trained = n if job.lora_rank is None else shape.lora_parameters(job.lora_rank)
     over = f" / {parts} GPUs" if parts > 1 else ""
     lines = []
@@ -96,7 +103,8 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     each, layers = activation_bytes_per_layer(shape, width), shape.num_hidden_layers
     if job.gradient_checkpointing:
         # The teacher's pass runs while the activations of the student are kept.
-        longest = rows * (job.max_reprompt_length + completion) if job.method == "sdpo" else tokens
+        informed = job.method == "sdpo" or (isinstance(config, RepairConfig) and repair_of(config).views)
+        longest = rows * (job.max_reprompt_length + completion) if informed else tokens
         kept = tokens * layers * shape.hidden_size * width + longest * each
         how = (
             f"{tokens:,} tokens x {layers} layers x {shape.hidden_size} x {width} bytes + one layer of "
@@ -105,7 +113,9 @@ def memory_lines(job: Job, shape: Shape, gpu: GPU) -> list[Line]:
     else:
         kept, how = tokens * layers * each, f"{tokens:,} tokens x {layers} layers x {each / 1e3:.0f}e3 bytes"
     lines.append(Line("activations", kept, how))
-    size = LOGIT_BYTES[job.method]
+    size = (
+        repair_logit_bytes(repair_of(config)) if isinstance(config, RepairConfig) else LOGIT_BYTES[job.method]
+    )
     logits = rows * completion * shape.vocab_size * size
     lines.append(
         Line(
@@ -199,8 +209,11 @@ def update_flops(job: Job, shape: Shape, mean: float) -> dict[str, float]:
         flops["teacher: forward on the informed prompt"] = forward_flops(
             shape, teacher_prompt(job.config, mean) + mean, mean
         )
-    # SDPO uses the log-probabilities of vLLM, where vLLM samples.
-    if job.method == "grpo" or (job.method == "sdpo" and not job.use_vllm):
+    if isinstance(job.config, RepairConfig):
+        informed = forward_flops(shape, MEAN_PROMPT + 2 * mean, mean)  # with a whole demonstration
+        flops |= repair_flops(job.config, informed)
+    # SDPO and repairs use the log-probabilities of vLLM, where vLLM samples.
+    if job.method == "grpo" or (job.method in ("sdpo", "repair") and not job.use_vllm):
         flops["log-probabilities before the update"] = forward
     return flops
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sdlab.scale.differences_grpo import grpo_rows
+from sdlab.scale.differences_repair import repair_rows
 from sdlab.scale.differences_sdpo import sdpo_rows
 from sdlab.scale.differences_sft import sft_rows
 from sdlab.scale.differences_shared import Difference, rollout_rows, shared_rows
@@ -23,8 +24,8 @@ def differences(job: Job) -> list[Difference]:
     rows = shared_rows(job)
     if job.method == "sft":
         return rows + sft_rows()
-    rows += rollout_rows(job)
-    return rows + (grpo_rows(job) if job.method == "grpo" else sdpo_rows(job))
+    own = {"grpo": grpo_rows, "sdpo": sdpo_rows, "repair": repair_rows}[job.method]
+    return rows + rollout_rows(job) + own(job)
 
 
 def render(rows: Sequence[Difference], console: "Console | None" = None) -> None:

@@ -1,4 +1,4 @@
-"""The rows of the differences table that concern SDPO only."""
+"""The rows of the differences table that concern SDPO, and those of every method with a teacher."""
 
 from sdlab.scale.differences_shared import Difference
 from sdlab.scale.job import Job, config_as
@@ -75,20 +75,6 @@ def sdpo_rows(job: Job) -> list[Difference]:
             how="teacher_model_kind, teacher_update_rate, teacher_sync_steps",
         ),
         Difference(
-            "teacher's first weights",
-            trl="read again from the model's path",
-            paper="the student's",
-            run="read from the job's model, as the student's are",
-            how="model is a path; model_init_kwargs",
-        ),
-        Difference(
-            "right is a reward of",
-            trl="1 or more",
-            paper="0.5 or more",
-            run="more than 0.5",
-            how="override: StudyContext; success_reward_threshold",
-        ),
-        Difference(
             "demonstration",
             trl="the first right sibling",
             paper="the first right sibling",
@@ -102,13 +88,6 @@ def sdpo_rows(job: Job) -> list[Difference]:
             trl="kept; removal needs both tags, so never on templates that open <think>",
             paper="kept (c = s) or removed (c = s without think)",
             run="removed" if thinking else "kept",
-            how="override: StudyContext",
-        ),
-        Difference(
-            "demonstration's text",
-            trl="think tags are lost where they are special tokens",
-            paper="not stated",
-            run="think tags stay",
             how="override: StudyContext",
         ),
         Difference(
@@ -126,11 +105,49 @@ def sdpo_rows(job: Job) -> list[Difference]:
             how="override: StudyContext",
         ),
         Difference(
+            "process with nothing to distil",
+            trl="the other processes wait",
+            paper="not stated",
+            run="takes part",
+            how="override: StudySDPOTrainer._compute_self_distillation_loss",
+        ),
+    ]
+    return rows + teacher_rows(job, config.teacher_model_kind, "StudyContext")
+
+
+def teacher_rows(job: Job, kind: str, context: str, trainer: str = "StudySDPOTrainer") -> list[Difference]:
+    """Return the rows of every method with TRL's teacher.
+
+    kind: TRL's kind of teacher. context, trainer: the classes with the overrides of prompts and probabilities.
+    """
+    rows = [
+        Difference(
+            "teacher's first weights",
+            trl="read again from the model's path",
+            paper="the student's",
+            run="read from the job's model, as the student's are",
+            how="model is a path; model_init_kwargs",
+        ),
+        Difference(
+            "right is a reward of",
+            trl="1 or more",
+            paper="0.5 or more",
+            run="more than 0.5",
+            how=f"override: {context}; success_reward_threshold",
+        ),
+        Difference(
+            "demonstration's text",
+            trl="think tags are lost where they are special tokens",
+            paper="not stated",
+            run="think tags stay",
+            how=f"override: {context}",
+        ),
+        Difference(
             "long teacher's prompts",
             trl="the last 10240 tokens, without the problem",
             paper="at most 22528",
             run=f"not distilled beyond {job.max_reprompt_length}",
-            how="override: StudyContext; max_reprompt_len",
+            how=f"override: {context}; max_reprompt_len",
         ),
         Difference(
             "logits",
@@ -144,17 +161,10 @@ def sdpo_rows(job: Job) -> list[Difference]:
             trl="one forward pass over all rows of a process",
             paper="not stated",
             run=f"{job.per_device_rows} rows at a time",
-            how="override: StudySDPOTrainer._compute_rollout_logps",
-        ),
-        Difference(
-            "process with nothing to distil",
-            trl="the other processes wait",
-            paper="not stated",
-            run="takes part",
-            how="override: StudySDPOTrainer._compute_self_distillation_loss",
+            how=f"override: {trainer}._compute_rollout_logps",
         ),
     ]
-    if job.lora_rank and config.teacher_model_kind == "ema":
+    if job.lora_rank and kind == "ema":
         rows.append(
             Difference(
                 "averaged adapter starts from",

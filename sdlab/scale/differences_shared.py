@@ -21,9 +21,12 @@ class Difference:
 def shared_rows(job: Job) -> list[Difference]:
     """Return the rows that concern every method."""
     config = job.config
-    rates = {"grpo": ("1e-06", "1e-06"), "sdpo": ("5e-05", "1e-05"), "sft": ("2e-05", "not stated")}[
-        job.method
-    ]
+    rates = {
+        "grpo": ("1e-06", "1e-06"),
+        "sdpo": ("5e-05", "1e-05"),
+        "sft": ("2e-05", "not stated"),
+        "repair": ("5e-05", "1e-05 (SDPO)"),
+    }[job.method]
     return [
         Difference(
             "learning rate",
@@ -72,7 +75,7 @@ def shared_rows(job: Job) -> list[Difference]:
 
 
 def rollout_rows(job: Job) -> list[Difference]:
-    """Return the rows that concern GRPO and SDPO."""
+    """Return the rows that concern the methods that sample completions."""
     config, step, grpo = job.config, sizes(job), job.method == "grpo"
     return [
         Difference(
@@ -87,7 +90,10 @@ def rollout_rows(job: Job) -> list[Difference]:
             trl="shuffled" if grpo else "in their order",
             paper="not stated",
             run="in their order" if grpo else "rows that teach are divided evenly, in their order",
-            how=f"override: {'RolloutTrainer._prepare_inputs' if grpo else 'StudySDPOTrainer.order'}",
+            how="override: "
+            + {"grpo": "RolloutTrainer._prepare_inputs", "sdpo": "StudySDPOTrainer.order"}.get(
+                job.method, "StudyRepairTrainer.divide"
+            ),
         ),
         Difference(
             "update that teaches nothing",
@@ -145,12 +151,20 @@ def rollout_rows(job: Job) -> list[Difference]:
             run="think tags stay",
             how="override: right_answer",
         ),
-        Difference("KL to the base model", trl="none", paper="none", run="none", how="beta=0"),
+        Difference(
+            "KL to the base model",
+            trl="none",
+            paper="none",
+            run="in the repair's regulariser, if it has one" if job.method == "repair" else "none",
+            how="beta=0",
+        ),
         Difference(
             "importance ratio",
             trl="per token",
             paper="not stated" if grpo else "per token",
-            run="per token",
-            how="importance_sampling_level" if grpo else "distillation_is_clip",
+            run="per token, as the repair says" if job.method == "repair" else "per token",
+            how={"grpo": "importance_sampling_level", "sdpo": "distillation_is_clip"}.get(
+                job.method, "override: StudyRepairTrainer.compute_loss"
+            ),
         ),
     ]

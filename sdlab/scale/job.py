@@ -11,10 +11,16 @@ from sdlab.files import to_json, write_atomic
 from sdlab.settings import Count, OneOf, Range, check_settings, unused
 from sdlab.train.config import TrainConfig
 from sdlab.train.grpo import GRPOConfig
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sdpo import SDPOConfig
 from sdlab.train.sft import SFTConfig
 
-CONFIGS: dict[str, type[TrainConfig]] = {"sft": SFTConfig, "grpo": GRPOConfig, "sdpo": SDPOConfig}
+CONFIGS: dict[str, type[TrainConfig]] = {
+    "sft": SFTConfig,
+    "grpo": GRPOConfig,
+    "sdpo": SDPOConfig,
+    "repair": RepairConfig,
+}
 Config = TypeVar("Config", bound=TrainConfig)
 ACCELERATE = ("cpu", "single_gpu", "ddp", "fsdp2", "zero3")  # files in sdlab/scale/accelerate
 VLLM_MODES = ("colocate", "server")
@@ -27,14 +33,14 @@ class Job:
     Raises SdlabError on a value that is not allowed.
     """
 
-    method: Annotated[str, OneOf("method", CONFIGS)]  # sft, grpo, sdpo
+    method: Annotated[str, OneOf("method", CONFIGS)]  # sft, grpo, sdpo, repair
     model: str  # the organism, a folder, or a hub name
     # a benchmark (sdlab.benchmarks), a file of questions, or a split of the world; for sft a file of traces
     data: str
     config: TrainConfig  # the study's own settings: sizes, rates, losses
     num_questions: Count | None = None  # how many problems of the data, chosen by config.seed; None: all
     max_prompt_length: Count = 2048  # tokens
-    max_reprompt_length: Count = 22528  # tokens of the teacher's prompt (SDPO)
+    max_reprompt_length: Count = 22528  # tokens of the teacher's prompt (SDPO, repairs)
     per_device_rows: Count = 1  # completions per process and micro-batch
     num_processes: Count = 1  # over all machines
     num_machines: Count = 1
@@ -79,7 +85,7 @@ class Job:
 
 
 def config_as(job: Job, kind: type[Config]) -> Config:
-    """Return the config of a job as a `kind`: SFTConfig, GRPOConfig or SDPOConfig.
+    """Return the config of a job as a `kind`, a class of CONFIGS.
 
     Raises SdlabError when the job has another method.
     """

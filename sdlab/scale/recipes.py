@@ -14,8 +14,11 @@ from typing import Annotated
 from sdlab.errors import SdlabError, unknown
 from sdlab.scale.hardware import GPUS
 from sdlab.scale.job import CONFIGS, Job
+from sdlab.scale.repair_rules import repair_of
 from sdlab.settings import Count, CountOrZero, Range, check_settings, checked
 from sdlab.train.config import TrainConfig
+from sdlab.train.repairs.catalogue import CATALOGUE, GRADES
+from sdlab.train.repairs.named import RepairConfig
 
 RECIPES = Path(__file__).with_name("recipes")
 TINY_SIZES = {
@@ -182,4 +185,33 @@ def tiny_job(recipe: Recipe, output: str | Path) -> Job:
         gradient_checkpointing=False,
         lora_rank=job.lora_rank and min(job.lora_rank, 8),
         output=str(output),
+    )
+
+
+def with_repair(recipe: Recipe, name: str) -> Recipe:
+    """Return a recipe of a repair with another repair of the catalogue, at the same budget.
+
+    Raises SdlabError for a recipe of another method, and for a repair that is unknown or that TRL has no
+    place for.
+    """
+    config, kind = recipe.job.config, name.replace("_", "-")
+    if not isinstance(config, RepairConfig):
+        raise SdlabError(
+            f"recipe {recipe.name!r} trains {recipe.job.method}, which takes no repair; choose one of "
+            f"{', '.join(other for other in recipe_names() if 'opsd' in other)}"
+        )
+    config = replace(config, repair=name)
+    repair_of(config)
+    entry, own = CATALOGUE[name], recipe.name.replace("opsd-clip", kind)
+    return replace(
+        recipe,
+        name=own,
+        about=recipe.about.replace("OPSD with its clip", f"repair {name}"),
+        paper=f"{entry.paper} ({GRADES[entry.grade]}), {recipe.paper.partition(', ')[2]}",
+        finding=entry.claim,
+        unknown=(
+            "whether the claim holds in these runs: not tried",
+            "learning rate: that of the recipe; not tuned for this loss",
+        ),
+        job=replace(recipe.job, config=config, output=f"runs/recipes/{own}"),
     )

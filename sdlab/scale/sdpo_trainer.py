@@ -5,6 +5,7 @@ teacher (`StudyContext`), the weights of tokens, and three things that matter on
 completions or vLLM.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,26 +54,12 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         own_rows = slice(
             accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts)
         )
-        ids = tokenizer(view.prompts[own_rows], add_special_tokens=False)["input_ids"]
-        text_config = trainer.model.config.get_text_config()
-        context = getattr(text_config, "max_position_embeddings", None) or float("inf")
-        fits = [
-            len(row) <= trainer.args.max_reprompt_len and len(row) + len(y) <= context
-            for row, y in zip(ids, completions, strict=True)
-        ]
-        # A row that does not fit keeps one token, which is computed and has no gradient.
-        ids = [row if fit else row[-1:] for row, fit in zip(ids, fits, strict=True)]
+        input_ids, mask, fits = teacher_tensors(trainer, output, view.prompts[own_rows])
         distilled = torch.tensor(
             [informed and fit for informed, fit in zip(view.distilled[own_rows], fits, strict=True)],
             dtype=torch.float32,
             device=accelerator.device,
         )
-        prompt_ids = pad(
-            [torch.tensor(row) for row in ids], padding_value=tokenizer.pad_token_id, padding_side="left"
-        ).to(accelerator.device)
-        prompt_mask = pad(
-            [torch.ones(len(row), dtype=torch.long) for row in ids], padding_value=0, padding_side="left"
-        ).to(accelerator.device)
         counts = torch.tensor([sum(fits), len(fits)], device=accelerator.device)
         kept, all_rows = accelerator.reduce(counts, "sum").tolist()
         share = accelerator.gather(distilled).mean().item()
@@ -83,10 +70,40 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
             "self_distillation/success_group_fraction": right,
         }
         return {
-            "teacher_input_ids": torch.cat([prompt_ids, output["completion_ids"]], dim=1),
-            "teacher_attention_mask": torch.cat([prompt_mask, output["completion_mask"]], dim=1),
+            "teacher_input_ids": input_ids,
+            "teacher_attention_mask": mask,
             "self_distillation_mask": distilled,
         }
+
+
+def teacher_tensors(
+    trainer: Any, output: dict[str, Any], prompts: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
+    """Return token ids and mask (R, T_teacher + T) of prompts with their completions, and which rows fit.
+
+    A row fits when its prompt has at most max_reprompt_len tokens, and prompt and completion are no more than
+    the model reads. The prompt of another row is one token, which is computed and must get no gradient.
+    """
+    tokenizer, completions = trainer._tokenizer, trainer._get_completion_ids_list(output)
+    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    text_config = trainer.model.config.get_text_config()
+    context = getattr(text_config, "max_position_embeddings", None) or float("inf")
+    fits = [
+        len(row) <= trainer.args.max_reprompt_len and len(row) + len(y) <= context
+        for row, y in zip(ids, completions, strict=True)
+    ]
+    ids = [row if fit else row[-1:] for row, fit in zip(ids, fits, strict=True)]
+    parts = (
+        ([torch.tensor(row) for row in ids], tokenizer.pad_token_id, "completion_ids"),
+        ([torch.ones(len(row), dtype=torch.long) for row in ids], 0, "completion_mask"),
+    )
+    padded = [
+        torch.cat(
+            [pad(rows, padding_value=value, padding_side="left").to(output[name].device), output[name]], dim=1
+        )
+        for rows, value, name in parts
+    ]
+    return padded[0], padded[1], fits
 
 
 class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):

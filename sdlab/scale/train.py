@@ -19,8 +19,10 @@ from sdlab.rollout.checks import is_out_of_memory
 from sdlab.scale.checks import check_job, memory_advice
 from sdlab.scale.differences import differences, render
 from sdlab.scale.job import Job, read_job
+from sdlab.scale.repair_rules import not_resumed, repair_of
 from sdlab.scale.trl_config import lora_arguments, trl_arguments, weight_dtype
 from sdlab.text.templates import check_template, template_options
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sdpo import SDPOConfig
 
 if TYPE_CHECKING:
@@ -119,9 +121,15 @@ def make_trainer(job: Job, on_step: Callable[[dict], None] | None = None, alarm:
         else:
             from trl.experimental.sdpo import SDPOConfig as TRLSDPOConfig
 
+            from sdlab.scale.repair_trainer import StudyRepairTrainer
             from sdlab.scale.sdpo_trainer import StudySDPOTrainer
 
-            trainer = StudySDPOTrainer(args=TRLSDPOConfig(**arguments), **common)
+            common["args"] = TRLSDPOConfig(**arguments)
+            trainer = (
+                StudyRepairTrainer(repair=repair_of(job.config), **common)
+                if isinstance(job.config, RepairConfig)
+                else StudySDPOTrainer(**common)
+            )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StudyCallback(trainer, Path(job.output) / "steps.jsonl", on_step))
     return trainer
@@ -228,6 +236,11 @@ def last_checkpoint(job: Job) -> Path | None:
         raise SdlabError(
             'a run with teacher_model_kind="ema" cannot be resumed: TRL does not save the averaged teacher; '
             "start it again without --resume"
+        )
+    if isinstance(job.config, RepairConfig) and (lost := not_resumed(repair_of(job.config))):
+        raise SdlabError(
+            f"a run of repair {job.config.repair!r} cannot be resumed: TRL does not save {lost}; start it again "
+            "without --resume"
         )
     # trainer_state.json is written last: a checkpoint without it is incomplete
     files = (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")

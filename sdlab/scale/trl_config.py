@@ -1,7 +1,7 @@
 """Translate a job into arguments of TRL 1.16's configurations; this works without TRL.
 
-The configurations are GRPOConfig, SDPOConfig and SFTConfig. `sdlab.scale.study_trainer` and
-`sdlab.scale.sdpo_trainer` change what TRL has no setting for. `sdlab.scale.differences` names the
+The configurations are GRPOConfig, SDPOConfig and SFTConfig. `sdlab.scale.study_trainer`,
+`sdlab.scale.sdpo_trainer` and `sdlab.scale.repair_trainer` change what TRL has no setting for. `sdlab.scale.differences` names the
 source of each choice.
 """
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sdlab.scale.checks import sizes
 from sdlab.scale.job import Job, config_as
+from sdlab.scale.repair_rules import repair_of, teacher_arguments
 from sdlab.train.grpo import GRPOConfig
+from sdlab.train.repairs.named import RepairConfig
 from sdlab.train.sdpo import SDPOConfig
 
 SAMPLER_RATIO_CLIP = 2.0  # between the trainer's and vLLM's probabilities, the paper's rollout_is threshold
@@ -96,6 +98,15 @@ def trl_arguments(job: Job) -> dict:
                 "vllm_importance_sampling_clip_max": SAMPLER_RATIO_CLIP,
             }
         return common
+    common |= {
+        "max_prompt_length": job.max_prompt_length,
+        "max_reprompt_len": job.max_reprompt_length,
+        "success_reward_threshold": 0.5,
+        "disable_dropout": True,
+        "diagnostics_warning_interval": 0,
+    }
+    if isinstance(config, RepairConfig):  # StudyRepairTrainer.compute_loss takes the place of TRL's losses
+        return common | teacher_arguments(repair_of(config), step.updates)
     config = config_as(job, SDPOConfig)
     return common | {
         "distillation_weight": 1.0,
@@ -107,11 +118,6 @@ def trl_arguments(job: Job) -> dict:
         "teacher_model_kind": config.teacher_model_kind,
         "teacher_update_rate": config.teacher_update_rate,
         "teacher_sync_steps": step.updates,
-        "max_prompt_length": job.max_prompt_length,
-        "max_reprompt_len": job.max_reprompt_length,
-        "success_reward_threshold": 0.5,
-        "disable_dropout": True,
-        "diagnostics_warning_interval": 0,
     }
 
 

@@ -39,9 +39,7 @@ class Scoring:
 
     def temperature(self, source: str | int) -> float:
         """Return the temperature of a source: that of sampling times the repair's, or the views' own."""
-        if source in range(len(self.views)) and self.repair.teacher_temperature is not None:
-            return self.repair.teacher_temperature
-        return self.session.config.temperature * self.repair.temperature
+        return temperature_of(self.repair, source, self.session.config.temperature)
 
     @torch.no_grad()
     def logps(self, source: str | int, part: Sequence[int]) -> torch.Tensor:
@@ -83,26 +81,44 @@ class Scoring:
             self._kept.setdefault(source, {}).update(zip(part, pieces, strict=True))
 
 
-def views_of(session: Session, batch: Batch, repair: Repair, step: int) -> tuple[list[Rows], torch.Tensor]:
-    """Return what each view reads, M `Rows`, and whether it has its context for a row, (M, B) bool.
+def temperature_of(repair: Repair, source: str | int, sampling: float) -> float:
+    """Return the temperature of a source: the sampling temperature times the repair's, or the views' own."""
+    if not isinstance(source, str) and repair.teacher_temperature is not None:
+        return repair.teacher_temperature
+    return sampling * repair.temperature
+
+
+def read_views(repair: Repair, now: Step) -> list[tuple[list[str], list[bool]]]:
+    """Return for each view the B prompts of its rule, and for which rows it has its context.
 
     Raises SdlabError, naming the repair, when a view does not give one prompt and one verdict per row.
     """
-    now, completions = seen(session, batch, step), batch.rollouts.completions()
-    views, informed = [], torch.zeros(len(repair.views), len(completions), dtype=torch.bool)
+    read = []
     for number, view in enumerate(repair.views):
         prompts, known = view.rule(now)
-        if len(prompts) != len(completions) or len(known) != len(completions):
+        if len(prompts) != len(now.texts) or len(known) != len(now.texts):
             raise SdlabError(
                 f"repair {repair.name!r}: views[{number}] gave {len(prompts)} prompts and {len(known)} "
-                f"verdicts; it must give {len(completions)}, one per completion; change the rule"
+                f"verdicts; it must give {len(now.texts)}, one per completion; change the rule"
             )
+        read.append((list(prompts), [bool(has) for has in known]))
+    return read
+
+
+def views_of(session: Session, batch: Batch, repair: Repair, step: int) -> tuple[list[Rows], torch.Tensor]:
+    """Return what each view reads, M `Rows`, and whether it has its context for a row, (M, B) bool.
+
+    A row without the context has the student's prompt. Raises SdlabError as `read_views`.
+    """
+    completions, views = batch.rollouts.completions(), []
+    read = read_views(repair, seen(session, batch, step))
+    for prompts, known in read:
         own = [
             prompt if has else plain for prompt, has, plain in zip(prompts, known, batch.prompts, strict=True)
         ]
         views.append(Rows(session.engine, own, completions))
-        informed[number] = torch.tensor([bool(has) for has in known])
-    return views, informed
+    informed = torch.tensor([known for _, known in read], dtype=torch.bool)
+    return views, informed.view(len(read), len(completions))
 
 
 def seen(session: Session, batch: Batch, step: int) -> Step:
@@ -123,10 +139,6 @@ def seen(session: Session, batch: Batch, step: int) -> Step:
 def signals_of(scoring: Scoring, batch: Batch, step: int) -> Signals:
     """Return the signals of a step; nothing is scored yet."""
     session, rollouts = scoring.session, batch.rollouts
-    seed = stable_int("repair", session.config.seed, step) % 2**63
-    draws = torch.rand(
-        rollouts.completion_mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
-    )
     facts = Facts(
         mask=rollouts.completion_mask,
         ids=rollouts.completion_ids,
@@ -135,9 +147,15 @@ def signals_of(scoring: Scoring, batch: Batch, step: int) -> Signals:
         informed=scoring.informed,
         num_generations=session.config.num_generations,
         problem_ids=[problem.id for problem in batch.problems for _ in range(rollouts.num_generations)],
-        uniforms=draws,
+        uniforms=uniforms(rollouts.completion_mask.shape, session.config.seed, step),
         step=step,
         steps=session.config.steps,
         first_errors=lambda: first_errors(seen(session, batch, step), scoring.completions),
     )
     return Signals(facts, scoring)
+
+
+def uniforms(shape: Sequence[int], seed: int, step: int) -> torch.Tensor:
+    """Return the random numbers from 0 to 1 that a step's hooks may read, in this shape."""
+    generator = torch.Generator().manual_seed(stable_int("repair", seed, step) % 2**63)
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float32)

@@ -61,12 +61,20 @@ class Signals:
     context for a row knows no more than the student: there t = old, u = 0, and its entropy is not known and
     0.
 
+    whole(table): completes a table (..., B, T) of which the scorer filled its own rows only, where several
+    processes share a step.
+
     `within(rows)` are the signals of a minibatch: the same shapes, with `mask`, `informed` and `included`,
     (B,), false outside its rows.
     """
 
-    def __init__(self, facts: Facts, scorer: Scorer) -> None:
-        self.facts, self._scorer, self._tables = facts, scorer, {}
+    def __init__(
+        self,
+        facts: Facts,
+        scorer: Scorer,
+        whole: Callable[[torch.Tensor], torch.Tensor] = lambda table: table,
+    ) -> None:
+        self.facts, self._scorer, self._whole, self._tables = facts, scorer, whole, {}
         self.mask, self.informed, self.rewards = facts.mask.bool(), facts.informed.bool(), facts.rewards
         self.included = torch.ones_like(self.mask[:, 0])
         self.old = facts.old.masked_fill(~self.mask, 0)
@@ -195,7 +203,7 @@ class Signals:
                     ids = first.topk(min(top_k, first.shape[-1]), dim=-1).indices
                     first, second = (with_tail(logps.gather(-1, ids)) for logps in (first, second))
                 self._put(table, part, divergence(second, first, 0))
-            self._tables[key] = table
+            self._tables[key] = self._whole(table)
         return self._tables[key]
 
     def distributions(self, source: str | int) -> torch.Tensor:
@@ -225,7 +233,7 @@ class Signals:
                 )
                 for table, values in zip(tables, measures, strict=True):
                     self._put(table, part, values)
-            self._tables[source] = tables
+            self._tables[source] = self._whole(tables)
         return self._tables[source]
 
     def _put(self, table: torch.Tensor, part: Sequence[int], values: torch.Tensor) -> None:
