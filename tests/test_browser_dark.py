@@ -137,7 +137,16 @@ def test_in_the_dark_theme_charts_are_dark_and_every_text_can_be_read(lab):
         faint = {text: round(contrast(colour, behind), 1) for text, colour, behind in texts}
         assert not {text: ratio for text, ratio in faint.items() if ratio < 4.5}
         said = " ".join(text for text, _, _ in texts)
-        for part in ("falls", "Result: it", "your guess", "no context", "Perhaps", "A prompt", "level", "step 1 of 2"):
+        for part in (
+            "falls",
+            "Result: it",
+            "your guess",
+            "no context",
+            "Perhaps",
+            "A prompt",
+            "level",
+            "step 1 of 2",
+        ):
             assert part in said, part
         letters, card = letters_and_card(live.screenshot())
         assert (max(card) < 40) == ("Dark" in theme) and contrast(letters, card) > 7
