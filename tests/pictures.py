@@ -17,7 +17,7 @@ def check_picture(make, words: str) -> None:
 
 
 def letters_and_card(screenshot: bytes, title: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """The colours (red, green, blue up to 255) of a chart's title, which is in its first rows, and of its card."""
+    """The colours (red, green, blue up to 255) of a chart's title, in its first rows, and of its card."""
     from PIL import Image
 
     with Image.open(io.BytesIO(screenshot)) as picture:

@@ -1,6 +1,7 @@
 """A notebook in JupyterLab's dark theme: charts are turned dark, and every text of a view can be read.
 
-The theme is an attribute of the page, not a setting of the screen: the media query of the report does not see it.
+The theme is an attribute of the page, not a setting of the screen: the media query of the report does not see
+it.
 """
 
 import nbformat
@@ -19,8 +20,8 @@ from sdlab.show import draw_guess, flipbook, guesses_summary, highlight_markers,
 from sdlab.show import score_table, setup, table, token_heatmap, trace_view
 setup()
 frame = pandas.DataFrame({"a": [1, 2], "b": [3, 1]})
-chart = altair.Chart(frame, title="A title", width=200, height=120).mark_bar(color="#000000").encode(x="a", y="b")
-chart
+chart = altair.Chart(frame, title="A title", width=200, height=120).mark_bar(color="#000000")
+chart.encode(x="a", y="b")
 """
 VIEWS = """
 early = predict("What happens?", ["falls", "rises"])
@@ -30,7 +31,7 @@ with reveal("Which?", ["a", "b"]) as guess:
     display(table(frame), frame)
     guess.answer, early.answer = "a", "rises"
 text = "<think>\\nPerhaps 9. Wait. Check: no. Hmm.\\n</think>\\n\\nThe answer is 3"
-rows = [{"problem_id": "p", "generation": 0, "completion": text, "context": context, "reward": reward, "length": 9}
+rows = [{"problem_id": "p", "generation": 0, "completion": text, "context": context, "reward": reward}
         for context, reward in (("none", 1.0), ("solution", 0.0))]
 display(trace_view(pandas.DataFrame(rows), "p"))
 display(token_heatmap(["A", " is", " 3"], [0.0, -1.0, 2.0], title="log p", prompt_tokens=["A prompt"]))
@@ -38,22 +39,26 @@ display(flipbook({1: table(frame), 2: "two"}, label="level"), guesses_summary())
 with LiveBoard(("reward",), steps=2) as board:
     board.update({"step": 0, "reward": 0.3})
 """
-# Every piece of text in the outputs, with its colour and the colour behind it, both as they are on the page. What is
-# disabled, and what is hidden from screen readers, has no text to read.
+# Every piece of text in the outputs, with its colour and the colour behind it, both as they are on the page.
+# What is disabled, and what is hidden from screen readers, has no text to read.
 TEXTS = """() => {
-    const parts = colour => { const [r, g, b, a] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a ?? 1] }
-    const over = ([r, g, b, a], back, share) => [r, g, b].map((c, i) => c * a * share + back[i] * (1 - a * share))
+    const parts = colour => [...colour.match(/[\\d.]+/g).map(Number), 1].slice(0, 4)
+    const over = ([r, g, b, a], back, share) =>
+        [r, g, b].map((c, i) => c * a * share + back[i] * (1 - a * share))
     const opacity = e => e ? Number(getComputedStyle(e).opacity) * opacity(e.parentElement) : 1
-    const behind = e => e ? over(parts(getComputedStyle(e).backgroundColor), behind(e.parentElement), opacity(e))
+    const behind = e => e
+        ? over(parts(getComputedStyle(e).backgroundColor), behind(e.parentElement), opacity(e))
         : [255, 255, 255]
+    const skipped = 'style, script, :disabled, [aria-hidden=true], object'
     const texts = []
     for (const output of document.querySelectorAll('.jp-OutputArea-output')) {
         const walk = document.createTreeWalker(output, NodeFilter.SHOW_TEXT)
         while (walk.nextNode()) {
-            const e = walk.currentNode.parentElement, style = getComputedStyle(e)
-            if (!walk.currentNode.data.trim() || e.closest('style, script, :disabled, [aria-hidden=true], object')) continue
+            const e = walk.currentNode.parentElement, text = walk.currentNode.data.trim().slice(0, 40)
+            if (!text || e.closest(skipped)) continue
             if (!e.checkVisibility({visibilityProperty: true, contentVisibilityAuto: true})) continue
-            texts.push([walk.currentNode.data.trim().slice(0, 40), over(parts(style.color), behind(e), opacity(e)), behind(e)])
+            const back = behind(e), colour = parts(getComputedStyle(e).color)
+            texts.push([text, over(colour, back, opacity(e)), back])
         }
     }
     return texts }"""

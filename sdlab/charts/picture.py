@@ -8,10 +8,10 @@ the self-contained one costs 900 KB a chart. So the kernel sends finished pictur
   alt text describes the chart.
 - image/png for viewers that show no HTML, and text/plain with the text of the alt text.
 
-Charts are drawn dark on white. JupyterLab and Notebook 7 name a dark theme in an attribute of <body>, which no
-media query sees; the <style> beside every chart does, and turns the chart: white becomes the colour of a card,
-hues stay. JupyterLab removes <style> from an untrusted notebook; charts are white cards there, until a cell with
-a chart is run.
+Charts are drawn dark on white. JupyterLab and Notebook 7 name a dark theme in an attribute of <body>, which
+no media query sees; the <style> beside every chart does, and turns the chart: white becomes the colour of a
+card, hues stay. JupyterLab removes the <style> from an untrusted notebook; its charts are white cards until a
+cell with a chart is run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FONT = "Helvetica Neue, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 INK, MUTED, GRID = "#222222", "#5c5c5c", "#e6e6e6"
 # Okabe and Ito's eight colours, distinct under all common kinds of colour blindness; black last.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
-# Also the report, the slides and the documentation turn charts by this filter, each by its own sign of a dark page.
+# The report, the slides and the documentation use this filter, too; each has its own sign of a dark page.
 TURN = "invert(.895) hue-rotate(180deg)"
 IN_DARK = (
     f"<style>@media screen{{[data-jp-theme-light=false] .sdlab-chart{{filter:{TURN}}}"

@@ -1,4 +1,4 @@
-"""Titles of charts that compare two groups of completions, as findings: what differs, and what is not clear."""
+"""Titles of charts that compare two groups, as findings: what differs, and what is not clear."""
 
 from collections.abc import Mapping
 
