@@ -61,10 +61,10 @@ def relative_title(changes: pandas.DataFrame, source: str, model: str, who: str)
     """
     rows = changes[(changes["model"] == model) & changes["who"].str.startswith(f"{source}, ")]
     parts = []
-    for row in rows.itertuples():
-        split = str(row.who).removeprefix(f"{source}, ")
-        clear = row.low > 0 or row.high < 0
-        parts.append(f"{row.change:+.0%} {PLACES.get(split, split)}" + ("" if clear else f" ({UNCLEAR})"))
+    for name, change, low, high in rows[["who", "change", "low", "high"]].itertuples(index=False, name=None):
+        split = str(name).removeprefix(f"{source}, ")
+        clear = low > 0 or high < 0
+        parts.append(f"{change:+.0%} {PLACES.get(split, split)}" + ("" if clear else f" ({UNCLEAR})"))
     return f"{who}, {source}: score {', '.join(parts)}"
 
 
@@ -118,7 +118,7 @@ def words_title(changes: pandas.DataFrame) -> str:
     clear = changes[changes["significant"]]
     if clear.empty:
         return f"No clear change of any of the {len(changes)} words"
-    largest = clear.loc[(clear["after"] - clear["before"]).abs().idxmax()]
+    largest = clear.iloc[int((clear["after"] - clear["before"]).abs().to_numpy().argmax())]
     return (
         f"Largest change: {largest['marker']}, {tidy(largest['before'])} to {tidy(largest['after'])} per "
         f"completion; {len(clear)} of {len(changes)} words change clearly"
