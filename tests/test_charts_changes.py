@@ -90,8 +90,24 @@ def test_the_clip_range_and_log_2_are_drawn_where_they_are():
     clip = objectives.clip_chart(LINES, CASES, (0.8, 1.28)).to_dict()
     assert [{"ratio": 0.8}, {"ratio": 1.28}] in clip["datasets"].values()
     assert clip["layer"][1]["encoding"]["x"]["scale"]["domain"] == [0.4, 1.7]
+    title = "Flat above 1.28 if the advantage is positive, below 0.8 if negative"
+    assert clip["title"]["text"] == title
     bound = objectives.divergence_chart(OBJECTIONS).to_dict()
     assert [{"y": math.log(2)}] in bound["datasets"].values()
+
+
+@pytest.mark.parametrize(("advantage", "flat", "slope"), [(1.0, 1.3, 0.75), (-1.0, 0.75, 1.3)])
+def test_the_clipped_objective_is_flat_on_the_side_that_the_title_names(advantage, flat, slope):
+    import torch
+
+    from sdlab.train.losses import grpo_token_loss
+
+    def push(ratio: float) -> float:
+        now = torch.tensor(math.log(ratio), requires_grad=True)
+        grpo_token_loss(now, torch.tensor(0.0), torch.tensor(advantage), 0.2, 0.28).backward()
+        return now.grad.item()
+
+    assert push(flat) == 0 and push(slope) != 0
 
 
 BROKEN = {

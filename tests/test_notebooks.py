@@ -63,7 +63,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             v["score with the solution in view"]["mean"] > v["score without it"]["mean"]
         ),
         "neither hopeless nor settled without": lambda v: 0.2 < v["score without it"]["mean"] < 0.95,
-        "every answer counted": lambda v: v["answers"] == 2 * 4 * v["problems"],
+        "every completion counted": lambda v: v["completions"] == 2 * 4 * v["problems"],
     },
     "01_conditional_mutual_information": {
         "from nothing to log 2": lambda v: (
@@ -103,7 +103,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
         "traces can be followed": lambda v: v["traces_followed"] > 0.5,
         "mostly on the rule": lambda v: 0 <= v["bins_off_the_rule"] <= v["bins"] / 2,
         "no marker in disguise": lambda v: v["extra_as_substrings"] == 0,
-        "ten markers": lambda v: len(v["markers_per_answer"]) == 10,
+        "ten markers": lambda v: len(v["markers_per_completion"]) == 10,
     },
     "03_four_contexts": {
         "the solution makes it right": lambda v: (

@@ -68,6 +68,17 @@ def test_report_and_slides_have_the_same_filters_and_print_has_none(rule):
         assert media.strip() == "screen and (prefers-color-scheme: dark)"
 
 
+def test_jupyterlab_and_the_documentation_turn_charts_by_the_same_filter():
+    """What the other tests say of the filter then holds there, too."""
+    documentation = (Path(__file__).parents[1] / "docs" / "dark.css").read_text(encoding="utf-8")
+    for page in (css(), documentation, picture.IN_DARK):
+        assert "@media screen" in page and f"filter:{picture.TURN}" in page.replace("filter: ", "filter:")
+    assert '[data-md-color-scheme="slate"]' in documentation
+    assert "[data-jp-theme-light=false] .sdlab-chart{" in picture.IN_DARK
+    html = picture.picture_html('<svg width="1" height="2"/>', "abc", "words")
+    assert html.count('class="sdlab-chart"') == 2 and html.startswith(picture.IN_DARK)
+
+
 def test_colours_of_charts_keep_their_contrast():
     """3 for lines and dots, 4.5 for letters (WCAG 2)."""
     card = turned("#ffffff")

@@ -17,18 +17,20 @@ def clip_chart(
     cases: Frame,
     limits: tuple[float, float],
     *,
-    title: str = "Outside the clip range the objective of a token is flat",
+    title: str = "",
     subtitle: str = "where the line is flat the token has no gradient; dashed: the clip range",
 ) -> alt.LayerChart:
     """Draw GRPO's objective of one token against its ratio, a line per advantage.
 
     Dots are single cases; dashed lines are the two `limits` of the ratio. `lines`: columns ratio, objective,
     advantage. `cases`: the same columns and push, the derivative with respect to the token's log-probability.
-    Raises SdlabError when a frame is empty or lacks a column.
+    Without a title it names the limit beyond which the line of each sign is flat. Raises SdlabError when a
+    frame is empty or lacks a column.
     """
     import altair as alt
     import pandas
 
+    title = title or f"Flat above {limits[1]:g} if the advantage is positive, below {limits[0]:g} if negative"
     need(lines, ["ratio", "objective", "advantage"], "clip_chart")
     need(cases, ["ratio", "objective", "advantage", "push"], "clip_chart")
     lines, dots = (

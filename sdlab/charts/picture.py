@@ -7,6 +7,11 @@ the self-contained one costs 900 KB a chart. So the kernel sends finished pictur
   Viewers that remove <object> (an untrusted notebook in JupyterLab, GitHub) show the <img> inside it, and its
   alt text describes the chart.
 - image/png for viewers that show no HTML, and text/plain with the text of the alt text.
+
+Charts are drawn dark on white. JupyterLab and Notebook 7 name a dark theme in an attribute of <body>, which
+no media query sees; the <style> beside every chart does, and turns the chart: white becomes the colour of a
+card, hues stay. JupyterLab removes the <style> from an untrusted notebook; its charts are white cards until a
+cell with a chart is run.
 """
 
 from __future__ import annotations
@@ -31,6 +36,12 @@ FONT = "Helvetica Neue, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 INK, MUTED, GRID = "#222222", "#5c5c5c", "#e6e6e6"
 # Okabe and Ito's eight colours, distinct under all common kinds of colour blindness; black last.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
+# The report, the slides and the documentation use this filter, too; each has its own sign of a dark page.
+TURN = "invert(.895) hue-rotate(180deg)"
+IN_DARK = (
+    f"<style>@media screen{{[data-jp-theme-light=false] .sdlab-chart{{filter:{TURN}}}"
+    "[data-jp-theme-light=false] .sdlab-chart .sdlab-chart{filter:none}}</style>"
+)
 
 
 def theme_config() -> alt.theme.ThemeConfig:
@@ -168,9 +179,13 @@ def picture_html(svg: str, png64: str, words: str) -> str:
         r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r'\1 width="100%" height="100%"', svg, count=1
     )
     label = html.escape(words, quote=True)
-    image = f'<img alt="{label}" width="{width:.0f}" src="data:image/png;base64,{png64}">' if png64 else ""
+    image = (
+        f'<img class="sdlab-chart" alt="{label}" width="{width:.0f}" src="data:image/png;base64,{png64}">'
+        if png64
+        else ""
+    )
     return (
-        f'<object type="image/svg+xml" role="img" aria-label="{label}" '
+        f'{IN_DARK}<object class="sdlab-chart" type="image/svg+xml" role="img" aria-label="{label}" '
         f'style="display:block;width:100%;max-width:{width:.0f}px;aspect-ratio:{width:.0f}/{height:.0f};'
         f'background:#fff;border-radius:8px" '
         f'data="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">{image}</object>'

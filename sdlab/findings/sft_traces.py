@@ -191,11 +191,13 @@ def longest_contrast(one: Sequence[Trace], other: Sequence[Trace]) -> int:
 def data_words(data: pandas.DataFrame) -> str:
     """Return one sentence on the length and the markers of the two data sets; `data`: from `summarise`."""
     size = data.set_index(["metric", "model"])["mean"]
+    guided, unguided = (
+        f"{size['length', name]:.0f} tokens and {size['markers', name]:.1f} markers"
+        for name in ("sft_guided", "sft_unguided")
+    )
     return (
-        "Both data sets are right, on the same problems. The guided traces are shorter "
-        f"({size['length', 'sft_guided']:.0f} for {size['length', 'sft_unguided']:.0f} tokens) and have "
-        f"{size['markers', 'sft_guided']:.1f} markers each; the unguided ones "
-        f"{size['markers', 'sft_unguided']:.1f}."
+        "Every trace of both data sets is right, on the same problems. A guided trace has "
+        f"{guided} on average, an unguided one {unguided}."
     )
 
 
