@@ -9,8 +9,8 @@ import pandas
 
 from sdlab.findings.curve_shape import changes_since_start, first_alarms
 from sdlab.measure.crossed import seeds_interval
-from sdlab.measure.intervals import Interval, ratio_interval, row_intervals, tidy
-from sdlab.measure.problem_rates import widened
+from sdlab.measure.intervals import Interval, row_intervals, tidy
+from sdlab.measure.shares import share_interval
 from sdlab.study.alarm import changes, measures_of, method_alone
 from sdlab.study.detection import ALL
 from sdlab.study.recorded import Recorded
@@ -99,7 +99,7 @@ def _share_over_conditions(hit: pandas.Series, conditions: pandas.Series) -> Int
     if not groups.ngroups:
         return Interval(math.nan, math.nan, math.nan)
     over, under = groups.sum().to_numpy(), groups.size().to_numpy().astype(float)
-    return widened(ratio_interval(over, under), over / under)
+    return share_interval(over, under)
 
 
 def warned_before(warned: pandas.DataFrame) -> tuple[Interval, Interval]:
