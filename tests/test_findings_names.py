@@ -41,7 +41,7 @@ def test_table_one_has_labels_and_the_papers_whole_numbers():
     assert paper.loc["length"].tolist() == ["13,054", "1,873", "12,036", "2,808"]
     assert paper.loc["score"].tolist() == ["0.30", "0.98", "0.78", "0.95"]
     assert paper.loc["markers"].tolist() == ["182.5", "8.8", "159.8", "24.1"]
-    assert table.loc[("mine", "score")].tolist() == ["1.00 [1.00, 1.00]"] * 4
+    assert table.loc[("mine", "score")].tolist() == ["1.00 [0.29, 1.00]"] * 4
 
 
 def test_the_share_of_the_loss_is_under_the_labels_of_the_contexts():

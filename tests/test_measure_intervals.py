@@ -157,6 +157,8 @@ def test_text_form():
     assert str(Interval(0.3, 0.25, 0.354)) == "0.30 [0.25, 0.35]"
     assert str(Interval(13054, 12000.4, 14000)) == "13,054 [12,000, 14,000]"
     assert str(Interval(8.83, math.nan, math.nan)) == "8.8"
+    assert str(Interval(0.0, 0.0, 0.0)) == "0.00" and str(Interval(0.2, 0.2 - 1e-17, 0.2)) == "0.20"
+    assert str(Interval(0.0, 0.0, 0.001)) == "0.00 [0.00, 0.00]"  # narrow, but it has a width
 
 
 def test_the_intervals_of_a_table_are_its_rows_under_the_named_columns():

@@ -1,11 +1,15 @@
 """Loading models: folders, the organism and its checksums, and names that lead nowhere."""
 
+import io
+import sys
+
 import pytest
 import rollout_models as tiny
 import torch
 
 from sdlab.errors import SdlabError
 from sdlab.files import sha256
+from sdlab.rollout.bars import hide_progress
 from sdlab.rollout.loading import find_model, load_engine
 from sdlab.rollout.types import SamplingParams
 
@@ -92,3 +96,27 @@ def test_a_folder_or_file_without_a_model_says_what_it_is(tmp_path):
     (run / "model").mkdir()
     with pytest.raises(SdlabError, match="its model is .*run/model"):
         find_model(str(run))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bars_are_drawn_only_where_somebody_watches_them(monkeypatch, terminal):
+    """Both kinds: that of transformers, and tqdm itself, with which transformers reads GGUF files."""
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
+
+    class Stream(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "stderr", Stream())
+    before, enabled = tqdm.__init__, logging.is_progress_bar_enabled()
+    for active in (False, True):
+        with hide_progress(active):
+            for bar in (tqdm, logging.tqdm):
+                assert sum(1 for _ in bar(range(3), desc="Loading", mininterval=0)) == 3
+        assert ("Loading" in sys.stderr.getvalue()) == (terminal and not active)
+        sys.stderr = Stream()
+    assert tqdm.__init__ is before and logging.is_progress_bar_enabled() == enabled
+    list(tqdm(range(3), desc="Later"))
+    assert "Later" in sys.stderr.getvalue()  # bars of others are as before

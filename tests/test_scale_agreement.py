@@ -54,8 +54,8 @@ CASES = {
     "repair rlcsd": RepairConfig(**SMALL | {"num_generations": 6}, repair="rlcsd"),
     "repair rlsd": RepairConfig(**SMALL, repair="rlsd", num_minibatches=1),
     "repair sdpo_base_kl": RepairConfig(**SMALL, repair="sdpo_base_kl"),
-    "repair srpo_random": RepairConfig(**SMALL, repair="srpo_random", temperature=0.8),
-    "repair opsa": RepairConfig(**SMALL, repair="opsa"),
+    "repair srpo_random": RepairConfig(**SMALL, repair="srpo_random"),
+    "repair opsa": RepairConfig(**SMALL, repair="opsa", temperature=0.8),
     "grpo, as in the paper": GRPOConfig(**SMALL),
     "grpo, standardised, mean per completion": GRPOConfig(
         **SMALL, scale_rewards=True, aggregation="sequence_mean", temperature=0.8

@@ -41,11 +41,11 @@ def test_a_score_has_its_interval_in_the_cell_and_is_never_called_reward():
     frame = pandas.concat([rows("sft_guided", "b", [1.0, 0.0] * 8), rows("base", "a", [1.0] * 16)])
     head, first, second = cells(score_table(frame, ["split", "model"], ["reward"]))
     assert head == ["split", "model", "score"]
-    assert first[:2] == ["b", "SFT, guided"] and second == ["a", "base", "1.00 [1.00, 1.00]"]
+    assert first[:2] == ["b", "SFT, guided"] and second == ["a", "base", "1.00 [0.79, 1.00]"]
     summary = summarise(frame[frame["split"] == "b"], "model", ["reward"]).iloc[0]
     assert first[2] == f"0.50 [{summary['low']:.2f}, {summary['high']:.2f}]"
     assert cells(interval_table(summarise(frame, "model", ["reward"]), "model")) == [
         ["model", "score"],
         ["SFT, guided", first[2]],
-        ["base", "1.00 [1.00, 1.00]"],
+        ["base", "1.00 [0.79, 1.00]"],
     ]

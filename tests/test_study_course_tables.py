@@ -162,7 +162,7 @@ def contexts_frame() -> pandas.DataFrame:
 def test_context_tables_state_changes_order_and_ratios():
     frame = contexts_frame()
     rows = changes_from_none(frame).set_index("context")
-    assert rows.loc["full solution", "reward"] == "+1.00 [1.00, 1.00]"
+    assert rows.loc["full solution", "reward"] == "+1.00 [0.63, 1.00]"
     assert rows.loc["regenerated", "length"].endswith("(not significant)")
     steps = [(round(step.difference.mean, 6), step.significant) for step in score_steps(frame)]
     assert steps == [(0.5, True), (0.0, False), (0.5, True)]

@@ -1,27 +1,30 @@
-"""Write 48 arithmetic problems of grade school, the same ones every time, and two solved ones."""
+"""Write 35 small sums and differences, the same ones every time, and three solved ones."""
 
 import json
 from pathlib import Path
 from random import Random
 
-KINDS = [
-    ("{name} has {a} apples and buys {b} more. How many apples does {name} have now?", lambda a, b, c: a + b),
-    ("{name} has {a} pencils and gives {c} of them away. How many are left?", lambda a, b, c: a - c),
-    ("A box holds {b} eggs. How many eggs are in {c} boxes?", lambda a, b, c: b * c),
-    ("{name} has {a} books, buys {b} more and gives {c} away. How many are left?", lambda a, b, c: a + b - c),
-    ("A pen costs {c} dollars. How much is left of 200 dollars after {b} pens?", lambda a, b, c: 200 - b * c),
-    ("{b} children have {c} sweets each and eat {a} in all. How many are left?", lambda a, b, c: b * c - a),
+BUYS = "{name} has {a} apples and buys {b} more. How many apples does {name} have now?"
+TWICE = "{name} has {a} apples, buys {b} more and then {c} more. How many apples does {name} have now?"
+GIVES = "{name} has {a} pencils and gives {b} of them away. How many are left?"
+KINDS = [  # text, the least and the largest a, those of b, and the answer; c is a number from 1 to 9
+    (BUYS, (1, 9), (1, 9), lambda a, b, c: a + b),
+    (BUYS, (10, 30), (1, 9), lambda a, b, c: a + b),
+    (BUYS, (10, 50), (10, 50), lambda a, b, c: a + b),
+    (TWICE, (1, 9), (1, 9), lambda a, b, c: a + b + c),
+    (GIVES, (10, 20), (1, 9), lambda a, b, c: a - b),
 ]
 SOLVED = [
-    ("Eva has 14 apples and buys 5 more. How many apples does Eva have now?", "14 + 5 = 19\n#### 19"),
-    ("A box holds 6 eggs. How many eggs are in 3 boxes?", "6 * 3 = 18\n#### 18"),
+    (BUYS.format(name="Eva", a=14, b=5), "14 + 5 = 19\n#### 19"),
+    (GIVES.format(name="Tom", a=9, b=3), "9 - 3 = 6\n#### 6"),
+    (BUYS.format(name="Lea", a=21, b=32), "21 + 32 = 53\n#### 53"),
 ]
 random, rows = Random(0), []
-for number in range(48):
-    text, rule = KINDS[number % len(KINDS)]
-    numbers = {"a": random.randint(10, 30), "b": random.randint(5, 12), "c": random.randint(6, 9)}
-    question = text.format(name=random.choice(["Ana", "Ben", "Chloe", "Dev"]), **numbers)
-    rows.append((question, str(rule(**numbers))))
+for number in range(35):
+    text, *ranges, rule = KINDS[number % len(KINDS)]
+    a, b, c = (random.randint(*ends) for ends in (*ranges, (1, 9)))
+    question = text.format(name=random.choice(["Ana", "Ben", "Chloe", "Dev"]), a=a, b=b, c=c)
+    rows.append((question, str(rule(a, b, c))))
 for name, pairs in (("arithmetic", rows), ("solved", SOLVED)):
     lines = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
     Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

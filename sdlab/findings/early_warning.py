@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas
 
-from sdlab.measure.intervals import Interval, ratio_interval, row_intervals, tidy
-from sdlab.measure.problem_rates import widened
+from sdlab.measure.intervals import Interval, row_intervals, tidy
+from sdlab.measure.shares import share_interval
 from sdlab.study.alarm import method_alone
 from sdlab.study.detection import ALL
 from sdlab.study.statements import OWN_WORDS
@@ -91,7 +91,7 @@ def _share_over_conditions(hit: pandas.Series, conditions: pandas.Series) -> Int
     if not groups.ngroups:
         return Interval(math.nan, math.nan, math.nan)
     over, under = groups.sum().to_numpy(), groups.size().to_numpy().astype(float)
-    return widened(ratio_interval(over, under), over / under)
+    return share_interval(over, under)
 
 
 def warned_before(warned: pandas.DataFrame) -> tuple[Interval, Interval]:

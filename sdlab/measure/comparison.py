@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.measure.evaluation import metric_sums
+from sdlab.measure.evaluation import is_share, metric_sums
 from sdlab.measure.intervals import Interval, difference_interval
+from sdlab.measure.shares import share_difference
 from sdlab.text.plural import plural
 from sdlab.text.repr_html import ReprHtml
 
@@ -44,10 +44,12 @@ def compare(
 
     `.sentence` states the difference, its interval, and whether it is significant. The comparison uses the
     problems on which both frames have the metric (for "reward": a graded completion). Significant means two
-    things: the interval (Student's t over problems) excludes 0, and there are enough problems for a sign test
-    to reach that confidence at all (6 for 95%). With fewer problems an interval is not reliable. `margin`:
-    also test whether the two are equal within it (two one-sided tests at 5%: the 90% interval lies inside the
-    margin).
+    things: the interval (Student's t over problems; for shares that of `sdlab.measure.shares`) excludes 0,
+    and there are enough problems for a sign test to reach that confidence at all (6 for 95%). With fewer
+    problems an interval is not reliable. `margin`: also test whether the two are equal within it (two
+    one-sided tests at 5%: the 90% interval lies inside the margin). An interval without width, of a metric
+    without limits that changes by the same amount on every problem, is left out of the sentence and does not
+    show equality.
 
     Raises SdlabError when no such problem exists, on a missing column, and on a margin that is not above 0.
     """
@@ -63,7 +65,9 @@ def compare(
     over_a, under_a, over_b, under_b = (
         column.loc[common].to_numpy() for sums in (sums_a, sums_b) for column in sums
     )
-    change = difference_interval(over_a, under_a, over_b, under_b, confidence)
+    shares = is_share(frame_a, metric) and is_share(frame_b, metric)
+    interval_of = share_difference if shares else difference_interval
+    change = interval_of(over_a, under_a, over_b, under_b, confidence)
     a, b = float(over_a.sum() / under_a.sum()), float(over_b.sum() / under_b.sum())
     excludes_zero = change.low > 0 or change.high < 0
     enough = 2.0 ** (1 - len(common)) <= 1 - confidence
@@ -76,14 +80,12 @@ def compare(
         verdict = "not significant"
     equivalent = None
     if margin is not None:
-        inner = difference_interval(over_a, under_a, over_b, under_b, 0.9)
-        equivalent = bool(enough and -margin < inner.low and inner.high < margin)
+        inner = interval_of(over_a, under_a, over_b, under_b, 0.9)
+        equivalent = bool(enough and inner.has_width and -margin < inner.low and inner.high < margin)
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
         )
-    interval = (
-        f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if np.isfinite(change.low) else ""
-    )
+    interval = f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if change.has_width else ""
     name = "score" if metric == "reward" else metric
     sentence = f"{name}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)

@@ -12,7 +12,8 @@ import pandas
 
 from sdlab.errors import SdlabError
 from sdlab.measure.intervals import Interval
-from sdlab.measure.spread import ANYTHING, Spread, crossed_spread, linearised
+from sdlab.measure.shares import widened_ratio
+from sdlab.measure.spread import ANYTHING, SHARE, Spread, crossed_spread, linearised
 from sdlab.text.repr_html import ReprHtml
 
 Table = pandas.DataFrame | np.ndarray | Sequence[Sequence[float]]  # (S, P)
@@ -62,7 +63,7 @@ class Difference(ReprHtml):
 
         Two one-sided tests at 5% each: the 90% interval lies inside (-margin, margin). State the margin
         wherever you state the verdict. False means that equality is not shown; it does not mean that there is
-        a difference. One seed never shows equality.
+        a difference. One seed never shows equality, and neither does a difference without any variation.
 
         Raises SdlabError unless margin > 0.
 
@@ -71,7 +72,8 @@ class Difference(ReprHtml):
         if not margin > 0:
             raise SdlabError(f"margin={margin!r} is not allowed; it must be above 0; use for example 0.05")
         interval = self.at(0.9)
-        return bool(-margin < interval.low and interval.high < margin) and self.seeds_show_spread
+        inside = -margin < interval.low and interval.high < margin
+        return inside and interval.has_width and self.seeds_show_spread
 
 
 def crossed_interval(
@@ -85,12 +87,15 @@ def crossed_interval(
     Both are (S, P): one sum per training seed and problem. `under` None counts every cell once (a plain
     mean). The ratio is linearised (delta method). With one seed the interval is over problems only and says
     nothing about other seeds; with one problem it is over seeds only. `bounds`: the least and the largest
-    possible value; the interval ends there.
+    possible value; the interval ends there. With the bounds SHARE it is widened by problem, as
+    `sdlab.measure.shares` says.
 
     Raises SdlabError when a table is empty or ragged or has missing values, and when the two differ in shape.
     """
-    mean, values = linearised(*_tables(over, under))
-    return crossed_spread(values).around(mean, confidence, bounds)
+    top, bottom = _tables(over, under)
+    mean, values = linearised(top, bottom)
+    interval = crossed_spread(values).around(mean, confidence, bounds)
+    return widened_ratio(interval, top.sum(0), bottom.sum(0), confidence) if bounds == SHARE else interval
 
 
 def crossed_difference(

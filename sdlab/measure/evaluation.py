@@ -16,6 +16,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.grading.score import extract_answer, verify
 from sdlab.measure.intervals import interval_cells, ratio_interval
+from sdlab.measure.shares import share_interval
 from sdlab.rollout.checks import OutOfMemory
 from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.text.markers import MARKERS, count_markers, total_markers
@@ -26,6 +27,8 @@ from sdlab.world.problems import Problem
 METRICS = ("reward", "length", "markers", "density", "truncated")
 # metrics per 1,000 tokens -> the counts they are computed from
 DENSITIES = {"density": "markers", "density_substring": "markers_substring"}
+# Metrics that count; they have no upper limit, also where every completion has 0 or 1.
+COUNTS = ("length", "markers", "markers_substring", "checks", *MARKERS)
 # Tokens per batch when entropies are computed: the whole vocabulary's probabilities are in memory for each.
 SCORED_TOKENS = 4096
 
@@ -127,18 +130,22 @@ def summarise(
 ) -> pandas.DataFrame:
     """Return one row per group of `by` and metric: by..., metric, mean, low, high, problems, generations.
 
-    Intervals are those of `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values
-    are left out; `problems` and `generations` count those that have the metric.
+    Intervals of shares (`is_share`) are those of `sdlab.measure.shares`, others those of
+    `sdlab.measure.intervals`. Groups keep their order of appearance. Missing values are left out; `problems`
+    and `generations` count those that have the metric.
 
     Raises SdlabError on an empty frame and on a missing column.
     """
     by = [by] if isinstance(by, str) else list(by)
     need_columns(frame, ["problem_id", *by])
+    interval_of = {
+        metric: share_interval if is_share(frame, metric) else ratio_interval for metric in metrics
+    }
     rows = []
     for key, group in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
         for metric in metrics:
             over, under = metric_sums(group, metric)
-            interval = ratio_interval(over, under, confidence, seed)
+            interval = interval_of[metric](over, under, confidence, seed)
             sizes = {"problems": int((under > 0).sum()), "generations": _known(group, metric)}
             rows.append(dict(zip(by, key, strict=True)) | {"metric": metric} | vars(interval) | sizes)
     return pandas.DataFrame(rows)
@@ -216,6 +223,20 @@ def metric_sums(frame: pandas.DataFrame, metric: str) -> tuple[pandas.Series, pa
     known, keys = values.notna() & shares.notna(), frame["problem_id"]
     over, under = (column.where(known, 0.0).groupby(keys, sort=False).sum() for column in (values, shares))
     return over, under
+
+
+def is_share(frame: pandas.DataFrame, metric: str) -> bool:
+    """Return whether the mean of a metric is a share, which cannot leave the range from 0 to 1.
+
+    Scores and pass@k are shares, and so is a column of nothing but 0 and 1 that is not one of COUNTS.
+    """
+    if metric in DENSITIES or metric in COUNTS:
+        return False
+    need_columns(frame, [metric])
+    known = frame[metric].dropna()
+    if metric == "reward" or metric.startswith("pass@"):
+        return bool(known.between(0, 1).all())
+    return bool(known.isin((0, 1)).all())
 
 
 def _known(frame: pandas.DataFrame, metric: str) -> int:

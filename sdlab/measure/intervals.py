@@ -14,6 +14,7 @@ problems on. BCa called 8 to 16% of null differences significant with 6 to 12 pr
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import overload
 
 import numpy as np
@@ -29,7 +30,11 @@ RESAMPLES = 5000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its confidence interval; `low` and `high` are NaN where there is none (one problem)."""
+    """An estimate and its confidence interval; `low` and `high` are NaN where there is none (one problem).
+
+    An interval without width comes from values that do not vary, which does not make the estimate certain: as
+    text it is the estimate alone.
+    """
 
     mean: float
     low: float
@@ -37,7 +42,12 @@ class Interval:
 
     def __str__(self) -> str:
         numbers = [tidy(value) for value in (self.mean, self.low, self.high)]
-        return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if numbers[1] != "nan" else numbers[0]
+        return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if self.has_width else numbers[0]
+
+    @property
+    def has_width(self) -> bool:
+        """Return whether low and high are numbers, and apart."""
+        return isfinite(self.low) and self.high - self.low > 1e-12 * max(1.0, abs(self.mean))
 
 
 ENDS = ("mean", "low", "high")  # the columns of an interval in a table
@@ -77,11 +87,11 @@ def ratio_interval(over: ArrayLike, under: ArrayLike, confidence: float = 0.95, 
 
     Both are (P,), one sum per problem, with `under` >= 0. Problems with `under` 0 have no value and are left
     out. When every problem has the same ratio, the interval has no width: resampling cannot show what never
-    happened.
+    happened. That of a share has a width there, too (`sdlab.measure.shares`).
 
     Raises SdlabError when P is 0, when the shapes differ, and when `confidence` is not between 0 and 1.
     """
-    top, bottom = _columns((over, under), confidence)
+    top, bottom = known_problems((over, under), confidence)
 
     def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
         return _ratio(a.sum(axis), b.sum(axis))
@@ -121,11 +131,12 @@ def difference_interval(
 
     All four are (P,): the same problems in the same order. The interval is Student's t over the problems'
     contributions to the difference (the ratios are linearised). Problems with `under` 0 on either side are
-    left out. One problem has no interval (NaN).
+    left out. One problem has no interval (NaN). When every problem has the same difference, the interval has
+    no width; that of two shares has one there, too (`sdlab.measure.shares`).
 
     Raises SdlabError as `ratio_interval`.
     """
-    a, m, b, n = _columns((over_a, under_a, over_b, under_b), confidence)
+    a, m, b, n = known_problems((over_a, under_a, over_b, under_b), confidence)
     if not len(a):
         return Interval(np.nan, np.nan, np.nan)
     ratio_a, ratio_b = a.sum() / m.sum(), b.sum() / n.sum()
@@ -137,8 +148,12 @@ def difference_interval(
     return Interval(mean, mean - half, mean + half)
 
 
-def _columns(parts: Sequence[ArrayLike], confidence: float) -> list[np.ndarray]:
-    """Return the columns (over, under, ...) of the problems whose every `under` is not 0, checked."""
+def known_problems(parts: Sequence[ArrayLike], confidence: float) -> list[np.ndarray]:
+    """Return the columns (over, under, ...) of the problems whose every `under` is not 0.
+
+    Raises SdlabError when there is no problem, when the shapes differ, and when `confidence` is not between 0
+    and 1.
+    """
     columns = [np.asarray(part, dtype=float) for part in parts]
     if not columns[0].size or any(column.shape != (len(columns[0]),) for column in columns):
         raise SdlabError(

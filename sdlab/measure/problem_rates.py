@@ -10,12 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import Interval, pass_at_k, ratio_interval
+from sdlab.measure.intervals import Interval, pass_at_k
+from sdlab.measure.shares import exact_limits, share_interval
 
-BLIND = 3  # effective number of solved (or missed) problems; with fewer, resampling is too narrow
 KS = tuple(range(1, 17))  # of pass@k
 # columns that are averaged by problem where they are known
 MEANS = ("length", "markers", "markers_substring", "truncated", "entropy")
@@ -33,18 +32,8 @@ def rate_interval(right: int, samples: int, confidence: float = 0.95) -> Interva
             f"a pass rate of {right} right of {samples} at confidence {confidence} is not possible; "
             "give 0 <= right <= samples, samples >= 1 and 0 < confidence < 1"
         )
-    return Interval(right / samples, *(float(limit) for limit in _exact(right, samples - right, confidence)))
-
-
-def _exact(right, wrong, confidence: float):
-    """Return Clopper and Pearson's limits for `right` of right + wrong.
-
-    Both are numbers or arrays; fractions of a count are allowed.
-    """
-    right, wrong, tail = np.asarray(right, dtype=float), np.asarray(wrong, dtype=float), (1 - confidence) / 2
-    low = np.where(right > 0, stats.beta.ppf(tail, np.where(right > 0, right, 1), wrong + 1), 0.0)
-    high = np.where(wrong > 0, stats.beta.ppf(1 - tail, right + 1, np.where(wrong > 0, wrong, 1)), 1.0)
-    return low, high
+    low, high = exact_limits(right, samples - right, confidence)
+    return Interval(right / samples, float(low), float(high))
 
 
 def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.DataFrame:
@@ -71,7 +60,7 @@ def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.D
         {"generations": groups.size(), "graded": groups["reward"].count(), "right": groups["reward"].sum()}
     )
     table["rate"] = table["right"] / table["graded"].where(table["graded"] > 0)
-    low, high = _exact(table["right"], table["graded"] - table["right"], confidence)
+    low, high = exact_limits(table["right"], table["graded"] - table["right"], confidence)
     table["low"], table["high"] = (
         pandas.Series(limits, table.index).where(table["graded"] > 0) for limits in (low, high)
     )
@@ -84,37 +73,14 @@ def problem_rates(frame: pandas.DataFrame, confidence: float = 0.95) -> pandas.D
 def score_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean over problems of values in [0, 1] (P,) with its interval over problems.
 
-    The values are pass rates or pass@k; NaN are left out. Resampling by problem cannot show what never
-    happened: 0 right of 480 would be 0.00 [0.00, 0.00]. So the interval is widened to Clopper and Pearson's
-    limits for P draws in two cases: less than one problem's worth is solved (or missed), or it is spread over
-    fewer than BLIND problems (Kish's effective number, squared sum over sum of squares). The sum then serves
-    as the count (fractional: the binomial limits by the beta distribution). These limits hold for any spread
-    of rates, because one coin toss per problem with that problem's value gives a binomial count of the same
-    mean. Where the rule begins to apply, a band along k widens at once.
+    The values are pass rates or pass@k; NaN are left out. The interval is `share_interval`, so 0 right of 480
+    completions is not 0.00 [0.00, 0.00]. Where its rule begins to apply, a band along k widens at once.
     """
     table = np.asarray(values, dtype=float)
     rates = table[np.isfinite(table)]
     if not len(rates):
         return Interval(np.nan, np.nan, np.nan)
-    return widened(ratio_interval(rates, np.ones(len(rates)), confidence, seed), rates, confidence)
-
-
-def widened(interval: Interval, values: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Return `interval`, the mean of units' values in [0, 1] (P,), widened where too few units differ.
-
-    `score_interval` has the rule; units are whatever was resampled, such as problems or conditions. Low or
-    high of NaN is replaced.
-    """
-    if not _blind(values) and not _blind(1 - values):
-        return interval
-    low, high = _exact(float(values.sum()), float((1 - values).sum()), confidence)
-    return Interval(interval.mean, np.fmin(interval.low, low).item(), np.fmax(interval.high, high).item())
-
-
-def _blind(values: np.ndarray) -> bool:
-    """Return whether resampling (P,) values sees too few of them."""
-    total = float(values.sum())
-    return total < 1 or total**2 / float((values**2).sum()) < BLIND
+    return share_interval(rates, np.ones(len(rates)), confidence, seed)
 
 
 def pass_columns(problems: pandas.DataFrame, ks: Iterable[int] = KS) -> pandas.DataFrame:

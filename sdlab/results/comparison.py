@@ -9,7 +9,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.comparison import compare, shared_problems
 from sdlab.measure.evaluation import DENSITIES
-from sdlab.measure.intervals import interval_cells
+from sdlab.measure.intervals import Interval, interval_cells
 from sdlab.results.result import ALL_METRICS, METRICS, Result
 from sdlab.results.store import load_results
 from sdlab.text.plural import plural
@@ -35,7 +35,7 @@ def comparison(
     The difference is model minus baseline (the first model when none is named), paired by problem, on the
     problems that both have on that benchmark. Problems are identified by their prompts. The verdict is
     "significant", "not significant", or the reason why there is none; it is empty for the baseline. Intervals
-    are those of `sdlab.measure.intervals` and `problem_rates`. With many rows some differences are
+    are those of `sdlab.measure.shares` and `sdlab.measure.intervals`. With many rows some differences are
     significant by chance: at 95%, one in twenty where nothing differs.
 
     Raises SdlabError on an unknown baseline or metric, without results, and when a model has two results on
@@ -106,8 +106,10 @@ def sentences(table: pandas.DataFrame, metrics: Sequence[str] = ("reward", "leng
 
 def _doubt(row: dict) -> str:
     """Return the interval of a difference and its number of problems, in words."""
-    if not np.isfinite([row["difference_low"], row["difference_high"]]).all():
-        return f"{plural(row['common'], 'problem')} in common, too few for an interval"
+    interval = Interval(row["difference"], row["difference_low"], row["difference_high"])
+    if not interval.has_width:
+        few = "too few for an interval" if row["common"] < 2 else "all with the same difference"
+        return f"{plural(row['common'], 'problem')} in common, {few}"
     return (
         f"{row['difference_low']:+.3g} to {row['difference_high']:+.3g}, {plural(row['common'], 'problem')}"
     )

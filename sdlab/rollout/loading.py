@@ -15,6 +15,7 @@ from torch import nn
 from sdlab import paths
 from sdlab.errors import SdlabError, first_line, unknown
 from sdlab.files import sha256
+from sdlab.rollout.bars import hide_progress
 from sdlab.rollout.checks import check_folder, explain_out_of_memory, require_hub, require_vllm
 from sdlab.text.chat_template import set_chat_template
 
@@ -51,24 +52,6 @@ def check_organism(folder: Path) -> None:
             raise SdlabError(
                 f"the organism's file {path} is damaged (its sha256 differs from SHA256SUMS); {mend}"
             )
-
-
-@contextmanager
-def hide_progress(active: bool) -> Generator[None]:
-    """Hide the progress bars of transformers inside, if `active`.
-
-    A file of 4 MB loads before its bar is drawn, and the finished bar would stay in the notebook.
-    """
-    from transformers.utils import logging
-
-    was_enabled = logging.is_progress_bar_enabled()
-    if active:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if active and was_enabled:
-            logging.enable_progress_bar()
 
 
 @overload
@@ -251,8 +234,8 @@ def _load_torch(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     with explain_load_errors(model):
-        tokenizer = _tokenizer(source)
         with hide_progress(paths.shipped(model) is not None):
+            tokenizer = _tokenizer(source)
             place, more = reading(source)
             loaded = AutoModelForCausalLM.from_pretrained(
                 place, dtype=dtype, trust_remote_code=False, **more, **_dense(more)

@@ -30,7 +30,7 @@ from sdlab.errors import SdlabError
 from sdlab.files import to_json, write_atomic
 from sdlab.interrupts import uninterrupted
 from sdlab.provenance import provenance
-from sdlab.rollout.loading import hide_progress
+from sdlab.rollout.bars import hide_progress
 from sdlab.runs.files import (
     TABLES,
     clear,

@@ -22,7 +22,7 @@ from scipy import stats
 
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.intervals import Interval
-from sdlab.measure.problem_rates import widened
+from sdlab.measure.shares import widened
 from sdlab.settings import Share, checked
 from sdlab.study.outcomes import RUN
 from sdlab.study.recorded import Recorded
@@ -88,7 +88,7 @@ def area_interval(
     takes all pairs. The interval is Student's t over what each condition contributes to the area, with one
     degree of freedom less than the scarcer outcome has conditions. Where almost every pair is won, or lost,
     the contributions are all about 0. So it is widened by the rule of
-    `sdlab.measure.problem_rates.score_interval`, with these conditions as units.
+    `sdlab.measure.shares`, with these conditions as units.
 
     Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837, summed by condition.
     """

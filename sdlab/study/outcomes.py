@@ -12,7 +12,8 @@ from typing import Annotated
 import pandas
 
 from sdlab.errors import SdlabError
-from sdlab.measure.intervals import Interval, difference_interval
+from sdlab.measure.intervals import Interval
+from sdlab.measure.shares import share_difference
 from sdlab.settings import OneOf, Positive, Range, check_settings
 from sdlab.study.recorded import Recorded
 from sdlab.text.prompt import CONTEXT_LABELS
@@ -146,7 +147,7 @@ def _verdict(run: pandas.DataFrame, base: pandas.DataFrame, failure: Failure) ->
             "a run and its untrained model have no problem in common; evaluate both on the same problems"
         )
     run, base = run.loc[common], base.loc[common]
-    difference = difference_interval(base["reward"], base["generations"], run["reward"], run["generations"])
+    difference = share_difference(base["reward"], base["generations"], run["reward"], run["generations"])
     score, untrained = (one["reward"].sum() / one["generations"].sum() for one in (run, base))
     after, before = (one["markers"].sum() / one["generations"].sum() for one in (run, base))
     times = after / before if before else math.nan

@@ -1,5 +1,6 @@
 """Notebooks and the report's head for a run on the reader's own model or problems."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -106,9 +107,10 @@ def own_lead(entries: Iterable[Entry]) -> Lead | None:
     for (notebook, name, part), (claim, sign) in STATEMENTS.items():
         found = next((v for key, v in values.get(notebook, {}).items() if key.startswith(name)), None)
         found = found.get(part) if part and found else found
-        if not found or None in (found["low"], found["high"]):
+        if not found or found["mean"] is None:
             continue
-        interval = Interval(found["mean"], found["low"], found["high"])
+        ends = (math.nan if found[name] is None else found[name] for name in ("low", "high"))
+        interval = Interval(found["mean"], *ends)  # without ends nothing is settled
         bounds = (0.0, float("inf")) if sign > 0 else (float("-inf"), 0.0)
         measured = f"{'+' * (interval.mean >= 0)}{interval}"
         rows.append((claim, judge(interval, *bounds), measured, SOURCES[notebook[:2]]))

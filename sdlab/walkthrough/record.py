@@ -102,7 +102,10 @@ def _plain(value: Any, path: str) -> Any:
 
 
 def _interval(value: Any) -> Any:
-    """Return the mean, low and high of an interval, or of a difference that has one; else `value`."""
+    """Return the mean, low and high of an interval, or of a difference that has one; else `value`.
+
+    Low and high are None where there is no interval. A dict with these three names is an interval, too.
+    """
     from sdlab.measure.comparison import Comparison
     from sdlab.measure.crossed import Difference
     from sdlab.measure.intervals import Interval
@@ -111,6 +114,10 @@ def _interval(value: Any) -> Any:
         value = value.difference
     if isinstance(value, Difference):
         value = value.interval
+    if is_interval(value):
+        ends = {name: value[name] for name in ("low", "high")}
+        missing = {name: None for name, end in ends.items() if end is not None and math.isnan(end)}
+        return value | missing
     if not isinstance(value, Interval):
         return value
     ends = {name: float(number) for name, number in vars(value).items()}
@@ -135,6 +142,8 @@ def show(value: Any) -> str:
     Numbers have three significant digits, intervals are in brackets, long lists become their length.
     """
     if is_interval(value):
+        if None in (value["low"], value["high"]) or value["low"] == value["high"]:
+            return show(value["mean"])
         return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]

@@ -267,7 +267,8 @@ def _figure(value: Any) -> tuple[str, str, bool]:
         mean, low, high = (
             "–" if value[part] is None else tidy(value[part]) for part in ("mean", "low", "high")
         )
-        return mean, f"95% interval {low} to {high}", False
+        none = value["low"] in (None, value["high"])  # unknown, or without width
+        return mean, "no interval" if none else f"95% interval {low} to {high}", False
     if isinstance(value, float):
         return tidy(value), "", False
     return record.show(value), "", not isinstance(value, int)

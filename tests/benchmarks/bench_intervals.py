@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_intervals.py                      # every world, about three minutes
     python tests/benchmarks/bench_intervals.py --replications 500
     python tests/benchmarks/bench_intervals.py --one-seed           # the intervals over problems alone
+    python tests/benchmarks/bench_intervals.py --differences        # those of differences
 
 A world draws two conditions without a difference: the same training seeds' numbers on both sides (each
 condition's seeds vary independently), the same problems. `seed SD` is that of a seed's score, on the scale of
@@ -36,7 +37,8 @@ from scipy import stats
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sdlab.measure.intervals import ratio_interval
+from sdlab.measure.intervals import difference_interval, ratio_interval
+from sdlab.measure.shares import share_difference, share_interval
 from sdlab.measure.spread import crossed_spread, linearised
 
 SEEDS, SEED_SDS, PROBLEMS = (2, 3, 5, 10), (0.0, 0.03, 0.1), (30, 128)
@@ -152,16 +154,42 @@ def bootstrap(rng, sides, resamples: int = 1000) -> tuple[float, float]:
 
 
 def one_seed(replications: int) -> None:
-    """Print how often `ratio_interval` holds a score: 8 completions per problem, chances beta distributed."""
+    """Print how often intervals by problem hold the truth.
+
+    There are 8 completions per problem, whose chances are beta distributed. The intervals are
+    `ratio_interval` and `share_interval`.
+    """
     rng = np.random.default_rng(0)
-    for problems, score in itertools.product((8, 20, 60), (0.7, 0.95)):
-        inside = 0
+    for problems, score in itertools.product((4, 8, 20, 60), (0.7, 0.95, 0.98)):
+        inside = np.zeros(2)
         for trial in range(replications):
-            chances = rng.beta(score * 2, (1 - score) * 2, problems)
-            right = rng.binomial(8, chances) / 8
-            found = ratio_interval(right, np.ones(problems), seed=trial)
-            inside += found.low <= score <= found.high
-        print(f"{problems} problems, score {score}: {100 * inside / replications:.1f}% covered", flush=True)
+            right, ones = completions(rng, score, problems), np.ones(problems)
+            found = [one(right, ones, seed=trial) for one in (ratio_interval, share_interval)]
+            inside += [one.low <= score <= one.high for one in found]
+        print_covered(f"{problems} problems, score {score}", inside / replications)
+
+
+def differences(replications: int) -> None:
+    """Print how often `difference_interval` and `share_difference` hold the truth, drawn as in `one_seed`."""
+    rng = np.random.default_rng(0)
+    for problems, before, after in itertools.product((6, 20, 60), (0.0,), (0.05, 0.3, 0.95)):
+        inside = np.zeros(2)
+        for _ in range(replications):
+            sides = (completions(rng, score, problems) for score in (before, after))
+            given = [part for right in sides for part in (right, np.ones(problems))]
+            found = [one(*given) for one in (difference_interval, share_difference)]
+            inside += [one.low <= after - before <= one.high for one in found]
+        print_covered(f"{problems} problems, score {before} before, {after} after", inside / replications)
+
+
+def completions(rng, score: float, problems: int) -> np.ndarray:
+    """Return the shares of right completions of `problems` problems, whose chances have the mean `score`."""
+    chances = rng.beta(score * 2, (1 - score) * 2, problems) if 0 < score < 1 else np.full(problems, score)
+    return rng.binomial(8, chances) / 8
+
+
+def print_covered(name: str, rates: np.ndarray) -> None:
+    print(f"{name}: {100 * rates[0]:.1f}% covered, as a share {100 * rates[1]:.1f}%", flush=True)
 
 
 def main() -> None:
@@ -170,8 +198,11 @@ def main() -> None:
     )
     parser.add_argument("--replications", type=int, default=4000)
     parser.add_argument("--bootstraps", type=int, default=300, help="draws for the old interval's width")
-    parser.add_argument("--one-seed", action="store_true", help="one score over problems, 400 draws a line")
+    parser.add_argument("--one-seed", action="store_true", help="over problems alone, 400 draws a line")
+    parser.add_argument("--differences", action="store_true", help="differences over problems alone")
     options = parser.parse_args()
+    if options.differences:
+        return differences(min(400, options.replications))
     if options.one_seed:
         return one_seed(min(400, options.replications))
     print(
