@@ -267,13 +267,17 @@ def test_two_processes_train_under_accelerate(method, tmp_path):
         + [i for i in second if not right[i]][:4]
     )
     assert len(rows) == 8 and right[rows].tolist() == [True, True, False, False] + [False] * 4
+    completions = [pool.completions()[i] for i in rows]
+    old = torch.zeros_like(pool.per_token_logps[rows])  # at temperature 1, to which SRPO's ratio is
+    scored = engine.score([prompts[i // 24] for i in rows], completions).per_token_logps
+    old[:, : scored.shape[1]] = scored
     kept = Rollouts(
         prompts,
         pool.prompt_ids,
         4,
         pool.completion_ids[rows],
         pool.completion_mask[rows],
-        pool.per_token_logps[rows],
+        old,
         pool.truncated[rows],
         [pool.texts[i] for i in rows],
     )

@@ -5,6 +5,7 @@ import math
 import os
 import re
 
+import pandas
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_markdown_cell
@@ -207,3 +208,13 @@ def test_a_notebook_runs_on_a_base_model_with_a_template(file, tmp_path, only, o
     options = {"model": model, "problems": str(file), "chat_template": template, "console": told}
     assert tour("smoke", tmp_path, only=(only,), **options), told.export_text()
     assert "organism.jinja" in (tmp_path / "index.html").read_text()
+
+
+def test_completions_to_judge_are_right_ones_where_there_are_any():
+    frame = pandas.DataFrame(
+        {"problem_id": list("aaabb"), "completion": list("12345"), "reward": [1.0, 0, 1, 1, 0]}
+    )
+    judged, which = own_problems.judged_completions(frame, 1)
+    assert (list(judged["completion"]), which) == (["1", "4"], "right")
+    judged, which = own_problems.judged_completions(frame.assign(reward=0.0), 2)
+    assert (list(judged["completion"]), which) == (["1", "2", "4", "5"], "wrong")

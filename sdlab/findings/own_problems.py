@@ -122,6 +122,16 @@ def example_completion(frame: pandas.DataFrame, markers: int = 3) -> pandas.Seri
     return (enough if len(enough) else frame.sort_values(["reward", "markers"], ascending=False)).iloc[0]
 
 
+def judged_completions(frame: pandas.DataFrame, each: int = 2) -> tuple[pandas.DataFrame, str]:
+    """Return up to `each` right completions of every problem, and the word "right".
+
+    Where no completion is right they are wrong ones, with the word "wrong".
+    """
+    right = frame[frame["reward"] == 1]
+    chosen, which = (frame, "wrong") if right.empty else (right, "right")
+    return chosen.groupby("problem_id").head(each), which
+
+
 def suited_rate(engine: TrainableEngine, small: float) -> float:
     """Return the learning rate of a short run: `small` for an organism, the paper's 1e-5 for others."""
     return small if parameters(engine.model) <= SMALL else 1e-5

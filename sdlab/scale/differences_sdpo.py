@@ -118,7 +118,8 @@ def sdpo_rows(job: Job) -> list[Difference]:
 def teacher_rows(job: Job, kind: str, context: str, trainer: str = "StudySDPOTrainer") -> list[Difference]:
     """Return the rows of every method with TRL's teacher.
 
-    kind: TRL's kind of teacher. context, trainer: the classes with the overrides of prompts and probabilities.
+    kind: TRL's kind of teacher. context and trainer: the classes with the overrides of prompts and of
+    probabilities.
     """
     rows = [
         Difference(

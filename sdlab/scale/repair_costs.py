@@ -13,9 +13,9 @@ VIEW, WHOLE_VIEW, EDITED_VIEW = 4, 12, 24
 def repair_flops(config: RepairConfig, informed: float) -> dict[str, float]:
     """Return the FLOPs per row of the passes of a repair besides the student's own update.
 
-    informed: the FLOPs of one forward pass with a demonstration. The signals take the passes of the catalogue,
-    and the views are computed once more in the update. Both are upper bounds: every prompt is counted with a
-    whole demonstration, and a repair with a policy loss alone needs no view in its update.
+    informed: the FLOPs of one forward pass with a demonstration. The signals take the passes of the
+    catalogue, and the views are computed once more in the update. Both are upper bounds: every prompt is
+    counted with a whole demonstration, and a repair with a policy loss alone needs no view in its update.
     """
     passes, again = CATALOGUE[config.repair].passes, len(repair_of(config).views)
     return {

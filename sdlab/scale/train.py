@@ -239,8 +239,8 @@ def last_checkpoint(job: Job) -> Path | None:
         )
     if isinstance(job.config, RepairConfig) and (lost := not_resumed(repair_of(job.config))):
         raise SdlabError(
-            f"a run of repair {job.config.repair!r} cannot be resumed: TRL does not save {lost}; start it again "
-            "without --resume"
+            f"a run of repair {job.config.repair!r} cannot be resumed: TRL does not save {lost}; "
+            "start it again without --resume"
         )
     # trainer_state.json is written last: a checkpoint without it is incomplete
     files = (Path(job.output) / "checkpoints").glob("checkpoint-*/trainer_state.json")

@@ -1,8 +1,8 @@
 """Translate a job into arguments of TRL 1.16's configurations; this works without TRL.
 
 The configurations are GRPOConfig, SDPOConfig and SFTConfig. `sdlab.scale.study_trainer`,
-`sdlab.scale.sdpo_trainer` and `sdlab.scale.repair_trainer` change what TRL has no setting for. `sdlab.scale.differences` names the
-source of each choice.
+`sdlab.scale.sdpo_trainer` and `sdlab.scale.repair_trainer` change what TRL has no setting for.
+`sdlab.scale.differences` names the source of each choice.
 """
 
 from pathlib import Path

@@ -126,7 +126,7 @@ def rates_table(folder: str | Path | None = None) -> pandas.DataFrame:
 
 
 def _tuned(method: str, rate: float, folder: str | Path | None) -> dict[str, Any] | None:
-    """Return the row of a rate with `first`, the score with the first seed (None without one); None if bare."""
+    """Return the row of a rate and `first`, its score with the first seed (None without it); None if bare."""
     name = rate_name(method, rate)
     if not is_recorded(name, folder):
         return None
