@@ -11,6 +11,7 @@ from typing import Any, cast
 import pandas
 
 from sdlab.charts.types import Frame
+from sdlab.findings import doubt_left
 from sdlab.findings import exposures as seen
 from sdlab.findings import organisms as across
 from sdlab.findings.before_after import direction
@@ -29,6 +30,7 @@ from sdlab.study.coverage_table import coverage_table, stops_paying, training_ga
 from sdlab.study.dissociation import dissociation as dissociation_of
 from sdlab.study.exposure_conditions import SEEN
 from sdlab.study.exposures import separate_effects
+from sdlab.study.mechanism_recorded import load_mechanisms
 from sdlab.study.organisms import SAME_RECIPE, statements_by_organism
 from sdlab.study.paper_statements import COVERAGE_STATEMENTS, METHOD_STATEMENTS
 from sdlab.study.rates import sweep_table
@@ -147,6 +149,12 @@ def agreement() -> str:
     """Return the verdicts on the repeated statements, by organism."""
     recorded = load_recorded(*across.names_on(SAME_RECIPE))
     return framed(statements_by_organism(recorded, METHOD_STATEMENTS).set_index("claim"))
+
+
+def doubt() -> str:
+    """Return the claims about what is left of the doubt, by organism, and what would refute each."""
+    table = doubt_left.claim_table(load_mechanisms())
+    return framed(table.join(doubt_left.refuting_table()))
 
 
 def exposures() -> str:
@@ -298,7 +306,7 @@ def statements() -> str:
 
 SHOWN = (
     main, fall, long, organisms, dissociation, agreement, rates, rates_found, coverage, exposures,
-    domains, turns, statements, found,
+    domains, turns, statements, found, doubt,
 )  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in SHOWN}
 
