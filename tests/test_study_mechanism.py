@@ -15,6 +15,7 @@ from sdlab import charts
 from sdlab.errors import SdlabError
 from sdlab.files import to_json
 from sdlab.findings import doubt_back, doubt_left
+from sdlab.measure.intervals import tidy
 from sdlab.measure.ladder import (
     AS_IT_IS,
     NEUTRAL_WORDS,
@@ -251,7 +252,13 @@ def test_tables_sentences_and_charts(study):
     assert doubt_left.probe_table(one).loc["SDPO, c = s", "base's probe, in-domain"].startswith("0.46")
     assert len(doubt_left.answers(studies)) == 4 and len(doubt_left.claim_table(studies)) == len(CLAIMS)
     assert "dose 0.5 has the best score in-domain" in doubt_back.steering_words(one)
-    chart = charts.dose_curves(doubt_back.dose_rows(one))
+    rows = doubt_back.dose_rows(one)
+    chart = charts.dose_curves(rows)
+    strongest = rows.query("x == 0.5 and panel == 'markers per completion'").set_index("model")["mean"]
+    title = doubt_back.dose_title(rows)
+    assert (
+        f"{strongest.idxmax()}: markers" in title and f" to {tidy(strongest.max())}, score 0.21 to" in title
+    )
     assert "score, layer 2: 0.21 at 0, 0.61 at 0.5" in chart.description
     assert (
         "unseen types, base: 0.00 at 0, 0.50 at 1, 0.90 at 2"

@@ -16,7 +16,7 @@ from sdlab.files import sha256
 from sdlab.presets import PRESETS, preset
 from sdlab.walkthrough.clean import clean, write_text
 from sdlab.walkthrough.execute import execute
-from sdlab.walkthrough.record import MIME, bundle, read_record, record, show
+from sdlab.walkthrough.record import MIME, bundle, grid, read_record, record, show
 
 
 @pytest.fixture
@@ -156,3 +156,13 @@ def test_presets():
     assert sizes == sorted(sizes)
     with pytest.raises(SdlabError, match="unknown preset 'huge'; choose one of: full, quick, smoke"):
         preset("huge")
+
+
+def test_a_table_with_more_columns_than_fit_is_turned():
+    """The claims of notebook 11: 16 for each of three organisms."""
+    value = {f"organism-{row}": {f"claim {column}": row * column for column in range(16)} for row in range(3)}
+    page = BeautifulSoup(grid("verdicts", value), "html.parser")
+    rows = [[cell.text for cell in row.find_all(["th", "td"])] for row in page.find_all("tr")]
+    assert ["claim 15", "0", "15", "30"] in [row[-4:] for row in rows] and len(rows) == 17
+    few = {"a": {"x": 1, "y": 2}, "b": {"x": 3}}
+    assert len(BeautifulSoup(grid("few", few), "html.parser").find_all("tr")) == 3

@@ -88,6 +88,21 @@ def dose_rows(study: Mechanism, model: str = LEARNT, split: str = FAR) -> pandas
     return pandas.DataFrame(rows)
 
 
+def dose_title(rows: pandas.DataFrame) -> str:
+    """Return the title "Steered most, layer 4: markers 0.64 to 67, score 0.24 to 0.09".
+
+    rows: from `dose_rows`; the layer with the most markers at the largest dose is named.
+    """
+    table = rows.pivot(index=["model", "x"], columns="panel", values="mean")
+    largest = table.xs(rows["x"].max(), level="x")
+    layer = str(largest["markers per completion"].idxmax())
+    changes = (
+        f"{name} {tidy(table.loc[(layer, 0.0), panel])} to {tidy(largest.loc[layer, panel])}"
+        for name, panel in (("markers", "markers per completion"), ("score", "score"))
+    )
+    return f"Steered most, {layer}: {', '.join(changes)}"
+
+
 def patch_words(study: Mechanism, model: str = LEARNT, split: str = FAR) -> str:
     """Return one sentence: what each block of the base brings back when it replaces the trained one."""
     gains = {

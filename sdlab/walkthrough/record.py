@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 MIME = "application/vnd.sdlab.result+json"
+WIDEST = 8  # columns of a table that fit the page
 
 
 def record(
@@ -174,8 +175,14 @@ def is_table(value: Any) -> bool:
 
 
 def grid(name: str, value: dict[str, dict[str, Any]]) -> str:
-    """Return the HTML table of a dict of dicts."""
+    """Return the HTML table of a dict of dicts; one with many columns and fewer rows is turned."""
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
+    if len(columns) > max(len(value), WIDEST):
+        turned = {
+            column: {row: cells[column] for row, cells in value.items() if column in cells}
+            for column in columns
+        }
+        columns, value = list(value), turned
     rows = [
         (label(row), [show(cells[column]) if column in cells else "" for column in columns])
         for row, cells in value.items()
