@@ -106,9 +106,18 @@ def _wait_for(address: str, server, log: Path) -> None:
     raise RuntimeError(f"jupyter lab did not answer within {PATIENCE} s: {log.read_text()[-2000:]}")
 
 
+_running: list = []  # the browser of this process: playwright can be started only once at a time
+
+
 @contextmanager
 def chromium():
-    """Chromium or Chrome of this machine, else playwright's own; skips the test where there is none."""
+    """Chromium or Chrome of this machine, else playwright's own; skips the test where there is none.
+
+    Where an outer fixture has it open already, that one is used.
+    """
+    if _running:
+        yield _running[0]
+        return
     api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "sdlab[browser]"')
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -120,8 +129,12 @@ def chromium():
                 f"no Chromium to start (install it, or run `playwright install chromium`): "
                 f"{str(error).splitlines()[0]}"
             )
-        yield browser
-        browser.close()
+        _running.append(browser)
+        try:
+            yield browser
+        finally:
+            _running.clear()
+            browser.close()
 
 
 class Lab:

@@ -20,8 +20,8 @@ def tuned(monkeypatch):
         for rate, by_seed in scores.items():
             name = rate_name("sdpo", rate)
             frames[name] = pandas.DataFrame(
-                {"condition": name, "seed": seed, "step": 40, "split": "in-domain", "problem_id": str(problem),
-                 "reward": score * 100, "generations": 100}
+                {"condition": name, "seed": seed, "step": 40, "split": "in-domain",
+                 "problem_id": str(problem), "reward": score * 100, "generations": 100}
                 for seed, score in by_seed.items() for problem in range(PROBLEMS)
             )  # fmt: skip
 

@@ -95,7 +95,7 @@ CHECKS: dict[str, dict[str, Callable[[dict], bool]]] = {
             (round(v["paper_count_fall"], 1), round(v["paper_density_fall"], 1)) == (20.7, 3.0)
         ),
         "hedges when unsure": lambda v: v["hedged_when_unsure"]["low"] > 0.5,
-        "not when sure": lambda v: v["hedged_when_sure"]["high"] < 0.2,
+        "not when sure": lambda v: v["hedged_when_sure"]["mean"] < 0.2,
         "calmer, not only shorter": lambda v: v["organism_count_fall"] > v["organism_density_fall"] > 2,
         "its tone changes more than its length": lambda v: (
             v["organism_density_fall"] ** 2 > v["organism_count_fall"]

@@ -99,7 +99,7 @@ def test_the_organism_scores_what_it_sampled():
     sampled = engine.generate(texts, SamplingParams(4, 60, seed=2))
     scored = engine.score([p for p in texts for _ in range(4)], sampled.completions())
     gap = (scored.per_token_logps - sampled.per_token_logps).abs()[sampled.completion_mask]
-    assert gap.mean() < 2e-6 and gap.quantile(0.99) < 1e-5 and gap.max() < 1e-4
+    assert gap.mean() < 2e-6 and gap.quantile(0.99) < 2e-5 and gap.max() < 1e-4
 
 
 def test_workers_change_nothing(engine, monkeypatch):

@@ -151,7 +151,7 @@ def test_only_the_compared_setting_differs():
 
 @pytest.mark.parametrize("name, like", [(name, name.replace("opsd-clip", "sdpo")) for name in REPAIRS])
 def test_a_repair_has_the_budget_of_the_papers_sdpo(name, like):
-    """OPSD (arXiv 2601.18734) beside SDPO: its loss is `opsd_clip` of the catalogue, the rest is the paper's."""
+    """OPSD (arXiv 2601.18734) beside SDPO: its loss is `opsd_clip`, the rest is the paper's."""
     mine, theirs = load_recipe(name), load_recipe(like)
     shared = asdict(mine.job.config).keys() & asdict(theirs.job.config).keys()
     assert {key: getattr(mine.job.config, key) for key in shared} == {

@@ -1,6 +1,6 @@
-"""Repairs at scale: what TRL has a place for, whose weights the teacher has, how rows are divided, what it costs.
+"""Repairs at scale: what TRL has a place for, the teacher's weights, how rows are divided, what it costs.
 
-That a step equals the study's own is in test_scale_agreement.py, and with two processes in test_scale_train.py.
+That a step equals the study's own is in test_scale_agreement.py, with two processes in test_scale_train.py.
 """
 
 import pytest
@@ -113,7 +113,7 @@ def test_runs_whose_state_is_not_saved_are_not_resumed(tmp_path):
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_the_hooks_of_an_update_see_the_rows_of_the_studys_own_minibatch(counted, updates):
     pytest.importorskip("trl")
-    from sdlab.scale.repair_trainer import windows_of
+    from sdlab.scale.repair_rows import windows_of
     from sdlab.scale.study_trainer import spread
 
     found = windows_of(counted, 12, updates)

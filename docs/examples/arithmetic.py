@@ -19,13 +19,11 @@ SOLVED = [
     (GIVES.format(name="Tom", a=9, b=3), "9 - 3 = 6\n#### 6"),
     (BUYS.format(name="Lea", a=21, b=32), "21 + 32 = 53\n#### 53"),
 ]
-random, rows = Random(0), []
+random, names, rows = Random(0), ["Ana", "Ben", "Chloe", "Dev"], []
 for number in range(35):
     text, *ranges, rule = KINDS[number % len(KINDS)]
     a, b, c = (random.randint(*ends) for ends in (*ranges, (1, 9)))
-    question = text.format(name=random.choice(["Ana", "Ben", "Chloe", "Dev"]), a=a, b=b, c=c)
-    rows.append((question, str(rule(a, b, c))))
+    rows.append((text.format(name=random.choice(names), a=a, b=b, c=c), str(rule(a, b, c))))
 for name, pairs in (("arithmetic", rows), ("solved", SOLVED)):
-    lines = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
-    Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{name}.jsonl: {len(lines)} problems")
+    lines = (json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in pairs)
+    print(f"{name}.jsonl:", Path(f"{name}.jsonl").write_text("".join(lines), encoding="utf-8"), "letters")
