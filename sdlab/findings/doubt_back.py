@@ -93,12 +93,15 @@ def dose_title(rows: pandas.DataFrame) -> str:
 
     rows: from `dose_rows`; the layer with the most markers at the largest dose is named.
     """
-    table = rows.pivot(index=["model", "x"], columns="panel", values="mean")
-    largest = table.xs(rows["x"].max(), level="x")
-    layer = str(largest["markers per completion"].idxmax())
+    means = {
+        (panel, layer, dose): float(mean)
+        for panel, layer, dose, mean in rows[["panel", "model", "x", "mean"]].itertuples(index=False)
+    }
+    most, panels = rows["x"].max(), {"markers": "markers per completion", "score": "score"}
+    layer = max(rows["model"].unique(), key=lambda one: means[panels["markers"], one, most])
     changes = (
-        f"{name} {tidy(table.loc[(layer, 0.0), panel])} to {tidy(largest.loc[layer, panel])}"
-        for name, panel in (("markers", "markers per completion"), ("score", "score"))
+        f"{name} {tidy(means[panel, layer, 0.0])} to {tidy(means[panel, layer, most])}"
+        for name, panel in panels.items()
     )
     return f"Steered most, {layer}: {', '.join(changes)}"
 
