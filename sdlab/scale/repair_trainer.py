@@ -8,14 +8,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from trl.experimental.sdpo.sdpo_trainer import SuccessfulRolloutTeacherContextBuilder
 from trl.trainer.utils import selective_log_softmax, split_tensor_dict
 
-from sdlab.rollout.rows import decode
 from sdlab.scale.repair_rows import SharedScorer, windows_of
 from sdlab.scale.sdpo_trainer import StudySDPOTrainer, teacher_tensors
-from sdlab.scale.study_trainer import spread
+from sdlab.scale.study_trainer import ordered, spread
 from sdlab.train.losses import all_logps
 from sdlab.train.repairs.hooks import Repair
 from sdlab.train.repairs.loss import Tokens, token_terms, total
@@ -78,24 +76,18 @@ class StudyRepairTrainer(StudySDPOTrainer):
         super().__init__(*args, **kwargs)
         self.teacher_context_builder: RepairContext = RepairContext(self)
 
-    def own_rows(self, count: int) -> slice:
-        """Return the places of this process's `count` rows among those of all processes."""
-        first = self.accelerator.process_index * count
-        return slice(first, first + count)
-
     def seen(self, output: dict[str, Any], rewards: torch.Tensor) -> Step:
         """Return the completions of all processes, as context rules see them."""
-        config, groups = self.job.config, self.num_generations
-        completions = self._get_completion_ids_list(output)
-        places = gather_object([row["problem"] for row in self.rows])
+        config, rewards = self.job.config, self.accelerator.gather(rewards).cpu()
+        problems, texts, step = self.whole_step(output)
         return Step(
             self._tokenizer,
-            [self.problems[place] for place in places[::groups]],
-            gather_object(decode(self._tokenizer, completions)),
-            self.accelerator.gather(rewards).cpu(),
-            groups,
+            problems,
+            texts,
+            rewards,
+            self.num_generations,
             config.seed,
-            self.state.global_step // self.sizes.updates,
+            step,
             config.thinking,
         )
 
@@ -185,13 +177,7 @@ class StudyRepairTrainer(StudySDPOTrainer):
             name: table[own, :width].to(batch["completion_ids"].device) for name, table in tables.items()
         }
         order = spread([row in counted for row in range(own.start, own.stop)], updates)
-        batch = {
-            name: value[torch.tensor(order, device=value.device)]
-            if isinstance(value, torch.Tensor) and value.dim()
-            else value
-            for name, value in batch.items()
-        }
-        return split_tensor_dict(batch, self.args.steps_per_generation)
+        return split_tensor_dict(ordered(batch, order), self.args.steps_per_generation)
 
     def tables_of(self, weights: Weighed) -> dict[str, torch.Tensor]:
         """Return the tables (B, T) that the loss reads; those of parts that the repair lacks are left out."""

@@ -23,6 +23,7 @@ from trl.trainer.utils import pad, selective_log_softmax
 from sdlab.rollout.rows import decode
 from sdlab.scale.study_trainer import RolloutTrainer, spread
 from sdlab.train.teacher import teacher_view
+from sdlab.world.problems import Problem
 
 
 class StudyContext(SuccessfulRolloutTeacherContextBuilder):
@@ -43,17 +44,11 @@ class StudyContext(SuccessfulRolloutTeacherContextBuilder):
         """
         trainer, accelerator = self.trainer, self.trainer.accelerator
         tokenizer, config, groups = trainer._tokenizer, trainer.job.config, trainer.num_generations
-        completions = trainer._get_completion_ids_list(output)
-        texts = gather_object(decode(tokenizer, completions))
-        places = gather_object([row["problem"] for row in trainer.rows])
-        problems = [trainer.problems[place] for place in places[::groups]]
-        step = trainer.state.global_step // trainer.sizes.updates
+        problems, texts, step = trainer.whole_step(output)
         view = teacher_view(
             tokenizer, problems, texts, accelerator.gather(rewards).cpu(), groups, config, step
         )
-        own_rows = slice(
-            accelerator.process_index * len(prompts), (accelerator.process_index + 1) * len(prompts)
-        )
+        own_rows = trainer.own_rows(len(prompts))
         input_ids, mask, fits = teacher_tensors(trainer, output, view.prompts[own_rows])
         distilled = torch.tensor(
             [informed and fit for informed, fit in zip(view.distilled[own_rows], fits, strict=True)],
@@ -120,6 +115,18 @@ class StudySDPOTrainer(RolloutTrainer, SDPOTrainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, PEFTAdapterEMACallback):
                 start_from_student(callback)
+
+    def own_rows(self, count: int) -> slice:
+        """Return the places of this process's `count` rows among those of all processes."""
+        first = self.accelerator.process_index * count
+        return slice(first, first + count)
+
+    def whole_step(self, output: dict[str, Any]) -> tuple[list[Problem], list[str], int]:
+        """Return the problems of all processes, the texts of their completions, and the step's number."""
+        texts = gather_object(decode(self._tokenizer, self._get_completion_ids_list(output)))
+        places = gather_object([row["problem"] for row in self.rows])
+        problems = [self.problems[place] for place in places[:: self.num_generations]]
+        return problems, texts, self.state.global_step // self.sizes.updates
 
     def sample(self, rows: list[dict]) -> dict[str, Any]:
         """Return TRL's rollouts, rewards and teacher prompts, and log the entropy of the sampler."""

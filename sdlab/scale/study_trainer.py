@@ -72,6 +72,16 @@ def spread(teaches: list[bool], parts: int) -> list[int]:
     return order
 
 
+def ordered(batch: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    """Return a batch with the rows of its tensors in this order; numbers stay as they are."""
+    return {
+        name: value[torch.tensor(order, device=value.device)]
+        if isinstance(value, torch.Tensor) and value.dim()
+        else value
+        for name, value in batch.items()
+    }
+
+
 class StudyTrainer(Trainer):
     """A mixin for TRL's trainers: the schedule of the study, and a stop where a gradient is not finite."""
 
@@ -159,11 +169,7 @@ class RolloutTrainer(StudyTrainer, SamplingTrainer):
         """
         updates, config = self.sizes.updates, self.job.config
         assert isinstance(config, GRPOConfig | SDPOConfig)  # the methods that sample completions
-        order = torch.tensor(self.order(self.teaches(batch).tolist()), device=self.accelerator.device)
-        batch = {
-            name: value[order] if isinstance(value, torch.Tensor) and value.dim() else value
-            for name, value in batch.items()
-        }
+        batch = ordered(batch, self.order(self.teaches(batch).tolist()))
         teaches = self.teaches(batch)
         counted = self.counted(batch["completion_mask"].bool(), teaches).view(
             updates, -1, batch["completion_mask"].shape[1]
