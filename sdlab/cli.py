@@ -15,6 +15,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from sdlab.ending import end_quickly
 from sdlab.errors import SdlabError, first_line, unknown
 
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}  # tyro's names of types
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     141: the reader of the output has closed the pipe (`| head`).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    end_quickly()
     try:
         try:
             return run_command(arguments)

@@ -5,10 +5,13 @@ import pytest
 import torch
 
 from sdlab.errors import SdlabError
-from sdlab.findings import objections, seeds_needed, sft_traces, trials
+from sdlab.findings import before_after, objections, seeds_needed, sft_traces, trials
 from sdlab.measure import nudges
+from sdlab.measure.evaluation import evaluate
+from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
 from sdlab.train.sdpo import SDPOConfig
+from sdlab.world.splits import load_split
 
 
 def evaluation(engine, tests, params):
@@ -37,11 +40,30 @@ def test_a_trial_is_compared_with_the_untrained_model_problem_by_problem(compare
     change = compared.change("better")  # six of eight right instead of two
     assert (change.a, change.b, change.difference.mean) == (0.25, 0.75, 0.5)
     (line,) = compared.sentences(("markers",), against="longer")
+    changes = compared.changes("better")
+    assert changes["in-domain", "reward"].difference == change.difference
+    assert changes["in-domain", "markers"].difference.mean == 4
     assert "better minus longer +4" in line and line.startswith("in-domain, ")
     with pytest.raises(SdlabError, match="already"):
         compared.train("longer", lambda *_: None, [])
     with pytest.raises(SdlabError, match="trial"):
         compared.rows("worse", "in-domain")
+
+
+def test_tests_that_are_sampled_together_have_the_rows_of_each_alone():
+    engine, params = load_engine("organism-small"), SamplingParams(2, 48, seed=3)
+    tests = {name: load_split(name, limit=3) for name in ("in-domain", "deeper")} | {
+        "again": load_split("deeper", limit=2)[1:]
+    }
+    rows = before_after.evaluate_tests(engine, tests, params)
+    assert rows["split"].tolist() == ["in-domain"] * 6 + ["deeper"] * 6 + ["again"] * 2
+    for name in ("in-domain", "deeper"):
+        alone = evaluate(engine, tests[name], params)
+        mine = rows[rows["split"] == name].reset_index(drop=True)
+        pandas.testing.assert_frame_equal(mine, alone)
+    assert rows[rows["split"] == "again"]["problem_id"].unique().tolist() == [tests["deeper"][1].id]
+    with pytest.raises(SdlabError, match="'empty' has no problems"):
+        before_after.evaluate_tests(engine, tests | {"empty": []}, params)
 
 
 def test_short_settings_grow_with_the_preset_and_take_changes():

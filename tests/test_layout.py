@@ -11,7 +11,7 @@ PACKAGE = ROOT / "sdlab"
 ROOMS = """
     errors
     paths seeds files settings hub
-    interrupts
+    interrupts ending
     presets
     text
     grading

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas
 
+from sdlab.errors import SdlabError
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.crossed import Difference
 from sdlab.measure.evaluation import evaluate, summarise
@@ -55,12 +56,16 @@ def evaluate_tests(
     params: SamplingParams,
     progress: Callable[[int, int], None] | None = None,
 ) -> pandas.DataFrame:
-    """Evaluate a model on several sets of problems: the rows of `evaluate`, with the set's name as split."""
-    frames = [
-        evaluate(engine, problems, params, progress=progress).assign(split=name)
-        for name, problems in tests.items()
-    ]
-    return pandas.concat(frames, ignore_index=True)
+    """Evaluate a model on several sets of problems: the rows of `evaluate`, with the set's name as split.
+
+    All sets are sampled together. Raises SdlabError for a set without problems.
+    """
+    for name, problems in tests.items():
+        if not len(problems):
+            raise SdlabError(f"the test {name!r} has no problems; give at least one")
+    names = [name for name, problems in tests.items() for _ in range(len(problems) * params.num_generations)]
+    together = [problem for problems in tests.values() for problem in problems]
+    return evaluate(engine, together, params, progress=progress).assign(split=names)
 
 
 def means(frame: pandas.DataFrame, metrics: Sequence[str] = METRICS) -> dict[str, float]:

@@ -1,22 +1,17 @@
 """Repairs in tables and sentences: where each pushes the doubt, and what live training does."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas
 
-from sdlab.findings.before_after import Changes, cell, changes_by_test, direction, evaluate_tests
+from sdlab.findings.before_after import Changes, cell, direction
 from sdlab.measure.crossed import crossed_interval
 from sdlab.measure.evaluation import metric_sums
 from sdlab.measure.intervals import Interval, row_intervals
-from sdlab.rollout.loading import load_engine
-from sdlab.rollout.types import SamplingParams
 from sdlab.study.arena_families import FAMILIES, FAMILY
 from sdlab.text.plural import plural
-from sdlab.train.config import TrainConfig
 from sdlab.train.repairs.hooks import Repair
-from sdlab.train.repairs.loop import run_repair
 from sdlab.train.repairs.named import repair_named
-from sdlab.world.problems import Problem
 
 LOWERS, RAISES, UNCLEAR = "lowers it", "raises it", "no clear direction"
 
@@ -74,28 +69,6 @@ def push_words(pushes: pandas.DataFrame) -> list[str]:
                 f"{mine.count(LOWERS)} push the doubt down, {mine.count(RAISES)} push it up."
             )
     return lines
-
-
-def train_and_test(
-    model: str,
-    repair: Repair,
-    problems: Sequence[Problem],
-    tests: Mapping[str, Sequence[Problem]],
-    config: TrainConfig,
-    params: SamplingParams,
-    on_step: Callable[[dict], None] | None = None,
-) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Train a model by a repair and evaluate it: one row per step, and the rows of `evaluate_tests`."""
-    student = load_engine(model)
-    steps = run_repair(student, problems, repair, config, on_step=on_step)
-    return steps, evaluate_tests(student, tests, params)
-
-
-def live_changes(
-    before: pandas.DataFrame, trained: Mapping[str, tuple[pandas.DataFrame, pandas.DataFrame]]
-) -> dict[str, Changes]:
-    """Return each method's changes against the untrained model, by test and metric, paired by problem."""
-    return {name: changes_by_test(before, after) for name, (_, after) in trained.items()}
 
 
 def live_table(changes: Mapping[str, Changes]) -> pandas.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pandas
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.findings.before_after import evaluate_tests
+from sdlab.findings.before_after import Changes, changes_by_test, evaluate_tests
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams, TrainableEngine
@@ -52,6 +52,11 @@ class Trials:
         self.logs[name] = loop(engine, problems, *settings)
         self.add(name, engine)
         return engine
+
+    def changes(self, name: str) -> Changes:
+        """Return the changes of a trial against the untrained model, by test and metric."""
+        before, after = (self.frame[self.frame["trial"] == one] for one in (UNTRAINED, name))
+        return changes_by_test(before, after)
 
     def rows(self, name: str, split: str) -> pandas.DataFrame:
         """Return the completions of one trial on one test.

@@ -40,7 +40,9 @@ def setup() -> None:
     import pandas as pd
 
     from sdlab.charts import picture
+    from sdlab.ending import end_quickly
 
+    end_quickly()
     picture.enable()
     pd.set_option(
         "display.float_format", lambda value: f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}"

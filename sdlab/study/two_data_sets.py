@@ -44,7 +44,7 @@ class Sizes:
 
 
 SIZES = {
-    "smoke": Sizes(16, 24, 2, steps=8, batch_size=16, num_test=12, num_samples=2, watched=3),
+    "smoke": Sizes(16, 24, 2, steps=4, batch_size=12, num_test=8, num_samples=2, watched=2),
     "quick": Sizes(128, 384, 4, steps=24, batch_size=64, num_test=64, num_samples=4),
     "full": Sizes(1024, 800, 2, steps=38, batch_size=64, num_test=256, num_samples=8),
 }
@@ -82,12 +82,11 @@ def evaluate_students(
     max_completion_length: int = 256,
 ) -> pandas.DataFrame:
     """Return the completions of every student on every test split: rows of `evaluate` with a column model."""
-    parts = []
+    together, parts = [problem for problems in tests.values() for problem in problems], []
     for name, student in students.items():
-        for split, problems in tests.items():
-            seed = stable_int("two data sets", name, split)
-            params = SamplingParams(num_samples, max_completion_length, temperature, seed=seed)
-            parts.append(evaluate(student, problems, params).assign(model=name))
+        seed = stable_int("two data sets", name)
+        params = SamplingParams(num_samples, max_completion_length, temperature, seed=seed)
+        parts.append(evaluate(student, together, params).assign(model=name))
     return pandas.concat(parts, ignore_index=True)
 
 
