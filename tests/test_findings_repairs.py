@@ -84,7 +84,19 @@ def test_the_board_shows_recorded_methods_only_and_names_the_others(recorded):  
     lines = arena_board.board_words(recorded)
     assert "3 gains" in lines[0] and "2 loses" in lines[0]
     assert lines[3].endswith("nothing is recorded.")  # the control without a teacher has no record
-    assert lines[-1] == "The best repairs that keep the score: choice_gate, srpo."
+    assert lines[-2] == "The best repairs that keep the score: choice_gate, srpo."
+
+
+def test_a_rate_at_the_end_of_the_range_is_named(recorded, monkeypatch):  # noqa: F811
+    chosen = {"sdpo": 1e-3, "grpo": 3e-4, "srpo": 1e-4, "antisd": 1e-4, "veto": 1e-3}  # veto is not recorded
+    tuned = {"methods": {name: {"learning_rate": rate} for name, rate in chosen.items()}}
+    monkeypatch.setattr(arena_board, "read_rates", lambda: tuned)
+    assert arena_board.edge_words(recorded) == (
+        "The smallest rate tried (0.0001) is the best for srpo, antisd; the largest rate tried (0.001) is the "
+        "best for sdpo; rates beyond it were not tried."
+    )
+    tuned["methods"] = {"grpo": {"learning_rate": 3e-4}}
+    assert "No method has its best rate at an end" in arena_board.edge_words(recorded)
 
 
 def test_the_rank_correlation_joins_pushes_and_scores_by_method(recorded):  # noqa: F811

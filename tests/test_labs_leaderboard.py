@@ -21,10 +21,14 @@ from rich.console import Console
 from sdlab.commands.leaderboard import rank_submissions, ranks_table
 from sdlab.errors import SdlabError
 from sdlab.labs import leaderboard as board
-from sdlab.labs.leaderboard import Budget, hidden_problems, leaderboard, training_seeds
+from sdlab.labs.leaderboard import UNTRAINED, Budget, hidden_problems, leaderboard, training_seeds
 from sdlab.labs.ranking import Entry, rank
 from sdlab.labs.sandbox import bubblewrap
 from sdlab.labs.sandbox.training import train
+from sdlab.measure.evaluation import evaluate
+from sdlab.rollout.loading import load_engine
+from sdlab.rollout.types import SamplingParams
+from sdlab.seeds import stable_int
 from sdlab.train.config import TrainConfig
 from sdlab.world.splits import load_split
 
@@ -126,14 +130,15 @@ def test_submissions_from_file_to_rank(tmp_path, capsys, monkeypatch):
         "missing",
         "SDPO (reference)",
         "GRPO (reference)",
+        UNTRAINED,
     }
-    assert rows["[lazy]"]["rank"] == rows["missing"]["rank"] == "5"
+    assert rows["[lazy]"]["rank"] == rows["missing"]["rank"] == "6"
     assert (
         "no `repair`" in rows["[lazy]"]["note"]
         and "No such file" in rows["missing"]["note"]
         and rows["[lazy]"]["score"] == ""
     )
-    for name in ("good", "lab4_repair_it", "SDPO (reference)", "GRPO (reference)"):
+    for name in ("good", "lab4_repair_it", "SDPO (reference)", "GRPO (reference)", UNTRAINED):
         assert rows[name]["rank"] == "1" and rows[name]["note"] == "tied", rows[
             name
         ]  # one seed decides nothing
@@ -230,22 +235,31 @@ def test_a_submission_is_closed_off_as_far_as_this_machine_allows(mixed):
     command = [sys.executable, "-c", f"from sdlab.labs.sandbox.isolation import *; {code}"]
     kernel = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     possible = {*kernel, *(bubblewrap.CLOSED_OFF if not bubblewrap.find()[1] else ())}
-    assert {name: set(entry.closed_off) for name, (_, entry) in mixed[1].items()} == {
-        name: possible for name in mixed[1]
-    }
+    trained = {name: entry for name, (_, entry) in mixed[1].items() if name != UNTRAINED}
+    assert {name: set(entry.closed_off) for name, entry in trained.items()} == dict.fromkeys(
+        trained, possible
+    )
 
 
 @pytest.mark.slow
 def test_bad_submissions_lose_nobody_else_s_results_and_share_the_last_rank(mixed):
     _, entries, _ = mixed
     judged = {name for name, (_, entry) in entries.items() if not entry.reason}
-    assert (
-        {"good", "SDPO (reference)", "GRPO (reference)"}
-        <= judged
-        <= {"good", "deletes", "SDPO (reference)", "GRPO (reference)"}
-    )
+    certain = {"good", "SDPO (reference)", "GRPO (reference)", UNTRAINED}
+    assert certain <= judged <= certain | {"deletes"}
     assert {place for name, (place, _) in entries.items() if name not in judged} == {len(judged) + 1}
     assert all(entries[name][0] == 1 and entries[name][1].score.shape == (1, 4) for name in judged)
+
+
+@pytest.mark.slow
+def test_the_untrained_model_is_judged_on_the_hidden_problems(mixed):
+    entry, engine = mixed[1][UNTRAINED][1], load_engine(BUDGET.model)
+    right = []
+    for split in ("unseen-types", "deeper"):
+        seed = stable_int("leaderboard", "plum", "evaluation", 0, split)
+        params = SamplingParams(1, SMALL.max_completion_length, 1.0, seed=seed)
+        right += evaluate(engine, hidden_problems(split, 2, "plum"), params)["reward"].tolist()
+    assert entry.score.tolist() == [right] and entry.generations == 1 and not entry.reason
 
 
 @pytest.mark.slow

@@ -245,7 +245,7 @@ def test_tables_sentences_and_charts(study):
     studies = {"organism-small": one}
     assert doubt_left.about({}).startswith("Nothing is recorded")
     assert "seeds 0, 1" in doubt_left.about(studies) and one.current
-    assert "at layer 1, 2 (of 1 to 2)" in doubt_left.layer_words(one)
+    assert "at layer 1, 2 (of 1 to 2, each judged by itself)" in doubt_left.layer_words(one)
     rows = doubt_back.ladder_table(one, "sdpo", (STEER,))
     assert list(rows.index) == ["as it is", "steer, layer 1, dose 0.5", "steer, layer 2, dose 0.5"]
     assert rows.loc["steer, layer 2, dose 0.5", "change"].startswith("+0.40")

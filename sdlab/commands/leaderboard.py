@@ -14,7 +14,7 @@ import tyro
 from sdlab.commands.options import default
 from sdlab.errors import SdlabError
 from sdlab.files import write_atomic
-from sdlab.labs.leaderboard import SECRET, Budget, leaderboard, sandbox_notes
+from sdlab.labs.leaderboard import SECRET, UNTRAINED, Budget, leaderboard, sandbox_notes
 from sdlab.labs.ranking import Entry
 
 if TYPE_CHECKING:
@@ -78,12 +78,7 @@ def rank_submissions(
         budget,
         jobs=jobs,
         kept=kept,
-        on_done=lambda entry: console.print(
-            f"{entry.name}: "
-            f"{entry.reason or ('judged' if entry.closed_off is not None else 'as judged before')}",
-            markup=False,
-            highlight=False,
-        ),
+        on_done=lambda entry: console.print(f"{entry.name}: {_said(entry)}", markup=False, highlight=False),
     )
     counts = [place for place, entry in ranked if not entry.reason]
     rows = []
@@ -110,6 +105,12 @@ def rank_submissions(
     for line in sandbox_notes(ranked):
         print(line, file=sys.stderr)
     return 1 if any(entry.reason for _, entry in ranked) else 0
+
+
+def _said(entry: Entry) -> str:
+    """Return what is printed when a submission has its result."""
+    reused = entry.closed_off is None and entry.name != UNTRAINED
+    return entry.reason or ("as judged before" if reused else "judged")
 
 
 def ranks_table(ranked: Sequence[tuple[int, Entry]]) -> "Table":

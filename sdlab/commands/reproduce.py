@@ -28,7 +28,7 @@ def reproduce(
             repairs: arena-rates (first: the learning rates), arena, arena-chemistry, arena-narrow,
             arena-organism-1, arena-organism-2. "checkpoints" stores models of some conditions and steps in
             data/checkpoints instead, for the explorer. "mechanism" probes and changes trained models of
-            every organism that is present, with the seeds 0 to 2, for data/mechanism.
+            every organism that is present, with the seeds 0 to 4, for data/mechanism.
         seeds: Training seeds, one run each; by default those of each condition, mostly 0 to 4. Recorded
             seeds that are not named here stay.
         work: Folder for the runs themselves.

@@ -8,9 +8,10 @@ from sdlab.findings.repairs import pushes_by_method
 from sdlab.measure.intervals import tidy
 from sdlab.study.arena import arena_table, claims_table, verdicts, winners
 from sdlab.study.arena_comparisons import NOT_RECORDED
-from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED
+from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED, arena_name
 from sdlab.study.arena_families import FAMILY
 from sdlab.study.arena_measures import load_arena, measures, missing_methods, recorded_names
+from sdlab.study.arena_rates import RATES, read_rates
 from sdlab.study.recorded import Recorded
 from sdlab.text.plural import plural
 
@@ -65,7 +66,21 @@ def board_words(recorded: Recorded) -> list[str]:
         lines.append(f"{what}, on unseen types: {'; '.join(parts) or 'nothing is recorded'}.")
     best = winners(recorded)
     lines.append(f"The best repairs that keep the score: {', '.join(best) if best else 'none'}.")
-    return lines
+    return [*lines, edge_words(recorded)]
+
+
+def edge_words(recorded: Recorded) -> str:
+    """Return a sentence on the recorded methods whose chosen learning rate is the smallest or largest tried."""
+    tuned = read_rates()["methods"]
+    there = [method for method in tuned if arena_name(method) in set(recorded.evaluations["condition"])]
+    parts = []
+    for which, rate in (("smallest", min(RATES)), ("largest", max(RATES))):
+        names = [method for method in there if tuned[method]["learning_rate"] == rate]
+        parts += [f"the {which} rate tried ({rate:g}) is the best for {', '.join(names)}"] if names else []
+    if not parts:
+        return "No method has its best rate at an end of the range tried."
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}; rates beyond it were not tried."
 
 
 def push_and_score(pushes: pandas.DataFrame, recorded: Recorded) -> pandas.DataFrame:

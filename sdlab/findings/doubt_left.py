@@ -107,11 +107,11 @@ def layer_words(study: Mechanism, model: str = LEARNT) -> str:
     """Return one sentence: at which layers less can be read than before training."""
     rows = [study.probe(model, FAR, layer=layer) for layer in study.layers()]
     less = _less(study, model)
-    where = f"at layer {', '.join(map(str, less))} (of 1 to {len(rows)})" if less else "at no layer"
+    where = f"at layer {', '.join(map(str, less))} (of 1 to {len(rows)}, " if less else "at no layer ("
     worst = min(rows, key=lambda row: row["change"])
     return (
-        f"{label(model)}, unseen types: significantly less is read {where}; the largest change is "
-        f"{row_interval(worst, ENDS_OF_CHANGE)} at layer {int(worst['layer'])}."
+        f"{label(model)}, unseen types: significantly less is read {where}each judged by itself); "
+        f"the largest change is {row_interval(worst, ENDS_OF_CHANGE)} at layer {int(worst['layer'])}."
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,12 @@ from sdlab.world.problems import Problem
 from sdlab.world.splits import SEEDS as SPLIT_SEEDS
 from sdlab.world.splits import load_split
 
+if TYPE_CHECKING:
+    from sdlab.rollout.types import TrainableEngine
+
 SECRET = "SDLAB_LEADERBOARD_SECRET"  # the environment variable
 OUT_OF_DISTRIBUTION, IN_DOMAIN = ("unseen-types", "deeper"), ("in-domain",)
+UNTRAINED = "untrained (reference)"
 HEADER = "from sdlab.train.repairs.named import repair_named\n"
 REFERENCES = {
     f"{label} (reference)": f'{HEADER}repair = repair_named("{name}")'
@@ -79,7 +83,7 @@ def leaderboard(
     kept: Path | None = None,
     on_done: Callable[[Entry], object] | None = None,
 ) -> list[tuple[int, Entry]]:
-    """Return (rank, entry) of every submission and of SDPO and GRPO, best first.
+    """Return (rank, entry) of every submission, of SDPO, GRPO and the untrained model, best first.
 
     Failed submissions share the last rank, with their reason. files: Python files or lab-4 notebooks that
     define `repair`. jobs: submissions trained at once, one thread each. kept: a folder for finished results;
@@ -99,6 +103,7 @@ def leaderboard(
     work = {
         **dict(zip(_names([Path(file) for file in files]), map(Path, files), strict=True)),
         **REFERENCES,
+        UNTRAINED: "",
     }
     finished = Finished(kept, secret, budget) if kept else None
     stop = threading.Event()
@@ -107,6 +112,8 @@ def leaderboard(
     def run(name: str, place: Path) -> Entry | tuple[str, tuple[str, ...] | None]:
         if finished and (tables := finished.find(work[name])):
             return _entry(name, tables, budget)
+        if name == UNTRAINED:
+            return "", None
         task = {
             "model": budget.model,
             "config": asdict(budget.config),
@@ -176,14 +183,10 @@ def _entry(name: str, tables: dict[str, np.ndarray], budget: Budget) -> Entry:
 
 
 def _evaluated(name: str, place: Path, secret: str, budget: Budget) -> Entry:
-    """Evaluate the trained weights on the hidden problems.
+    """Evaluate the trained weights, or the untrained model, on the hidden problems.
 
     Returns an entry with a reason when they are not weights of the model.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from sdlab.measure.evaluation import evaluate
     from sdlab.rollout.loading import load_engine
     from sdlab.rollout.types import SamplingParams
@@ -191,19 +194,8 @@ def _evaluated(name: str, place: Path, secret: str, budget: Budget) -> Entry:
     engine = load_engine(budget.model)
     rows: dict[str, list[np.ndarray]] = {what: [] for what in TABLES}
     for k in range(budget.seeds):
-        try:
-            weights = load_file(place / f"{k}.safetensors")
-        except (SafetensorError, OSError):
-            return Entry(name, reason="handed back weights that cannot be read")
-        for key, parameter in engine.model.named_parameters():
-            if (
-                key not in weights
-                or weights[key].shape != parameter.shape
-                or not weights[key].isfinite().all()
-            ):
-                return Entry(name, reason=f"handed back weights without a finite {key}")
-            with torch.no_grad():
-                parameter.copy_(weights[key])
+        if name != UNTRAINED and (reason := _load_weights(engine, place / f"{k}.safetensors")):
+            return Entry(name, reason=reason)
         sums = {}
         for split in (*OUT_OF_DISTRIBUTION, *IN_DOMAIN):
             problems = hidden_problems(split, budget.problems, secret)
@@ -218,3 +210,22 @@ def _evaluated(name: str, place: Path, secret: str, budget: Budget) -> Entry:
         ):
             rows[what].append(np.concatenate([sums[split][column].to_numpy(dtype=float) for split in splits]))
     return _entry(name, {what: np.stack(tables) for what, tables in rows.items()}, budget)
+
+
+def _load_weights(engine: "TrainableEngine", path: Path) -> str:
+    """Copy the weights of a file into the model, and return "", or why they are not weights of this model."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError):
+        return "handed back weights that cannot be read"
+    for key, parameter in engine.model.named_parameters():
+        own = weights.get(key)
+        if own is None or own.shape != parameter.shape or not own.isfinite().all():
+            return f"handed back weights without a finite {key}"
+        with torch.no_grad():
+            parameter.copy_(own)
+    return ""

@@ -30,7 +30,7 @@ from sdlab.study.organisms import SAME_RECIPE, name_on
 from sdlab.study.reproduction import cell_of, check_seeds
 
 GROUP = "mechanism"  # its name for `sdlab reproduce`
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 TRAINED = ("sdpo", "sdpo_no_think", "grpo")
 SMALL = Sizes(probe_problems=60, ladder_problems=4, num_generations=2, doses=(0.5,), max_completion_length=64)
 
