@@ -96,6 +96,14 @@ def test_the_clip_range_and_log_2_are_drawn_where_they_are():
     assert [{"y": math.log(2)}] in bound["datasets"].values()
 
 
+def test_the_title_says_which_divergence_stays_below_log_2():
+    lines = pandas.DataFrame(
+        {"p": [0.1, 1e-8] * 2, "alpha": ["0.5"] * 2 + ["1.0"] * 2, "nats": [0.3, 0.5, 2, 16]}
+    )
+    title = objectives.divergence_chart(lines).to_dict()["title"]
+    assert title == "Alpha 1.0 reaches 16 nats; alpha 0.5 stays below log 2 (dashed)"
+
+
 @pytest.mark.parametrize(("advantage", "flat", "slope"), [(1.0, 1.3, 0.75), (-1.0, 0.75, 1.3)])
 def test_the_clipped_objective_is_flat_on_the_side_that_the_title_names(advantage, flat, slope):
     import torch

@@ -126,6 +126,11 @@ def test_one_run_has_no_band():
 def test_split_curves_draw_the_intervals_on_the_problems_of_every_step():
     data = recorded()
     spec = curves.split_curves(data, ["grpo", "sdpo"], "density").to_dict()
+    fewer = data.evaluations.query("not (condition == 'grpo' and seed == seed.max())")
+    other = Recorded(data.steps, fewer, data.provenance)
+    caption = curves.split_curves(other, ["grpo", "sdpo"], "density").to_dict()["title"]["subtitle"]
+    counts = sorted(set(fewer.groupby("condition")["seed"].nunique()))
+    assert len(counts) == 2 and caption.startswith(f"{counts[0]} or {counts[1]} training seeds")
     panel = panels(spec)[spec["title"]["text"]]
     rows = drawn(panel, spec["datasets"])
     assert len(rows) == 2 * 2 * 3

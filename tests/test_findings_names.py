@@ -2,6 +2,7 @@
 
 import pandas
 
+from sdlab.benchmarks.coverage import SamplingPlan
 from sdlab.findings import (
     before_after,
     coverage_data,
@@ -12,6 +13,7 @@ from sdlab.findings import (
 )
 from sdlab.text.plural import plural
 from sdlab.text.prompt import CONTEXTS
+from sdlab.world.splits import load_split
 
 LABELS = ["no context", "full solution", "solution without think", "regenerated"]
 
@@ -85,4 +87,22 @@ def test_a_chart_of_training_states_the_first_and_the_last_value():
     assert title == "Training score, first to last step: GRPO 0.50 to 0.90; sdpo 0.50 to 0.10"
     assert before_after.first_to_last(steps, metric="markers") == (
         "Training markers, first to last step: grpo 5.0 to 9.0; sdpo 5.0 to 1.00"
+    )
+
+
+def test_numbers_of_problems_have_no_decimals():
+    problems = load_split("chemistry-train")[:200]
+    table = coverage_data.not_coverage(problems, SamplingPlan(steps=10, num_problems=32))
+    assert table.loc["the 64, each in 4 rows", ["rows", "distinct problems"]].tolist() == ["256", "64"]
+    assert table.loc["the first of them, 64 rows", "completions per problem"] == "2,560"
+
+
+def test_titles_state_what_the_draws_leave_out_and_what_they_meet():
+    shares = pandas.DataFrame({"plan": ["a", "a", "b"], "times": [0, 1, 0], "share": [0.239, 0.7, 0.0]})
+    assert coverage_data.exposure_title(shares, 17_900) == (
+        "By the plan, 0% to 24% of 17,900 problems are never drawn"
+    )
+    curves = coverage_groups.accumulation_curves({"few": [8, 8], "many": [1] * 16}, {})
+    assert coverage_groups.met_title(curves, 8) == (
+        "8 problems meet nearly all types in 1 of 2 sets, and 50% of many"
     )

@@ -53,6 +53,9 @@ def test_the_losses_are_shares_of_the_score_before_by_organism(recorded):
     assert table["intuition"].tolist() == ["0.4", "0.4", "0.4", "0"]
     assert table["more than 1.5 times"].tolist() == ["yes", "yes", "yes", "not shown"]
     points = across.losses_points(found)
+    assert points["label"].tolist()[:2] == ["organism, in-domain", "organism, unseen types"]
+    title = across.losses_title(found)
+    assert title == "With intuition, SDPO loses a larger share on unseen types on 3 of 3 organisms"
     assert len(points) == 8 and set(points) == {"label", "mean", "low", "high"}
 
 
@@ -79,9 +82,8 @@ def test_intuition_changes_are_against_the_blind_organism_with_their_sign(record
     mean = changes["organism", "in-domain"].interval.mean
     assert mean == pytest.approx((1 - 0.7 / 0.8) - (1 - 0.16 / 0.8), abs=0.03)
     words = across.intuition_words(changes)
-    assert words[0].startswith(
-        "in-domain: with intuition the share lost is smaller on 3 and larger on 0 of 3"
-    )
+    assert words[0].startswith("With intuition the share lost in-domain is smaller on 3 and larger on 0 of 3")
+    assert words[1].startswith("With intuition the share lost on unseen types is ")
 
 
 def test_the_kind_of_loss_needs_every_organism_with_intuition(recorded):

@@ -10,7 +10,9 @@ from sdlab.measure import nudges
 from sdlab.measure.evaluation import evaluate
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import SamplingParams
+from sdlab.train.batch import Batch
 from sdlab.train.sdpo import SDPOConfig
+from sdlab.train.teacher import TeacherView
 from sdlab.world.splits import load_split
 
 
@@ -138,3 +140,19 @@ def test_shares_of_the_loss_and_in_words():
     assert sft_traces.share_words(None).startswith("an unknown share")
     assert sft_traces.share_words(0.25) == "25%"
     assert torch.is_tensor(objections.marker_tokens(Words()))
+
+
+def test_what_is_left_out_is_a_matter_of_the_teachers_context():
+    """A completion that is right has no feedback, and the sentence counts all that are left out."""
+    batch = Batch([None, None], None, torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    config = SDPOConfig(num_problems=2, num_generations=2)
+    view = TeacherView([""] * 4, [False, True, True, False], [None] * 4)
+    with_feedback = objections.TaughtBatch(batch, config, {"feedback": view}).coverage_words()
+    assert with_feedback == (
+        "2 problems with 2 completions each, score 0.25: 50% of the completions are distilled. "
+        "Left out: 1 right completion, and 1 wrong completion without feedback."
+    )
+    with_solution = objections.TaughtBatch(batch, config, {"solution": view}).coverage_words()
+    assert with_solution.endswith(
+        "Left out: 2 completions of 1 problem without a right one, and 1 completion that is the only right one."
+    )

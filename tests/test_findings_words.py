@@ -119,9 +119,38 @@ def test_the_grid_says_where_training_hides_a_loss():
     assert coverage_crossing.counts_where(rows, "gain", "larger") == ["8", "64"]
     assert coverage_crossing.hidden_damage(rows) == ["8"]
     lines = coverage_crossing.crossing_words(rows)
-    assert "rises significantly with 8, 64 problems, and falls with all." in lines[0]
+    assert "rises significantly with 8 and 64 problems, and falls with all." in lines[0]
     assert lines[-1].startswith("With 8 problems the training score rises while unseen types fall")
     assert "At no number of problems" in coverage_crossing.crossing_words({"64": rows["64"]})[-1]
+    assert coverage_crossing.listed(["8", "64", "all"]) == "8, 64 and all"
+    assert coverage_crossing.listed(["8"]) == "8" and coverage_crossing.listed([], "no") == "no"
+
+
+def test_the_table_of_the_grid_has_no_note_about_the_seeds_of_the_untrained_model():
+    down = crossed_difference(runs([0.5] * 5), runs([0.2, 0.21, 0.19]), seeds_a=range(5), seeds_b=range(3))
+    assert "3 common seeds" in str(down)
+    row = dict.fromkeys(("gain", "versus", "in-domain", "unseen-types"), down)
+    table = coverage_crossing.crossing_table({"8": row})
+    assert not table.map(lambda cell: "seeds" in cell).any(axis=None)
+    assert table.loc["8", "SDPO, unseen types"].startswith("-0.30")
+
+
+def test_a_title_of_training_names_the_conditions_that_rise_and_fall(monkeypatch):
+    gains = {
+        "a": crossed_difference(runs([0.5, 0.5, 0.5]), runs([0.7, 0.71, 0.69])),
+        "b": crossed_difference(runs([0.5, 0.5, 0.5]), runs([0.2, 0.21, 0.19])),
+        "c": crossed_difference(runs([0.5, 0.5, 0.5]), runs([0.3, 0.5, 0.7])),
+    }
+    monkeypatch.setattr(coverage_crossing, "training_gain", lambda recorded, name: gains[name])
+    named = {"a": "GRPO", "b": "SDPO, c = s", "c": "SDPO, feedback"}
+    title = coverage_crossing.training_title(None, "Kata", named)
+    assert title == "Kata: the training score rises with GRPO, and falls with SDPO, c = s"
+    monkeypatch.setitem(gains, "b", gains["a"])
+    title = coverage_crossing.training_title(None, "Chemistry", named)
+    assert title == "Chemistry: the training score rises with GRPO and with SDPO, c = s"
+    assert coverage_crossing.training_title(None, "Kata", {"c": "SDPO, feedback"}) == (
+        "Kata: the training score does not clearly change"
+    )
 
 
 def test_a_turning_point_is_an_interval_of_problems():

@@ -6,6 +6,8 @@ import pytest
 from sdlab.charts.picture import svg_of
 from sdlab.charts.rates import rate_curves
 from sdlab.errors import SdlabError
+from sdlab.findings.rate_words import rate_title, rate_words
+from sdlab.measure.crossed import seeds_difference
 from sdlab.study.rates import COLUMNS, sweep_table
 from sdlab.study.recorded import Recorded
 
@@ -86,6 +88,18 @@ def test_the_picture_says_every_score_and_draws_the_untrained_model():
         panels[0]["layer"]
     ) == len(panels[1]["layer"]) + 1
     assert svg_of(chart.to_dict()).startswith("<svg")
+
+
+def test_the_title_counts_the_rates_with_a_loss_and_the_words_say_where_the_best_rate_is():
+    fall = seeds_difference([0.5, 0.51, 0.52], [0.2, 0.21, 0.23])
+    unsure = seeds_difference([0.5, 0.51, 0.52], [0.2, 0.51, 0.9])
+    losses = {3e-05: fall, 1e-04: unsure}
+    assert rate_title(losses) == (
+        "SDPO ends significantly below the untrained model on unseen types at 1 of 2 rates"
+    )
+    first, *ends = rate_words(sweep_table(recorded()), losses)
+    assert first == rate_title(losses) + "."
+    assert ends and all("at an end of the range 3e-05 to 0.0001" in line for line in ends)
 
 
 def test_what_is_missing_is_told(monkeypatch):

@@ -74,7 +74,7 @@ def table_three(measures: dict, organism: dict[str, dict]) -> "pandas.DataFrame"
             "types, found": _count(groups, "types"),
             "effective types, found": (groups.get("types") or {}).get("effective"),
             "wordings, found": _count(groups, "wordings"),
-            "judged on, paper": data_set.evaluation,
+            "tested on, paper": data_set.evaluation,
             "test problems in training": _overlap(measures, data_set.measured),
             "exposures in 100 steps, paper": PAPER_PLAN.draws / data_set.questions,
             "verdict of the paper": data_set.verdict,

@@ -160,7 +160,7 @@ def split_curves(
         )
     if subtitle is None:
         runs = common.evaluations.groupby("condition")["seed"].nunique()
-        counted = "/".join(str(n) for n in sorted(set(runs)))
+        counted = " or ".join(str(n) for n in sorted(set(runs)))
         subtitle = (
             f"{counted} training seed{'s' * (counted != '1')}; bands: 95% intervals over seeds and problems"
         )

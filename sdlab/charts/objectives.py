@@ -63,12 +63,11 @@ def clip_chart(
     )
 
 
-def divergence_chart(
-    lines: Frame, *, title: str = "Divergence when the teacher rejects one token (dashed: log 2)"
-) -> alt.LayerChart:
+def divergence_chart(lines: Frame, *, title: str = "") -> alt.LayerChart:
     """Draw the divergence of two distributions as the teacher's probability of a token goes to zero.
 
-    `lines`: columns p, alpha (a name) and nats. Raises SdlabError when it is empty or lacks a column.
+    `lines`: columns p, alpha (a name) and nats. Without a title it names the largest divergence, and the
+    alphas that stay below log 2. Raises SdlabError when the frame is empty or lacks a column.
     """
     import altair as alt
     import pandas
@@ -87,7 +86,9 @@ def divergence_chart(
         .encode(x=x, y=alt.Y("nats:Q", title="divergence (nats)"), color=alt.Color("alpha:N", title="alpha"))
     )
     bound = alt.Chart(pandas.DataFrame({"y": [log(2)]})).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
-    words = "; ".join(
-        f"alpha {name}: up to {most:.2f} nats" for name, most in lines.groupby("alpha")["nats"].max().items()
-    )
+    largest = lines.groupby("alpha")["nats"].max()
+    words = "; ".join(f"alpha {name}: up to {most:.2f} nats" for name, most in largest.items())
+    below = [str(name) for name, most in largest.items() if most < log(2)]
+    bounded = f"; alpha {', '.join(below)} stays below log 2 (dashed)" if below else " (dashed: log 2)"
+    title = title or f"Alpha {largest.idxmax()} reaches {largest.max():.2g} nats{bounded}"
     return layered(curve, bound).properties(width=420, height=200, title=title, description=words)

@@ -1,6 +1,7 @@
-"""Where self-distillation stops paying: the coverage grid as differences, turning points and sentences."""
+"""Where self-distillation stops helping: the coverage grid as differences, turning points and sentences."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pandas
 
@@ -30,8 +31,9 @@ def counted(count: int | None) -> str:
 
 
 def listed(found: Collection[str], nothing: str = "none") -> str:
-    """Return names joined by commas, or `nothing`."""
-    return ", ".join(found) if found else nothing
+    """Return names as a list in a sentence: "8", "8 and 64", "8, 64 and all"; without names, `nothing`."""
+    *first, last = list(found) or [nothing]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def coverage_grid(names: Collection[str]) -> Grid:
@@ -69,14 +71,20 @@ def hidden_damage(rows: Crossing) -> list[str]:
 
 
 def crossing_table(rows: Crossing) -> pandas.DataFrame:
-    """Return `crossing` as a table of text."""
+    """Return `crossing` as a table of text.
+
+    The number of seeds is left out: the untrained model has more of them than the runs of the grid.
+    """
     names = {
         "gain": "SDPO, training score",
         "versus": "SDPO minus GRPO, training",
         "in-domain": "SDPO, in-domain",
         "unseen-types": "SDPO, unseen types",
     }
-    table = {count: {names[key]: str(one) for key, one in row.items()} for count, row in rows.items()}
+    table = {
+        count: {names[key]: str(replace(one, left_out=())) for key, one in row.items()}
+        for count, row in rows.items()
+    }
     return pandas.DataFrame.from_dict(table, orient="index").rename_axis("problems")
 
 
@@ -116,7 +124,7 @@ def changed_series(names: Collection[str]) -> Series:
 
 
 def turning_points(recorded: Recorded, series: Series) -> dict[str, pandas.Series]:
-    """Return, for each series, the number of problems (log2) at which training stops to pay, by seed."""
+    """Return, for each series, the number of problems (log2) at which training stops helping, by seed."""
     return {label: stops_paying(recorded, list(named.values())) for label, named in series.items()}
 
 
@@ -144,12 +152,12 @@ def moved_series(turns: Mapping[str, pandas.Series], first: str = "SDPO") -> lis
 
 
 def turning_table(turns: Mapping[str, pandas.Series]) -> pandas.DataFrame:
-    """Return one row per series: where training stops to pay, for how many seeds, and how much later."""
+    """Return one row per series: where its training score stops rising, in how many seeds, how much later."""
     rows = {}
     for label, turn in turns.items():
         later = later_than(turns["SDPO"], turn) if label != "SDPO" and "SDPO" in turns else None
         rows[label] = {
-            "stops paying at (problems)": str(in_problems(turn) or "nowhere"),
+            "training score stops rising at (problems)": str(in_problems(turn) or "nowhere"),
             "seeds that cross": f"{turn.notna().sum()} of {len(turn)}",
             "doublings later than SDPO": str(later or ""),
         }
@@ -170,6 +178,17 @@ def gains_table(gains: Mapping[str, Mapping[str, Difference]]) -> pandas.DataFra
     return (
         pandas.DataFrame(table, index=[counted(count) for count in COUNTS]).fillna("").rename_axis("problems")
     )
+
+
+def training_title(recorded: Recorded, what: str, labels: Mapping[str, str]) -> str:
+    """Return a title: the training score of which conditions rises, and of which it falls, significantly."""
+    gains = {label: training_gain(recorded, name) for name, label in labels.items()}
+    moved = {
+        word: [label for label, change in gains.items() if direction(change, "rises", "falls") == word]
+        for word in ("rises", "falls")
+    }
+    parts = [f"{word} with {' and with '.join(names)}" for word, names in moved.items() if names]
+    return f"{what}: the training score {', and '.join(parts) or 'does not clearly change'}"
 
 
 def own_test(name: str) -> str:
@@ -210,7 +229,7 @@ def domain_points(effects: Mapping[str, Mapping[str, Mapping[str, Difference]]])
     """Return the changes of the score on the own test and on the hunts, for `transfer_points`."""
     rows = []
     for name, row in effects.items():
-        for place, split in (("what it was trained on", own_test(name)), ("hunts, in-domain", "in-domain")):
+        for place, split in (("its own test", own_test(name)), ("hunts, in-domain", "in-domain")):
             rows.append(
                 {"label": COVERAGE[name].label, "place": place, **vars(row[split]["reward"].interval)}
             )

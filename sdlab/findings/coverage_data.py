@@ -91,6 +91,12 @@ def exposure_shares(
     return pandas.DataFrame(rows)
 
 
+def exposure_title(shares: pandas.DataFrame, problems: int) -> str:
+    """Return the least and the largest share of the problems that no draw meets, as a title."""
+    never = shares[shares["times"] == 0]["share"]
+    return f"By the plan, {never.min():.0%} to {never.max():.0%} of {problems:,} problems are never drawn"
+
+
 def exposures_by_set(
     real: Mapping[str, dict], ours: Mapping[str, dict], splits: Collection[str]
 ) -> pandas.DataFrame:
@@ -131,7 +137,7 @@ def not_coverage(problems: Sequence[Problem], plan: SamplingPlan) -> pandas.Data
     }
     names = ["questions", "distinct", "effective_types", "exposures", "answers"]
     table = pandas.DataFrame({name: measure_coverage(rows, plan) for name, rows in cases.items()}).T
-    return table[names].rename(columns=MEASURES).rename_axis("set").map("{:,.1f}".format)
+    return table[names].rename(columns=MEASURES).rename_axis("set").map(as_cell)
 
 
 def measured_again(folder: Path, real: Mapping[str, dict], name: str = "DAPO 512") -> str:

@@ -120,6 +120,13 @@ def met_in(curves: pandas.DataFrame, n: int) -> pandas.DataFrame:
     return table.assign(share=table["share"].map("{:.0%}".format)).round(1)
 
 
+def met_title(curves: pandas.DataFrame, n: int) -> str:
+    """Return in how many sets `n` problems meet nearly all types, and the set where they meet the fewest."""
+    share = met_in(curves, n)["share"].str.removesuffix("%").astype(int)
+    every = f"{plural(n, 'problem')} meet nearly all types in {(share == 100).sum()} of {len(share)} sets"
+    return every if share.min() == 100 else f"{every}, and {share.min()}% of {share.idxmin()}"
+
+
 def unlike_curves(
     real: Mapping[str, dict], names: Sequence[str], texts: Mapping[str, Sequence[str]], resamples: int
 ) -> pandas.DataFrame:

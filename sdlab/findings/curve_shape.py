@@ -15,6 +15,7 @@ from sdlab.study.recorded import Recorded
 
 CHOOSE, MEASURE, ALL = slice(0, None, 2), slice(1, None, 2), slice(None)
 SPLITS = ("in-domain", "unseen-types")
+NOTHING = "–"
 PLACES = {"in-domain": "in-domain", "unseen-types": "on unseen types", "deeper": "on deeper problems"}
 
 
@@ -77,13 +78,16 @@ def shape(recorded: Recorded, name: str) -> Shape:
 
 
 def shape_table(shapes: Mapping[str, Shape], labels: Mapping[str, str]) -> pandas.DataFrame:
-    """Return one row per condition: its peak, the changes around it, and its shape in words."""
+    """Return one row per condition: its peak, the changes around it, and its shape in words.
+
+    A dash: there is no step before the peak, or none after it, so there is nothing to measure.
+    """
     rows = {
         labels[name]: {
             "peak at step": f"{one.peak} of {one.last}",
-            "gained until then": str(one.gained),
-            "then, in-domain": str(one.lost),
-            "then, unseen types": str(one.lost_unseen),
+            "gained until then": str(one.gained) if one.peak > 0 else NOTHING,
+            "then, in-domain": str(one.lost) if one.peak < one.last else NOTHING,
+            "then, unseen types": str(one.lost_unseen) if one.peak < one.last else NOTHING,
             "shape": one.words,
         }
         for name, one in shapes.items()
@@ -116,7 +120,9 @@ def later_table(
         labels[name]: {
             f"{when}, in-domain": str(row["in-domain"]),
             f"{when}, unseen types": str(row["unseen-types"]),
-            "unseen types": direction(row["unseen-types"], "still rises", "still falls", "no clear change"),
+            "direction, unseen types": direction(
+                row["unseen-types"], "still rises", "still falls", "no clear change"
+            ),
         }
         for name, row in changes.items()
     }
@@ -133,6 +139,15 @@ def changes_since_start(
     }
 
 
+def since_start_table(changes: Mapping[int, Mapping[str, Difference]]) -> pandas.DataFrame:
+    """Return `changes_since_start` as text: a row per step, a column per split."""
+    rows = {
+        step: {PLACES.get(split, split).removeprefix("on "): str(one) for split, one in row.items()}
+        for step, row in changes.items()
+    }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("step")
+
+
 def first_alarms(changes: Mapping[int, Mapping[str, Difference]]) -> dict[str, int | None]:
     """Return, for each split, the first step with a significant loss against step 0; None: there is none."""
     splits = dict.fromkeys(split for row in changes.values() for split in row)
@@ -146,7 +161,7 @@ def alarm_words(changes: Mapping[int, Mapping[str, Difference]], label: str) -> 
     """Return sentences: when would a validation score on each split have given an alarm?"""
     first = first_alarms(changes)
     lines = [
-        f"{label}, {split}: "
+        f"{label}, {PLACES.get(split, split)}: "
         + (f"the first significant loss is at step {step}." if step else "no step has a significant loss.")
         for split, step in first.items()
     ]
@@ -176,7 +191,7 @@ def rebound_words(recorded: Recorded, name: str, label: str) -> list[str]:
         chosen = {step: _score(recorded, name, split, step, CHOOSE) for step in steps}
         lowest = min(steps, key=lambda step: chosen[step])
         score = _score(recorded, name, split, lowest, MEASURE)
-        start = f"{label}, {split}: the score is lowest at step {lowest} ({score:.2f})"
+        start = f"{label}, {PLACES[split]}: the score is lowest at step {lowest} ({score:.2f})"
         if lowest == steps[-1]:
             lines.append(f"{start}, the last one. It does not recover within the run.")
             continue

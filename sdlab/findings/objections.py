@@ -48,10 +48,17 @@ class TaughtBatch:
         """Return one sentence: how many completions are distilled, and why the others are not."""
         size = self.config.num_generations
         right = self.batch.rewards.view(-1, size).sum(1)
-        unsolved, lone = int((right == 0).sum()), int((right == 1).sum())
-        return (
+        start = (
             f"{plural(len(right), 'problem')} with {plural(size, 'completion')} each, score "
             f"{self.batch.rewards.mean():.2f}: {self.taught:.0%} of the completions are distilled. Left out: "
+        )
+        if "feedback" in self.views:  # only a completion that fails has any
+            wrong, used = (self.batch.rewards < 1).tolist(), self.views["feedback"].distilled
+            silent = sum(fails and not one for fails, one in zip(wrong, used, strict=True))
+            done = plural(int(right.sum()), "right completion")
+            return start + f"{done}, and {plural(silent, 'wrong completion')} without feedback."
+        unsolved, lone = int((right == 0).sum()), int((right == 1).sum())
+        return start + (
             f"{plural(size * unsolved, 'completion')} of {plural(unsolved, 'problem')} without a right one, "
             f"and {plural(lone, 'completion that is', 'completions that are')} the only right one."
         )
@@ -152,7 +159,7 @@ def marker_share_table(tokens: Mapping[str, pandas.DataFrame]) -> pandas.DataFra
             "|u| of a marker : of another token": str(marker_ratio(frame, "u")),
             "markers among the tokens": f"{is_marker.mean():.0%}",
             "markers' share of the loss": f"{loss[is_marker].sum() / loss.sum():.0%}",
-            "markers among the hottest 5%": f"{is_marker[loss >= loss.quantile(0.95)].mean():.0%}",
+            "markers among the 5% that differ most": f"{is_marker[loss >= loss.quantile(0.95)].mean():.0%}",
             "loss per token (nats)": f"{loss.mean():.4f}",
         }
     return pandas.DataFrame(columns)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas
 
 from sdlab.findings.before_after import direction, signed
+from sdlab.findings.curve_shape import PLACES
 from sdlab.measure.crossed import Difference
 from sdlab.study.conditions import CONDITIONS
 from sdlab.study.dissociation import Dissociation, dissociation, loss_change
@@ -112,10 +113,17 @@ def losses_table(recorded: Recorded, found: Mapping[str, Dissociation]) -> panda
 def losses_points(found: Mapping[str, Dissociation]) -> pandas.DataFrame:
     """Return a row per organism and split, to draw: label, mean, low, high (shares of the score before)."""
     return pandas.DataFrame(
-        {"label": f"{one}, {split}", **vars(interval)}
+        {"label": f"{one}, {PLACES.get(split, split).removeprefix('on ')}", **vars(interval)}
         for one, loss in found.items()
         for split, interval in ((loss.near, loss.loss_near), (loss.far, loss.loss_far))
     )
+
+
+def losses_title(found: Mapping[str, Dissociation]) -> str:
+    """Return on how many organisms with intuition SDPO loses a larger share on unseen types, as a title."""
+    members = [loss for one, loss in found.items() if one != BLIND]
+    more = sum(loss.exceeds(1) for loss in members)
+    return f"With intuition, SDPO loses a larger share on unseen types on {more} of {len(members)} organisms"
 
 
 def losses_words(found: Mapping[str, Dissociation]) -> list[str]:
@@ -160,8 +168,9 @@ def intuition_words(changes: Mapping[tuple[str, str], Difference]) -> list[str]:
         means = [change.interval.mean for change in here]
         span = f"{min(means):+.2f}" + (f" to {max(means):+.2f}" if len(means) > 1 else "")
         lines.append(
-            f"{split}: with intuition the share lost is smaller on {words.count('smaller')} and larger on "
-            f"{words.count('larger')} of {len(here)} organisms (difference {span})."
+            f"With intuition the share lost {PLACES.get(split, split)} is smaller on "
+            f"{words.count('smaller')} and larger on {words.count('larger')} of {len(here)} organisms "
+            f"(difference {span})."
         )
     return lines
 

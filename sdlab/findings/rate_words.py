@@ -35,20 +35,28 @@ def losses_by_rate(method: str = "sdpo", split: str = "unseen-types") -> dict[fl
     }
 
 
-def rate_words(swept: pandas.DataFrame, losses: dict[float, Difference], method: str = "SDPO") -> list[str]:
-    """Return at how many rates the score ends lower, and the best rate by each method's own goal."""
+def rate_title(losses: dict[float, Difference], method: str = "SDPO") -> str:
+    """Return at how many rates a method ends significantly below the untrained model, as a title."""
     below = sum(direction(change) == "smaller" for change in losses.values())
-    once = sum(change.seeds == 1 for change in losses.values())
-    lines = [
+    return (
         f"{method} ends significantly below the untrained model on unseen types at {below} of "
         f"{plural(len(losses), 'rate')}"
+    )
+
+
+def rate_words(swept: pandas.DataFrame, losses: dict[float, Difference], method: str = "SDPO") -> list[str]:
+    """Return at how many rates the score ends lower, and the best rate by each method's own goal."""
+    once = sum(change.seeds == 1 for change in losses.values())
+    lines = [
+        rate_title(losses, method)
         + (f"; {once} of them have one seed, and one seed shows nothing." if once else ".")
     ]
     for row in swept[swept["best"]].drop_duplicates("method").itertuples():
         ends = _ends(swept[swept["method"] == row.method])
         lines.append(
             f"{str(row.method).upper()}: its own goal is best at {row.learning_rate:g}, "
-            f"{'an end' if row.learning_rate in ends else 'inside'} of the range {ends[0]:g} to {ends[1]:g}."
+            f"{'at an end of' if row.learning_rate in ends else 'inside'} the range {ends[0]:g} to "
+            f"{ends[1]:g}."
         )
     return lines
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import pandas
 
-from sdlab.findings.before_after import direction, which
+from sdlab.findings.before_after import direction, signed, which
 from sdlab.findings.coverage_crossing import AWAY
 from sdlab.measure.crossed import Difference, seeds_interval
 from sdlab.study.coverage_conditions import coverage_name
@@ -66,8 +66,10 @@ def cause(effects: Mapping[str, Mapping[str, Difference]], column: str) -> str:
 
 def effect_words(effects: Mapping[str, Mapping[str, Difference]], column: str) -> list[str]:
     """Return one sentence per effect on a column: does it rise, fall, or is it not significant?"""
+    method, _, place = column.partition(", ")
+    said = f"{method}'s training score" if place == "training" else f"{method}'s score {place}"
     return [
-        f"{effect}: {column} {direction(row[column], 'rises', 'falls', 'does not clearly change')} "
-        f"({row[column]})."
+        f"{effect}: {said} {direction(row[column], 'rises', 'falls', 'does not clearly change')} "
+        f"({signed(row[column].interval)})."
         for effect, row in effects.items()
     ]
