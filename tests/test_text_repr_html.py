@@ -55,7 +55,7 @@ def difference():
         (result, f"<Result {TAG} on toy: score 0.75, 300 problems, 1,200 completions>"),
         (
             comparison,
-            f"<Comparison score: b minus {TAG} +0.5 (95% +0.467 to +0.533, 900 problems), significant>",
+            f"<Comparison score: b minus {TAG} +0.50 [0.47, 0.53] (900 problems), significant>",
         ),
         (difference, "<Difference +0.25, 4 seeds paired>"),
     ],

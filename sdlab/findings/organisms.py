@@ -87,7 +87,7 @@ def loss_over_organisms_words(loss: Dissociation | None) -> list[str]:
         larger = "shown to be larger" if loss.exceeds(1) else "not shown to be larger"
         verdict = f"{larger} ({loss.ratio} times as large)"
     return [
-        f"With the organism as the unit ({loss.seeds} organisms): SDPO takes {loss.loss_near} of the score "
+        f"With the organism as the unit ({loss.seeds} organisms): SDPO loses {loss.loss_near} of the score "
         f"in-domain and {loss.loss_far} on unseen types. The share on unseen types is larger by "
         f"{signed(loss.excess(1))}; it is {verdict}."
     ]

@@ -41,15 +41,18 @@ class Trials:
         loop: Callable[..., pandas.DataFrame],
         problems: Sequence[Problem],
         *settings: Any,
+        **callbacks: Any,
     ) -> TrainableEngine:
-        """Train a fresh copy of the model by `loop(engine, problems, *settings)`, evaluate it, and return it.
+        """Train a fresh copy of the model, evaluate it, and return it.
+
+        The training is `loop(engine, problems, *settings, **callbacks)`.
 
         Raises SdlabError when there is a trial of this name, and as the loop.
         """
         if name in self.logs or name == UNTRAINED:
             raise SdlabError(f"there is a trial {name!r} already; choose another name")
         engine = load_engine(self.model)
-        self.logs[name] = loop(engine, problems, *settings)
+        self.logs[name] = loop(engine, problems, *settings, **callbacks)
         self.add(name, engine)
         return engine
 

@@ -8,6 +8,7 @@ import pandas
 from sdlab.findings.before_after import direction, signed, which
 from sdlab.findings.coverage_crossing import AWAY
 from sdlab.measure.crossed import Difference, seeds_interval
+from sdlab.measure.spread import SHARE
 from sdlab.study.coverage_conditions import coverage_name
 from sdlab.study.coverage_table import training_difference, training_ends
 from sdlab.study.recorded import Recorded
@@ -26,7 +27,7 @@ def type_table(recorded: Recorded, labels: Mapping[str, str], types: int = 20) -
     rows = []
     for (method, count, kinds), name in type_cells(set(recorded.provenance)).items():
         away = {split: str(recorded.interval(name, "reward", split)) for split in AWAY}
-        training = seeds_interval(training_ends(recorded, name, "reward"))
+        training = seeds_interval(training_ends(recorded, name, "reward"), bounds=SHARE)
         markers = str(recorded.interval(name, "markers", "in-domain"))
         about = {"method": labels[method], "problems": count, "types": kinds or types}
         rows.append(about | {"training score": str(training)} | away | {"markers, in-domain": markers})

@@ -85,9 +85,9 @@ def compare(
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
         )
-    interval = f"{confidence:.0%} {change.low:+.3g} to {change.high:+.3g}, " if change.has_width else ""
+    sign = "+" if change.mean >= 0 else ""
     name = "score" if metric == "reward" else metric
-    sentence = f"{name}: {names[1]} minus {names[0]} {change.mean:+.3g} ({interval}{counted}), {verdict}"
+    sentence = f"{name}: {names[1]} minus {names[0]} {sign}{change} ({counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
 
 

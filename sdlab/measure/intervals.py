@@ -71,15 +71,11 @@ def interval_cells(table: pandas.DataFrame, columns: Sequence[str] = ENDS) -> li
 def tidy(value: float) -> str:
     """Return a number with the digits a table needs: 0.33, 9.8, 13,054."""
     size = abs(value)
-    return (
-        f"{value:.2f}"
-        if size < 2
-        else f"{value:.1f}"
-        if size < 100
-        else f"{value:,.0f}"
-        if size < 1e15
-        else "nan"
-    )
+    if size < 0.005:
+        return "0.00"  # and not "-0.00"
+    if size < 100:
+        return f"{value:.2f}" if size < 2 else f"{value:.1f}"
+    return f"{value:,.0f}" if size < 1e15 else "nan"
 
 
 def ratio_interval(over: ArrayLike, under: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:

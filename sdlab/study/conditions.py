@@ -44,7 +44,7 @@ def _conditions() -> dict[str, Condition]:
             "sdpo_no_think", "SDPO, c = s without think", "sdpo", replace(sdpo, context="solution_no_think")
         ),
         Condition(
-            "sdpo_ema", "SDPO, moving teacher (EMA .05)", "sdpo", replace(sdpo, teacher_model_kind="ema")
+            "sdpo_ema", "SDPO, moving teacher (EMA 0.05)", "sdpo", replace(sdpo, teacher_model_kind="ema")
         ),
         Condition("grpo_off", "GRPO, thinking off", "grpo", replace(grpo, thinking=False)),
         Condition("sdpo_off", "SDPO, thinking off", "sdpo", replace(sdpo, thinking=False)),

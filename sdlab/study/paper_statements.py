@@ -149,7 +149,7 @@ COVERAGE_STATEMENTS = (
         rises("chemistry_sdpo", "reward", split="chemistry-test"),
     ),
     stated(
-        "hunts, our mathematics, lose from SDPO", "SDPO hurts in mathematics", "Figure 1",
+        "SDPO lowers the score on hunts (our mathematics)", "SDPO hurts in mathematics", "Figure 1",
         falls("cover_sdpo_all", "reward", split="in-domain"),
     ),
     stated(

@@ -133,8 +133,8 @@ def bullets(lines: Iterable[str]) -> Markdown:
 
 
 def label(name: str) -> str:
-    """Return the name of a value as it is displayed: with spaces for underscores."""
-    return name.replace("_", " ")
+    """Return the name of a value as it is displayed: with spaces for underscores, and "score" for reward."""
+    return "score" if name == "reward" else name.replace("_", " ")
 
 
 def show(value: Any) -> str:
