@@ -92,8 +92,8 @@ def test_a_rate_at_the_end_of_the_range_is_named(recorded, monkeypatch):  # noqa
     tuned = {"methods": {name: {"learning_rate": rate} for name, rate in chosen.items()}}
     monkeypatch.setattr(arena_board, "read_rates", lambda: tuned)
     assert arena_board.edge_words(recorded) == (
-        "The smallest rate tried (0.0001) is the best for srpo, antisd; the largest rate tried (0.001) is the "
-        "best for sdpo; rates beyond it were not tried."
+        "The smallest rate tried (0.0001) is the best for srpo, antisd; the largest rate tried (0.001) is "
+        "the best for sdpo; rates beyond it were not tried."
     )
     tuned["methods"] = {"grpo": {"learning_rate": 3e-4}}
     assert "No method has its best rate at an end" in arena_board.edge_words(recorded)

@@ -154,5 +154,6 @@ def test_what_is_left_out_is_a_matter_of_the_teachers_context():
     )
     with_solution = objections.TaughtBatch(batch, config, {"solution": view}).coverage_words()
     assert with_solution.endswith(
-        "Left out: 2 completions of 1 problem without a right one, and 1 completion that is the only right one."
+        "Left out: 2 completions of 1 problem without a right one, and 1 completion that is the only right "
+        "one."
     )

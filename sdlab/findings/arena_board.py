@@ -70,7 +70,7 @@ def board_words(recorded: Recorded) -> list[str]:
 
 
 def edge_words(recorded: Recorded) -> str:
-    """Return a sentence on the recorded methods whose chosen learning rate is the smallest or largest tried."""
+    """Return a sentence on the recorded methods whose learning rate is the smallest or largest tried."""
     tuned = read_rates()["methods"]
     there = [method for method in tuned if arena_name(method) in set(recorded.evaluations["condition"])]
     parts = []
