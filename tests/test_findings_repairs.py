@@ -82,7 +82,7 @@ def test_the_board_shows_recorded_methods_only_and_names_the_others(recorded):  
     words = arena_board.absent_words(recorded)
     assert words.startswith(f"Recorded: 5 of {len(FAMILY)} methods") and "veto" in words
     lines = arena_board.board_words(recorded)
-    assert "3 gains" in lines[0] and "2 loses" in lines[0]
+    assert lines[0].endswith("on unseen types: gains (grpo, srpo, choice_gate); loses (sdpo, antisd).")
     assert lines[3].endswith("nothing is recorded.")  # the control without a teacher has no record
     assert lines[-2] == "The best repairs that keep the score: choice_gate, srpo."
 

@@ -47,11 +47,11 @@ def board(recorded: Recorded) -> pandas.DataFrame:
         [name for name in map(str, shown.columns) if name.startswith(start)]
         for start in ("score, ", "against ")
     )
-    return shown[["kind", "family", *scores, "length", "markers", *against]]
+    return shown[["kind", "family", "seeds", *scores, "length", "markers", *against]]
 
 
 def board_words(recorded: Recorded) -> list[str]:
-    """Return sentences: how many methods keep, gain or lose, who beats GRPO and the teacher-free control."""
+    """Return which methods keep, gain or lose, and which beat SDPO, GRPO and the teacher-free control."""
     table = verdicts(recorded)
     lines = []
     for other, what in (
@@ -62,7 +62,7 @@ def board_words(recorded: Recorded) -> list[str]:
     ):
         rows = table[(table["other"] == other) & (table["verdict"] != NOT_RECORDED)]
         counts = {word: list(rows.loc[rows["verdict"] == word, "method"]) for word in COUNTED}
-        parts = [f"{len(names)} {word} ({', '.join(names)})" for word, names in counts.items() if names]
+        parts = [f"{word} ({', '.join(names)})" for word, names in counts.items() if names]
         lines.append(f"{what}, on unseen types: {'; '.join(parts) or 'nothing is recorded'}.")
     best = winners(recorded)
     lines.append(f"The best repairs that keep the score: {', '.join(best) if best else 'none'}.")

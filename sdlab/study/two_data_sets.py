@@ -44,7 +44,7 @@ class Sizes:
 
 
 SIZES = {
-    "smoke": Sizes(16, 24, 2, steps=4, batch_size=12, num_test=8, num_samples=2, watched=2),
+    "smoke": Sizes(16, 24, 2, steps=8, batch_size=16, num_test=12, num_samples=2, watched=2),
     "quick": Sizes(128, 384, 4, steps=24, batch_size=64, num_test=64, num_samples=4),
     "full": Sizes(1024, 800, 2, steps=38, batch_size=64, num_test=256, num_samples=8),
 }
