@@ -79,6 +79,7 @@ def test_a_damaged_record_is_told_and_not_taken_for_none(tmp_path, monkeypatch):
 def test_the_board_shows_recorded_methods_only_and_names_the_others(recorded):  # noqa: F811
     board = arena_board.board(recorded)
     assert list(board.index) == ["grpo", "choice_gate", "srpo", "antisd", "sdpo"]
+    assert arena_board.map_title(recorded).endswith("on unseen types: 3 of 5")
     words = arena_board.absent_words(recorded)
     assert words.startswith(f"Recorded: 5 of {len(FAMILY)} methods") and "veto" in words
     lines = arena_board.board_words(recorded)

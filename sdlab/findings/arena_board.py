@@ -7,7 +7,7 @@ from scipy import stats
 from sdlab.findings.repairs import pushes_by_method
 from sdlab.measure.intervals import tidy
 from sdlab.study.arena import arena_table, claims_table, verdicts, winners
-from sdlab.study.arena_comparisons import NOT_RECORDED
+from sdlab.study.arena_comparisons import GAINS, KEEPS, NOT_RECORDED
 from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED, arena_name
 from sdlab.study.arena_families import FAMILY
 from sdlab.study.arena_measures import load_arena, measures, missing_methods, recorded_names
@@ -48,6 +48,14 @@ def board(recorded: Recorded) -> pandas.DataFrame:
         for start in ("score, ", "against ")
     )
     return shown[["kind", "family", "seeds", *scores, "length", "markers", *against]]
+
+
+def map_title(recorded: Recorded) -> str:
+    """Return how many of the recorded methods keep or raise the untrained model's score, as a title."""
+    table = verdicts(recorded)
+    judged = table[(table["other"] == UNTRAINED) & (table["verdict"] != NOT_RECORDED)]
+    kept = judged["verdict"].isin([GAINS, KEEPS]).sum()
+    return f"Shown to keep or raise the untrained model's score on unseen types: {kept} of {len(judged)}"
 
 
 def board_words(recorded: Recorded) -> list[str]:
@@ -124,8 +132,5 @@ def claims(recorded: Recorded) -> pandas.DataFrame:
 def claim_words(table: pandas.DataFrame) -> str:
     """Return how many claims hold, do not hold, and are not settled."""
     counts = table["verdict"].value_counts()
-    return (
-        "Claims of the papers: "
-        + (", ".join(f"{n} {word}" for word, n in counts.items()) or "none judged")
-        + "."
-    )
+    parts = [f"{word}: {count}" for word, count in counts.items()]
+    return f"Claims of the papers: {'; '.join(parts) or 'none judged'}."

@@ -113,7 +113,7 @@ def family_table(recorded: Recorded, round_name: str = "hunts", split: str | Non
         methods = [method for method, own in FAMILY.items() if own == family]
         part = wide.loc[methods].dropna(subset="reward")
         ranges = {
-            name: f"{tidy(part[column].min())} to {tidy(part[column].max())}" if len(part) else NOT_RECORDED
+            name: _range(part[column]) if len(part) else NOT_RECORDED
             for name, column in (("score", "reward"), ("length", "length"), ("markers", "markers"))
         }
         keeps = int(np.isin(table.loc[part.index, "verdict"], [GAINS, KEEPS]).sum())
@@ -122,6 +122,11 @@ def family_table(recorded: Recorded, round_name: str = "hunts", split: str | Non
             | {"recorded": len(part), **ranges, "keeps": keeps}
         )
     return pandas.DataFrame(rows)
+
+
+def _range(values: pandas.Series) -> str:
+    ends = [tidy(values.min()), tidy(values.max())]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def claims_table(recorded: Recorded, margin: float = MARGIN) -> pandas.DataFrame:
