@@ -134,6 +134,7 @@ def test_a_comparison_without_any_change_shows_no_equality():
     same = compare(zeros, zeros, margin=0.05)
     assert same.equivalent is False and not same.significant
     assert "0.00 [-0.46, 0.46] (6 problems)" in same.sentence
+    assert "] (90% interval, 6 problems)" in compare(zeros, zeros, confidence=0.9).sentence
     assert compare(rows([[0]] * 150), rows([[0]] * 150), margin=0.05).equivalent  # 0.02 at most
     length = compare(zeros, zeros, "length", margin=1)
     assert length.equivalent is False and "[" not in length.sentence and not length.significant

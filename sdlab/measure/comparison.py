@@ -42,14 +42,14 @@ def compare(
 ) -> Comparison:
     """Compare two frames problem by problem.
 
-    `.sentence` states the difference, its interval, and whether it is significant. The comparison uses the
-    problems on which both frames have the metric (for "reward": a graded completion). Significant means two
-    things: the interval (Student's t over problems; for shares that of `sdlab.measure.shares`) excludes 0,
-    and there are enough problems for a sign test to reach that confidence at all (6 for 95%). With fewer
-    problems an interval is not reliable. `margin`: also test whether the two are equal within it (two
-    one-sided tests at 5%: the 90% interval lies inside the margin). An interval without width, of a metric
-    without limits that changes by the same amount on every problem, is left out of the sentence and does not
-    show equality.
+    `.sentence` states the difference, its interval (of 95%, unless it says otherwise), and whether it is
+    significant. The comparison uses the problems on which both frames have the metric (for "reward": a graded
+    completion). Significant means two things: the interval (Student's t over problems; for shares that of
+    `sdlab.measure.shares`) excludes 0, and there are enough problems for a sign test to reach that confidence
+    at all (6 for 95%). With fewer problems an interval is not reliable. `margin`: also test whether the two
+    are equal within it (two one-sided tests at 5%: the 90% interval lies inside the margin). An interval
+    without width, of a metric without limits that changes by the same amount on every problem, is left out of
+    the sentence and does not show equality.
 
     Raises SdlabError when no such problem exists, on a missing column, and on a margin that is not above 0.
     """
@@ -85,9 +85,12 @@ def compare(
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
         )
-    sign = "+" if change.mean >= 0 else ""
+    sign, level = (
+        "+" if change.mean >= 0 else "",
+        "" if confidence == 0.95 else f"{confidence:.0%} interval, ",
+    )
     name = "score" if metric == "reward" else metric
-    sentence = f"{name}: {names[1]} minus {names[0]} {sign}{change} ({counted}), {verdict}"
+    sentence = f"{name}: {names[1]} minus {names[0]} {sign}{change} ({level}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
 
 

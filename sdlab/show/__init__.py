@@ -35,7 +35,8 @@ __all__ = ["setup", "charts", *_HOME]
 def setup() -> None:
     """Set sdlab's chart theme and renderer and the display of tables; call it once per notebook.
 
-    Tables then show numbers with two decimals (one from 10 on) and up to 80 characters of a text.
+    Tables then show numbers with two decimals (one from 10 on) and up to 80 characters of a text. The kernel
+    will end without a last search for garbage (`sdlab.ending`).
     """
     import pandas as pd
 
