@@ -8,7 +8,7 @@ from sdlab.findings.repairs import pushes_by_method
 from sdlab.measure.intervals import tidy
 from sdlab.study.arena import arena_table, claims_table, verdicts, winners
 from sdlab.study.arena_comparisons import GAINS, KEEPS, NOT_RECORDED
-from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED, arena_name
+from sdlab.study.arena_conditions import TEACHER_FREE, UNTRAINED
 from sdlab.study.arena_families import FAMILY
 from sdlab.study.arena_measures import load_arena, measures, missing_methods, recorded_names
 from sdlab.study.arena_rates import RATES, read_rates
@@ -79,8 +79,8 @@ def board_words(recorded: Recorded) -> list[str]:
 
 def edge_words(recorded: Recorded) -> str:
     """Return a sentence on the recorded methods whose learning rate is the smallest or largest tried."""
-    tuned = read_rates()["methods"]
-    there = [method for method in tuned if arena_name(method) in set(recorded.evaluations["condition"])]
+    tuned, missing = read_rates()["methods"], missing_methods(recorded)
+    there = [method for method in tuned if method not in missing]
     parts = []
     for which, rate in (("smallest", min(RATES)), ("largest", max(RATES))):
         names = [method for method in there if tuned[method]["learning_rate"] == rate]

@@ -1,17 +1,15 @@
 """Compare a model before and after training on the same problems: changes, tables and sentences."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas
 
-from sdlab.errors import SdlabError
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.crossed import Difference
-from sdlab.measure.evaluation import evaluate, summarise
+from sdlab.measure.evaluation import summarise
+from sdlab.measure.evaluation_sets import evaluate_tests as evaluate_tests
 from sdlab.measure.intervals import Interval, tidy
-from sdlab.rollout.types import Engine, SamplingParams
 from sdlab.study.recorded import Recorded
-from sdlab.world.problems import Problem
 
 METRICS = ("reward", "length", "markers", "density")
 NAMES = {"reward": "score", "density": "markers per 1,000 tokens"}
@@ -46,26 +44,7 @@ def cell(change: Comparison | Difference) -> str:
 
 def signed(interval: Interval, significant: bool = True) -> str:
     """Return an interval with the sign of its mean, and "(not significant)" where it is not."""
-    plus = "+" if interval.mean >= 0 else ""
-    return f"{plus}{interval}" + ("" if significant else f" ({UNCLEAR})")
-
-
-def evaluate_tests(
-    engine: Engine,
-    tests: Mapping[str, Sequence[Problem]],
-    params: SamplingParams,
-    progress: Callable[[int, int], None] | None = None,
-) -> pandas.DataFrame:
-    """Evaluate a model on several sets of problems: the rows of `evaluate`, with the set's name as split.
-
-    All sets are sampled together. Raises SdlabError for a set without problems.
-    """
-    for name, problems in tests.items():
-        if not len(problems):
-            raise SdlabError(f"the test {name!r} has no problems; give at least one")
-    names = [name for name, problems in tests.items() for _ in range(len(problems) * params.num_generations)]
-    together = [problem for problems in tests.values() for problem in problems]
-    return evaluate(engine, together, params, progress=progress).assign(split=names)
+    return interval.signed + ("" if significant else f" ({UNCLEAR})")
 
 
 def means(frame: pandas.DataFrame, metrics: Sequence[str] = METRICS) -> dict[str, float]:

@@ -110,21 +110,23 @@ def accumulation_curves(
 
 def met_in(curves: pandas.DataFrame, n: int) -> pandas.DataFrame:
     """Return how many types are met in `n` problems, of how many, for each set."""
-    at, whole = (
-        curves[curves["n"] == n].set_index("set")["met"],
-        curves.groupby("set", sort=False)["met"].last(),
-    )
-    table = pandas.DataFrame(
-        {f"met in {plural(n, 'problem')}": at, "of": whole.round().astype(int), "share": at / whole}
-    ).loc[whole.index]
-    return table.assign(share=table["share"].map("{:.0%}".format)).round(1)
+    at, whole = _met_of(curves, n)
+    table = {f"met in {plural(n, 'problem')}": at.round(1), "of": whole.round().astype(int)}
+    return pandas.DataFrame(table | {"share": (at / whole).map("{:.0%}".format)})
 
 
 def met_title(curves: pandas.DataFrame, n: int) -> str:
     """Return in how many sets `n` problems meet nearly all types, and the set where they meet the fewest."""
-    share = met_in(curves, n)["share"].str.removesuffix("%").astype(int)
-    every = f"{plural(n, 'problem')} meet nearly all types in {(share == 100).sum()} of {len(share)} sets"
-    return every if share.min() == 100 else f"{every}, and {share.min()}% of {share.idxmin()}"
+    at, whole = _met_of(curves, n)
+    share = (at / whole).round(2)
+    every = f"{plural(n, 'problem')} meet nearly all types in {(share == 1).sum()} of {len(share)} sets"
+    return every if share.min() == 1 else f"{every}, and {share.min():.0%} of {share.idxmin()}"
+
+
+def _met_of(curves: pandas.DataFrame, n: int) -> tuple[pandas.Series, pandas.Series]:
+    """Return how many types `n` problems meet, and how many there are, by set."""
+    whole = curves.groupby("set", sort=False)["met"].last()
+    return curves[curves["n"] == n].set_index("set")["met"].reindex(whole.index), whole
 
 
 def unlike_curves(

@@ -19,6 +19,11 @@ NOTHING = "–"
 PLACES = {"in-domain": "in-domain", "unseen-types": "on unseen types", "deeper": "on deeper problems"}
 
 
+def split_name(split: str) -> str:
+    """Return the name of a split for a table or a label, for example "unseen types"."""
+    return PLACES.get(split, split).removeprefix("on ")
+
+
 @dataclass(frozen=True)
 class Shape:
     """The peak of a condition's in-domain score, and the changes before and after it."""
@@ -142,8 +147,7 @@ def changes_since_start(
 def since_start_table(changes: Mapping[int, Mapping[str, Difference]]) -> pandas.DataFrame:
     """Return `changes_since_start` as text: a row per step, a column per split."""
     rows = {
-        step: {PLACES.get(split, split).removeprefix("on "): str(one) for split, one in row.items()}
-        for step, row in changes.items()
+        step: {split_name(split): str(one) for split, one in row.items()} for step, row in changes.items()
     }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("step")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 
 from sdlab.findings.before_after import direction, signed
-from sdlab.findings.curve_shape import PLACES
+from sdlab.findings.curve_shape import PLACES, split_name
 from sdlab.measure.crossed import Difference
 from sdlab.study.conditions import CONDITIONS
 from sdlab.study.dissociation import Dissociation, dissociation, loss_change
@@ -113,7 +113,7 @@ def losses_table(recorded: Recorded, found: Mapping[str, Dissociation]) -> panda
 def losses_points(found: Mapping[str, Dissociation]) -> pandas.DataFrame:
     """Return a row per organism and split, to draw: label, mean, low, high (shares of the score before)."""
     return pandas.DataFrame(
-        {"label": f"{one}, {PLACES.get(split, split).removeprefix('on ')}", **vars(interval)}
+        {"label": f"{one}, {split_name(split)}", **vars(interval)}
         for one, loss in found.items()
         for split, interval in ((loss.near, loss.loss_near), (loss.far, loss.loss_far))
     )

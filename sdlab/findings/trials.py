@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import pandas
 
 from sdlab.errors import SdlabError, unknown
-from sdlab.findings.before_after import Changes, changes_by_test, evaluate_tests
+from sdlab.findings.before_after import Changes, changes_by_test
 from sdlab.measure.comparison import Comparison, compare
+from sdlab.measure.evaluation_sets import evaluate_tests
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams, TrainableEngine
 from sdlab.train.config import TrainConfig

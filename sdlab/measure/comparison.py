@@ -85,12 +85,9 @@ def compare(
         verdict += (
             f"; equal within {margin:g}" if equivalent else f"; not shown to be equal within {margin:g}"
         )
-    sign, level = (
-        "+" if change.mean >= 0 else "",
-        "" if confidence == 0.95 else f"{confidence:.0%} interval, ",
-    )
+    level = "" if confidence == 0.95 else f"{confidence:.0%} interval, "
     name = "score" if metric == "reward" else metric
-    sentence = f"{name}: {names[1]} minus {names[0]} {sign}{change} ({level}{counted}), {verdict}"
+    sentence = f"{name}: {names[1]} minus {names[0]} {change.signed} ({level}{counted}), {verdict}"
     return Comparison(metric, a, b, change, len(common), bool(excludes_zero and enough), sentence, equivalent)
 
 

@@ -46,8 +46,7 @@ class Difference(ReprHtml):
             notes.append("one seed")
         if self.left_out:
             notes.append(f"{self.seeds} common seeds")
-        sign = "+" if self.interval.mean >= 0 else ""
-        return f"{sign}{self.interval}" + (f" ({', '.join(notes)})" if notes else "")
+        return self.interval.signed + (f" ({', '.join(notes)})" if notes else "")
 
     @property
     def seeds_show_spread(self) -> bool:

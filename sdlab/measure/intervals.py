@@ -45,6 +45,11 @@ class Interval:
         return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if self.has_width else numbers[0]
 
     @property
+    def signed(self) -> str:
+        """Return a difference as text: with a plus sign unless its mean is below 0."""
+        return f"{'+' if self.mean >= 0 else ''}{self}"
+
+    @property
     def has_width(self) -> bool:
         """Return whether low and high are numbers, and apart."""
         return isfinite(self.low) and self.high - self.low > 1e-12 * max(1.0, abs(self.mean))

@@ -30,8 +30,7 @@ def changes_from_none(frame: pandas.DataFrame, metrics: Sequence[str] = SHOWN) -
         row = {"context": CONTEXT_LABELS[name]}
         for metric in metrics:
             change = compare(blocks["none"], blocks[name], metric)
-            sign = "+" if change.difference.mean >= 0 else ""
-            row[metric] = f"{sign}{change.difference}" + ("" if change.significant else " (not significant)")
+            row[metric] = change.difference.signed + ("" if change.significant else " (not significant)")
         rows.append(row)
     return pandas.DataFrame(rows)
 

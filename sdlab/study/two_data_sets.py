@@ -8,7 +8,7 @@ import pandas
 from sdlab.errors import SdlabError, unknown
 from sdlab.measure.comparison import Comparison, compare
 from sdlab.measure.crossed import Difference
-from sdlab.measure.evaluation import evaluate
+from sdlab.measure.evaluation_sets import evaluate_tests
 from sdlab.paper import TABLE_TWO
 from sdlab.rollout.loading import load_engine
 from sdlab.rollout.types import Engine, SamplingParams
@@ -82,11 +82,11 @@ def evaluate_students(
     max_completion_length: int = 256,
 ) -> pandas.DataFrame:
     """Return the completions of every student on every test split: rows of `evaluate` with a column model."""
-    together, parts = [problem for problems in tests.values() for problem in problems], []
+    parts = []
     for name, student in students.items():
         seed = stable_int("two data sets", name)
         params = SamplingParams(num_samples, max_completion_length, temperature, seed=seed)
-        parts.append(evaluate(student, together, params).assign(model=name))
+        parts.append(evaluate_tests(student, tests, params).assign(model=name))
     return pandas.concat(parts, ignore_index=True)
 
 
